@@ -1,0 +1,70 @@
+# End-user authentication with Istio and Keycloak on AWS EKS. `make help` lists what there is.
+
+ENV ?= dev
+PYTHON ?= .venv/bin/python
+export PYTHONPATH := $(CURDIR)
+
+SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
+# Only the local environment needs the sandbox
+SANDBOX = $(if $(filter dev,$(ENV)),up)
+
+.DEFAULT_GOAL := help
+.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up test test-fast check lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## the Python environment .venv, from requirements.lock (done where needed)
+	@$(if $(filter .venv/bin/python,$(PYTHON)),python3 tools/environment.py,true)
+
+run: env $(SANDBOX) ## all notebooks 00-12, recorded: ENV=dev|eks|existing [FROM=04] [ONLY=11]
+	@$(PYTHON) -m lib run --env $(ENV) $(SERIES)
+
+up: env ## the sandbox: build what is missing, start the AWS endpoint
+	@$(PYTHON) -m sandbox up
+
+down: env ## end the sandbox; nothing stays but the cache
+	@$(PYTHON) -m sandbox down
+
+status: env ## what runs in the sandbox: part, version, origin, pid, memory, state
+	@$(PYTHON) -m sandbox status
+
+logs: env ## the sandbox's logs: PART=kubelet shows one
+	@$(PYTHON) -m sandbox logs $(PART)
+
+build: env ## build the sandbox's parts without starting it
+	@$(PYTHON) -m sandbox build
+
+drop-caches: env ## then delete Go's module and build caches (6 GB); what was built stays
+	@$(PYTHON) -m sandbox build --drop-caches
+
+lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebooks
+	@$(PYTHON) -m jupyterlab --allow-root --ServerApp.ip=127.0.0.1 \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
+
+params: env ## check params/$(ENV).yml and print what is in force
+	@$(PYTHON) -m lib params $(ENV)
+
+kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$$(make -s kubeconfig)
+	@echo $(CURDIR)/.kube/$(ENV)
+
+verify: env ## is a run's bundle whole and unchanged: RUN=outputs/dev/…
+	@$(PYTHON) -m lib verify $(RUN)
+
+clean-up: env ## take away what the runbook made in ENV (notebook 99)
+	@$(PYTHON) -m lib clean-up --env $(ENV)
+
+test: test-fast ## everything: the fast tests, then the runbook end to end on the sandbox
+	@$(PYTHON) -m pytest -q -m sandbox
+
+test-fast: env ## the tests that need no sandbox
+	@$(PYTHON) -m pytest -q -m "not sandbox"
+
+check: env ## ruff, and no outputs in the notebooks
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb
+
+lock: env ## pin pyproject.toml's dependencies anew, with hashes
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  pyproject.toml -o requirements.lock

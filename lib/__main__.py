@@ -1,0 +1,119 @@
+"""The commands: python -m lib run | clean-up | verify | params | token | kubeconfig.
+
+Each imports what it needs by itself: kubectl calls `token` for every command of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from lib.errors import BundleError, MissingStep, RunbookError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; a RunbookError is its sentence on standard error, and 2."""
+    given = _parser().parse_args(arguments)
+    try:
+        return given.command(given) or 0
+    except RunbookError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # before there was anything to seal, or again while it was sealed
+        return 130
+
+
+def run(given) -> int:
+    """Run the series."""
+    from lib import series
+
+    return series.run(given.env, given.first, given.only, command=_said())
+
+
+def clean_up(given) -> int:
+    """Run notebooks/99-*, recorded in the same way."""
+    from lib import series
+    from lib.params import ROOT
+
+    steps = sorted((ROOT / "notebooks").glob("99-*.ipynb"))
+    if not steps:
+        raise MissingStep("expected notebooks/99-clean-up.ipynb, found none; take it from the repository.")
+    return series.run(given.env, steps=steps, command=_said())
+
+
+def verify(given) -> int:
+    """Tell what is wrong with a bundle; 1 if anything is."""
+    from lib import bundle
+
+    if not given.folder.is_dir():
+        raise BundleError(f"expected a bundle's folder, got {given.folder}; name one of outputs/<env>/.")
+    problems = bundle.verify(given.folder)
+    for problem in problems:
+        print(problem)
+    print(f"{given.folder}: {'not as it was sealed' if problems else 'whole, unchanged, and its verdict follows'}")
+    return 1 if problems else 0
+
+
+def params(given) -> None:
+    """Print an environment's params with their defaults, if they are valid."""
+    import yaml
+
+    from lib.params import load
+
+    print(yaml.safe_dump(load(given.env).model_dump(), sort_keys=False), end="")
+
+
+def token(given) -> None:
+    """Print what kubectl asks an exec plug-in for."""
+    from lib.kubeconfig import print_exec_credential
+
+    print_exec_credential(given.cluster, given.region, given.endpoint_url, given.profile, given.credentials_file)
+
+
+def kubeconfig(given) -> None:
+    """Print where the environment's kubeconfig is."""
+    from lib.params import load
+
+    path = load(given.env).kubeconfig
+    if not path.is_file():
+        raise MissingStep(f"expected the kubeconfig of {given.env}, found none; run 01-cluster first.")
+    print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lib", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = _command(commands, "run", run)
+    one.add_argument("--env", required=True, help="a file of params/")
+    one.add_argument("--from", dest="first", metavar="STEP", help="begin there: 4, 04 or 04-its-name")
+    one.add_argument("--only", metavar="STEP", help="run just that one")
+
+    _command(commands, "clean-up", clean_up).add_argument("--env", required=True, help="a file of params/")
+    _command(commands, "verify", verify).add_argument("folder", type=Path, help="a folder of outputs/<env>/")
+    _command(commands, "params", params).add_argument("env", help="a file of params/")
+    _command(commands, "kubeconfig", kubeconfig).add_argument("env", help="a file of params/")
+
+    one = _command(commands, "token", token)
+    one.add_argument("--cluster", required=True)
+    one.add_argument("--region", required=True)
+    for option in ("--endpoint-url", "--profile", "--credentials-file"):
+        one.add_argument(option)
+    return parser
+
+
+def _command(commands, name: str, command) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _said() -> str:
+    return " ".join(["python -m lib", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run ends as by Ctrl-C: sealed
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""Requests as named cases, and their answers: from here over HTTP, or from inside a pod by its curl."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from lib.errors import ClusterError
+from lib.redact import clean
+
+REASON = 120  # characters of a refusal's body that are kept as its reason
+
+# (status, text in the body or reason, meaning); the first that fits is told. None stands for an empty body.
+MEANINGS = (
+    (401, "Jwt issuer is not configured", "the token's iss is not the policy's issuer, byte for byte"),
+    (401, "Jwt verification fails", "the signature fits no key that Envoy has: changed, another realm's, or old keys"),
+    (401, "Jwks doesn't have key to match", "Envoy lacks the token's key: another realm's, or old or placeholder keys"),
+    (401, "Jwt is expired", "the token's lifetime is over, and Envoy's 60 s of grace too"),
+    (401, "Jwt is not in the form of", "this is no JWT but garbage, null or opaque: see what the token endpoint said"),
+    (401, "Jwks remote fetch is failed", "Envoy fetches the keys itself and does not reach them"),
+    (403, "Audiences in Jwt are not allowed", "the token's aud lacks the policy's audience: the client needs a mapper"),
+    (403, "RBAC: access denied", "no rule allows it: token missing, stripped or without sub, or caller not listed"),
+    (404, None, "the gateway has no route for this host and path, or its selector fits no gateway"),
+    (503, "TLS_error", "caller and called disagree on mutual TLS: look for a DestinationRule with a tls block"),
+    (503, "no healthy upstream", "no ready pod stands behind the service"),
+    (503, "upstream connect error", "the proxy did not reach the pod: not ready, or mutual TLS on one side only"),
+    (0, "connection reset", "plain text where mutual TLS is required: the caller has no sidecar"),
+    (0, "refused", "nothing listens there yet"),
+    (0, "name not found", "the name does not resolve: too new, or misspelt"),
+    (0, "timeout", "nothing answered: an internal load balancer, one asked from behind itself, or a security group"),
+)
+
+# Counted, since Kubernetes' exec may leave standard input open, and curl reads its config to the end.
+CURL = ("sh", "-c", 'head -c "$1" | curl --disable --config -', "curl")
+
+EXITS = {  # of curl
+    6: "name not found",
+    7: "refused",
+    18: "cut off",
+    28: "timeout",
+    35: "TLS failed",
+    52: "closed without an answer",
+    55: "connection reset",
+    56: "connection reset",
+    60: "TLS failed",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status 0 where no whole answer did, then with why in `reason`; tokens in it are masked.
+
+    `reason` is the first 120 characters of the body of a refusal (status >= 400). `headers` have lower-case names.
+    """
+
+    status: int
+    reason: str
+    latency_ms: float
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a policy's table: who asks with which token (their names), and what must come back.
+
+    `reason` is a text that the body or reason must hold; empty is any.
+    """
+
+    name: str
+    caller: str
+    token: str
+    expected: int
+    reason: str = ""
+
+
+def over_http(
+    url: str, *, token: str | None = None, host: str | None = None, method: str = "GET", timeout: float = 5
+) -> Answer:
+    """Ask on one fresh connection, without proxy or redirects; `timeout` in seconds holds for each step of it."""
+    place = urlsplit(url)
+    kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+    connection = kind(place.hostname, place.port, timeout=timeout)
+    target = (place.path or "/") + (f"?{place.query}" if place.query else "")
+    start = time.perf_counter()
+    try:
+        connection.request(method, target, headers={**_headers(token, host), "Connection": "close"})
+        got = connection.getresponse()
+        status, headers, body = got.status, _joined(got.getheaders()), got.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return _none(_why(error), _ms(start))
+    finally:
+        connection.close()
+    return _answer(status, headers, body, _ms(start))
+
+
+def over_exec(
+    execute: Callable[[list[str], str], tuple[str, int]],
+    url: str,
+    *,
+    token: str | None = None,
+    host: str | None = None,
+    timeout: float = 5,
+) -> Answer:
+    """Ask from inside a pod: `execute(argv, stdin)` runs its curl (7.83 or newer) and gives (stdout, exit code).
+
+    The token goes by standard input, never by argv. `timeout` in seconds is for the whole request. ClusterError
+    where curl itself did not run.
+    """
+    mark = f"--{uuid.uuid4().hex}--"
+    config = _config(url, _headers(token, host), timeout, mark)
+    said, code = execute([*CURL, str(len(config.encode()))], config)
+    body, found, trailer = said.rpartition(f"\n{mark}")
+    if not found:
+        raise ClusterError(
+            f"expected curl in the pod to answer, got exit code {code} and {clean(said)[:REASON]!r}; "
+            "check that the pod is ready and that its image has curl."
+        )
+    meta, _ = json.JSONDecoder(strict=False).raw_decode(trailer)
+    about, latency = meta["curl"], round(meta["curl"]["time_total"] * 1000, 1)
+    if about["exitcode"]:
+        return _none(EXITS.get(about["exitcode"]) or about["errormsg"], latency)
+    headers = _joined((name, value) for name, values in meta["headers"].items() for value in values)
+    return _answer(about["http_code"], headers, body, latency)
+
+
+def diagnose(status: int, body: str) -> str:
+    """Return what a refusal most probably means, in a short sentence; "" if unknown. Of status 0 pass the reason."""
+    for code, text, meaning in MEANINGS:
+        if code == status and (text in body if text else not body.strip()):
+            return meaning
+    return ""
+
+
+def peer(answer: Answer) -> str:
+    """Return the SPIFFE id of httpbin's caller, from the X-Forwarded-Client-Cert in its /headers; "" without one.
+
+    Of several proxies' entries the last counts: the one of the connection that reached the pod.
+    """
+    try:
+        headers = json.loads(answer.body)["headers"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    values = next((value for name, value in headers.items() if name.lower() == "x-forwarded-client-cert"), "")
+    text = values if isinstance(values, str) else ",".join(values)
+    last = re.sub(r'"(\\.|[^"\\])*"', '""', text).rsplit(",", 1)[-1]  # a quoted Subject may hold anything
+    return next((part[4:] for part in last.split(";") if part.upper().startswith("URI=")), "")
+
+
+def _headers(token: str | None, host: str | None) -> dict[str, str]:
+    bearer = {} if token is None else {"Authorization": f"Bearer {_line(token)}"}
+    return bearer | ({"Host": _line(host)} if host else {})
+
+
+def _config(url: str, headers: dict[str, str], timeout: float, mark: str) -> str:
+    trailer = "\n" + mark + '{"curl":%{json},"headers":%{header_json}}'
+    options = [("url", _line(url)), *(("header", f"{name}: {value}") for name, value in headers.items())]
+    options += [("max-time", str(timeout)), ("noproxy", "*"), ("output", "-"), ("write-out", trailer)]
+    flags = "silent\nshow-error\ngloboff\npath-as-is\n"
+    return "".join(f"{name} = {_quoted(value)}\n" for name, value in options) + flags
+
+
+def _line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("expected a URL, token and host of one line each, got a control character; take it out.")
+    return value
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _answer(status: int, headers: dict[str, str], body: str, latency: float) -> Answer:
+    body = clean(body)  # httpbin echoes what it got
+    reason = body[:REASON] if status >= 400 else ""
+    return Answer(status, reason, latency, {name: clean(value) for name, value in headers.items()}, body)
+
+
+def _none(reason: str, latency: float) -> Answer:
+    return Answer(0, reason, latency)
+
+
+def _why(error: Exception) -> str:
+    kinds = (
+        (http.client.RemoteDisconnected, "closed without an answer"),  # before its parent, the reset
+        (socket.gaierror, "name not found"),
+        (TimeoutError, "timeout"),
+        (ConnectionRefusedError, "refused"),
+        ((ConnectionResetError, BrokenPipeError), "connection reset"),
+        (http.client.IncompleteRead, "cut off"),
+        (ssl.SSLError, "TLS failed"),
+    )
+    return next((reason for kind, reason in kinds if isinstance(error, kind)), f"{type(error).__name__}: {error}")
+
+
+def _joined(pairs) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers
+
+
+def _ms(start: float) -> float:
+    return round((time.perf_counter() - start) * 1000, 1)

@@ -1,0 +1,87 @@
+"""A check is one row (name, expected, actual, passed, seconds, tries); `until` is the one polling loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lib.errors import TimedOut
+
+PAUSE = 0.2  # seconds between two tries
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the record: what was expected, what was found, and what it took to find it."""
+
+    name: str
+    expected: str
+    actual: str
+    passed: bool
+    seconds: float = 0.0
+    tries: int = 1
+    reason: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Return the check as a flat dict, seconds rounded to hundredths."""
+        return {**asdict(self), "seconds": round(self.seconds, 2)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `until` ended with: the last value, whether it held, after how many seconds and tries."""
+
+    value: Any
+    held: bool
+    seconds: float
+    tries: int
+    error: str = ""
+
+
+def until(
+    ask: Callable[[], Any],
+    good: Callable[[Any], bool] = bool,
+    *,
+    streak: int = 1,
+    deadline: float = 60,
+    pause: float = PAUSE,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    tell: Callable[[float, Any], None] | None = None,
+) -> Answer:
+    """Ask until `good` held `streak` times in a row or `deadline` seconds are over; return the Answer.
+
+    An exception of `ask` counts as a bad answer, and the last one is kept in `Answer.error`. At least one
+    try is made. `tell(seconds, value)` is called after each try that did not settle it.
+    """
+    start, row, tries = clock(), 0, 0
+    while True:
+        tries += 1
+        value, error = None, ""
+        try:
+            value = ask()
+            row = row + 1 if good(value) else 0
+        except Exception as problem:
+            row, error = 0, f"{type(problem).__name__}: {problem}"
+        seconds = clock() - start
+        if row >= streak:
+            return Answer(value, True, seconds, tries)
+        if seconds + pause >= deadline:
+            return Answer(value, False, seconds, tries, error)
+        if tell:
+            tell(seconds, error or value)
+        sleep(pause)
+
+
+def wait(what: str, ask: Callable[[], Any], good: Callable[[Any], bool] = bool, *, fix: str = "", **options) -> Any:
+    """Return the value for which `good` held; raise TimedOut with the last thing seen. Options as for `until`."""
+    answer = until(ask, good, **options)
+    if answer.held:
+        return answer.value
+    seen = answer.error or repr(answer.value)
+    advice = f"; {fix}" if fix else ""
+    raise TimedOut(
+        f"expected {what} within {answer.seconds:.0f} s, got {seen[:300]} after {answer.tries} tries{advice}."
+    )

@@ -1,0 +1,112 @@
+"""Step 01: the EKS cluster with all that it needs, or the one that a kubeconfig names."""
+
+from __future__ import annotations
+
+import sys
+
+import pandas as pd
+
+from lib import aws, eks, kube, kubeconfig, network
+from lib.params import ROOT
+from lib.run import Run
+
+NODE_GROUP = "workers"
+CLUSTER_POLICIES = ["arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"]
+NODE_POLICIES = [
+    "arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy",
+    "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy",
+    "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly",
+]
+
+
+def state(run: Run) -> pd.DataFrame:
+    """Return what there is now: for EKS your identity and the account's clusters, else the API server."""
+    if run.params.cluster_source == "existing":
+        return pd.DataFrame(
+            [("API server", run.cluster.host), ("version", run.cluster.version())], columns=["what", "now"]
+        )
+    who = aws.whoami(run.aws("sts"))
+    there = [name for page in run.aws("eks").get_paginator("list_clusters").paginate() for name in page["clusters"]]
+    rows = [("you", who["arn"]), ("account", who["account"]), ("clusters", ", ".join(there) or "none")]
+    return pd.DataFrame(rows, columns=["what", "now"])
+
+
+def ensure(run: Run) -> pd.DataFrame:
+    """Create or update roles, network, cluster and node group, and wait until they are active; return what each was."""
+    if run.params.cluster_source == "eks":
+        _ensure_eks(run)
+    return run.recent()
+
+
+def ensure_kubeconfig(run: Run) -> str:
+    """Write .kube/<env> for the cluster; return the line that a shell needs for kubectl."""
+    if run.params.cluster_source == "existing":
+        return f"your own kubeconfig, context {run.params.kube_context or '(the current one)'}"
+    here, found = run.params, run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]
+    action = kubeconfig.write_kubeconfig(
+        here.kubeconfig,
+        found["name"],
+        found["endpoint"],
+        found["certificateAuthority"]["data"],
+        python=sys.executable,
+        root=ROOT,
+        region=here.region,
+        endpoint_url=here.aws_endpoint_url,
+        profile=here.aws_profile,
+        credentials_file=here.aws_credentials_file,
+    )
+    run.changed("kubeconfig", here.env, action)
+    return f"export KUBECONFIG={here.kubeconfig.relative_to(ROOT)}"
+
+
+def check(run: Run) -> None:
+    """Record whether the cluster answers to this identity and its nodes are ready, and what it is."""
+    run.check_until("API server ready", True, run.cluster.ready)
+    wanted = run.params.node_count if run.params.cluster_source == "eks" and not run.params.aws_endpoint_url else 1
+    run.check_until(f"nodes Ready, at least {wanted}", True, lambda: ready_nodes(run.cluster) >= wanted)
+    if run.params.cluster_source == "eks":
+        run.check(
+            "Kubernetes version", run.params.kubernetes_version, ".".join(run.cluster.version()[1:].split(".")[:2])
+        )
+        found = run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]
+        run.fact("cluster_arn", found["arn"])
+    run.fact("endpoint", run.cluster.host)
+    run.fact("kubernetes", run.cluster.version())
+    run.fact("kube_system_uid", run.cluster.get("v1", "Namespace", "kube-system")["metadata"]["uid"])
+
+
+def ready_nodes(cluster: kube.Cluster) -> int:
+    """Return how many nodes say they are Ready."""
+    nodes = cluster.items("v1", "Node")
+    return sum(
+        any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]) for node in nodes
+    )
+
+
+def roles(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Return, by role name, the service that assumes it and its managed policies."""
+    return {
+        f"{name}-cluster": ("eks.amazonaws.com", CLUSTER_POLICIES),
+        f"{name}-nodes": ("ec2.amazonaws.com", NODE_POLICIES),
+    }
+
+
+def _ensure_eks(run: Run) -> None:
+    here, arns = run.params, {}
+    iam, service = run.aws("iam"), run.aws("eks")
+    for name, (principal, policies) in roles(here.cluster_name).items():
+        role, action = aws.ensure_role(iam, name, principal, policies, run.tags)
+        arns[name] = role["Arn"]
+        run.changed("role", name, action)
+    net, changes = network.ensure_network(run.aws("ec2"), here.cluster_name, here.vpc_cidr, run.tags)
+    for kind, name, action in changes:
+        run.changed(kind, name, action)
+    cluster_role, node_role = (arns[name] for name in roles(here.cluster_name))
+    subnets = net["subnet_ids"]
+    _, action = eks.ensure_cluster(service, here.cluster_name, here.kubernetes_version, cluster_role, subnets, run.tags)
+    run.changed("cluster", here.cluster_name, action)
+    eks.wait_cluster_active(service, here.cluster_name, here.deadline)
+    size = (here.node_instance_type, here.node_count)
+    _, action = eks.ensure_node_group(service, here.cluster_name, NODE_GROUP, node_role, subnets, *size, run.tags)
+    run.changed("node group", NODE_GROUP, action)
+    eks.wait_node_group_active(service, here.cluster_name, NODE_GROUP, here.deadline)

@@ -1,0 +1,200 @@
+"""The cluster in EKS: its control plane and node group, created or updated, waited for, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from botocore.exceptions import ClientError
+
+from lib.aws import check_ours, spoken
+from lib.checks import until, wait
+from lib.errors import AwsError
+
+PAUSE = 1  # seconds between two looks at a status: EKS throttles, and a real control plane takes ten minutes
+ROLE_DEADLINE = 120  # seconds that IAM may take to tell EKS of a new role
+BROKEN = ("FAILED", "CREATE_FAILED", "DELETE_FAILED", "DEGRADED", "DELETING")
+
+Tell = Callable[[float, str], None]  # seconds so far, status
+
+
+@spoken()
+def ensure_cluster(
+    eks, name: str, version: str, role_arn: str, subnet_ids: list[str], tags: dict[str, str], **options
+) -> tuple[dict, str]:
+    """Create the cluster, or update its version; return (cluster, action) at once, see wait_cluster_active.
+
+    Its creator becomes its administrator. Role and subnets cannot be changed, and a cluster without our tags is
+    refused: AwsError. `options` are those of lib.checks.until.
+    """
+    found = _cluster(eks, name)
+    if found is None:
+        stated = {
+            "name": name,
+            "version": version,
+            "roleArn": role_arn,
+            "resourcesVpcConfig": {"subnetIds": subnet_ids},
+            "accessConfig": {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True},
+            "tags": tags,
+        }
+        return _once_assumable(lambda: eks.create_cluster(**stated)["cluster"], options), "created"
+    check_ours(f"cluster {name}", found.get("tags", {}), tags)
+    _check_fixed(f"cluster {name}", "role", found["roleArn"], role_arn)
+    _check_fixed(f"cluster {name}", "subnets", sorted(found["resourcesVpcConfig"]["subnetIds"]), sorted(subnet_ids))
+    if found["version"] == version:
+        return found, "unchanged"
+    eks.update_cluster_version(name=name, version=version)
+    return _cluster(eks, name), "changed"
+
+
+def wait_cluster_active(eks, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
+    """Return the cluster once it is ACTIVE; AwsError with its issues if it failed, TimedOut after `deadline` s."""
+    return _wait_active(f"cluster {name}", lambda: _cluster(eks, name), deadline, tell, options)
+
+
+@spoken()
+def ensure_node_group(
+    eks,
+    cluster: str,
+    name: str,
+    role_arn: str,
+    subnet_ids: list[str],
+    instance_type: str,
+    count: int,
+    tags: dict[str, str],
+    ami_type: str = "AL2023_x86_64_STANDARD",
+    **options,
+) -> tuple[dict, str]:
+    """Create the node group, or update its count; return (node group, action) at once, see wait_node_group_active.
+
+    Role, subnets and instance type cannot be changed: AwsError. `options` are those of lib.checks.until.
+    """
+    scaling = {"minSize": count, "maxSize": count, "desiredSize": count}
+    found = _node_group(eks, cluster, name)
+    if found is None:
+        stated = {
+            "clusterName": cluster,
+            "nodegroupName": name,
+            "nodeRole": role_arn,
+            "subnets": subnet_ids,
+            "instanceTypes": [instance_type],
+            "amiType": ami_type,
+            "scalingConfig": scaling,
+            "tags": tags,
+        }
+        return _once_assumable(lambda: eks.create_nodegroup(**stated)["nodegroup"], options), "created"
+    check_ours(f"node group {name}", found.get("tags", {}), tags)
+    _check_fixed(f"node group {name}", "role", found["nodeRole"], role_arn)
+    _check_fixed(f"node group {name}", "subnets", sorted(found["subnets"]), sorted(subnet_ids))
+    _check_fixed(f"node group {name}", "instance types", found["instanceTypes"], [instance_type])
+    if found["scalingConfig"] == scaling:
+        return found, "unchanged"
+    eks.update_nodegroup_config(clusterName=cluster, nodegroupName=name, scalingConfig=scaling)
+    return _node_group(eks, cluster, name), "changed"
+
+
+def wait_node_group_active(eks, cluster: str, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
+    """Return the node group once it is ACTIVE; AwsError with its health issues if it failed, TimedOut as above."""
+    return _wait_active(f"node group {name}", lambda: _node_group(eks, cluster, name), deadline, tell, options)
+
+
+@spoken()
+def delete_node_group(eks, cluster: str, name: str, tags: dict[str, str]) -> str:
+    """Start to delete the node group; return "deleted" or "absent"."""
+    found = _node_group(eks, cluster, name)
+    if found is None:
+        return "absent"
+    check_ours(f"node group {name}", found.get("tags", {}), tags)
+    if found["status"] != "DELETING":
+        eks.delete_nodegroup(clusterName=cluster, nodegroupName=name)
+    return "deleted"
+
+
+def wait_node_group_gone(eks, cluster: str, name: str, deadline: float, tell: Tell | None = None, **options) -> None:
+    """Return once there is no such node group: until then its cluster cannot be deleted."""
+    _wait_gone(f"node group {name}", lambda: _node_group(eks, cluster, name), deadline, tell, options)
+
+
+@spoken()
+def delete_cluster(eks, name: str, tags: dict[str, str]) -> str:
+    """Start to delete the cluster; return "deleted" or "absent". Its node groups must be gone."""
+    found = _cluster(eks, name)
+    if found is None:
+        return "absent"
+    check_ours(f"cluster {name}", found.get("tags", {}), tags)
+    if found["status"] != "DELETING":
+        eks.delete_cluster(name=name)
+    return "deleted"
+
+
+def wait_cluster_gone(eks, name: str, deadline: float, tell: Tell | None = None, **options) -> None:
+    """Return once there is no such cluster: until then its network and role are in use."""
+    _wait_gone(f"cluster {name}", lambda: _cluster(eks, name), deadline, tell, options)
+
+
+def _wait_active(what: str, read: Callable[[], dict | None], deadline: float, tell: Tell | None, options: dict) -> dict:
+    status = wait(
+        f"{what} to be ACTIVE", lambda: _status(read()), lambda seen: seen in ("ACTIVE", "absent", *BROKEN),
+        deadline=deadline, tell=tell, **{"pause": PAUSE, **options},
+    )
+    found = read() or {}
+    if status != "ACTIVE":
+        raise AwsError(f"expected {what} to be ACTIVE, got {status} ({_issues(found)}); delete it, then make it again.")
+    return found
+
+
+def _wait_gone(what: str, read: Callable[[], dict | None], deadline: float, tell: Tell | None, options: dict) -> None:
+    wait(
+        f"{what} to be gone", lambda: _status(read()), lambda seen: seen == "absent",
+        deadline=deadline, tell=tell, fix="see its health in the AWS console", **{"pause": PAUSE, **options},
+    )
+
+
+def _issues(found: dict) -> str:
+    issues = found.get("health", {}).get("issues", [])
+    return "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues) or "no reason given"
+
+
+def _status(found: dict | None) -> str:
+    return found["status"] if found else "absent"
+
+
+def _once_assumable(create: Callable[[], dict], options: dict) -> dict:
+    """Create what takes a role: EKS refuses one that IAM made seconds ago and has not yet told it of."""
+
+    def attempt():
+        try:
+            return create()
+        except Exception as error:  # kept as the value: only one kind is worth another try
+            return error
+
+    answer = until(attempt, lambda got: not _too_new(got), **{"deadline": ROLE_DEADLINE, "pause": PAUSE, **options})
+    if isinstance(answer.value, Exception):
+        raise answer.value
+    return answer.value
+
+
+def _too_new(got: dict | Exception) -> bool:
+    refused = isinstance(got, ClientError) and got.response["Error"]["Code"] == "InvalidParameterException"
+    return refused and "role" in str(got).lower()
+
+
+def _cluster(eks, name: str) -> dict | None:
+    try:
+        return eks.describe_cluster(name=name)["cluster"]
+    except eks.exceptions.ResourceNotFoundException:
+        return None
+
+
+def _node_group(eks, cluster: str, name: str) -> dict | None:
+    try:
+        return eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]
+    except eks.exceptions.ResourceNotFoundException:
+        return None
+
+
+def _check_fixed(what: str, part: str, found, expected) -> None:
+    if found != expected:
+        raise AwsError(
+            f"{what}: expected its {part} to be {expected}, got {found}, which cannot be changed; "
+            "set the params back, or clean up first."
+        )

@@ -1,0 +1,58 @@
+"""What can go wrong, as one tree; every message says what was expected, what was found and what fixes it.
+
+RunbookError
+├── ParamsError      a params file or a value in it
+├── MissingStep      an earlier step of the series has not been done
+├── RedCheck         a step ended with checks that did not hold
+├── TimedOut         something did not become true before its deadline
+├── Locked           another run holds the cluster
+├── BundleError      a bundle is incomplete or was changed
+├── AwsError         AWS refused, or answered otherwise than expected
+├── ClusterError     the Kubernetes API refused, or answered otherwise than expected
+├── IstioError       istioctl or the mesh
+└── KeycloakError    Keycloak refused, or answered otherwise than expected
+"""
+
+
+class RunbookError(Exception):
+    """One sentence: what was expected, what was found, what to do."""
+
+
+class ParamsError(RunbookError):
+    """A params file, or a value in it, is not what the runbook understands."""
+
+
+class MissingStep(RunbookError):
+    """An earlier step of the series has not been done; names the notebook to run."""
+
+
+class RedCheck(RunbookError):
+    """A step ended with checks that did not hold; raised by `Run.finish` alone."""
+
+
+class TimedOut(RunbookError):
+    """Something did not become true before its deadline; keeps the last thing seen."""
+
+
+class Locked(RunbookError):
+    """Another run holds the cluster; names who."""
+
+
+class BundleError(RunbookError):
+    """A bundle is incomplete or was changed; names the files."""
+
+
+class AwsError(RunbookError):
+    """AWS refused, or answered otherwise than expected."""
+
+
+class ClusterError(RunbookError):
+    """The Kubernetes API refused, or answered otherwise than expected."""
+
+
+class IstioError(RunbookError):
+    """istioctl failed, or the mesh answered otherwise than expected."""
+
+
+class KeycloakError(RunbookError):
+    """Keycloak refused, or answered otherwise than expected."""

@@ -1,0 +1,221 @@
+"""Keycloak 26's admin API: realm, client, mapper and user, each created or updated, each telling which."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from urllib.parse import quote
+
+import requests
+
+from lib.errors import KeycloakError
+from lib.oidc import body, direct_session, password_token, refusal, send
+
+MARGIN = 10  # seconds before its end at which the admin's token is renewed: it lives for 60
+
+
+class Keycloak:
+    """One Keycloak as its administrator sees it.
+
+    Every `ensure_` compares only what is stated, writes only what differs, reads it back, and returns
+    (object, action) with action "created", "changed" or "unchanged". Errors are KeycloakErrors.
+    A transport adapter may be mounted on `session`; `clock` tells seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: str,
+        session: requests.Session | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.url, self.user, self.session = url.rstrip("/"), user, session or direct_session()
+        self._password, self._clock = password, clock
+        self._token, self._until = "", float("-inf")
+
+    def ensure_realm(self, name: str, **settings) -> tuple[dict, str]:
+        """Create or update the realm; settings are those of Keycloak's RealmRepresentation, e.g. sslRequired."""
+        path = _path(name)
+        return _ensure(
+            f"realm {name}",
+            {"realm": name, "enabled": True, **settings},
+            read=lambda: self._get(path),
+            create=lambda wanted: self._call("POST", "", wanted),
+            change=lambda wanted: self._call("PUT", path, wanted),
+        )
+
+    def ensure_client(self, realm: str, client_id: str, **settings) -> tuple[dict, str]:
+        """Create or update a confidential client for the password grant alone; the object comes without its secret."""
+        stated = {
+            "clientId": client_id,
+            "enabled": True,
+            "protocol": "openid-connect",
+            "publicClient": False,
+            "directAccessGrantsEnabled": True,
+            "standardFlowEnabled": False,
+            "implicitFlowEnabled": False,
+            "serviceAccountsEnabled": False,
+            "fullScopeAllowed": False,
+            **settings,
+        }
+        client, action = _ensure(
+            f"client {client_id}",
+            stated,
+            read=lambda: self._client(realm, client_id),
+            create=lambda wanted: self._call("POST", _path(realm, "clients"), wanted),
+            change=lambda wanted: self._call("PUT", _path(realm, "clients", wanted["id"]), wanted),
+        )
+        return {key: value for key, value in client.items() if key != "secret"}, action
+
+    def ensure_audience_mapper(self, realm: str, client_id: str, name: str, audience: str) -> tuple[dict, str]:
+        """Create or update the mapper that puts `audience` into the `aud` of the client's access tokens."""
+        path = _path(realm, "clients", self.get_client(realm, client_id)["id"], "protocol-mappers", "models")
+        stated = {
+            "name": name,
+            "protocol": "openid-connect",
+            "protocolMapper": "oidc-audience-mapper",
+            "config": {
+                "included.custom.audience": audience,
+                "access.token.claim": "true",
+                "id.token.claim": "false",
+                "introspection.token.claim": "true",
+            },
+        }
+        return _ensure(
+            f"mapper {name}",
+            stated,
+            read=lambda: _only(self._get(path), "name", name),
+            create=lambda wanted: self._call("POST", path, wanted),
+            change=lambda wanted: self._call("PUT", f"{path}/{wanted['id']}", wanted),
+        )
+
+    def ensure_user(self, realm: str, username: str, email: str, first_name: str, last_name: str) -> tuple[dict, str]:
+        """Create or update a user who may get tokens without a browser: names, verified email, nothing left to do."""
+        stated = {
+            "username": username.lower(),  # Keycloak keeps both in lower case
+            "email": email.lower(),
+            "firstName": first_name,
+            "lastName": last_name,
+            "emailVerified": True,
+            "enabled": True,
+            "requiredActions": [],
+        }
+        return _ensure(
+            f"user {username}",
+            stated,
+            read=lambda: self._user(realm, username),
+            create=lambda wanted: self._call("POST", _path(realm, "users"), wanted),
+            change=lambda wanted: self._call("PUT", _path(realm, "users", wanted["id"]), wanted),
+        )
+
+    def ensure_password(self, realm: str, username: str, password: str, client_id: str) -> str:
+        """Set the user's password unless the client already gets a token with it; return the action."""
+        endpoint = f"{self.url}/realms/{quote(realm)}/protocol/openid-connect/token"
+        grant = (endpoint, client_id, self.client_secret(realm, client_id), username, password)
+        try:
+            password_token(*grant, session=self.session)
+            return "unchanged"
+        except KeycloakError as error:
+            if "invalid_grant" not in str(error):
+                raise
+        path = _path(realm, "users", self.get_user(realm, username)["id"])
+        had = any(one["type"] == "password" for one in self._get(f"{path}/credentials"))
+        self._call("PUT", f"{path}/reset-password", {"type": "password", "value": password, "temporary": False})
+        password_token(*grant, session=self.session)
+        return "changed" if had else "created"
+
+    def client_secret(self, realm: str, client_id: str) -> str:
+        """Return the client's secret; keep it out of every output."""
+        client = self.get_client(realm, client_id)
+        return self._call("GET", _path(realm, "clients", client["id"], "client-secret"))["value"]
+
+    def get_client(self, realm: str, client_id: str) -> dict:
+        """Return the client without its secret, or raise KeycloakError."""
+        client = _required(self._client(realm, client_id), f"a client {client_id} in realm {realm}", "ensure_client")
+        return {key: value for key, value in client.items() if key != "secret"}
+
+    def get_user(self, realm: str, username: str) -> dict:
+        """Return the user, or raise KeycloakError."""
+        return _required(self._user(realm, username), f"a user {username} in realm {realm}", "ensure_user")
+
+    def delete_realm(self, name: str) -> str:
+        """Delete the realm with all that is in it; return "deleted" or "absent"."""
+        return "absent" if self._call("DELETE", _path(name), absent="absent") == "absent" else "deleted"
+
+    def _client(self, realm: str, client_id: str) -> dict | None:
+        return _only(self._get(_path(realm, "clients"), clientId=client_id), "clientId", client_id)
+
+    def _user(self, realm: str, username: str) -> dict | None:
+        name = username.lower()
+        return _only(self._get(_path(realm, "users"), username=name, exact="true"), "username", name)
+
+    def _get(self, path: str, **query):
+        return self._call("GET", path, query=query, absent=None)
+
+    def _call(self, method: str, path: str, stated: dict | None = None, *, query: dict | None = None, absent=...):
+        """Return the admin API's answer; `absent`, where given, stands for a 404. A 401 is asked once again."""
+        for fresh in (False, True):
+            answer = send(
+                self.session, method, f"{self.url}/admin/realms{path}",
+                json=stated, params=query, headers={"Authorization": f"Bearer {self._bearer(fresh)}"},
+            )
+            if answer.status_code != 401:
+                break
+        if answer.status_code == 404 and absent is not ...:
+            return absent
+        if answer.status_code >= 400:
+            raise refusal(f"Keycloak to accept {method} /admin/realms{path}", answer)
+        return body(answer) if answer.content else None
+
+    def _bearer(self, fresh: bool) -> str:
+        if fresh or self._clock() >= self._until:
+            asked = self._clock()
+            endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
+            answer = password_token(endpoint, "admin-cli", "", self.user, self._password, "", session=self.session)
+            self._token, self._until = answer["access_token"], asked + answer["expires_in"] - MARGIN
+        return self._token
+
+
+def _ensure(what: str, wanted: dict, *, read, create, change) -> tuple[dict, str]:
+    found = read()
+    if found is not None and _holds(found, wanted):
+        return found, "unchanged"
+    create(wanted) if found is None else change(_merged(found, wanted))
+    kept = read() or {}
+    if not _holds(kept, wanted):
+        odd = next(key for key, value in wanted.items() if not _holds(kept.get(key), value))
+        raise KeycloakError(
+            f"{what}: expected Keycloak to keep {odd} as written, got another value back; "
+            f"state {odd} as Keycloak keeps it, or delete the {what.split()[0]} first."
+        )
+    return kept, "created" if found is None else "changed"
+
+
+def _holds(found, wanted) -> bool:
+    """Whether `found` has what is stated: of dicts the stated keys, of lists the members in any order."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_holds(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return sorted(map(str, found or [])) == sorted(map(str, wanted))
+    return found == wanted
+
+
+def _merged(found: dict, wanted: dict) -> dict:
+    """`found` with what is stated on top: a PUT of a part of `attributes` would drop the rest."""
+    inner = {key: _merged(found.get(key) or {}, value) for key, value in wanted.items() if isinstance(value, dict)}
+    return {**found, **wanted, **inner}
+
+
+def _only(found: list[dict] | None, key: str, value: str) -> dict | None:
+    return next((one for one in found or [] if one[key] == value), None)
+
+
+def _required(found: dict | None, what: str, verb: str) -> dict:
+    if found is None:
+        raise KeycloakError(f"expected {what}, got none; make it first ({verb}).")
+    return found
+
+
+def _path(*parts: str) -> str:
+    return "".join(f"/{quote(part, safe='')}" for part in parts)

@@ -1,0 +1,283 @@
+"""The cluster: create-or-update through server-side apply, reading, waiting, and running a command in a pod.
+
+Every write says which of created, changed or unchanged it was: the API server leaves an object's
+resourceVersion alone when an apply changes nothing
+(https://kubernetes.io/docs/reference/using-api/server-side-apply/).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import urllib3
+import yaml
+from kubernetes import client, config
+from kubernetes.stream import portforward, stream
+
+from lib.checks import wait
+from lib.errors import ClusterError
+
+MANAGER = "istio-keycloak-runbook"  # the field manager that owns what the runbook applies
+
+# Definitions before what they define, homes before who lives in them, admission last.
+_ORDER = {
+    "CustomResourceDefinition": 0,
+    "Namespace": 1,
+    "ServiceAccount": 2,
+    "Secret": 3,
+    "ConfigMap": 3,
+    "ClusterRole": 4,
+    "Role": 4,
+    "ClusterRoleBinding": 5,
+    "RoleBinding": 5,
+    "Service": 6,
+}
+_LAST = {"MutatingWebhookConfiguration": 90, "ValidatingWebhookConfiguration": 91}
+
+
+class Cluster:
+    """One Kubernetes API, with objects as plain dicts."""
+
+    def __init__(self, api: client.ApiClient):
+        self.api = api
+        self.core = client.CoreV1Api(api)
+        self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path | None = None, context: str | None = None) -> Cluster:
+        """Return the cluster of a kubeconfig's context; raise ClusterError where there is none."""
+        try:
+            return cls(config.new_client_from_config(str(path) if path else None, context))
+        except config.ConfigException as error:
+            where = path or "the default kubeconfig"
+            raise ClusterError(
+                f"expected a context {context or ''} in {where}, got: {error}; run 01-cluster, or set kube_context."
+            ) from None
+
+    @property
+    def host(self) -> str:
+        """The API server's address."""
+        return self.api.configuration.host
+
+    def ready(self) -> bool:
+        """Return whether the API server says it is ready."""
+        return self.raw("/readyz") == "ok"
+
+    def raw(self, path: str) -> str:
+        """Return the body of a GET of one path of the API server."""
+        return self._call("GET", path).decode()
+
+    def version(self) -> str:
+        """Return the API server's version, as in v1.36.3."""
+        return json.loads(self.raw("/version"))["gitVersion"]
+
+    # Objects
+
+    def apply(self, thing: dict) -> str:
+        """Create or update one object (server-side apply); return created, changed or unchanged."""
+        before = self.find(
+            thing["apiVersion"], thing["kind"], thing["metadata"]["name"], thing["metadata"].get("namespace")
+        )
+        path = self._path(
+            thing["apiVersion"], thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"]
+        )
+        query = [("fieldManager", MANAGER), ("force", "true")]
+        content = {"Content-Type": "application/apply-patch+yaml"}
+        after = json.loads(self._call("PATCH", path, query=query, body=thing, headers=content))
+        if before is None:
+            return "created"
+        same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
+        return "unchanged" if same else "changed"
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict:
+        """Return one object; raise ClusterError where there is none."""
+        found = self.find(api_version, kind, name, namespace)
+        if found is None:
+            place = f" in namespace {namespace}" if namespace else ""
+            raise ClusterError(f"expected {kind} {name}{place}, found none; run the step that makes it.")
+        return found
+
+    def find(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict | None:
+        """Return one object, or None where it, or its kind, is not there."""
+        try:
+            return json.loads(self._call("GET", self._path(api_version, kind, namespace, name)))
+        except _NotFound:
+            return None
+
+    def items(self, api_version: str, kind: str, namespace: str | None = None, labels: str = "") -> list[dict]:
+        """Return all objects of a kind (in all namespaces where none is given), optionally those with labels."""
+        path = self._path(api_version, kind, namespace, None)
+        try:
+            return json.loads(self._call("GET", path, query=[("labelSelector", labels)] if labels else []))["items"]
+        except _NotFound:
+            return []
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> str:
+        """Delete one object and what belongs to it; return deleted or absent."""
+        try:
+            path = self._path(api_version, kind, namespace, name)
+            self._call("DELETE", path, query=[("propagationPolicy", "Foreground")])
+        except _NotFound:
+            return "absent"
+        return "deleted"
+
+    def try_apply(self, thing: dict) -> str:
+        """Return what the API server says to an object without keeping it (dry run): '' is yes, else its refusal."""
+        try:
+            metadata = thing["metadata"]
+            path = self._path(thing["apiVersion"], thing["kind"], metadata.get("namespace"), metadata["name"])
+            query = [("fieldManager", MANAGER), ("force", "true"), ("dryRun", "All")]
+            self._call("PATCH", path, query=query, body=thing, headers={"Content-Type": "application/apply-patch+yaml"})
+        except ClusterError as error:
+            return str(error)
+        return ""
+
+    def dry_run(self, thing: dict) -> dict:
+        """Return what would be made of an object, admission webhooks included, without keeping it."""
+        metadata = thing["metadata"]
+        path = self._path(thing["apiVersion"], thing["kind"], metadata.get("namespace"), None)
+        headers = {"Content-Type": "application/yaml"}  # JSON is YAML; the client would encode JSON twice
+        return json.loads(self._call("POST", path, query=[("dryRun", "All")], body=thing, headers=headers))
+
+    # Waiting
+
+    def wait_rolled_out(self, kind: str, name: str, namespace: str, deadline: float, tell=None) -> dict:
+        """Wait until a Deployment or StatefulSet has all its pods of today's template ready; return it."""
+        fix = f"see kubectl -n {namespace} describe pods"
+
+        def missing() -> str:
+            return _missing(self.get("apps/v1", kind, name, namespace))
+
+        wait(f"{kind} {namespace}/{name} ready", missing, lambda text: not text, deadline=deadline, fix=fix, tell=tell)
+        return self.get("apps/v1", kind, name, namespace)
+
+    def wait_address(self, name: str, namespace: str, deadline: float, tell=None) -> str:
+        """Wait until a Service of type LoadBalancer has an address; return it: a host name on AWS, else an IP."""
+
+        def address() -> str:
+            status = self.get("v1", "Service", name, namespace)["status"]
+            entry = (status.get("loadBalancer", {}).get("ingress") or [{}])[0]
+            return entry.get("hostname") or entry.get("ip") or ""
+
+        fix = "the cluster needs something that gives addresses to Services of type LoadBalancer"
+        return wait(f"an address of Service {namespace}/{name}", address, deadline=deadline, fix=fix, tell=tell)
+
+    # Pods
+
+    def pod(self, labels: str, namespace: str) -> dict:
+        """Return a running pod with these labels; raise ClusterError where there is none."""
+        pods = [pod for pod in self.items("v1", "Pod", namespace, labels) if _running(pod)]
+        if not pods:
+            raise ClusterError(
+                f"expected a running pod {labels} in namespace {namespace}, found none; run the step that makes it."
+            )
+        return pods[0]
+
+    def execute(self, labels: str, namespace: str, container: str) -> Callable[[list[str], str], tuple[str, int]]:
+        """Return a function that runs a command (argv, stdin) in a pod and returns its output and exit code."""
+        name = self.pod(labels, namespace)["metadata"]["name"]
+
+        def run(argv: list[str], stdin: str = "") -> tuple[str, int]:
+            # A client of its own: the stream takes the client's transport over while it lasts.
+            core = client.CoreV1Api(client.ApiClient(self.api.configuration))
+            options = {
+                "container": container,
+                "command": argv,
+                "stderr": True,
+                "stdin": True,
+                "stdout": True,
+                "tty": False,
+            }
+            connection = stream(
+                core.connect_get_namespaced_pod_exec, name, namespace, **options, _preload_content=False
+            )
+            if stdin:
+                connection.write_stdin(stdin)
+            connection.run_forever(timeout=60)
+            out = connection.read_stdout(timeout=0) or ""
+            return out, connection.returncode
+
+        return run
+
+    def connect(self, labels: str, namespace: str, port: int) -> socket.socket:
+        """Return a socket to a pod's port, through the API server (port-forward)."""
+        name = self.pod(labels, namespace)["metadata"]["name"]
+        core = client.CoreV1Api(client.ApiClient(self.api.configuration))
+        return portforward(core.connect_get_namespaced_pod_portforward, name, namespace, ports=str(port)).socket(port)
+
+    # The wire
+
+    def _path(self, api_version: str, kind: str, namespace: str | None, name: str | None) -> str:
+        plural, namespaced = self._resource(api_version, kind)
+        base = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
+        home = f"/namespaces/{namespace}" if namespaced and namespace else ""
+        return f"{base}{home}/{plural}" + (f"/{name}" if name else "")
+
+    def _resource(self, api_version: str, kind: str) -> tuple[str, bool]:
+        if (api_version, kind) not in self._resources:
+            base = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
+            for known in json.loads(self._call("GET", base))["resources"]:
+                if "/" not in known["name"]:
+                    self._resources[api_version, known["kind"]] = (known["name"], known["namespaced"])
+        try:
+            return self._resources[api_version, kind]
+        except KeyError:
+            raise _NotFound(f'no matches for kind "{kind}" in version "{api_version}"') from None
+
+    def _call(self, method: str, path: str, query=(), body: Any = None, headers: dict | None = None) -> bytes:
+        sent = {"Accept": "application/json", **(headers or {})}
+        text = json.dumps(body) if body is not None else None
+        asked = self.api.param_serialize(
+            method, path, query_params=list(query), header_params=sent, body=text, auth_settings=["BearerToken"]
+        )
+        try:
+            response = self.api.call_api(*asked, _request_timeout=30)
+            content = response.read()
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterError(f"expected the cluster's API at {self.host}, got {error}; is the cluster up?") from None
+        if response.status >= 300:
+            raise _refusal(response.status, content.decode(errors="replace"), method, path)
+        return content
+
+
+class _NotFound(ClusterError):
+    """The API server has no such object or kind."""
+
+
+def load(path: Path, **values: str) -> list[dict]:
+    """Return the objects of a YAML file, its ${names} replaced by `values`; an unknown name raises KeyError."""
+    from string import Template
+
+    return [thing for thing in yaml.safe_load_all(Template(path.read_text()).substitute(values)) if thing]
+
+
+def ordered(things: list[dict]) -> list[dict]:
+    """Return objects in the order in which they can be created."""
+    return sorted(things, key=lambda thing: _LAST.get(thing["kind"], _ORDER.get(thing["kind"], 50)))
+
+
+def _refusal(status: int, body: str, method: str, path: str) -> ClusterError:
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, KeyError):
+        message = body
+    if status == 404:
+        return _NotFound(message.strip())
+    hints = {401: "; the cluster does not know you: check the profile, or run 01-cluster", 403: "; ask for that right"}
+    return ClusterError(f"{method} {path}: expected success, got {status} {message.strip()}{hints.get(status, '')}.")
+
+
+def _missing(thing: dict) -> str:
+    wanted, status = thing["spec"].get("replicas", 1), thing.get("status", {})
+    if status.get("observedGeneration", 0) < thing["metadata"]["generation"]:
+        return "not looked at yet"
+    counts = [status.get(key, 0) for key in ("updatedReplicas", "replicas", "readyReplicas")]
+    return "" if counts == [wanted] * 3 else f"{counts[2]} of {wanted} ready"
+
+
+def _running(pod: dict) -> bool:
+    return pod["status"].get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")

@@ -1,0 +1,106 @@
+"""How kubectl and the Kubernetes client reach an EKS cluster: a token made on demand, a kubeconfig without a secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import boto3
+import yaml
+
+from lib import aws
+
+LIFETIME = timedelta(minutes=14)  # of a token: EKS takes it for 15 minutes from its date
+API = "client.authentication.k8s.io/v1"
+
+
+@aws.spoken()
+def token(session: boto3.Session, cluster_name: str, endpoint_url: str | None = None, expires: int = 60) -> str:
+    """Return a bearer token for the cluster: a presigned STS GetCallerIdentity whose signature covers its name.
+
+    As `aws eks get-token` makes it (awscli, customizations/eks/get_token.py). `expires` is the URL's, in seconds.
+    """
+    sts = aws.client(session, "sts", endpoint_url)
+    sts.meta.events.register(
+        "before-sign.sts.GetCallerIdentity",
+        lambda request, **_: request.headers.add_header("x-k8s-aws-id", cluster_name),
+    )
+    url = sts.generate_presigned_url("get_caller_identity", ExpiresIn=expires, HttpMethod="GET")
+    return "k8s-aws-v1." + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
+
+
+def print_exec_credential(
+    cluster_name: str,
+    region: str,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    credentials_file: str | None = None,
+) -> None:
+    """Print the ExecCredential that a Kubernetes client asks for: for its pipe, never for a notebook."""
+    bearer = token(aws.session(region, profile, credentials_file), cluster_name, endpoint_url)
+    ends = (datetime.now(UTC) + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
+    status = {"expirationTimestamp": ends, "token": bearer}
+    print(json.dumps({"kind": "ExecCredential", "apiVersion": API, "spec": {}, "status": status}))
+
+
+def write_kubeconfig(
+    path: Path,
+    name: str,
+    endpoint: str,
+    ca_data_b64: str,
+    *,
+    python: str,
+    root: Path,
+    region: str,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    credentials_file: str | None = None,
+) -> str:
+    """Write the kubeconfig, mode 0600, if it differs from what is there; return "created", "changed" or "unchanged".
+
+    It names the command that makes tokens: `python -m lib token …` with `root` on its path.
+    """
+    file = str(Path(credentials_file).expanduser().absolute()) if credentials_file else None
+    options = {"region": region, "endpoint-url": endpoint_url, "profile": profile, "credentials-file": file}
+    command = _command(name, python, root, options)
+    text = yaml.safe_dump(_document(name, endpoint, ca_data_b64, command), sort_keys=False)
+    there = path.exists()
+    if there and path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
+        return "unchanged"
+    _write(path, text)
+    return "changed" if there else "created"
+
+
+def _command(name: str, python: str, root: Path, options: dict[str, str | None]) -> dict:
+    given = [part for option, value in options.items() if value for part in (f"--{option}", value)]
+    return {
+        "apiVersion": API,
+        "command": python,
+        "args": ["-m", "lib", "token", "--cluster", name, *given],
+        # The second keeps a folder named lib, where kubectl happens to be called, from being taken for ours.
+        "env": [{"name": "PYTHONPATH", "value": str(root)}, {"name": "PYTHONSAFEPATH", "value": "1"}],
+        "interactiveMode": "Never",
+    }
+
+
+def _document(name: str, endpoint: str, ca_data_b64: str, command: dict) -> dict:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": endpoint, "certificate-authority-data": ca_data_b64}}],
+        "users": [{"name": name, "user": {"exec": command}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

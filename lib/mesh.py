@@ -1,0 +1,218 @@
+"""The runbook's own mesh, found in the live cluster: addresses, issuer, tokens, callers, the table of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+
+from lib import istio, oidc, tokens, tunnel
+from lib.calls import Answer, Case, diagnose, over_exec, over_http, peer
+from lib.checks import Check, until
+from lib.errors import MissingStep
+from lib.keycloak import Keycloak
+from lib.run import Run
+
+KEYCLOAK = "keycloak"  # namespace
+WORKERS = 8  # cases asked at once
+
+
+def address(run: Run, name: str, namespace: str, step: str) -> str:
+    """Return the public address of a Service of type LoadBalancer; MissingStep names the step that makes it."""
+    run.need("v1", "Service", name, namespace, step=step)
+    return run.cluster.wait_address(name, namespace, run.params.deadline)
+
+
+def keycloak_url(run: Run) -> str:
+    """Return Keycloak's public address, the one that every issuer begins with."""
+    return f"http://{address(run, 'keycloak-http', KEYCLOAK, '03-keycloak')}"
+
+
+def issuer(run: Run, realm: str = "") -> str:
+    """Return a realm's issuer: one name, the same for browsers, pods and istiod."""
+    return f"{keycloak_url(run)}/realms/{realm or run.params.realm}"
+
+
+def jwks_uri(run: Run) -> str:
+    """Return where istiod fetches the realm's keys: inside the cluster, so no way out and back in is needed."""
+    return f"http://keycloak-http.{KEYCLOAK}.svc.cluster.local/realms/{run.params.realm}/protocol/openid-connect/certs"
+
+
+def ingress_url(run: Run) -> str:
+    """Return the ingress gateway's public address."""
+    return f"http://{address(run, 'istio-ingressgateway', istio.ROOT_NAMESPACE, '02-istio')}"
+
+
+def principal(run: Run, namespace: str, account: str) -> str:
+    """Return a service account's principal, as AuthorizationPolicy writes it: without spiffe://."""
+    return f"{istio.trust_domain(run.cluster)}/ns/{namespace}/sa/{account}"
+
+
+def gateway_principal(run: Run) -> str:
+    """Return the principal of the live ingress gateway: a name written from memory locks users out in silence."""
+    live = istio.ingress(run.cluster)
+    return principal(run, live["namespace"], live["account"])
+
+
+def admin(run: Run) -> Keycloak:
+    """Return Keycloak's administration, reached through the Kubernetes API, never by its public address."""
+    known = run.read_secret("keycloak-admin", KEYCLOAK)
+    session = tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, 8080))
+    return Keycloak("http://keycloak", known["username"], known["password"], session)
+
+
+def user_token(run: Run, client_id: str = "", realm: str = "") -> str:
+    """Return an access token of the params' user through a client, from the public token endpoint."""
+    client_id, realm = client_id or run.params.client_id, realm or run.params.realm
+    secret = run.read_secret(f"client-{realm}-{client_id}", KEYCLOAK)["client-secret"]
+    password = run.read_secret(f"user-{run.params.user}", KEYCLOAK)["password"]
+    endpoint = oidc.discovery(issuer(run, realm))["token_endpoint"]
+    token = oidc.password_token(endpoint, client_id, secret, run.params.user, password)["access_token"]
+    run.record.secret(token)
+    return token
+
+
+def check_keycloak(run: Run) -> None:
+    """Record whether Keycloak answers at its public address and its pod, and whether its database outlives a pod."""
+    url = keycloak_url(run)
+    master = f"{url}/realms/master"
+    tunnelled = tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, 8080))
+    found = oidc.discovery(master, url="http://keycloak/realms/master", session=tunnelled)
+    run.check("asked by another way, the issuer is still the public one", master, found["issuer"])
+    run.check_until(
+        "its public address answers",
+        True,
+        lambda: over_http(f"{master}/.well-known/openid-configuration").status in (200, 403),
+    )
+    name = run.read_secret("keycloak-admin", KEYCLOAK)["username"]
+    run.check("its administrator can log in", name, admin(run).get_user("master", name)["username"])
+    claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", KEYCLOAK)
+    run.check("volume bound", "Bound", claim["status"]["phase"], "the cluster needs a default StorageClass")
+    for name in ("keycloak", "postgres"):
+        pod = run.cluster.pod(f"app={name}", KEYCLOAK)
+        run.fact(name, pod["spec"]["containers"][0]["image"])
+        run.check(f"{name} has no sidecar", False, istio.proxies(pod))
+
+
+def test_tokens(run: Run) -> dict[str, str | None]:
+    """Return the tokens of lib.cases.TOKENS by name: minted by the real Keycloak where it can, else made from one."""
+    good = user_token(run)
+    made = {
+        "none": None,
+        "valid": good,
+        "tampered": tokens.tampered(good),
+        "garbage": "not-a-token",
+        "unsigned": tokens.unsigned(good),
+        "expired": run.read_secret("token-expired", KEYCLOAK)["token"],
+        "other realm": user_token(run, realm="other"),
+        "wrong audience": user_token(run, client_id="no-audience"),
+        "no subject": user_token(run, client_id="no-subject"),
+    }
+    for name, token in made.items():
+        if token and token.count(".") == 2:
+            run.record.write("token", **tokens.row(name, token))
+    return made
+
+
+def token_table(run: Run) -> pd.DataFrame:
+    """Return what may be shown of this step's tokens: claims, lifetime in seconds, fingerprint."""
+    rows = [event for event in run.record.events if event["event"] == "token"]
+    columns = ["name", "fingerprint", "alg", "iss", "aud", "azp", "sub", "lifetime"]
+    return pd.DataFrame([{column: row.get(column) for column in columns} for row in rows], columns=columns)
+
+
+def callers(run: Run, workload: str, path: str) -> dict[str, Callable[[str | None], Answer]]:
+    """Return, by caller, a function that asks `workload` with a token on a fresh connection."""
+    public, inside = f"{ingress_url(run)}{path}", f"http://{workload}.{run.params.namespace}:8000{path}"
+    host = f"{workload}.example"
+
+    def pod(app: str, namespace: str) -> Callable[[str | None], Answer]:
+        execute = run.cluster.execute(f"app={app}", namespace, "curl")
+        return lambda token: over_exec(execute, inside, token=token)
+
+    return {
+        "user": lambda token: over_http(public, token=token, host=host),
+        "sleep": pod("sleep", run.params.namespace),
+        "visitor": pod("visitor", run.params.namespace),
+        "outsider": pod("outsider", istio.ROOT_NAMESPACE),
+    }
+
+
+def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: dict[str, str | None]) -> pd.DataFrame:
+    """Ask every case until its answer holds (params.streak times in a row, fresh connections); return the table.
+
+    Each 200 must also come from whom it should: httpbin tells the SPIFFE id that the last proxy vouched for.
+    """
+    ways = callers(run, workload, "/headers")
+    ids = {"user": f"spiffe://{gateway_principal(run)}"}
+    ids |= {name: f"spiffe://{principal(run, run.params.namespace, name)}" for name in ("sleep", "visitor")}
+
+    def one(case: Case) -> dict:
+        return _settled(run, figure, case, lambda: ways[case.caller](known[case.token]), ids.get(case.caller, ""))
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        rows = list(pool.map(one, cases))
+    columns = ["passed", "caller", "token", "expected", "got", "reason", "latency_ms", "seconds", "tries"]
+    table = pd.DataFrame(rows)[columns]
+    return table.assign(passed=["✓" if passed else "✗" for passed in table["passed"]])
+
+
+def keys_agree(run: Run, workload: str) -> str:
+    """Return whose keys the workload's sidecar checks tokens with: it must be 'the issuer's' (lib.istio.key_state)."""
+    execute = run.cluster.execute(f"app={workload}", run.params.namespace, "istio-proxy")
+    held = istio.jwks_held(execute).get(issuer(run))
+    return istio.key_state(held, oidc.jwks(oidc.discovery(issuer(run))["jwks_uri"])["keys"])
+
+
+def require_realm(run: Run) -> None:
+    """Raise MissingStep unless the realm answers with this very issuer: a policy that comes first gets no keys."""
+    try:
+        oidc.discovery(issuer(run))
+    except Exception as error:
+        raise MissingStep(
+            f"expected the realm {run.params.realm} at {issuer(run)}, got: {error}; run 04-realm-and-client first."
+        ) from None
+
+
+def _settled(run: Run, figure: str, case: Case, ask: Callable[[], Answer], identity: str) -> dict:
+    answer = until(
+        ask, lambda got: _as_expected(case, got, identity), streak=run.params.streak, deadline=run.params.deadline
+    )
+    got = answer.value or Answer(0, answer.error, 0.0)
+    reason = peer(got) if got.status == 200 else got.reason
+    row = {
+        "figure": figure,
+        "request": "GET /headers",
+        "caller": case.caller,
+        "token": case.token,
+        "expected": case.expected,
+        "got": got.status,
+        "reason": reason,
+        "latency_ms": got.latency_ms,
+        "seconds": round(answer.seconds, 2),
+        "tries": answer.tries,
+        "passed": answer.held,
+    }
+    run.record.write("response", **row)
+    wanted = f"{case.expected} {case.reason or identity}".strip()
+    means = "" if answer.held else diagnose(got.status, got.body or got.reason)
+    # The response is on record; as a check it only counts for the step's own verdict
+    run.checks.append(
+        Check(
+            f"{figure}: {case.name}",
+            wanted,
+            f"{got.status} {reason}".strip(),
+            answer.held,
+            answer.seconds,
+            answer.tries,
+            means,
+        )
+    )
+    return row
+
+
+def _as_expected(case: Case, got: Answer, identity: str) -> bool:
+    if got.status != case.expected:
+        return False
+    return peer(got) == identity if got.status == 200 else case.reason in (got.body or got.reason)

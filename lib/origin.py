@@ -1,0 +1,50 @@
+"""Where a record comes from: who ran it, where, on which commit, with which versions."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import platform
+import socket
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("papermill", "nbclient", "ipykernel", "kubernetes", "boto3", "requests", "pydantic", "pandas", "nbconvert")
+
+
+def who() -> dict[str, str]:
+    """Return this process's user and host."""
+    return {"user": getpass.getuser(), "host": socket.gethostname()}
+
+
+def commit(folder: Path) -> tuple[str, bool]:
+    """Return the folder's git commit, and whether files differ from it; ("", True) outside of any commit."""
+    found = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    return found, not found or bool(_git(folder, "status", "--porcelain").strip())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, the platform and the packages that did the work."""
+    packages = {name: found for name in PACKAGES if (found := _version(name))}
+    return {"python": platform.python_version(), "platform": platform.platform(), **packages}
+
+
+def digest(path: Path) -> str:
+    """Return the file's SHA-256 in hex; "" if it is not there."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git says; "" where there is no git, no repository or no commit."""
+    try:
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,89 @@
+"""The bundle's pages: index.html to open first, and each executed notebook as a page; no network, no script."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+MARKS = {"pass": "✓", "fail": "✗", "error": "!", "not run": "–"}
+
+
+def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
+    """Return the page of a sealed run (run.json's content, the tables by file name, the names of its files)."""
+    return _environment().get_template("index.html.j2").render(
+        run=run,
+        sentence=sentence(run),
+        bars=bars(run["steps"], run["started"], run["seconds"]),
+        figures=sorted({str(row["figure"]) for row in tables["responses.csv"]}),
+        responses=side_by_side(tables["responses.csv"]),
+        checks=sorted(tables["checks.csv"], key=lambda row: bool(row["passed"])),
+        tokens=tables["tokens.csv"],
+        changes=[row for row in tables["changes.csv"] if row["action"] != "unchanged"],
+        files=files,
+        marks=MARKS,
+    )
+
+
+def prepare() -> None:
+    """Import what `notebook` needs, which takes 1.4 s."""
+    import nbconvert  # noqa: F401
+
+
+def notebook(path: Path) -> str:
+    """Return the executed notebook as a page."""
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter(template_name="basic").from_filename(str(path))
+    return _environment().get_template("notebook.html.j2").render(title=path.stem, body=body, code_css=_code_css())
+
+
+def sentence(run: dict) -> str:
+    """Return the verdict as a sentence."""
+    totals, steps = run["totals"], run["steps"]
+    done = [row for row in steps if row["verdict"] != "not run"]
+    red = next((row for row in done if row["verdict"] != "pass"), None)
+    ran = f"{len(done)} of {len(steps)} steps ran" if len(done) < len(steps) else f"all {len(steps)} steps ran"
+    held = f"{totals['passed']} of {totals['checks']} checks held"
+    if not red:
+        return f"{'Passed' if run['verdict'] == 'pass' else 'Interrupted'}: {ran}, {held}."
+    word = "Failed" if red["verdict"] == "fail" else "Ended by an error"
+    return f"{word} in {red['step']}: {red['error'].rstrip('.')}. {ran.capitalize()}, {held}."
+
+
+def bars(steps: list[dict], started: str, seconds: float) -> dict[str, tuple[float, float]]:
+    """Return each step's place on the time line: where it starts and how long it is, in percent."""
+    whole, begin = max(seconds, 0.001), datetime.fromisoformat(started)
+    ran = [row for row in steps if row["started"]]
+    offsets = {row["step"]: (datetime.fromisoformat(row["started"]) - begin).total_seconds() for row in ran}
+    return {
+        row["step"]: (round(100 * offsets[row["step"]] / whole, 2), max(0.5, round(100 * row["seconds"] / whole, 2)))
+        for row in ran
+    }
+
+
+def side_by_side(responses: list[dict]) -> list[dict]:
+    """Return one row for each request, caller and token, with the answers by figure in `by`; the last one counts."""
+    rows: dict[tuple, dict] = {}
+    for one in responses:
+        key = (one["request"], one["caller"], one["token"])
+        row = rows.setdefault(key, {"request": key[0], "caller": key[1], "token": key[2], "by": {}})
+        row["by"][str(one["figure"])] = one
+    return list(rows.values())
+
+
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("lib")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+@cache
+def _code_css() -> str:
+    from pygments.formatters import HtmlFormatter
+
+    light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"

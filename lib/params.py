@@ -1,0 +1,148 @@
+"""Params: what differs between environments, strictly read from params/<env>.yml."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lib.errors import ParamsError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+
+
+class Params(BaseModel):
+    """The values of one environment. Secrets are never among them: papermill writes parameters into the notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    env: DnsLabel = Field(description="the environment's name, equal to the file's name")
+
+    # Where the cluster comes from
+    cluster_source: Literal["eks", "existing"] = Field(
+        description="create it through the EKS API, or take a kubeconfig's"
+    )
+    cluster_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_]{0,99}$")] = "runbook"
+    kube_context: str | None = Field(None, description="existing: the kubeconfig context; empty is the current one")
+
+    # AWS
+    region: str = "us-east-1"
+    aws_endpoint_url: str | None = Field(None, description="an AWS endpoint other than Amazon's own: the sandbox's")
+    aws_profile: str | None = Field(None, description="the profile of the shared credentials file")
+    aws_credentials_file: str | None = Field(
+        None, description="a shared credentials file other than ~/.aws/credentials"
+    )
+    kubernetes_version: Annotated[str, Field(pattern=r"^1\.\d+$")] = "1.36"
+    vpc_cidr: str = "10.0.0.0/16"
+    node_instance_type: str = "m5.large"
+    node_count: Annotated[int, Field(ge=1, le=10)] = 2
+
+    # Istio
+    istioctl: str = Field("istioctl", description="the istioctl to call: a name on PATH or a file")
+    istio_hub: str = "docker.io/istio"
+    istio_tag: str
+    istio_settings: list[str] = Field([], description="further key=value settings for istioctl")
+
+    # Keycloak
+    keycloak_image: str
+    keycloak_command: list[str] = Field(["start"], description="what the image's kc.sh is started with")
+    postgres_image: str
+    storage_class: str | None = Field(None, description="for PostgreSQL's volume; empty is the cluster's default")
+    load_balancer_annotations: dict[str, str] = Field({}, description="for the Services of type LoadBalancer")
+    realm: DnsLabel = "istio"
+    client_id: DnsLabel = "istio"
+    user: DnsLabel = "alice"
+
+    # Workloads
+    namespace: DnsLabel = "foo"
+    httpbin_image: str
+    sleep_image: str
+
+    # Checks
+    streak: Annotated[int, Field(ge=1, le=50)] = Field(5, description="equal answers in a row that make an answer")
+    deadline: Annotated[int, Field(ge=5, le=3600)] = Field(180, description="seconds that a check may take")
+
+    @model_validator(mode="after")
+    def _only_for_eks(self):
+        if self.cluster_source == "existing" and self.aws_endpoint_url:
+            raise ValueError("aws_endpoint_url is for cluster_source: eks; remove it")
+        return self
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Where step 01 writes this environment's kubeconfig (it names a token command, it holds no secret)."""
+        return ROOT / ".kube" / self.env
+
+
+def load(env: str, overrides: dict | None = None, folder: Path = ROOT / "params") -> Params:
+    """Return the Params of `folder`/`env`.yml with `overrides` on top; ParamsError names file and key."""
+    path = folder / f"{env}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yml")))
+        raise ParamsError(
+            f"params: expected an environment among {known}, got {env!r}; name one, or write {_short(path)}."
+        )
+    values = _read(path)
+    if values.get("env") != env:
+        raise ParamsError(
+            f"{_short(path)}: expected env: {env} (the file's name), got {values.get('env')!r}; make them equal."
+        )
+    try:
+        return Params(**{**values, **(overrides or {})})
+    except ValidationError as error:
+        raise ParamsError(_sentence(path, error)) from None
+
+
+def _read(path: Path) -> dict:
+    try:
+        values = yaml.load(path.read_text(), Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ParamsError(
+            f"{_short(path)}: expected YAML, got: {' '.join(str(error).split())}; mend that line."
+        ) from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{_short(path)}: expected keys and values, got {type(values).__name__}; see params/dev.yml.")
+    return values
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _sentence(path: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, Params.model_fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(Params.model_fields)}."
+        return f"{_short(path)}: expected only known keys, got {key}; {hint}"
+    if first["type"] == "missing":
+        about = Params.model_fields[key].description or "a value"
+        return f"{_short(path)}: expected a value for {key} ({about}), got none; add it."
+    place = f" for {key}" if key else ""
+    return (
+        f"{_short(path)}: expected{place}: {first['msg']}; got {first['input']!r}; change it."
+        if key
+        else (f"{_short(path)}: {first['msg']}.")
+    )
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, where YAML would quietly take the last."""
+
+
+def _mapping(loader, node):
+    seen = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.YAMLError(f"the key {key.value} stands twice (line {key.start_mark.line + 1})")
+        seen.add(key.value)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)

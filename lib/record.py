@@ -1,0 +1,98 @@
+"""The record of one step: each event a JSON line, written at once, nothing secret in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from multiprocessing import Pipe
+from pathlib import Path
+
+from lib.redact import cleaned
+
+EVENTS = "RUNBOOK_EVENTS"  # environment: the step's event file
+SECRETS = "RUNBOOK_SECRETS_FD"  # environment: the pipe by which a headless run learns what to redact
+
+
+class Record:
+    """One step's events, in `events` and, if there is a path, as lines in that file.
+
+    Events: step_started, change, check, response, token, fact, step_finished; outputs/README.md lists their fields.
+    """
+
+    def __init__(self, path: Path | None = None, secrets_fd: int | None = None):
+        self.path = path
+        self.events: list[dict] = []
+        self.secrets: set[str] = set()
+        self._secrets_fd = secrets_fd
+
+    @classmethod
+    def from_environment(cls) -> Record:
+        """Return the record that the headless run asks for by environment; in memory only for a notebook by hand."""
+        path, pipe = os.environ.get(EVENTS), os.environ.get(SECRETS)
+        return cls(Path(path) if path else None, int(pipe) if pipe else None)
+
+    def write(self, event: str, **fields) -> dict:
+        """Add one event with its UTC time (`at`, ISO, milliseconds); return it as written, secrets redacted."""
+        line = {"at": now(), "event": event, **cleaned(_plain(fields), self.secrets)}
+        self.events.append(line)
+        if self.path:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        return line
+
+    def secret(self, value: str | None) -> None:
+        """Let `value` never be written from now on: not by this record, nor into the executed notebook."""
+        if not value or value in self.secrets:
+            return
+        self.secrets.add(value)
+        if self._secrets_fd is not None:
+            os.write(self._secrets_fd, json.dumps(value).encode() + b"\n")
+
+
+class Told:
+    """The secrets that kernels tell by a pipe: no file ever holds them. Pass `writer` on to the kernels."""
+
+    def __init__(self):
+        self._reader, self.writer = Pipe(duplex=False)
+        os.set_blocking(self._reader.fileno(), False)
+        self._rest, self._values, self._closed = b"", set(), False
+
+    def values(self) -> set[str]:
+        """Return every secret told until now."""
+        while not self._closed and (chunk := self._available()):
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            self._values |= {json.loads(line) for line in lines}
+        return self._values
+
+    def close(self) -> None:
+        """Close the pipe; what was told stays known."""
+        self.values()
+        self._closed = True
+        self._reader.close()
+        self.writer.close()
+
+    def _available(self) -> bytes:
+        try:
+            return os.read(self._reader.fileno(), 65536)
+        except BlockingIOError:
+            return b""
+
+
+def read(path: Path) -> list[dict]:
+    """Return the events of a file; none if it is not there. A line cut off by a killed kernel is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    whole, last = lines[:-1], lines[-1]
+    return [json.loads(line) for line in whole] + ([json.loads(last)] if last.endswith("}") else [])
+
+
+def now() -> str:
+    """Return the UTC time now, e.g. 2026-01-31T12:00:00.123Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain(value):
+    """Return the value as JSON knows it: what is neither text, number, list nor dict becomes text."""
+    return json.loads(json.dumps(value, default=str))

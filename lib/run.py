@@ -1,0 +1,198 @@
+"""Run: the context of one step: its params, its cluster, its record. The notebooks talk to this and to little else."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from functools import cached_property
+
+import pandas as pd
+import yaml
+from IPython.display import Markdown, display
+
+from lib import aws, kube, params
+from lib.checks import Check, until
+from lib.errors import ClusterError, MissingStep, RedCheck
+from lib.params import ROOT, Params
+from lib.record import Record
+
+MANIFESTS = ROOT / "notebooks" / "manifests"
+ARTICLE = ROOT / "notebooks" / "article"
+PUBLIC = ("username", "client-id")  # keys of Secrets whose values are names
+
+
+class Run:
+    """One step of the series. Checks record and go on; `finish`, the last cell, alone raises."""
+
+    def __init__(self, step: str, values: Params, record: Record):
+        self.step, self.params, self.record = step, values, record
+        self.checks: list[Check] = []
+        self.changes: list[dict] = []
+        self._began, self._told = time.monotonic(), 0
+        self.record.write("step_started", step=step)
+
+    @classmethod
+    def open(cls, step: str, names: dict) -> Run:
+        """Open a step with the parameters among `names` (a notebook's globals()): env, and what papermill injected."""
+        pd.set_option("display.max_colwidth", 90)
+        pd.set_option("display.max_rows", 200)
+        given = {key: names[key] for key in Params.model_fields if key in names and key != "env"}
+        return cls(step, params.load(names["env"], given), Record.from_environment())
+
+    # Where things are
+
+    @cached_property
+    def cluster(self) -> kube.Cluster:
+        """The environment's Kubernetes API; raises MissingStep before step 01 made its kubeconfig."""
+        if self.params.cluster_source == "existing":
+            return kube.Cluster.from_kubeconfig(context=self.params.kube_context)
+        if not self.params.kubeconfig.exists():
+            raise MissingStep("expected the kubeconfig of step 01, found none; run 01-cluster first.")
+        return kube.Cluster.from_kubeconfig(self.params.kubeconfig)
+
+    def aws(self, service: str):
+        """Return a boto3 client for the environment's AWS endpoint."""
+        here = self.params
+        session = aws.session(here.region, here.aws_profile, here.aws_credentials_file)
+        return aws.client(session, service, here.aws_endpoint_url)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags by which this environment's AWS objects are found again."""
+        return aws.tags(self.params.cluster_name)
+
+    # Objects
+
+    def load(self, file: str, **values) -> list[dict]:
+        """Return the objects of notebooks/manifests/`file`, its ${names} filled from the params and `values`."""
+        return kube.load(MANIFESTS / file, **{**_texts(self.params), **values})
+
+    def show(self, *things: dict) -> None:
+        """Show objects as the YAML that is applied; Secrets' values are left out."""
+        text = "---\n".join(yaml.safe_dump(_shown(thing), sort_keys=False, width=110) for thing in things)
+        display(Markdown(f"```yaml\n{text}```"))
+
+    def article(self, file: str) -> None:
+        """Show the article's own object, as it was (its API is gone; see what the server says in step 08)."""
+        display(Markdown(f"```yaml\n{(ARTICLE / file).read_text()}```"))
+
+    def apply(self, things: list[dict]) -> pd.DataFrame:
+        """Create or update objects in an order that works; return what each was: created, changed or unchanged."""
+        for thing in kube.ordered(things):
+            metadata = thing["metadata"]
+            self.changed(thing["kind"], metadata["name"], self.cluster.apply(thing), metadata.get("namespace", ""))
+        return self.recent()
+
+    def changed(self, kind: str, name: str, action: str, namespace: str = "") -> None:
+        """Record what an ensure_ of AWS or Keycloak did."""
+        row = {"kind": kind, "namespace": namespace, "name": name, "action": action}
+        self.changes.append(row)
+        self.record.write("change", **row)
+
+    def delete(self, thing: dict) -> None:
+        """Delete an object and record it."""
+        name, namespace = thing["metadata"]["name"], thing["metadata"].get("namespace")
+        self.changed(
+            thing["kind"],
+            name,
+            self.cluster.delete(thing["apiVersion"], thing["kind"], name, namespace),
+            namespace or "",
+        )
+
+    def secret(self, name: str, namespace: str, **make: Callable[[], str]) -> dict[str, str]:
+        """Return the values of a Secret, made on first use by `make`, and never written anywhere else."""
+        found = self.cluster.find("v1", "Secret", name, namespace)
+        action = "unchanged"
+        if found is None:
+            values = {key: maker() for key, maker in make.items()}
+            metadata = {"name": name, "namespace": namespace}
+            self.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
+            action = "created"
+        self.changed("Secret", name, action, namespace)
+        return self.read_secret(name, namespace)
+
+    def read_secret(self, name: str, namespace: str) -> dict[str, str]:
+        """Return the values of a Secret; from now on they are redacted wherever they turn up."""
+        found = self.need("v1", "Secret", name, namespace)
+        values = {key: base64.b64decode(value).decode() for key, value in found.get("data", {}).items()}
+        for key, value in values.items():
+            if key not in PUBLIC:
+                self.record.secret(value)
+        return values
+
+    def need(self, api_version: str, kind: str, name: str, namespace: str | None = None, step: str = "") -> dict:
+        """Return an object that an earlier step made; raise MissingStep, naming that step, where it is not there."""
+        try:
+            return self.cluster.get(api_version, kind, name, namespace)
+        except ClusterError as error:
+            raise MissingStep(
+                f"{str(error).rstrip('.').split(';')[0]}; run {step or 'the steps before this one'} first."
+            ) from None
+
+    def recent(self) -> pd.DataFrame:
+        """Return what was done to objects since this was last asked."""
+        rows, self._told = self.changes[self._told :], len(self.changes)
+        return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
+
+    # Checks
+
+    def check(self, name: str, expected, actual, reason: str = "") -> None:
+        """Record whether `actual` equals `expected`."""
+        self._keep(Check(name, str(expected), str(actual), expected == actual, reason=reason))
+
+    def check_until(self, name: str, expected, ask: Callable[[], object], streak: int = 1, reason: str = "") -> None:
+        """Ask until the answer is `expected`, `streak` times in a row; record it with the seconds that took."""
+        answer = until(ask, lambda value: value == expected, streak=streak, deadline=self.params.deadline)
+        actual = str(answer.value) if not answer.error else answer.error
+        self._keep(Check(name, str(expected), actual, answer.held, answer.seconds, answer.tries, reason))
+
+    def table(self) -> pd.DataFrame:
+        """Return the checks so far."""
+        rows = [{**check.row(), "passed": "✓" if check.passed else "✗"} for check in self.checks]
+        return pd.DataFrame(rows, columns=["passed", "name", "expected", "actual", "seconds", "tries", "reason"])
+
+    def fact(self, key: str, value) -> None:
+        """Record something that is true of this environment: a version, an identity, what is emulated."""
+        self.record.write("fact", key=key, value=value)
+
+    def finish(self) -> pd.DataFrame:
+        """Close the step: return its checks; raise RedCheck, after everything is written, if any did not hold."""
+        red = [check for check in self.checks if not check.passed]
+        seconds = round(time.monotonic() - self._began, 2)
+        self.record.write("step_finished", verdict="fail" if red else "pass", seconds=seconds)
+        table = self.table()
+        if red:
+            display(table)
+            first = red[0]
+            more = f" ({len(red)} of {len(self.checks)} checks did not hold)" if len(red) > 1 else ""
+            hint = f"; {first.reason}" if first.reason else ""
+            raise RedCheck(f"{self.step}: {first.name}: expected {first.expected}, got {first.actual}{hint}{more}.")
+        display(Markdown(f"**{len(self.checks)} checks passed** in {seconds:.1f} s; {_counted(self.changes)}."))
+        return table
+
+    # Behind it
+
+    def _keep(self, check: Check) -> None:
+        self.checks.append(check)
+        self.record.write("check", **check.row())
+
+
+def _texts(values: Params) -> dict[str, str]:
+    return {key: str(value) for key, value in values.model_dump().items() if isinstance(value, (str, int))}
+
+
+def _shown(thing: dict) -> dict:
+    if thing["kind"] != "Secret":
+        return thing
+    return {**thing, "stringData": dict.fromkeys(thing.get("stringData", {}), "(not shown)")}
+
+
+def _counted(changes: list[dict]) -> str:
+    actions = [row["action"] for row in changes]
+    counts = [
+        f"{actions.count(action)} {action}"
+        for action in ("created", "changed", "unchanged", "deleted")
+        if action in actions
+    ]
+    return "objects: " + (", ".join(counts) if counts else "none touched")

@@ -1,0 +1,65 @@
+"""Steps 05, 06 and 12: pods with and without a sidecar."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from lib import istio
+from lib.run import Run
+
+
+def caller(run: Run, name: str) -> list[dict]:
+    """Return the objects of a pod in the mesh that can ask others, with an identity of its own."""
+    return run.load("caller.yaml", name=name, home=run.params.namespace, inject="true")
+
+
+def outsider(run: Run) -> list[dict]:
+    """Return the objects of a pod without a sidecar, in istiod's namespace: it sees the network as istiod does."""
+    return run.load("caller.yaml", name="outsider", home=istio.ROOT_NAMESPACE, inject="false")
+
+
+def would_inject(run: Run) -> bool:
+    """Return whether a pod made in the namespace now would get a sidecar (a dry run, nothing is kept)."""
+    pod = run.load("caller.yaml", name="dry-run", home=run.params.namespace, inject="true")[1]["spec"]["template"]
+    metadata = {"name": "dry-run", "namespace": run.params.namespace, "labels": pod["metadata"]["labels"]}
+    spec = {**pod["spec"], "serviceAccountName": "default"}
+    return istio.proxies(run.cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+
+
+def kube_inject(run: Run, things: list[dict]) -> pd.DataFrame:
+    """Return what the article's `istioctl kube-inject` adds to the Deployment among `things`; nothing is applied."""
+    plain = next(thing for thing in things if thing["kind"] == "Deployment")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plain.yaml"
+        file.write_text(yaml.safe_dump(plain))
+        text = istio.call(run.params.istioctl, "kube-inject", "-f", str(file), *_config(run))
+    injected = next(thing for thing in yaml.safe_load_all(text) if thing)
+    before, after = plain["spec"]["template"]["spec"], injected["spec"]["template"]["spec"]
+    rows = [
+        (part, _names(before.get(part)), _names(after.get(part)))
+        for part in ("initContainers", "containers", "volumes")
+    ]
+    return pd.DataFrame(rows, columns=["part", "in the manifest", "after kube-inject"])
+
+
+def check(run: Run, apps: list[str]) -> None:
+    """Record whether each app is ready, with its sidecar."""
+    for app in apps:
+        deployment = run.cluster.wait_rolled_out("Deployment", app, run.params.namespace, run.params.deadline)
+        ready = deployment["status"].get("readyReplicas", 0)
+        run.check(f"{app} ready", deployment["spec"]["replicas"], ready)
+        run.check(f"{app} has its sidecar", True, istio.proxies(run.cluster.pod(f"app={app}", run.params.namespace)))
+
+
+def _config(run: Run) -> list[str]:
+    if run.params.cluster_source == "eks":
+        return ["--kubeconfig", str(run.params.kubeconfig)]
+    return ["--context", run.params.kube_context] if run.params.kube_context else []
+
+
+def _names(parts: list[dict] | None) -> str:
+    return ", ".join(part["name"] for part in parts or []) or "–"

@@ -1,0 +1,67 @@
+"""Which images there are, and what each is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox.home import HUB, version
+from sandbox.images import Image, files_layer
+
+
+def names() -> dict[str, str]:
+    """Return the full name of each image by its short one."""
+    tags = {
+        "pause": version("kubernetes"),
+        "coredns": version("coredns"),
+        "istio/pilot": version("istio"),
+        "istio/proxyv2": version("istio"),
+        "go-httpbin": version("go-httpbin"),
+        "curl": f"debian-{version('debian')}",
+        "postgres": "15",
+        "keycloak": version("keycloak"),
+    }
+    return {short: f"{HUB}/{short}:{tag}" for short, tag in tags.items()}
+
+
+def images_of(parts: dict[str, Path], folder: Path) -> list[Image]:
+    """Return all images, from built parts; layers of single files are written into `folder`."""
+    programs, full = parts["programs"], names()
+    base, jre = parts["base"] / "layer.tar", parts["jre"] / "layer.tar"
+
+    def files(name: str, places: dict[str, Path]) -> Path:
+        return files_layer(places, folder / f"{name}.layer.tar")
+
+    def program(name: str, file: str) -> Path:
+        return files(name, {f"/usr/local/bin/{name}": programs / file})
+
+    certificates = files(
+        "certificates", {"/etc/ssl/certs/ca-certificates.crt": parts["base"] / "root/etc/ssl/certs/ca-certificates.crt"}
+    )
+    proxy = {
+        "/usr/local/bin/pilot-agent": programs / "pilot-agent",
+        "/usr/local/bin/envoy": parts["envoy"] / "envoy",
+        "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json": programs / "envoy_bootstrap.json",
+    }
+    return [
+        Image(full["pause"], (program("pause", "pause"),), ("/usr/local/bin/pause",), "65535:65535"),
+        Image(full["coredns"], (certificates, program("coredns", "coredns")), ("/usr/local/bin/coredns",)),
+        Image(
+            full["istio/pilot"],
+            (certificates, program("pilot-discovery", "pilot-discovery")),
+            ("/usr/local/bin/pilot-discovery",),
+            "1337:1337",
+        ),
+        Image(full["istio/proxyv2"], (base, files("proxy", proxy)), ("/usr/local/bin/pilot-agent",)),
+        Image(
+            full["go-httpbin"], (program("go-httpbin", "go-httpbin"),), ("/usr/local/bin/go-httpbin",), "65532:65532"
+        ),
+        Image(full["curl"], (base,), (), "65532:65532"),
+        Image(
+            full["postgres"],
+            (base, parts["postgres"] / "layer.tar"),
+            (),
+            "",
+            ("PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/bin:/bin",),
+        ),
+        Image(full["keycloak"], (base, jre, parts["keycloak"] / "layer.tar"), ("/opt/keycloak/bin/kc.sh",), "1000:0"),
+    ]

@@ -1,0 +1,233 @@
+"""How each part of a node is started: plain command lines, files and certificates."""
+
+from __future__ import annotations
+
+import json
+
+from sandbox.catalogue import names
+
+ETC = "/etc/kubernetes"
+PATH = "/opt/kube:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+POD_NETWORK = "10.244.0.0/16"
+SERVICE_NETWORK = "10.100.0.0/16"  # what EKS takes where the VPC is in 10.0.0.0/16
+DNS = "10.100.0.10"
+SOCKET = "/run/containerd.sock"
+
+Certificate = tuple[str, str, str, tuple[str, ...]]
+
+
+def certificates(node: str, host: str, node_name: str) -> list[Certificate]:
+    """Return what the cluster's CA signs: (file, common name, organization, hosts it serves)."""
+    service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+    return [
+        ("apiserver", "kube-apiserver", "", (node, "10.100.0.1", "127.0.0.1", "localhost", *service)),
+        ("apiserver-kubelet", "kube-apiserver-kubelet-client", "system:masters", ()),
+        ("etcd", "etcd", "", ("127.0.0.1",)),
+        ("etcd-client", "kube-apiserver-etcd-client", "", ()),
+        ("front-proxy", "front-proxy-client", "", ()),
+        ("webhook", "eks-authenticator", "", (host,)),
+        ("controller-manager", "system:kube-controller-manager", "", ()),
+        ("scheduler", "system:kube-scheduler", "", ()),
+        ("kubelet", f"system:node:{node_name}", "system:nodes", ()),
+        ("kubelet-server", f"system:node:{node_name}", "system:nodes", (node, node_name)),
+        ("proxy", "system:kube-proxy", "", ()),
+        ("admin", "eks-sandbox", "system:masters", ()),
+    ]
+
+
+def files(webhook_url: str) -> dict[str, str]:
+    """Return the configuration files of a node by name, written into /etc/kubernetes."""
+    webhook = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "w",
+        "clusters": [{"name": "w", "cluster": {"server": webhook_url, "certificate-authority": f"{ETC}/ca.crt"}}],
+        "users": [{"name": "apiserver"}],
+        "contexts": [{"name": "w", "context": {"cluster": "w", "user": "apiserver"}}],
+    }
+    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "hairpinMode": True}
+    route = [{"dst": "0.0.0.0/0"}]
+    bridge["ipam"] = {
+        "type": "host-local",
+        "ranges": [[{"subnet": "10.244.0.0/16"}]],
+        "routes": route,
+        "dataDir": "/run/cni",
+    }
+    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {
+        "webhook.json": json.dumps(webhook),
+        "10-bridge.conflist": json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, ports]}),
+        "containerd.toml": _CONTAINERD.format(socket=SOCKET, pause=names()["pause"], etc=ETC),
+        "resolv.conf": "",
+    }
+
+
+# restrict_oom_score_adj: where the host lacks CAP_SYS_RESOURCE, runc dies without it.
+_CONTAINERD = """version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  restrict_oom_score_adj = true
+  sandbox_image = "{pause}"
+  disable_tcp_service = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{etc}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+"""
+
+
+def containerd() -> list[str]:
+    """Return containerd's command line."""
+    return ["containerd", "-c", f"{ETC}/containerd.toml"]
+
+
+def etcd() -> list[str]:
+    """Return etcd's command line: mutual TLS on loopback, in memory: a sandbox's state does not outlive it."""
+    url, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
+    tls = [
+        f"--cert-file={ETC}/etcd.crt",
+        f"--key-file={ETC}/etcd.key",
+        f"--trusted-ca-file={ETC}/ca.crt",
+        "--client-cert-auth",
+    ]
+    tls += [
+        f"--peer-cert-file={ETC}/etcd.crt",
+        f"--peer-key-file={ETC}/etcd.key",
+        f"--peer-trusted-ca-file={ETC}/ca.crt",
+    ]
+    urls = [f"--listen-client-urls={url}", f"--advertise-client-urls={url}", f"--listen-peer-urls={peer}"]
+    urls += [f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}"]
+    return ["etcd", "--data-dir=/run/etcd", "--unsafe-no-fsync", "--log-level=warn", *urls, *tls]
+
+
+def apiserver(address: str) -> list[str]:
+    """Return kube-apiserver's command line: RBAC, the token webhook of EKS, no anonymous user beyond health."""
+    return [
+        "kube-apiserver",
+        "--etcd-servers=https://127.0.0.1:2379",
+        f"--etcd-cafile={ETC}/ca.crt",
+        f"--etcd-certfile={ETC}/etcd-client.crt",
+        f"--etcd-keyfile={ETC}/etcd-client.key",
+        f"--advertise-address={address}",
+        f"--bind-address={address}",
+        "--secure-port=6443",
+        f"--tls-cert-file={ETC}/apiserver.crt",
+        f"--tls-private-key-file={ETC}/apiserver.key",
+        f"--client-ca-file={ETC}/ca.crt",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        f"--authentication-token-webhook-config-file={ETC}/webhook.json",
+        "--authentication-token-webhook-version=v1",
+        "--authentication-token-webhook-cache-ttl=1m",
+        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        f"--service-account-key-file={ETC}/service-accounts.pub",
+        f"--service-account-signing-key-file={ETC}/service-accounts.key",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        "--allow-privileged=true",
+        f"--kubelet-certificate-authority={ETC}/ca.crt",
+        f"--kubelet-client-certificate={ETC}/apiserver-kubelet.crt",
+        f"--kubelet-client-key={ETC}/apiserver-kubelet.key",
+        "--kubelet-preferred-address-types=InternalIP",  # else exec and logs look the node's name up in DNS
+        f"--requestheader-client-ca-file={ETC}/ca.crt",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-username-headers=X-Remote-User",
+        f"--proxy-client-cert-file={ETC}/front-proxy.crt",
+        f"--proxy-client-key-file={ETC}/front-proxy.key",
+        "--profiling=false",
+    ]
+
+
+def controller_manager() -> list[str]:
+    """Return kube-controller-manager's command line."""
+    own = f"{ETC}/controller-manager.kubeconfig"
+    return [
+        "kube-controller-manager",
+        f"--kubeconfig={own}",
+        f"--authentication-kubeconfig={own}",
+        f"--authorization-kubeconfig={own}",
+        "--bind-address=127.0.0.1",
+        f"--service-account-private-key-file={ETC}/service-accounts.key",
+        f"--root-ca-file={ETC}/ca.crt",
+        f"--cluster-signing-cert-file={ETC}/ca.crt",
+        f"--cluster-signing-key-file={ETC}/ca.key",
+        "--use-service-account-credentials",
+        "--leader-elect=false",
+        "--profiling=false",
+    ]
+
+
+def scheduler() -> list[str]:
+    """Return kube-scheduler's command line."""
+    own = f"{ETC}/scheduler.kubeconfig"
+    rest = ["--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false"]
+    return [
+        "kube-scheduler",
+        f"--kubeconfig={own}",
+        f"--authentication-kubeconfig={own}",
+        f"--authorization-kubeconfig={own}",
+        *rest,
+    ]
+
+
+def kubelet(node_name: str, address: str, node_group: str) -> list[str]:
+    """Return the kubelet's command line."""
+    return [
+        "kubelet",
+        f"--config={ETC}/kubelet.json",
+        f"--kubeconfig={ETC}/kubelet.kubeconfig",
+        f"--hostname-override={node_name}",
+        f"--node-ip={address}",
+        f"--node-labels=eks.amazonaws.com/nodegroup={node_group}",
+    ]
+
+
+def kubelet_config(cgroup_root: str) -> dict:
+    """Return the KubeletConfiguration: no anonymous access, no read-only port."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{ETC}/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": f"{ETC}/kubelet-server.crt",
+        "tlsPrivateKeyFile": f"{ETC}/kubelet-server.key",
+        "readOnlyPort": 0,
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": cgroup_root,
+        "cgroupsPerQOS": True,
+        "enforceNodeAllocatable": [],
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "clusterDNS": [DNS],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "resolvConf": f"{ETC}/resolv.conf",
+        "serializeImagePulls": False,
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
+        "nodeStatusUpdateFrequency": "5s",
+        "podLogsDir": "/var/log/pods",
+    }
+
+
+def proxy(node_name: str) -> list[str]:
+    """Return kube-proxy's command line."""
+    rest = [f"--cluster-cidr={POD_NETWORK}", "--conntrack-max-per-core=0", "--metrics-bind-address=127.0.0.1:10249"]
+    return [
+        "kube-proxy",
+        f"--kubeconfig={ETC}/proxy.kubeconfig",
+        "--proxy-mode=nftables",
+        f"--hostname-override={node_name}",
+        *rest,
+    ]

@@ -1,0 +1,203 @@
+"""The EKS API: moto's, with states that follow what really happens and fields that say what is really there."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from moto.core.responses import ActionResult
+from moto.eks import urls
+from moto.eks.exceptions import InvalidParameterException, InvalidRequestException, ResourceInUseException
+from moto.eks.models import Cluster, Nodegroup, eks_backends, validate_safe_to_delete
+from moto.eks.responses import EKSResponse
+from moto.iam.exceptions import NotFoundException
+from moto.iam.models import iam_backends
+
+from sandbox.clusters import Clusters
+from sandbox.components import SERVICE_NETWORK
+from sandbox.identities import ACCOUNT, PARTITION, find
+
+# EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
+ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exist or the trusted entity is not correct"
+NODE_ROLE_REFUSED = (
+    "Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {}"
+)
+MORE_PATHS = ("{0}/clusters/(?P<name>[^/]+)/updates$",)  # that moto does not have: UpdateClusterVersion
+
+
+class EksApi(EKSResponse):
+    """moto's REST layer and models; create and delete hand over to `clusters`."""
+
+    clusters: Clusters
+    lock = threading.RLock()  # moto looks, then acts; two calls at once must not both find a name free
+
+    def create_cluster(self) -> ActionResult:
+        with self.lock:
+            if self._get_param("name") not in self.eks_backend.clusters:
+                self._check_cluster()
+            result = super().create_cluster()
+            cluster, access = result.result["cluster"], _access(self._get_param("accessConfig"))
+            _dress_cluster(cluster, access)
+            cluster.resources_vpc_config |= self._network(cluster)
+            creator = find(self.access_key, self.headers.get("X-Amz-Security-Token"))
+            self.clusters.start(cluster, creator if access["bootstrapClusterCreatorAdminPermissions"] else None)
+        return result
+
+    def delete_cluster(self) -> ActionResult:
+        with self.lock:
+            cluster = self.eks_backend.describe_cluster(self._get_param("name"))
+            validate_safe_to_delete(cluster)
+            if cluster.status == "CREATING":
+                raise ResourceInUseException(
+                    clusterName=cluster.name,
+                    message=f"Cannot delete because cluster {cluster.name} is being created; wait until it is ACTIVE.",
+                )
+            if cluster.status != "DELETING":
+                cluster.status = "DELETING"
+                group = cluster.resources_vpc_config["clusterSecurityGroupId"]
+                self.clusters.end(cluster, self.eks_backend, partial(_drop_security_group, self._ec2(), group))
+        return ActionResult({"cluster": cluster})
+
+    def update_cluster_version(self) -> ActionResult:
+        cluster, version = self.eks_backend.describe_cluster(self._get_param("name")), self._get_param("version")
+        self._check_version(version)
+        raise InvalidParameterException(
+            clusterName=cluster.name, message=f"Cluster is already at the desired configuration: version {version}."
+        )
+
+    def create_nodegroup(self) -> ActionResult:
+        with self.lock:
+            self._check_trust(self._get_param("nodeRole"), "ec2.amazonaws.com", NODE_ROLE_REFUSED)
+            result = super().create_nodegroup()
+            _dress_group(result.result["nodegroup"], self.clusters.kubernetes_version, self._get_param("remoteAccess"))
+            self.clusters.join(result.result["nodegroup"])
+        return result
+
+    def delete_nodegroup(self) -> ActionResult:
+        with self.lock:
+            group = self.eks_backend.describe_nodegroup(self._get_param("name"), self._get_param("nodegroupName"))
+            if group.status == "CREATING":
+                raise ResourceInUseException(
+                    clusterName=group.cluster_name,
+                    nodegroupName=group.nodegroup_name,
+                    message=f"Node group {group.nodegroup_name} is being created; wait until it is ACTIVE.",
+                )
+            if group.status != "DELETING":
+                group.status = "DELETING"
+                self.clusters.leave(group, self.eks_backend)
+        return ActionResult({"nodegroup": group})
+
+    def list_nodegroups(self) -> ActionResult:
+        self.eks_backend.describe_cluster(self._get_param("name"))  # moto breaks on a name that it does not know
+        return super().list_nodegroups()
+
+    def create_fargate_profile(self) -> ActionResult:
+        raise InvalidRequestException(message="The sandbox has no Fargate; create a node group.")
+
+    def _check_cluster(self) -> None:
+        if self.region != self.clusters.region:
+            self._refuse(f"expected the region {self.clusters.region}, the only one with EKS here, got {self.region}.")
+        self._check_version(self._get_param("version") or self.clusters.kubernetes_version)
+        asked = (self._get_param("kubernetesNetworkConfig") or {}).get("serviceIpv4Cidr", SERVICE_NETWORK)
+        if asked != SERVICE_NETWORK:
+            self._refuse(f"expected serviceIpv4Cidr {SERVICE_NETWORK}, the only one that the sandbox has, got {asked}.")
+        self._check_trust(self._get_param("roleArn"), "eks.amazonaws.com", ROLE_REFUSED)
+        self._check_subnets(self._get_param("resourcesVpcConfig")["subnetIds"])
+
+    def _check_version(self, version: str) -> None:
+        if version != self.clusters.kubernetes_version:
+            self._refuse(f"unsupported Kubernetes version {version}; there is {self.clusters.kubernetes_version}.")
+
+    def _check_trust(self, role_arn: str, service: str, refusal: str) -> None:
+        try:
+            document = iam_backends[ACCOUNT][PARTITION].get_role_by_arn(role_arn).assume_role_policy_document
+        except NotFoundException:
+            document = '{"Statement": []}'
+        if service not in _trusted(json.loads(document)):
+            self._refuse(refusal.format(role_arn))
+
+    def _check_subnets(self, subnet_ids: list[str]) -> None:
+        known = {subnet.id: subnet.availability_zone for subnet in self._ec2().describe_subnets()}
+        if unknown := sorted(set(subnet_ids) - set(known)):
+            self._refuse(f"The subnet ID '{unknown[0]}' does not exist")
+        if len({known[subnet_id] for subnet_id in subnet_ids}) < 2:
+            self._refuse("Subnets specified must be in at least two different AZs")
+
+    def _network(self, cluster: Cluster) -> dict:
+        ec2, name = self._ec2(), f"eks-cluster-sg-{cluster.name}"
+        vpc_id = ec2.get_subnet(cluster.resources_vpc_config["subnetIds"][0]).vpc_id
+        group = ec2.create_security_group(name, "EKS created security group of the cluster", vpc_id)
+        return {"vpcId": vpc_id, "clusterSecurityGroupId": group.id}
+
+    def _ec2(self):
+        from moto.ec2.models import ec2_backends  # a second to import, and not needed to start
+
+        return ec2_backends[self.current_account][self.region]
+
+    def _refuse(self, message: str) -> None:
+        raise InvalidParameterException(clusterName=self._get_param("name"), message=message)
+
+
+def install(clusters: Clusters) -> None:
+    """Point moto's table of EKS's paths at EksApi with these clusters: the one place where moto is changed."""
+    api = type("EksApi", (EksApi,), {"clusters": clusters})
+    urls.url_paths.update(dict.fromkeys([*urls.url_paths, *MORE_PATHS], api.dispatch))
+
+
+def shown(region: str, processes: Callable[[str], dict]) -> list[dict]:
+    """Return, by cluster, what anybody may see: name, status, version, endpoint, node groups, issues, processes."""
+    clusters = list(eks_backends[ACCOUNT][region].clusters.values())
+    return [
+        {
+            "name": cluster.name,
+            "status": cluster.status,
+            "version": cluster.version,
+            "endpoint": cluster.endpoint,
+            "issues": _issues(cluster),
+            "nodeGroups": [_shown_group(group) for group in list(cluster.nodegroups.values())],
+            "processes": processes(cluster.name),
+        }
+        for cluster in clusters
+    ]
+
+
+def _shown_group(group: Nodegroup) -> dict:
+    return {"name": group.nodegroup_name, "status": group.status, "issues": _issues(group)}
+
+
+def _issues(thing: Cluster | Nodegroup) -> list[str]:
+    return [issue["message"] for issue in thing.health["issues"]]
+
+
+def _access(asked: dict | None) -> dict:
+    return {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True, **(asked or {})}
+
+
+def _trusted(document: dict) -> set[str]:
+    allowed = [statement for statement in document["Statement"] if statement.get("Effect") == "Allow"]
+    services = [statement["Principal"].get("Service", []) for statement in allowed if "Principal" in statement]
+    return {name for service in services for name in ([service] if isinstance(service, str) else service)}
+
+
+def _drop_security_group(ec2, group_id: str) -> None:
+    if ec2.get_security_group_from_id(group_id):  # its user may have deleted it
+        ec2.delete_security_group(group_id=group_id)
+
+
+def _dress_cluster(cluster: Cluster, access: dict) -> None:
+    """Give a new cluster EKS's fields in place of what moto makes up."""
+    cluster.status, cluster.endpoint, cluster.certificate_authority = "CREATING", None, {}
+    cluster.health, cluster.access_config, cluster.platformVersion = {"issues": []}, access, "eks.1"
+    cluster.kubernetes_network_config = {"serviceIpv4Cidr": SERVICE_NETWORK, "ipFamily": "ipv4"}
+    reach = {"endpointPublicAccess": True, "endpointPrivateAccess": False, "publicAccessCidrs": ["0.0.0.0/0"]}
+    cluster.resources_vpc_config = {"securityGroupIds": [], **reach, **cluster.resources_vpc_config}
+
+
+def _dress_group(group: Nodegroup, version: str, remote_access: dict | None) -> None:
+    """Give a new node group fields of its own in place of those that moto shares or makes up."""
+    group.status, group.health, group.version = "CREATING", {"issues": []}, version
+    group.release_version, group.remote_access = None, remote_access
+    group.scaling_config, group.disk_size = dict(group.scaling_config), int(group.disk_size)
+    group.resources = {"autoScalingGroups": group.resources["autoScalingGroups"]}

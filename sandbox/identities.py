@@ -1,0 +1,67 @@
+"""Who has an access key of the sandbox's account, as moto's IAM and STS know it, and its first administrator."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
+from moto.core.config import default_user_config
+from moto.core.utils import utcnow
+from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
+
+from sandbox.signature import Identity
+
+PARTITION = "aws"
+ADMINISTRATOR = "admin"
+PROFILE = "sandbox"
+ALL = f"arn:{PARTITION}:iam::aws:policy/AdministratorAccess"
+
+
+def find(access_key: str, session_token: str | None) -> Identity | None:
+    """Return whose the active access key is; None for an unknown key, or another or an expired session token."""
+    return _session(access_key, session_token) if session_token else _user(access_key)
+
+
+def ensure_administrator(credentials_file: Path) -> str:
+    """Make the account's first administrator with a fresh access key, write its credentials; return its ARN."""
+    default_user_config.setdefault("iam", {})["load_aws_managed_policies"] = True  # AmazonEKSClusterPolicy and the rest
+    iam = iam_backends[ACCOUNT][PARTITION]
+    user = iam.create_user(PARTITION, ADMINISTRATOR)
+    iam.attach_user_policy(ALL, ADMINISTRATOR)
+    key = iam.create_access_key(ADMINISTRATOR)
+    key.secret_access_key = secrets.token_urlsafe(30)  # moto's own are of a generator that can be predicted
+    _write(
+        credentials_file,
+        f"[{PROFILE}]\naws_access_key_id = {key.access_key_id}\naws_secret_access_key = {key.secret_access_key}\n",
+    )
+    return user.arn
+
+
+def _user(access_key: str) -> Identity | None:
+    for user in list(iam_backends[ACCOUNT][PARTITION].users.values()):
+        for key in user.access_keys:
+            if key.access_key_id == access_key and key.status == "Active":
+                return Identity(user.arn, ACCOUNT, user.id, access_key, key.secret_access_key)
+    return None
+
+
+def _session(access_key: str, session_token: str) -> Identity | None:
+    role = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(access_key)
+    if role is None or role.expiration <= utcnow():
+        return None
+    if not hmac.compare_digest(role.session_token.encode(), session_token.encode()):
+        return None
+    return Identity(role.arn, ACCOUNT, role.user_id, access_key, role.secret_access_key, session_token)
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)  # of a process that was killed and had this number
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+    draft.replace(path)

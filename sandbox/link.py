@@ -1,0 +1,87 @@
+"""The link between this machine and a node: a veth pair with a subnet of its own, and nothing beyond it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import subprocess
+from dataclasses import dataclass
+
+from sandbox.home import LINKS
+
+PREFIX = "eks"  # of the links' names on this machine
+POOL = range(101, 151)  # the last number of the addresses that load balancers get
+
+
+@dataclass(frozen=True)
+class Link:
+    """The addresses of one node's link."""
+
+    number: int
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The link's own /24."""
+        return list(ipaddress.ip_network(LINKS).subnets(new_prefix=24))[self.number]
+
+    @property
+    def name(self) -> str:
+        """The interface's name on this machine."""
+        return f"{PREFIX}{self.number}"
+
+    @property
+    def host(self) -> str:
+        """This machine's address."""
+        return str(self.network[1])
+
+    @property
+    def node(self) -> str:
+        """The node's address."""
+        return str(self.network[10])
+
+    @property
+    def balancers(self) -> list[str]:
+        """The addresses that Services of type LoadBalancer get, in order."""
+        return [str(self.network[last]) for last in POOL]
+
+
+def up(link: Link, pid: int, enter: list[str]) -> None:
+    """Make the veth pair between this machine and the namespaces of `pid`; `enter` is the command that goes inside."""
+    length = link.network.prefixlen
+    _ip("link", "add", link.name, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+    _ip("addr", "add", f"{link.host}/{length}", "dev", link.name)
+    _ip("link", "set", link.name, "up")
+    batch = [
+        f"addr add {link.node}/{length} dev eth0",
+        *(f"addr add {address}/32 dev eth0" for address in link.balancers),
+    ]
+    batch += ["link set eth0 up", "route add default dev eth0"]  # no gateway: only what is on the link answers
+    subprocess.run([*enter, "ip", "-batch", "-"], input="\n".join(batch), text=True, check=True, capture_output=True)
+
+
+def taken(network: ipaddress.IPv4Network) -> str:
+    """Return the interface that already has an address or route in `network`, or an empty string."""
+    for route in json.loads(_ip("-j", "-4", "route", "show", "table", "all")):
+        if route["dst"] == "default" or route.get("type") in ("broadcast", "multicast"):
+            continue
+        if ipaddress.ip_network(route["dst"], strict=False).overlaps(network):
+            return route.get("dev", "?")
+    return ""
+
+
+def leftovers() -> list[str]:
+    """Return the sandbox's links that exist on this machine."""
+    return [link["ifname"] for link in json.loads(_ip("-j", "link", "show", "type", "veth")) if _ours(link["ifname"])]
+
+
+def remove(name: str) -> None:
+    """Delete a link; both ends go."""
+    subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+
+
+def _ours(name: str) -> bool:
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX).isdigit()
+
+
+def _ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout or "[]"

@@ -1,0 +1,49 @@
+"""One run on one cluster; the second is told who holds it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lib.errors import Locked
+from lib.lock import held, identity
+
+WHO = {"user": "alice", "host": "box", "pid": 7, "since": "2026-01-01T00:00:00Z", "command": "run --env dev"}
+HOLDER = """
+import sys
+from pathlib import Path
+from lib.lock import held
+with held("c", {**dict(user="alice", host="box", pid=7, since="today", command="run --env dev")}, Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_is_told_who_holds_it(tmp_path):
+    with held("a", WHO, tmp_path):
+        with pytest.raises(Locked, match=r"alice@box \(process 7\) since 2026-01-01T.* for: run --env dev; wait"):
+            with held("a", WHO, tmp_path):
+                pass
+        with held("b", WHO, tmp_path):
+            pass
+    with held("a", WHO, tmp_path):
+        pass
+
+
+def test_it_ends_with_its_process(tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(Locked, match="alice@box"), held("c", WHO, tmp_path):
+            pass
+        process.kill()
+    with held("c", WHO, tmp_path):
+        pass
+
+
+def test_identity_differs_where_clusters_do():
+    aws = {"cluster_source": "eks", "aws_endpoint_url": None, "aws_profile": None, "region": "r", "cluster_name": "n"}
+    here = {"cluster_source": "existing", "kube_context": "kind-a"}
+    others = [{"region": "s"}, {"aws_endpoint_url": "http://127.0.0.1:1"}, {"aws_profile": "p"}]
+    assert len({identity(one) for one in [aws, here, *({**aws, **other} for other in others)]}) == 5
+    assert identity(here) == "kube context kind-a"

@@ -1,0 +1,42 @@
+"""Tiny notebooks and params, to run the series on."""
+
+import nbformat
+
+PARAMS = """
+env: {env}
+cluster_source: eks
+istio_tag: "1.31"
+keycloak_image: keycloak
+postgres_image: postgres
+httpbin_image: httpbin
+sleep_image: sleep
+region: {region}
+"""
+
+OPEN = "from lib.record import Record\nrecord = Record.from_environment()"
+CHANGE = "record.write('change', kind='Namespace', namespace='', name='foo', action='created')"
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrYyJ9.c2lnbmF0dXJlc2lnbmF0dXJl"
+
+
+def check(passed=True):
+    """The source of a cell that records one check."""
+    return (
+        "record.write('check', name='answer', expected='200', actual='" + ("200" if passed else "403") + "', "
+        f"passed={passed}, seconds=0.1, tries=2, reason='')"
+    )
+
+
+def write_notebook(path, *cells, parameters="env = 'none'"):
+    """Write a notebook of these code cells, with a title and a parameters cell."""
+    declaration = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    sources = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    title = nbformat.v4.new_markdown_cell(f"# Title of {path.stem}")
+    notebook = nbformat.v4.new_notebook(cells=[title, declaration, *sources], metadata={"kernelspec": kernel})
+    nbformat.write(notebook, path)
+
+
+def write_params(folder, env="tiny", region="us-east-1", more=""):
+    """Write params of an environment; the region keeps its lock apart from other runs'."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{env}.yml").write_text(PARAMS.format(env=env, region=region) + more)

@@ -1,0 +1,155 @@
+"""A sandbox's AWS endpoint with fake nodes, shared by the tests and emptied between them."""
+
+import configparser
+import http.client
+import json
+import threading
+import urllib.request
+from functools import cached_property
+
+import boto3
+
+from lib.checks import until
+from sandbox import aws
+
+VERSION = "1.36"
+QUICK = {"Delay": 0.02, "MaxAttempts": 500}
+
+
+class FakeNode:
+    """A node that comes up when it is let, and remembers what was done to it and by which thread."""
+
+    endpoint, ca_pem = "https://198.18.0.10:6443", b"-----BEGIN CERTIFICATE-----"
+
+    def __init__(self, name, version, authenticate):
+        self.name, self.version, self.authenticate = name, version, authenticate
+        self.go, self.errors, self.done, self.threads = threading.Event(), {}, [], set()
+
+    def _act(self, name, *values):
+        self.threads.add(threading.get_ident())
+        if not self.go.wait(10) or name in self.errors:
+            raise RuntimeError(self.errors.get(name, "never let go"))
+        self.done.append((name, *values))
+
+    def start_control_plane(self):
+        self._act("start")
+
+    def join(self, node_group, count):
+        self._act("join", node_group, count)
+
+    def leave(self, node_group):
+        self._act("leave", node_group)
+
+    def stop(self):
+        self._act("stop")
+
+
+class World:
+    """A running endpoint with fake nodes, and boto3 clients of it."""
+
+    def __init__(self, folder):
+        self.nodes, self.clients, self.roles = {}, {}, {}
+        self.lines, self.errors, self.hold = [], {}, False
+        self.credentials, self.calls_log = folder / "aws" / "credentials", folder / "calls.jsonl"
+        self.server = aws.serve(
+            0,
+            self.make_node,
+            self.credentials,
+            VERSION,
+            log=self.lines.append,
+            calls_log=self.calls_log,
+            processes=lambda name: {"etcd": {"pid": 1}},
+        )
+
+    def make_node(self, *values):
+        node = self.nodes[values[0]] = FakeNode(*values)
+        node.errors = self.errors
+        if not self.hold:
+            node.go.set()
+        return node
+
+    @cached_property
+    def session(self):
+        said = configparser.ConfigParser()
+        said.read(self.credentials)
+        return boto3.Session(**dict(said["sandbox"]), region_name="us-east-1")
+
+    def client(self, service, session=None, **options):
+        if session or options:
+            return (session or self.session).client(service, endpoint_url=self.server.url, **options)
+        if service not in self.clients:  # EC2's takes a third of a second to make
+            self.clients[service] = self.session.client(service, endpoint_url=self.server.url)
+        return self.clients[service]
+
+    def calls(self):
+        return [json.loads(line) for line in self.calls_log.read_text().splitlines()]
+
+    def role(self, name, service):
+        trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        if name not in self.roles:
+            made = self.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)
+            self.roles[name] = made["Role"]["Arn"]
+        return self.roles[name]
+
+    def subnets(self):
+        asked = [{"Name": "default-for-az", "Values": ["true"]}]
+        return [subnet["SubnetId"] for subnet in self.client("ec2").describe_subnets(Filters=asked)["Subnets"][:2]]
+
+    def cluster(self, name="runbook", session=None, **more):
+        """Ask for a cluster with role and subnets as they should be; `more` is on top."""
+        role = self.role("cluster", "eks.amazonaws.com")
+        stated = {"roleArn": role, "version": VERSION, "resourcesVpcConfig": {"subnetIds": self.subnets()}}
+        return self.client("eks", session).create_cluster(name=name, **{**stated, **more})["cluster"]
+
+    def group(self, name="nodes", cluster="runbook", **more):
+        scaling = {"minSize": 2, "maxSize": 2, "desiredSize": 2}
+        role = self.role("node", "ec2.amazonaws.com")
+        stated = {"nodeRole": role, "subnets": self.subnets(), "scalingConfig": scaling, **more}
+        return self.client("eks").create_nodegroup(clusterName=cluster, nodegroupName=name, **stated)["nodegroup"]
+
+    def active(self, name="runbook", session=None, **more):
+        """The fake node of a cluster that was asked for and became ACTIVE."""
+        self.cluster(name, session, **more)
+        self.until("cluster_active", name)
+        return self.nodes[name]
+
+    def until(self, waiter, cluster="runbook"):
+        named = (
+            {"name": cluster} if waiter.startswith("cluster") else {"clusterName": cluster, "nodegroupName": "nodes"}
+        )
+        self.client("eks").get_waiter(waiter).wait(**named, WaiterConfig=QUICK)
+
+    def raw(self, method, path, body=None, headers=None):
+        """The HTTP status of a request that boto3 has no hand in."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        connection.request(method, path, body, headers or {})
+        return connection.getresponse().status
+
+    def shown(self):
+        """What GET /_sandbox/clusters says."""
+        with urllib.request.urlopen(f"{self.server.url}/_sandbox/clusters", timeout=5) as answer:
+            return json.load(answer)
+
+    def empty(self):
+        """Let every node go and delete every cluster."""
+        self.errors.clear()
+        for node in self.nodes.values():
+            node.go.set()
+        self._settle()
+        for cluster in self.shown():
+            for group in cluster["nodeGroups"]:
+                self.client("eks").delete_nodegroup(clusterName=cluster["name"], nodegroupName=group["name"])
+        self._settle()
+        for cluster in self.shown():
+            self.client("eks").delete_cluster(name=cluster["name"])
+        self._settle()
+        self.nodes.clear()
+        self.hold = False
+        self.lines.clear()
+        self.calls_log.unlink(missing_ok=True)
+
+    def _settle(self):
+        busy = ("CREATING", "DELETING")
+        states = lambda: [thing["status"] for cluster in self.shown() for thing in (cluster, *cluster["nodeGroups"])]  # noqa: E731
+        assert until(lambda: not set(busy) & set(states()), deadline=10, pause=0.01).held

@@ -1,0 +1,165 @@
+"""The runbook on the sandbox: green, unchanged the second time, red when it should be, and nothing left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KUBECTL = Path(os.environ.get("EKS_SANDBOX_HOME") or Path.home() / ".cache/eks-sandbox") / "bin" / "kubectl"
+
+pytestmark = pytest.mark.sandbox
+
+
+def python(*words: str, limit: int = 1800) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit
+    )
+    print(done.stdout, done.stderr)
+    return done
+
+
+def kubectl(*words: str, check: bool = True) -> str:
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "KUBECONFIG": str(ROOT / ".kube" / "dev")}
+    done = subprocess.run([KUBECTL, *words], env=environment, capture_output=True, text=True, timeout=60, check=check)
+    return done.stdout
+
+
+def run(*words: str) -> tuple[int, Path]:
+    done = python("-m", "lib", "run", "--env", "dev", *words)
+    return done.returncode, ROOT / re.search(r"(outputs/dev/\S+)/index.html", done.stdout).group(1)
+
+
+def rows(bundle: Path, name: str) -> list[dict]:
+    with (bundle / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def first() -> Path:
+    """A first run from nothing; the sandbox is down again after the module's tests."""
+    python("-m", "sandbox", "down")
+    assert python("-m", "sandbox", "up").returncode == 0
+    code, bundle = run()
+    assert code == 0
+    yield bundle
+    assert python("-m", "sandbox", "down").returncode == 0
+    assert_nothing_left()
+
+
+def assert_nothing_left() -> None:
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    assert not re.search(r"\beks\d+[@:]", links)
+    assert not list(Path("/sys/fs/cgroup").glob("**/eks-sandbox-*"))
+    assert "eks-sandbox/run" not in Path("/proc/self/mountinfo").read_text()
+    # The names of programs that only the sandbox starts
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in running if b"kube-apiserver" in line or b"pilot-discovery" in line]
+
+
+def test_first_run_is_green_and_whole(first):
+    assert {path.stem[:2] for path in (first / "notebooks").glob("*.ipynb")} == {f"{step:02}" for step in range(13)}
+    about = json.loads((first / "run.json").read_text())
+    assert about["verdict"] == "pass" and about["exit_code"] == 0
+    assert all(step["seconds"] > 0 for step in about["steps"])
+    assert python("-m", "lib", "verify", str(first)).returncode == 0
+
+
+def test_figure_1_is_reached_beside_figure_2(first):
+    got = {(row["figure"], row["caller"], row["token"]): int(row["got"]) for row in rows(first, "responses.csv")}
+    assert got["figure-2", "sleep", "none"] == 403 and got["figure-1", "sleep", "none"] == 200
+    assert got["figure-1", "user", "none"] == 403 and got["figure-1", "user", "valid"] == 200
+    assert got["figure-1", "visitor", "valid"] == 403 and got["figure-1", "outsider", "valid"] == 0
+
+
+def test_no_secret_is_in_the_bundle(first):
+    names = kubectl("get", "secrets", "-n", "keycloak", "-o", "json")
+    values = [
+        value for secret in json.loads(names)["items"] for key, value in secret["data"].items() if "name" not in key
+    ]
+    import base64
+
+    secrets = [base64.b64decode(value).decode() for value in values]
+    secrets = [secret for secret in secrets if len(secret) > 12]
+    assert len(secrets) > 5
+    text = "".join(path.read_text(errors="replace") for path in first.rglob("*") if path.is_file())
+    assert not [secret for secret in secrets if secret in text]
+    assert "eyJ" not in text
+
+
+def test_kubectl_works_with_the_kubeconfig_alone(first):
+    assert "httpbin-figure-1" in kubectl("get", "deployments", "-n", "foo", "-o", "name")
+
+
+def test_second_run_changes_nothing(first):
+    before = versions()
+    code, bundle = run()
+    assert code == 0
+    assert {row["action"] for row in rows(bundle, "changes.csv")} == {"unchanged"}
+    assert versions() == before
+
+
+def versions() -> dict[str, str]:
+    kinds = "requestauthentications,authorizationpolicies,peerauthentications,gateways.networking.istio.io"
+    kinds += ",virtualservices,secrets,services,configmaps,serviceaccounts"
+    found = json.loads(kubectl("get", kinds, "-A", "-o", "json"))["items"]
+    mine = [thing for thing in found if thing["metadata"]["namespace"] in ("foo", "keycloak")]
+    return {thing["metadata"]["uid"]: thing["metadata"]["resourceVersion"] for thing in mine}
+
+
+def test_a_notebook_runs_by_hand(first, tmp_path):
+    words = ["notebooks/11-testing.ipynb", str(tmp_path / "x.ipynb"), "-f", "params/dev.yml", "--no-progress-bar"]
+    assert python("-m", "papermill", *words).returncode == 0
+
+
+def test_a_killed_run_goes_on(first):
+    command = [sys.executable, "-m", "lib", "run", "--env", "dev"]
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    started.stdout.readline()
+    started.kill()
+    started.wait()
+    assert run("--only", "05")[0] == 0
+
+
+def test_a_deleted_policy_turns_the_run_red_and_seals_the_bundle(first):
+    kubectl("delete", "authorizationpolicy", "httpbin", "-n", "foo")
+    short = python("-m", "lib", "run", "--env", "dev", "--only", "11", limit=600)
+    bundle = ROOT / re.search(r"(outputs/dev/\S+)/index.html", short.stdout).group(1)
+    assert short.returncode == 1
+    red = {(row["caller"], row["token"]) for row in rows(bundle, "responses.csv") if row["passed"] == "False"}
+    assert red >= {("user", "none"), ("sleep", "none"), ("visitor", "none")}
+    assert python("-m", "lib", "verify", str(bundle)).returncode == 0
+    code, healed = run("--from", "10")
+    assert code == 0
+    assert [row["name"] for row in rows(healed, "changes.csv") if row["action"] == "created"] == ["httpbin"]
+
+
+def test_strangers_are_refused(first):
+    import ssl
+    import urllib.error
+    import urllib.request
+
+    config = json.loads(kubectl("config", "view", "--raw", "-o", "json"))["clusters"][0]["cluster"]
+    import base64
+
+    trust = ssl.create_default_context(cadata=base64.b64decode(config["certificate-authority-data"]).decode())
+    for token in ("", "k8s-aws-v1.bm90LWEtdXJs"):
+        asked = urllib.request.Request(f"{config['server']}/api/v1/namespaces", headers={"Authorization": f"Bearer {token}"})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(asked, context=trust, timeout=10)
+        assert refused.value.code in (401, 403)
+
+
+def test_a_killed_sandbox_is_cleaned_up_by_the_next(first):
+    state = json.loads((KUBECTL.parent.parent / "sandbox.json").read_text())
+    os.kill(state["pid"], 9)
+    assert python("-m", "sandbox", "up").returncode == 0
+    assert python("-m", "sandbox", "status").returncode == 0
