@@ -152,7 +152,9 @@ def test_strangers_are_refused(first):
 
     trust = ssl.create_default_context(cadata=base64.b64decode(config["certificate-authority-data"]).decode())
     for token in ("", "k8s-aws-v1.bm90LWEtdXJs"):
-        asked = urllib.request.Request(f"{config['server']}/api/v1/namespaces", headers={"Authorization": f"Bearer {token}"})
+        asked = urllib.request.Request(
+            f"{config['server']}/api/v1/namespaces", headers={"Authorization": f"Bearer {token}"}
+        )
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(asked, context=trust, timeout=10)
         assert refused.value.code in (401, 403)

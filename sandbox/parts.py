@@ -1,0 +1,231 @@
+"""The parts that the sandbox is built of: what each depends on, and how it is made in a fresh folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sandbox import layers
+from sandbox.catalogue import images_of
+from sandbox.home import HERE, HOME, PARTS, VERSIONS, version
+from sandbox.images import archive
+
+GO_PROGRAMS = (
+    "./kube",
+    "./coredns",
+    "./pause",
+    "go.etcd.io/etcd/server/v3",
+    "github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin",
+    "istio.io/istio/pilot/cmd/pilot-discovery",
+    "istio.io/istio/pilot/cmd/pilot-agent",
+    "istio.io/istio/istioctl/cmd/istioctl",
+)
+KUBE_NAMES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing to build: what it depends on, and how it is made in a fresh folder."""
+
+    name: str
+    inputs: str
+    make: Callable[[Path, IO], None]
+    needs: tuple[str, ...] = ()
+    lane: str = "other"  # Go takes both cores for minutes: what else there is goes on beside it
+
+
+def parts() -> list[Part]:
+    """Return all parts in the order in which they can be built."""
+    debian, keycloak = json.dumps(VERSIONS["debian"]), json.dumps(VERSIONS["keycloak"])
+    code = layers.RECIPE
+    return [
+        Part("go", _read("locks/go.lock"), _go_toolchain, lane="go"),
+        Part("programs", _go_inputs(), _programs, ("go",), lane="go"),
+        Part("envoy", _read("locks/envoy.lock"), _envoy),
+        Part("base", debian + layers.BASE + code, _base),
+        Part("jre", debian + code, _debian_layer("openjdk-17-jre-headless"), ("base",)),
+        Part("keycloak", keycloak + code + str(_KEYCLOAK_BUILD), _keycloak, ("base", "jre")),
+        Part("postgres", debian + code + _POSTGRES, _debian_layer("postgresql-15", _POSTGRES), ("base",)),
+        Part("node", debian + layers.NODE + code, _debian_layer(layers.NODE), ("base",)),
+        Part(
+            "images",
+            _read("catalogue.py") + _read("images.py"),
+            _images,
+            ("programs", "envoy", "base", "jre", "keycloak", "postgres"),
+        ),
+    ]
+
+
+def keys(wanted: list[Part]) -> dict[str, str]:
+    """Return each part's key: a hash of its inputs and of the keys of what it needs."""
+    made: dict[str, str] = {}
+    for part in wanted:
+        text = "\n".join([part.inputs, *(made[need] for need in part.needs)])
+        made[part.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return made
+
+
+def _go_toolchain(folder: Path, log: IO) -> None:
+    there = shutil.which("go")
+    if there and _go_version(there) >= _wanted_go():
+        (folder / "go").symlink_to(there)
+        return
+    _uv_install("go", folder / "site", log)
+    found = next(path for path in (folder / "site").rglob("bin/go") if path.is_file())
+    (folder / "go").symlink_to(os.path.relpath(found, folder))
+
+
+def _go_version(program: str) -> tuple[int, ...]:
+    said = subprocess.run(
+        [program, "env", "GOVERSION"], capture_output=True, text=True, env={**os.environ, "GOTOOLCHAIN": "local"}
+    )
+    numbers = said.stdout.strip().removeprefix("go").split(".")
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _wanted_go() -> tuple[int, ...]:
+    line = next(line for line in _read("go/go.mod").splitlines() if line.startswith("go "))
+    return tuple(int(number) for number in line.split()[1].split("."))
+
+
+def _go_inputs() -> str:
+    files = sorted(path for path in (HERE / "go").rglob("*") if path.is_file())
+    return "\n".join(path.read_text() for path in files) + " ".join(GO_PROGRAMS)
+
+
+def _programs(folder: Path, log: IO) -> None:
+    go = (PARTS / f"go-{keys(parts())['go']}" / "go").resolve()
+    kube, istio = version("kubernetes"), version("istio")
+    major, minor = kube.split(".")[:2]
+    base = "k8s.io/component-base/version"
+    names = {f"{base}.gitVersion": f"v{kube}", f"{base}.gitMajor": major, f"{base}.gitMinor": minor}
+    names |= {f"{base}.gitTreeState": "clean", "istio.io/istio/pkg/version.buildVersion": istio}
+    names |= {
+        "istio.io/istio/pkg/version.buildGitRevision": istio.split("-")[1],
+        "istio.io/istio/pkg/version.buildStatus": "eks-sandbox",
+    }
+    flags = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in names.items())])
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOGC": "400", "GOBIN": ""}
+    environment |= {"GOMODCACHE": str(HOME / "go" / "mod"), "GOCACHE": str(HOME / "go" / "build")}
+    run = {
+        "cwd": HERE / "go",
+        "stdin": subprocess.DEVNULL,
+        "stdout": log,
+        "stderr": log,
+        "env": environment,
+        "check": True,
+    }
+    command = [str(go), "build", "-mod=readonly", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", flags, "-v"]
+    subprocess.run([*command, "-o", f"{folder}/", *GO_PROGRAMS], **run)
+    (folder / "server").rename(folder / "etcd")
+    for name in KUBE_NAMES:
+        (folder / name).symlink_to("kube")
+    listed = subprocess.run(
+        [str(go), "list", "-m", "-f", "{{.Dir}}", "istio.io/istio"], **{**run, "stdout": subprocess.PIPE}, text=True
+    )
+    bootstrap = Path(listed.stdout.strip()) / "tools" / "packaging" / "common" / "envoy_bootstrap.json"
+    shutil.copyfile(bootstrap, folder / "envoy_bootstrap.json")
+
+
+def _envoy(folder: Path, log: IO) -> None:
+    _uv_install("envoy", folder / "site", log)
+    found = [path for path in (folder / "site").rglob("envoy*") if path.is_file() and path.stat().st_size > 20 << 20]
+    shutil.move(found[0], folder / "envoy")
+    (folder / "envoy").chmod(0o755)
+    shutil.rmtree(folder / "site")
+
+
+def _uv_install(lock: str, target: Path, log: IO) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    command = [
+        str(uv),
+        "pip",
+        "install",
+        "--require-hashes",
+        "--target",
+        str(target),
+        "-r",
+        str(HERE / "locks" / f"{lock}.lock"),
+    ]
+    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+
+
+def _base(folder: Path, log: IO) -> None:
+    layers.base(folder / "root", log)
+    layers.pack(folder / "root", folder / "layer.tar")
+
+
+_POSTGRES = """
+mkdir -p /etc/postgresql-common
+echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
+groupadd --system --gid 999 postgres
+useradd --system --uid 999 --gid 999 --home-dir /var/lib/postgresql --no-create-home postgres
+"""
+
+
+def _debian_layer(packages: str, first: str = "") -> Callable[[Path, IO], None]:
+    def make(folder: Path, log: IO) -> None:
+        upper = layers.layer([_built("base") / "root"], folder, first + layers.install(packages), log)
+        layers.pack(upper, folder / "layer.tar")
+
+    return make
+
+
+# Settings that Keycloak takes only when it is built: the start is half as long then.
+_KEYCLOAK_BUILD = (
+    "cd /opt/keycloak && bin/kc.sh build --db=postgres --health-enabled=true --metrics-enabled=true"
+    " && chmod -R a+rX /opt/keycloak && mkdir -p data && chmod 777 data && rm -rf /tmp/* data/tmp"
+)
+
+
+def _keycloak(folder: Path, log: IO) -> None:
+    wanted = VERSIONS["keycloak"]
+    artifact = f"org.keycloak:keycloak-quarkus-dist:{wanted['version']}:zip"
+    command = [
+        "mvn",
+        "-q",
+        "-B",
+        "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy",
+        f"-Dartifact={artifact}",
+    ]
+    subprocess.run(
+        [*command, f"-DoutputDirectory={folder}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True
+    )
+    package = next(folder.glob("*.zip"))
+    with package.open("rb") as content:
+        got = hashlib.file_digest(content, "sha256").hexdigest()
+    if got != wanted["sha256"]:
+        raise ValueError(f"{package.name}: expected SHA-256 {wanted['sha256']}, got {got}")
+    shutil.unpack_archive(package, folder / "dist")
+    package.unlink()
+    home = next((folder / "dist").iterdir())
+    for script in (home / "bin").glob("*.sh"):
+        script.chmod(0o755)
+    lowers = [_built("jre") / "upper", _built("base") / "root"]
+    upper = layers.layer(lowers, folder, _KEYCLOAK_BUILD, log, add={"/opt/keycloak": home})
+    shutil.rmtree(folder / "dist")
+    layers.pack(upper, folder / "layer.tar")
+
+
+def _images(folder: Path, log: IO) -> None:
+    needed = ("programs", "envoy", "base", "jre", "keycloak", "postgres")
+    digests = archive(images_of({name: _built(name) for name in needed}, folder), folder / "images.tar")
+    (folder / "digests.json").write_text(json.dumps(digests, indent=1))
+    for path in folder.glob("*.layer.tar"):
+        path.unlink()
+
+
+def _built(name: str) -> Path:
+    return PARTS / f"{name}-{keys(parts())[name]}"
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text()

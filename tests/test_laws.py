@@ -1,0 +1,145 @@
+"""The laws of the house: what lib, the notebooks, the documents and the tracked files keep to."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib import cases, params
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = sorted([*(ROOT / "lib").glob("*.py"), *(ROOT / "sandbox").glob("*.py")])
+
+
+def cells(path: Path, kind: str = "code") -> list[dict]:
+    found = json.loads(path.read_text())["cells"]
+    return [{**cell, "source": "".join(cell["source"])} for cell in found if cell["cell_type"] == kind]
+
+
+def imported(text: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return names
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def by_name(path: Path) -> str:
+    return path.name
+
+
+def test_there_are_fourteen_notebooks():
+    assert [path.name[:2] for path in NOTEBOOKS] == [*(f"{step:02}" for step in range(13)), "99"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lib").glob("*.py")), ids=by_name)
+def test_lib_never_imports_the_sandbox(path):
+    assert not [name for name in imported(path.read_text()) if name.split(".")[0] == "sandbox"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_a_notebook_is_prose_over_lib(path):
+    code = cells(path)
+    assert not [cell for cell in code if cell["outputs"] or cell["execution_count"]]
+    text = "\n".join(cell["source"] for cell in code)
+    assert len([line for line in text.splitlines() if line.strip()]) <= 60
+    banned = (ast.FunctionDef, ast.ClassDef, ast.Try, ast.While)
+    assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, banned)]
+    assert not re.search(r"^\s*[!%]|sleep\(|subprocess", text, re.M)
+    assert not [name for name in imported(text) if name.split(".")[0] == "sandbox"]
+    assert code[-1]["source"] == "run.finish()"
+    assert f'Run.open("{path.stem}", globals())' in code[1]["source"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_a_notebook_has_one_cell_of_literal_parameters(path):
+    tagged = [cell for cell in cells(path) if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    for node in ast.parse(tagged[0]["source"]).body:
+        assert isinstance(node, ast.Assign) and node.targets[0].id in params.Params.model_fields
+        ast.literal_eval(node.value)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_a_notebook_leads_to_its_neighbours(path):
+    text = cells(path, "markdown")
+    assert len(re.findall(r"^# ", text[0]["source"], re.M)) == 1
+    place = NOTEBOOKS.index(path)
+    near = [*NOTEBOOKS[max(place - 1, 0) : place], *NOTEBOOKS[place + 1 : place + 2]]
+    for other in [*near, NOTEBOOKS[0]]:
+        assert f"({other.name})" in text[-1]["source"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_module_is_short_and_waits_in_one_place(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    sleeping = [call for call in calls if ast.unparse(call.func).split(".")[-1] == "sleep"]
+    assert not sleeping or path.name == "checks.py"
+
+
+def test_params_of_every_environment_are_valid():
+    for path in (ROOT / "params").glob("*.yml"):
+        assert params.load(path.stem).env == path.stem
+
+
+def test_manifests_are_named_objects_with_known_gaps():
+    known = {*params.Params.model_fields, "name", "home", "inject", "hosts", "issuer", "jwks_uri", "gateway", "sleep"}
+    known |= {"keycloak_url", "keycloak_args"}
+    for path in (ROOT / "notebooks" / "manifests").glob("*.yaml"):
+        text = path.read_text()
+        assert set(re.findall(r"(?<!\$)\$\{(\w+)\}", text)) <= known, path.name
+        for thing in yaml.safe_load_all(re.sub(r"\$\{\w+\}", "x", text)):
+            assert thing["metadata"]["name"]
+
+
+def test_both_figures_ask_the_same_and_differ_where_they_should():
+    one = {case.name: case.expected for case in cases.FIGURE_1}
+    two = {case.name: case.expected for case in cases.FIGURE_2}
+    assert one.keys() == two.keys()
+    assert {name for name in one if one[name] != two[name]} == {"sleep, none", "visitor, valid"}
+    assert {case.token for case in cases.FIGURE_1} == set(cases.TOKENS)
+    assert {case.caller for case in cases.FIGURE_1} == set(cases.CALLERS)
+
+
+def test_nothing_tracked_holds_a_secret_or_an_index_address():
+    forbidden = [
+        r"eyJ[A-Za-z0-9_-]{16,}\.",
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/]",
+        r"https?://[^\s\"']*/simple/",
+    ]
+    for path in tracked():
+        if (
+            path.suffix in (".ipynb", ".yml", ".yaml", ".lock", ".toml", ".md", ".txt", ".sh")
+            or path.name == "Makefile"
+        ):
+            text = path.read_text()
+            assert not [pattern for pattern in forbidden if re.search(pattern, text)], path
+
+
+def test_the_readme_names_what_make_has():
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text()))
+    assert named <= targets
+    assert targets - {"help"} <= named
+
+
+def test_the_bundle_contract_names_every_file():
+    contract = (ROOT / "outputs" / "README.md").read_text()
+    for name in ("run.json", "checks.csv", "responses.csv", "tokens.csv", "changes.csv", "params.yml", "SHA256SUMS"):
+        assert name in contract
