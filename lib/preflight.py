@@ -8,6 +8,8 @@ from lib import aws, istio
 from lib.errors import RunbookError
 from lib.run import Run
 
+REAL = "Kubernetes, Istio, Envoy, Keycloak, PostgreSQL, every token and every certificate"
+
 
 def check(run: Run) -> pd.DataFrame:
     """Record the preflight's checks; return them."""
@@ -18,9 +20,14 @@ def check(run: Run) -> pd.DataFrame:
         who, problem = _tried(lambda: aws.whoami(run.aws("sts"))["arn"])
         run.check("AWS knows you", True, str(who).startswith("arn:"), problem)
         run.fact("aws identity", who)
-        run.fact("emulated", _emulated(here.aws_endpoint_url))
+        run.fact("real", REAL if here.aws_endpoint_url else f"{REAL}; AWS: Amazon's own endpoints")
+        run.fact(
+            "emulated",
+            f"AWS: IAM, STS, EC2 and EKS answer at {here.aws_endpoint_url}" if here.aws_endpoint_url else "nothing",
+        )
     else:
         run.check("the cluster answers", True, *_tried(lambda: run.cluster.ready()))
+        run.fact("real", REAL)
         run.fact("emulated", "nothing that this runbook knows of")
     return run.table()
 
@@ -30,9 +37,3 @@ def _tried(ask) -> tuple[object, str]:
         return ask(), ""
     except RunbookError as problem:
         return "not there", str(problem).rstrip(".")
-
-
-def _emulated(endpoint_url: str | None) -> str:
-    if not endpoint_url:
-        return "nothing: Amazon's own endpoints"
-    return f"AWS (IAM, STS, EC2, EKS at {endpoint_url}); Kubernetes, Istio, Envoy, Keycloak, PostgreSQL are real"

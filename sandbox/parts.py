@@ -79,7 +79,7 @@ def _go_toolchain(folder: Path, log: IO) -> None:
         (folder / "go").symlink_to(there)
         return
     _uv_install("go", folder / "site", log)
-    found = next(path for path in (folder / "site").rglob("bin/go") if path.is_file())
+    found = next(path for path in (folder / "site" / "go").rglob("bin/go") if path.is_file())  # not pip's entry script
     (folder / "go").symlink_to(os.path.relpath(found, folder))
 
 
