@@ -46,7 +46,7 @@ lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebo
 params: env ## check params/$(ENV).yml and print what is in force
 	@$(PYTHON) -m lib params $(ENV)
 
-kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$$(make -s kubeconfig)
+kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$(make -s kubeconfig)
 	@echo $(CURDIR)/.kube/$(ENV)
 
 verify: env ## is a run's bundle whole and unchanged: RUN=outputs/dev/…

@@ -17,7 +17,8 @@ HOME = Path(os.environ.get("EKS_SANDBOX_HOME") or Path.home() / ".cache" / "eks-
 def main() -> int:
     """Make the environment; return the exit code."""
     wanted = hashlib.sha256(LOCK.read_bytes() + str(ROOT).encode()).hexdigest()
-    if MARK.is_file() and MARK.read_text() == wanted:
+    whole = (VENV / "bin" / "python").exists()  # a link, and dangling once the machine's Python was replaced
+    if whole and MARK.is_file() and MARK.read_text() == wanted:
         return 0
     print(f"Python environment: {VENV}", flush=True)
     try:

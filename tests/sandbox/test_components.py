@@ -1,0 +1,143 @@
+"""How a node's parts start: nobody unnamed gets in, and every file that a line names is made."""
+
+import json
+import re
+import tomllib
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from sandbox import components
+
+NODE, HOST, NAME = "198.18.0.10", "198.18.0.1", "ip-198-18-0-10.ec2.internal"
+LINES = {
+    "etcd": components.etcd(),
+    "apiserver": components.apiserver(NODE),
+    "controller_manager": components.controller_manager(),
+    "scheduler": components.scheduler(),
+    "kubelet": components.kubelet(NAME, NODE, "group"),
+    "proxy": components.proxy(NAME),
+    "containerd": components.containerd(),
+}
+CERTIFICATES = components.certificates(NODE, HOST, NAME)
+OWN = {"ca", "service-accounts"}  # made beside what the CA signs
+
+
+def flags(line):
+    """The flags of a command line; one without a value is true."""
+    return dict((word.removeprefix("--").split("=", 1) + ["true"])[:2] for word in line[1:] if word.startswith("--"))
+
+
+def by_file():
+    return {file: (name, organization, hosts) for file, name, organization, hosts in CERTIFICATES}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_no_flag_stands_twice_or_opens_a_door(name):
+    words = [word.split("=")[0] for word in LINES[name] if word.startswith("--")]
+    assert len(words) == len(set(words))
+    text = " ".join(LINES[name])
+    assert not re.search(r"insecure|AlwaysAllow|anonymous-auth=true|token-auth-file|basic-auth|skip-tls", text)
+    assert "0.0.0.0" not in text and "http://" not in text
+
+
+def test_apiserver_asks_rbac_and_the_webhook():
+    found = flags(LINES["apiserver"])
+    assert found["authorization-mode"] == "Node,RBAC"
+    assert found["enable-admission-plugins"] == "NodeRestriction"
+    assert found["authentication-token-webhook-config-file"] == "/etc/kubernetes/webhook.json"
+    assert found["authentication-token-webhook-version"] == "v1"
+    assert found["client-ca-file"] == "/etc/kubernetes/ca.crt"
+    assert found["bind-address"] == found["advertise-address"] == NODE
+
+
+def test_apiserver_verifies_etcd_and_the_kubelet():
+    found = flags(LINES["apiserver"])
+    assert found["etcd-servers"].startswith("https://127.0.0.1:") and "etcd-cafile" in found
+    assert found["kubelet-certificate-authority"] == "/etc/kubernetes/ca.crt"
+    assert {"kubelet-client-certificate", "kubelet-client-key", "etcd-certfile", "etcd-keyfile"} <= set(found)
+
+
+def test_apiserver_believes_a_front_proxy_of_one_name_only():
+    wanted = flags(LINES["apiserver"])["requestheader-allowed-names"]
+    assert [file for file, (name, _, _) in by_file().items() if name == wanted] == ["front-proxy"]
+
+
+def test_etcd_wants_a_certificate_and_listens_on_loopback():
+    found = flags(LINES["etcd"])
+    assert found["client-cert-auth"] == "true" and found["trusted-ca-file"] == "/etc/kubernetes/ca.crt"
+    assert all(found[f"listen-{kind}-urls"].startswith("https://127.0.0.1:") for kind in ("client", "peer"))
+
+
+@pytest.mark.parametrize("name", ["controller_manager", "scheduler"])
+def test_controllers_listen_on_loopback_and_ask_the_apiserver(name):
+    found = flags(LINES[name])
+    assert found["bind-address"] == "127.0.0.1" and found["profiling"] == "false"
+    assert found["kubeconfig"] == found["authentication-kubeconfig"] == found["authorization-kubeconfig"]
+
+
+def test_kubelet_lets_nobody_unnamed_in():
+    found = components.kubelet_config("/eks-sandbox-one")
+    assert found["authentication"]["anonymous"] == {"enabled": False}
+    assert found["authentication"]["webhook"] == {"enabled": True}
+    assert found["authentication"]["x509"] == {"clientCAFile": "/etc/kubernetes/ca.crt"}
+    assert found["authorization"] == {"mode": "Webhook"} and found["readOnlyPort"] == 0
+    assert found["cgroupRoot"] == "/eks-sandbox-one"
+    assert found["containerRuntimeEndpoint"] == f"unix://{components.SOCKET}"
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_kubelet_is_the_node_that_its_certificate_says():
+    found = flags(LINES["kubelet"])
+    assert by_file()["kubelet"][:2] == (f"system:node:{found['hostname-override']}", "system:nodes")
+    assert set(by_file()["kubelet-server"][2]) == {found["node-ip"], found["hostname-override"]}
+    assert found["node-labels"] == "eks.amazonaws.com/nodegroup=group"
+
+
+def test_certificates_are_unique_by_file():
+    files = [file for file, *_ in CERTIFICATES]
+    assert len(set(files)) == len(files) and not OWN & set(files)
+
+
+def test_only_who_must_is_master():
+    masters = {file for file, (_, organization, _) in by_file().items() if organization == "system:masters"}
+    assert masters == {"admin", "apiserver-kubelet"}
+
+
+def test_apiserver_serves_by_each_of_its_names():
+    hosts = by_file()["apiserver"][2]
+    first = str(ip_network(components.SERVICE_NETWORK)[1])
+    assert {NODE, first, "localhost", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"} <= set(hosts)
+    assert by_file()["webhook"][2] == (HOST,)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_certificate_that_a_line_names_is_made(name):
+    config = components.kubelet_config("/") if name == "kubelet" else ""
+    named = set(re.findall(r"/etc/kubernetes/([\w-]+)\.(?:crt|key|pub|kubeconfig)", f"{LINES[name]}{config}"))
+    assert named <= OWN | set(by_file())
+
+
+def test_every_line_starts_another_program():
+    assert len({line[0] for line in LINES.values()}) == len(LINES)
+    assert all("/" not in line[0] for line in LINES.values())
+
+
+def test_the_networks_are_apart_and_dns_is_a_service():
+    pods, services = ip_network(components.POD_NETWORK), ip_network(components.SERVICE_NETWORK)
+    assert not pods.overlaps(services) and ip_address(components.DNS) in services
+    assert flags(LINES["apiserver"])["service-cluster-ip-range"] == str(services)
+    assert flags(LINES["proxy"])["cluster-cidr"] == str(pods)
+    assert components.kubelet_config("/")["clusterDNS"] == [components.DNS]
+
+
+def test_files_are_read_back_as_what_they_are():
+    found = components.files("https://198.18.0.1:4600/authenticate")
+    webhook = json.loads(found["webhook.json"])
+    cluster = {"server": "https://198.18.0.1:4600/authenticate", "certificate-authority": "/etc/kubernetes/ca.crt"}
+    assert webhook["clusters"] == [{"name": "w", "cluster": cluster}]
+    bridge, _ = json.loads(found["10-bridge.conflist"])["plugins"]
+    assert bridge["ipam"]["ranges"] == [[{"subnet": components.POD_NETWORK}]]
+    containerd = tomllib.loads(found["containerd.toml"])
+    assert containerd["grpc"]["address"] == components.SOCKET
+    assert "pause" in containerd["plugins"]["io.containerd.grpc.v1.cri"]["sandbox_image"]
