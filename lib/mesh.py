@@ -148,8 +148,11 @@ def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: 
     ids = {"user": f"spiffe://{gateway_principal(run)}"}
     ids |= {name: f"spiffe://{principal(run, run.params.namespace, name)}" for name in ("sleep", "visitor")}
 
+    limit = run.patience
+
     def one(case: Case) -> dict:
-        return _settled(run, figure, case, lambda: ways[case.caller](known[case.token]), ids.get(case.caller, ""))
+        ask = lambda: ways[case.caller](known[case.token])  # noqa: E731
+        return _settled(run, figure, case, ask, ids.get(case.caller, ""), limit)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         rows = list(pool.map(one, cases))
@@ -175,10 +178,8 @@ def require_realm(run: Run) -> None:
         ) from None
 
 
-def _settled(run: Run, figure: str, case: Case, ask: Callable[[], Answer], identity: str) -> dict:
-    answer = until(
-        ask, lambda got: _as_expected(case, got, identity), streak=run.params.streak, deadline=run.params.deadline
-    )
+def _settled(run: Run, figure: str, case: Case, ask: Callable[[], Answer], identity: str, limit: float) -> dict:
+    answer = until(ask, lambda got: _as_expected(case, got, identity), streak=run.params.streak, deadline=limit)
     got = answer.value or Answer(0, answer.error, 0.0)
     reason = peer(got) if got.status == 200 else got.reason
     row = {

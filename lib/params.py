@@ -65,7 +65,10 @@ class Params(BaseModel):
 
     # Checks
     streak: Annotated[int, Field(ge=1, le=50)] = Field(5, description="equal answers in a row that make an answer")
-    deadline: Annotated[int, Field(ge=5, le=3600)] = Field(180, description="seconds that a check may take")
+    deadline: Annotated[int, Field(ge=5, le=3600)] = Field(180, description="seconds that a part may take to be ready")
+    answer_deadline: Annotated[int, Field(ge=5, le=600)] = Field(
+        90, description="seconds until an answer must hold: policies flap for up to 45, Envoy grants expired tokens 60"
+    )
 
     @model_validator(mode="after")
     def _only_for_eks(self):

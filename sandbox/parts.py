@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from sandbox import layers
-from sandbox.catalogue import images_of
+from sandbox.catalogue import images_of, names
 from sandbox.home import HERE, HOME, PARTS, VERSIONS, version
 from sandbox.images import archive
 
@@ -48,7 +48,7 @@ def parts() -> list[Part]:
     code = layers.RECIPE
     return [
         Part("go", _read("locks/go.lock"), _go_toolchain, lane="go"),
-        Part("programs", _go_inputs(), _programs, ("go",), lane="go"),
+        Part("programs", _go_inputs() + version("kubernetes") + version("istio"), _programs, ("go",), lane="go"),
         Part("envoy", _read("locks/envoy.lock"), _envoy),
         Part("base", debian + layers.BASE + code, _base),
         Part("jre", debian + code, _debian_layer("openjdk-17-jre-headless"), ("base",)),
@@ -57,7 +57,7 @@ def parts() -> list[Part]:
         Part("node", debian + layers.NODE + code, _debian_layer(layers.NODE), ("base",)),
         Part(
             "images",
-            _read("catalogue.py") + _read("images.py"),
+            json.dumps(names()) + _read("catalogue.py") + _read("images.py"),
             _images,
             ("programs", "envoy", "base", "jre", "keycloak", "postgres"),
         ),

@@ -1,0 +1,38 @@
+"""The catalogue: every image that it names is made, of layers that are there."""
+
+from sandbox import catalogue
+
+BUILT = {
+    "programs": ("pause", "coredns", "pilot-discovery", "pilot-agent", "go-httpbin", "envoy_bootstrap.json"),
+    "envoy": ("envoy",),
+    "base": ("layer.tar", "root/etc/ssl/certs/ca-certificates.crt"),
+    "jre": ("layer.tar",),
+    "keycloak": ("layer.tar",),
+    "postgres": ("layer.tar",),
+}
+
+
+def built(folder) -> dict:
+    """Folders as the parts leave them, with a word in each file."""
+    for part, files in BUILT.items():
+        for name in files:
+            path = folder / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+    return {part: folder / part for part in BUILT}
+
+
+def test_every_image_that_is_named_is_made(tmp_path):
+    images = catalogue.images_of(built(tmp_path), tmp_path)
+    assert sorted(image.name for image in images) == sorted(catalogue.names().values())
+    assert all(path.is_file() for image in images for path in image.layers)
+
+
+def test_no_image_runs_as_root_unless_it_must(tmp_path):
+    as_root = {
+        image.name.split("/", 1)[1].rsplit(":", 1)[0]
+        for image in catalogue.images_of(built(tmp_path), tmp_path)
+        if not image.user
+    }
+    # coredns binds port 53, istio-init writes iptables, PostgreSQL's user comes from the pod
+    assert as_root == {"coredns", "istio/proxyv2", "postgres"}
