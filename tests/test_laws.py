@@ -159,6 +159,11 @@ def test_the_readme_names_what_make_has():
     assert targets - {"help"} <= named
 
 
+def test_no_document_has_a_gap_left():
+    for path in [ROOT / "README.md", ROOT / "outputs" / "README.md", *(ROOT / "docs").glob("*.md")]:
+        assert not re.search(r"@[A-Z]+@", path.read_text()), path
+
+
 def test_the_bundle_contract_names_every_file():
     contract = (ROOT / "outputs" / "README.md").read_text()
     for name in ("run.json", "checks.csv", "responses.csv", "tokens.csv", "changes.csv", "params.yml", "SHA256SUMS"):
