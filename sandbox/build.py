@@ -28,7 +28,7 @@ def build(tell: Callable[[str], None] = print) -> dict[str, Path]:
     LOGS.mkdir(parents=True, exist_ok=True)
     with (HOME / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = [part for part in wanted if not folders[part.name].is_dir()]
+        missing = [part for part in wanted if not is_whole(folders[part.name])]
         if missing:
             require_tools(missing)
             shutil.rmtree(PARTS / "tmp", ignore_errors=True)
@@ -36,6 +36,11 @@ def build(tell: Callable[[str], None] = print) -> dict[str, Path]:
             _drop_old(folders)
         _link_programs(folders["programs"])
     return folders
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a part is there; the go of a part may be a link to the machine's own, which may have gone."""
+    return folder.is_dir() and all(path.exists() for path in folder.iterdir() if path.is_symlink())
 
 
 class _Progress:
@@ -74,6 +79,7 @@ class _Progress:
                 raise BuildFailed(
                     f"expected to build {part.name}, got an error: {_last_line(log)}; see {log}, then run again."
                 ) from None
+        shutil.rmtree(folders[part.name], ignore_errors=True)
         folder.rename(folders[part.name])
         with self.lock:
             self.done += 1

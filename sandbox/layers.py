@@ -13,7 +13,6 @@ from typing import IO
 from sandbox.home import VERSIONS
 
 BASE = "ca-certificates,curl,iptables"
-NODE = "containerd runc containernetworking-plugins iptables nftables conntrack ethtool socat iproute2 kmod procps"
 
 # What runs in a private mount namespace: the layers below, a fresh one above, and a shell inside.
 _CHROOT = """
@@ -38,9 +37,6 @@ apt-get install -q -y --no-install-recommends {packages}
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/debconf/*-old /tmp/* /var/cache/ldconfig/aux-cache
 """
-
-
-RECIPE = BASE + _CHROOT + _INSTALL  # what a layer depends on, beside its packages
 
 
 def base(root: Path, log: IO) -> None:
