@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -82,8 +85,16 @@ class Params(BaseModel):
         return ROOT / ".kube" / self.env
 
 
-def load(env: str, overrides: dict | None = None, folder: Path = ROOT / "params") -> Params:
-    """Return the Params of `folder`/`env`.yml with `overrides` on top; ParamsError names file and key."""
+def load(
+    env: str,
+    overrides: dict | None = None,
+    folder: Path = ROOT / "params",
+    environment: Mapping[str, str] = os.environ,
+) -> Params:
+    """Return the Params of `folder`/`env`.yml with `overrides` on top; ParamsError names file and key.
+
+    ${NAME:-default} in a value is filled from `environment`, as a shell does.
+    """
     path = folder / f"{env}.yml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yml")))
@@ -96,9 +107,16 @@ def load(env: str, overrides: dict | None = None, folder: Path = ROOT / "params"
             f"{_short(path)}: expected env: {env} (the file's name), got {values.get('env')!r}; make them equal."
         )
     try:
-        return Params(**{**values, **(overrides or {})})
+        given = {**values, **(overrides or {})}
+        return Params(**{key: _filled(value, environment) for key, value in given.items()})
     except ValidationError as error:
         raise ParamsError(_sentence(path, error)) from None
+
+
+def _filled(value, environment: Mapping[str, str]):
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environment.get(found[1]) or found[2], value)
 
 
 def _read(path: Path) -> dict:

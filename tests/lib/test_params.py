@@ -55,3 +55,11 @@ def test_no_endpoint_without_eks(tmp_path):
     write_params(tmp_path, more="aws_endpoint_url: http://127.0.0.1:5000")
     with pytest.raises(ParamsError, match="aws_endpoint_url is for cluster_source: eks"):
         load("tiny", {"cluster_source": "existing"}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"), [({}, "~/x/bin"), ({"PLACE": "/y"}, "/y/bin"), ({"PLACE": ""}, "~/x/bin")]
+)
+def test_values_follow_the_environment(tmp_path, environment, wanted):
+    write_params(tmp_path, more="istioctl: ${PLACE:-~/x}/bin")
+    assert load("tiny", folder=tmp_path, environment=environment).istioctl == wanted

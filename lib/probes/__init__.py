@@ -1,0 +1,1 @@
+"""Every token that must not pass, and every one that must: probes as data, what sends them, what answered."""

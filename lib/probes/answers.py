@@ -1,0 +1,86 @@
+"""The answers that a mesh can give, by short codes: `401 J18` says the status and who said it with what words."""
+
+from __future__ import annotations
+
+import re
+
+# code: what Envoy's JWT filter says in the body (source/common/jwt/status.cc). 401, but J16 is 403.
+JWT = {
+    "J1": "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
+    "J2": "Jwt header is an invalid Base64url encoded",
+    "J3": "Jwt header is an invalid JSON",
+    "J4": "Jwt header [alg] field is required and must be a string",
+    "J5": "Jwt header [alg] is not supported",
+    "J6": "Jwt header [kid] field is not a string",
+    "J7": "Jwt payload is an invalid Base64url encoded",
+    "J8": "Jwt payload is an invalid JSON",
+    "J9": "field is not an integer",  # Jwt payload [exp] …, also [nbf] and [iat]
+    "J10": "field is not a positive 64 bit integer",
+    "J11": "field is not a string",  # Jwt payload [aud] … or string list; [iss], [sub], [jti]
+    "J12": "Jwt signature is an invalid Base64url encoded",
+    "J13": "Jwt issuer is not configured",
+    "J14": "Jwt not yet valid",
+    "J15": "Jwt is expired",
+    "J16": "Audiences in Jwt are not allowed",
+    "J17": "Jwks doesn't have key to match kid or alg from Jwt",
+    "J18": "Jwt verification fails",
+    "J19": "Jwt is missing",
+    "J20": "Jwks remote fetch is failed",
+}
+
+RBAC = "RBAC: access denied"
+
+# code: what the table shows for it, beside Envoy's own words above
+MEANINGS = {
+    "app": "the application answered",
+    "R": RBAC,
+    "codec": "Envoy refused the request before any filter saw it",
+    "route": "the gateway has no route for it",
+    "upstream": "the proxy did not get through to the pod",
+    "reset": "the connection was reset before any HTTP",
+    "refused": "nothing listens there",
+    "alert": "the TLS handshake was refused",
+    "closed": "the connection was closed without an answer",
+    "timeout": "nothing came back in time",
+    **JWT,
+}
+
+
+def code(status: int, reason: str, body: str, headers: dict[str, str]) -> str:
+    """Return the code of one answer: who refused with which words, `app` where the application itself answered.
+
+    `status` 0 is a connection without an answer, `reason` then its cause in a word (reset, refused, alert, closed,
+    timeout). `headers` have lower-case names.
+    """
+    if not status:
+        return reason if reason in MEANINGS else "closed"
+    if status in (401, 403):
+        found = [name for name, text in JWT.items() if text in body]
+        if found:
+            return found[0]
+        if body.strip() == RBAC:
+            return "R"
+    if "x-envoy-upstream-service-time" in headers:
+        return "app"
+    if status == 503:
+        return "upstream"
+    if status == 404 and not body:
+        return "route"
+    return "codec" if status in (400, 403, 426, 431, 501) else "app"
+
+
+def text(status: int, code: str) -> str:
+    """Return an answer as the tables write it, as in `401 J18`."""
+    return f"{status} {code}"
+
+
+def details(code: str) -> str:
+    """Return what Envoy's access log says for a code in %RESPONSE_CODE_DETAILS%, as a pattern; "" if it is not told.
+
+    Envoy writes spaces as underscores, and names the policy that matched.
+    """
+    if code in ("J9", "J10", "J11"):
+        return r"jwt_authn_access_denied\{Jwt_payload_.*" + re.escape(JWT[code].replace(" ", "_"))
+    if code in JWT:
+        return r"jwt_authn_access_denied\{" + re.escape(JWT[code].replace(" ", "_"))
+    return {"R": r"rbac_access_denied_matched_policy\[", "app": "via_upstream", "route": "route_not_found"}.get(code, "")
