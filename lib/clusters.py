@@ -61,9 +61,9 @@ def ensure_kubeconfig(run: Run) -> str:
 
 def check(run: Run) -> None:
     """Record whether the cluster answers to this identity and its nodes are ready, and what it is."""
-    run.check_until("API server ready", True, run.cluster.ready)
+    run.check_ready("API server ready", True, run.cluster.ready)
     wanted = run.params.node_count if run.params.cluster_source == "eks" and not run.params.aws_endpoint_url else 1
-    run.check_until(f"nodes Ready, at least {wanted}", True, lambda: ready_nodes(run.cluster) >= wanted)
+    run.check_ready(f"nodes Ready, at least {wanted}", True, lambda: ready_nodes(run.cluster) >= wanted)
     if run.params.cluster_source == "eks":
         run.check(
             "Kubernetes version", run.params.kubernetes_version, ".".join(run.cluster.version()[1:].split(".")[:2])

@@ -80,7 +80,7 @@ def check_keycloak(run: Run) -> None:
     tunnelled = tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, 8080))
     found = oidc.discovery(master, url="http://keycloak/realms/master", session=tunnelled)
     run.check("asked by another way, the issuer is still the public one", master, found["issuer"])
-    run.check_until(
+    run.check_ready(
         "its public address answers",
         True,
         lambda: over_http(f"{master}/.well-known/openid-configuration").status in (200, 403),

@@ -147,9 +147,16 @@ class Run:
         """Record whether `actual` equals `expected`."""
         self._keep(Check(name, str(expected), str(actual), expected == actual, reason=reason))
 
+    def check_ready(self, name: str, expected, ask: Callable[[], object], streak: int = 1, reason: str = "") -> None:
+        """Ask, as long as a part may take to be ready, until the answer is `expected`; record it with its seconds."""
+        self._until(name, expected, ask, streak, reason, self.params.deadline)
+
     def check_until(self, name: str, expected, ask: Callable[[], object], streak: int = 1, reason: str = "") -> None:
         """Ask until the answer is `expected`, `streak` times in a row; record it with the seconds that took."""
-        answer = until(ask, lambda value: value == expected, streak=streak, deadline=self.patience)
+        self._until(name, expected, ask, streak, reason, self.patience)
+
+    def _until(self, name: str, expected, ask, streak: int, reason: str, deadline: float) -> None:
+        answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline)
         actual = str(answer.value) if not answer.error else answer.error
         self._keep(Check(name, str(expected), actual, answer.held, answer.seconds, answer.tries, reason))
 

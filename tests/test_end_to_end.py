@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lib import aws, eks, kube, kubeconfig, params
+from lib.errors import ClusterError
+
 ROOT = Path(__file__).resolve().parent.parent
 KUBECTL = Path(os.environ.get("EKS_SANDBOX_HOME") or Path.home() / ".cache/eks-sandbox") / "bin" / "kubectl"
 
@@ -147,6 +150,45 @@ def test_a_deleted_policy_turns_the_run_red_and_seals_the_bundle(first):
     code, healed = run("--from", "10")
     assert code == 0
     assert [row["name"] for row in rows(healed, "changes.csv") if row["action"] == "created"] == ["httpbin"]
+
+
+def test_a_second_cluster_beside_the_first(first, tmp_path):
+    """Another name, another link, another CA; the first goes on undisturbed, and the second leaves nothing."""
+    here, group = params.load("dev", {"cluster_name": "second"}), "nodes"
+    session = aws.session(here.region, here.aws_profile, here.aws_credentials_file)
+    service = aws.client(session, "eks", here.aws_endpoint_url)
+    known = service.describe_cluster(name="runbook")["cluster"]
+    role, subnets = known["roleArn"], known["resourcesVpcConfig"]["subnetIds"]
+    tags, nodes = aws.tags("second"), service.list_nodegroups(clusterName="runbook")["nodegroups"][0]
+    node_role = service.describe_nodegroup(clusterName="runbook", nodegroupName=nodes)["nodegroup"]["nodeRole"]
+    try:
+        eks.ensure_cluster(service, "second", here.kubernetes_version, role, subnets, tags)
+        made = eks.wait_cluster_active(service, "second", 60)
+        eks.ensure_node_group(service, "second", group, node_role, subnets, "m5.large", 1, tags)
+        eks.wait_node_group_active(service, "second", group, 60)
+        assert made["endpoint"].rsplit(".", 1)[0] != known["endpoint"].rsplit(".", 1)[0]  # a /24 of its own
+        assert made["certificateAuthority"] != known["certificateAuthority"]
+        second = cluster_of(made, here, tmp_path)
+        assert [node["metadata"]["name"] for node in second.items("v1", "Node")]
+        assert not second.find("v1", "Namespace", "foo")
+        with pytest.raises(ClusterError, match="401"):  # a token of the one is none of the other's
+            cluster_of({**made, "name": "runbook"}, here, tmp_path).version()
+    finally:
+        eks.delete_node_group(service, "second", group, tags)
+        eks.wait_node_group_gone(service, "second", group, 60)
+        eks.delete_cluster(service, "second", tags)
+        eks.wait_cluster_gone(service, "second", 60)
+    assert service.list_clusters()["clusters"] == ["runbook"]
+    assert "httpbin" in kubectl("get", "pods", "-n", "foo")
+
+
+def cluster_of(described: dict, here: params.Params, folder: Path) -> kube.Cluster:
+    options = {"region": here.region, "profile": here.aws_profile, "credentials_file": here.aws_credentials_file}
+    options |= {"python": sys.executable, "root": ROOT, "endpoint_url": here.aws_endpoint_url}
+    authority = described["certificateAuthority"]["data"]
+    path = folder / described["name"]
+    kubeconfig.write_kubeconfig(path, described["name"], described["endpoint"], authority, **options)
+    return kube.Cluster.from_kubeconfig(path)
 
 
 def test_strangers_are_refused(first):
