@@ -26,7 +26,8 @@ TABLES = {  # file: the event it holds, its columns after step and at
     "checks.csv": ("check", "name expected actual passed seconds tries reason"),
     "responses.csv": (
         "response",
-        "figure request caller token expected got reason latency_ms seconds tries passed",
+        "figure request caller token expected got reason latency_ms seconds tries passed"
+        " probe title status_line details flags hop verdict note finding closed_by source",
     ),
     "tokens.csv": ("token", "name fingerprint alg kid typ iss aud azp sub scope iat exp lifetime"),
     "changes.csv": ("change", "kind namespace name action"),
@@ -50,8 +51,11 @@ def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
 
 
 def count(events: list[dict]) -> dict[str, int]:
-    """Return how many checks (responses are checks too) there were, how many passed, and how many of each action."""
-    answers = [one["passed"] for one in events if one["event"] in ("check", "response")]
+    """Return how many checks (responses are checks too) there were, how many passed, and how many of each action.
+
+    A probe that was skipped is no check: its `passed` is None.
+    """
+    answers = [one["passed"] for one in events if one["event"] in ("check", "response") and one["passed"] is not None]
     actions = Counter(one["action"] for one in events if one["event"] == "change")
     return {"checks": len(answers), "passed": sum(map(bool, answers)), **{name: actions[name] for name in ACTIONS}}
 
@@ -207,7 +211,7 @@ def _verify_verdict(folder: Path) -> list[str]:
 
 def _verify_step(folder: Path, row: dict, answers: list[dict]) -> list[str]:
     step, claimed = row["step"], row["verdict"]
-    mine = [answer["passed"] == "True" for answer in answers if answer["step"] == step]
+    mine = [answer["passed"] == "True" for answer in answers if answer["step"] == step and answer["passed"]]
     problems = []
     if (len(mine), sum(mine)) != (row["checks"], row["passed"]):
         problems.append(

@@ -13,12 +13,16 @@ MARKS = {"pass": "✓", "fail": "✗", "error": "!", "not run": "–"}
 
 def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
     """Return the page of a sealed run (run.json's content, the tables by file name, the names of its files)."""
+    probes = [row for row in tables["responses.csv"] if row.get("probe")]
+    cases = [row for row in tables["responses.csv"] if not row.get("probe")]
     return _environment().get_template("index.html.j2").render(
         run=run,
         sentence=sentence(run),
         bars=bars(run["steps"], run["started"], run["seconds"]),
-        figures=sorted({str(row["figure"]) for row in tables["responses.csv"]}),
-        responses=side_by_side(tables["responses.csv"]),
+        figures=sorted({str(row["figure"]) for row in cases}),
+        responses=side_by_side(cases),
+        places=list(dict.fromkeys(str(row["figure"]) for row in probes)),
+        probes=by_probe(probes),
         checks=sorted(tables["checks.csv"], key=lambda row: bool(row["passed"])),
         tokens=tables["tokens.csv"],
         changes=[row for row in tables["changes.csv"] if row["action"] != "unchanged"],
@@ -72,6 +76,15 @@ def side_by_side(responses: list[dict]) -> list[dict]:
         row = rows.setdefault(key, {"request": key[0], "caller": key[1], "token": key[2], "by": {}})
         row["by"][str(one["figure"])] = one
     return list(rows.values())
+
+
+def by_probe(responses: list[dict]) -> list[dict]:
+    """Return one row for each probe, its answers by figure in `by`, red ones first; the last answer counts."""
+    rows: dict[str, dict] = {}
+    for one in responses:
+        row = rows.setdefault(one["probe"], {**one, "by": {}})
+        row["by"][str(one["figure"])] = one
+    return sorted(rows.values(), key=lambda row: (all(one["passed"] is not False for one in row["by"].values())))
 
 
 @cache

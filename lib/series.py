@@ -183,7 +183,7 @@ class _Series:
 
 def _judged(kind: str, text: str, events: list[dict]) -> tuple[str, str]:
     """Return the step's verdict and its sentence: a check that did not hold is a fail, any other exception an error."""
-    red = [one for one in events if one["event"] in ("check", "response") and not one["passed"]]
+    red = [one for one in events if one["event"] in ("check", "response") and one["passed"] is False]
     if kind and kind != "RedCheck":
         ours = kind in vars(errors) or kind in ("KeyboardInterrupt", "DeadKernelError", "CellTimeoutError")
         return "error", _line(text) if ours else f"{kind}: {_line(text)}"
