@@ -155,6 +155,13 @@ def peer(answer: Answer) -> str:
     return next((part[4:] for part in last.split(";") if part.upper().startswith("URI=")), "")
 
 
+def quoted(value: str) -> str:
+    """Return a value as curl's config file wants it, control characters that curl has an escape for among it."""
+    for plain, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        value = value.replace(plain, written)
+    return f'"{value}"'
+
+
 def _headers(token: str | None, host: str | None) -> dict[str, str]:
     bearer = {} if token is None else {"Authorization": f"Bearer {_line(token)}"}
     return bearer | ({"Host": _line(host)} if host else {})
@@ -165,17 +172,13 @@ def _config(url: str, headers: dict[str, str], timeout: float, mark: str) -> str
     options = [("url", _line(url)), *(("header", f"{name}: {value}") for name, value in headers.items())]
     options += [("max-time", str(timeout)), ("noproxy", "*"), ("output", "-"), ("write-out", trailer)]
     flags = "silent\nshow-error\ngloboff\npath-as-is\n"
-    return "".join(f"{name} = {_quoted(value)}\n" for name, value in options) + flags
+    return "".join(f"{name} = {quoted(value)}\n" for name, value in options) + flags
 
 
 def _line(value: str) -> str:
     if not value.isprintable():
         raise ValueError("expected a URL, token and host of one line each, got a control character; take it out.")
     return value
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def _answer(status: int, headers: dict[str, str], body: str, latency: float) -> Answer:

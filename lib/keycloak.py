@@ -36,13 +36,13 @@ class Keycloak:
 
     def ensure_realm(self, name: str, **settings) -> tuple[dict, str]:
         """Create or update the realm; settings are those of Keycloak's RealmRepresentation, e.g. sslRequired."""
-        path = _path(name)
-        return _ensure(
+        at = path(name)
+        return ensure(
             f"realm {name}",
             {"realm": name, "enabled": True, **settings},
-            read=lambda: self._get(path),
-            create=lambda wanted: self._call("POST", "", wanted),
-            change=lambda wanted: self._call("PUT", path, wanted),
+            read=lambda: self.get(at),
+            create=lambda wanted: self.call("POST", "", wanted),
+            change=lambda wanted: self.call("PUT", at, wanted),
         )
 
     def ensure_client(self, realm: str, client_id: str, **settings) -> tuple[dict, str]:
@@ -59,18 +59,18 @@ class Keycloak:
             "fullScopeAllowed": False,
             **settings,
         }
-        client, action = _ensure(
+        client, action = ensure(
             f"client {client_id}",
             stated,
             read=lambda: self._client(realm, client_id),
-            create=lambda wanted: self._call("POST", _path(realm, "clients"), wanted),
-            change=lambda wanted: self._call("PUT", _path(realm, "clients", wanted["id"]), wanted),
+            create=lambda wanted: self.call("POST", path(realm, "clients"), wanted),
+            change=lambda wanted: self.call("PUT", path(realm, "clients", wanted["id"]), wanted),
         )
         return {key: value for key, value in client.items() if key != "secret"}, action
 
     def ensure_audience_mapper(self, realm: str, client_id: str, name: str, audience: str) -> tuple[dict, str]:
         """Create or update the mapper that puts `audience` into the `aud` of the client's access tokens."""
-        path = _path(realm, "clients", self.get_client(realm, client_id)["id"], "protocol-mappers", "models")
+        at = path(realm, "clients", self.get_client(realm, client_id)["id"], "protocol-mappers", "models")
         stated = {
             "name": name,
             "protocol": "openid-connect",
@@ -82,16 +82,21 @@ class Keycloak:
                 "introspection.token.claim": "true",
             },
         }
-        return _ensure(
+        return ensure(
             f"mapper {name}",
             stated,
-            read=lambda: _only(self._get(path), "name", name),
-            create=lambda wanted: self._call("POST", path, wanted),
-            change=lambda wanted: self._call("PUT", f"{path}/{wanted['id']}", wanted),
+            read=lambda: only(self.get(at), "name", name),
+            create=lambda wanted: self.call("POST", at, wanted),
+            change=lambda wanted: self.call("PUT", at + path(wanted["id"]), wanted),
         )
 
-    def ensure_user(self, realm: str, username: str, email: str, first_name: str, last_name: str) -> tuple[dict, str]:
-        """Create or update a user who may get tokens without a browser: names, verified email, nothing left to do."""
+    def ensure_user(
+        self, realm: str, username: str, email: str, first_name: str, last_name: str, **settings
+    ) -> tuple[dict, str]:
+        """Create or update a user who may get tokens without a browser: names, verified email, nothing left to do.
+
+        `settings` of Keycloak's UserRepresentation may say otherwise, e.g. enabled=False.
+        """
         stated = {
             "username": username.lower(),  # Keycloak keeps both in lower case
             "email": email.lower(),
@@ -100,13 +105,14 @@ class Keycloak:
             "emailVerified": True,
             "enabled": True,
             "requiredActions": [],
+            **settings,
         }
-        return _ensure(
+        return ensure(
             f"user {username}",
             stated,
-            read=lambda: self._user(realm, username),
-            create=lambda wanted: self._call("POST", _path(realm, "users"), wanted),
-            change=lambda wanted: self._call("PUT", _path(realm, "users", wanted["id"]), wanted),
+            read=lambda: self.find_user(realm, username),
+            create=lambda wanted: self.call("POST", path(realm, "users"), wanted),
+            change=lambda wanted: self.call("PUT", path(realm, "users", wanted["id"]), wanted),
         )
 
     def ensure_password(self, realm: str, username: str, password: str, client_id: str) -> str:
@@ -119,53 +125,105 @@ class Keycloak:
         except KeycloakError as error:
             if "invalid_grant" not in str(error):
                 raise
-        path = _path(realm, "users", self.get_user(realm, username)["id"])
-        had = any(one["type"] == "password" for one in self._get(f"{path}/credentials"))
-        self._call("PUT", f"{path}/reset-password", {"type": "password", "value": password, "temporary": False})
+        at = path(realm, "users", self.get_user(realm, username)["id"])
+        had = any(one["type"] == "password" for one in self.get(f"{at}/credentials"))
+        self.set_password(realm, username, password)
         password_token(*grant, session=self.session)
         return "changed" if had else "created"
+
+    def set_password(self, realm: str, username: str, password: str) -> None:
+        """Give the user a password that stays, whatever there was before."""
+        at = path(realm, "users", self.get_user(realm, username)["id"], "reset-password")
+        self.call("PUT", at, {"type": "password", "value": password, "temporary": False})
+
+    def ensure_role(self, realm: str, name: str) -> tuple[dict, str]:
+        """Create the realm role `name` where it is not there."""
+        at = path(realm, "roles")
+        return ensure(
+            f"role {name}",
+            {"name": name},
+            read=lambda: self.get(at + path(name)),
+            create=lambda wanted: self.call("POST", at, wanted),
+            change=lambda wanted: self.call("PUT", at + path(name), wanted),
+        )
+
+    def ensure_user_role(self, realm: str, username: str, role: str) -> str:
+        """Give the user a realm role; return the action."""
+        return self._ensure_mapped(
+            realm, path(realm, "users", self.get_user(realm, username)["id"], "role-mappings"), role
+        )
+
+    def ensure_client_role(self, realm: str, client_id: str, role: str) -> str:
+        """Let the client's tokens tell whether their user has a realm role; return the action.
+
+        A client made by `ensure_client` tells no roles but those: fullScopeAllowed is off.
+        """
+        client = self.get_client(realm, client_id)
+        return self._ensure_mapped(realm, path(realm, "clients", client["id"], "scope-mappings"), role)
 
     def client_secret(self, realm: str, client_id: str) -> str:
         """Return the client's secret; keep it out of every output."""
         client = self.get_client(realm, client_id)
-        return self._call("GET", _path(realm, "clients", client["id"], "client-secret"))["value"]
+        return self.call("GET", path(realm, "clients", client["id"], "client-secret"))["value"]
 
     def get_client(self, realm: str, client_id: str) -> dict:
         """Return the client without its secret, or raise KeycloakError."""
         client = _required(self._client(realm, client_id), f"a client {client_id} in realm {realm}", "ensure_client")
         return {key: value for key, value in client.items() if key != "secret"}
 
+    def find_user(self, realm: str, username: str) -> dict | None:
+        """Return the user, or None."""
+        name = username.lower()
+        return only(self.get(path(realm, "users"), username=name, exact="true"), "username", name)
+
     def get_user(self, realm: str, username: str) -> dict:
         """Return the user, or raise KeycloakError."""
-        return _required(self._user(realm, username), f"a user {username} in realm {realm}", "ensure_user")
+        return _required(self.find_user(realm, username), f"a user {username} in realm {realm}", "ensure_user")
 
     def delete_realm(self, name: str) -> str:
         """Delete the realm with all that is in it; return "deleted" or "absent"."""
-        return "absent" if self._call("DELETE", _path(name), absent="absent") == "absent" else "deleted"
+        return self._delete(path(name))
+
+    def delete_user(self, realm: str, username: str) -> str:
+        """Delete the user with the sessions; return "deleted" or "absent"."""
+        found = self.find_user(realm, username)
+        return self._delete(path(realm, "users", found["id"])) if found else "absent"
+
+    def get(self, at: str, **query):
+        """Return what the admin API has at a path under /admin/realms, None where it has nothing."""
+        return self.call("GET", at, query=query, absent=None)
+
+    def _delete(self, at: str) -> str:
+        return "absent" if self.call("DELETE", at, absent="absent") == "absent" else "deleted"
+
+    def _ensure_mapped(self, realm: str, holder: str, role: str) -> str:
+        at = holder + path("realm")
+        if only(self.get(at), "name", role):
+            return "unchanged"
+        found = _required(self.get(path(realm, "roles", role)), f"a role {role} in realm {realm}", "ensure_role")
+        self.call("POST", at, [found])
+        return "created"
 
     def _client(self, realm: str, client_id: str) -> dict | None:
-        return _only(self._get(_path(realm, "clients"), clientId=client_id), "clientId", client_id)
+        return only(self.get(path(realm, "clients"), clientId=client_id), "clientId", client_id)
 
-    def _user(self, realm: str, username: str) -> dict | None:
-        name = username.lower()
-        return _only(self._get(_path(realm, "users"), username=name, exact="true"), "username", name)
-
-    def _get(self, path: str, **query):
-        return self._call("GET", path, query=query, absent=None)
-
-    def _call(self, method: str, path: str, stated: dict | None = None, *, query: dict | None = None, absent=...):
+    def call(self, method: str, at: str, stated=None, *, query: dict | None = None, absent=...):
         """Return the admin API's answer; `absent`, where given, stands for a 404. A 401 is asked once again."""
         for fresh in (False, True):
             answer = send(
-                self.session, method, f"{self.url}/admin/realms{path}",
-                json=stated, params=query, headers={"Authorization": f"Bearer {self._bearer(fresh)}"},
+                self.session,
+                method,
+                f"{self.url}/admin/realms{at}",
+                json=stated,
+                params=query,
+                headers={"Authorization": f"Bearer {self._bearer(fresh)}"},
             )
             if answer.status_code != 401:
                 break
         if answer.status_code == 404 and absent is not ...:
             return absent
         if answer.status_code >= 400:
-            raise refusal(f"Keycloak to accept {method} /admin/realms{path}", answer)
+            raise refusal(f"Keycloak to accept {method} /admin/realms{at}", answer)
         return body(answer) if answer.content else None
 
     def _bearer(self, fresh: bool) -> str:
@@ -177,7 +235,8 @@ class Keycloak:
         return self._token
 
 
-def _ensure(what: str, wanted: dict, *, read, create, change) -> tuple[dict, str]:
+def ensure(what: str, wanted: dict, *, read, create, change) -> tuple[dict, str]:
+    """Create or change one object of the admin API so that it has what is stated; return it and the action."""
     found = read()
     if found is not None and _holds(found, wanted):
         return found, "unchanged"
@@ -207,7 +266,8 @@ def _merged(found: dict, wanted: dict) -> dict:
     return {**found, **wanted, **inner}
 
 
-def _only(found: list[dict] | None, key: str, value: str) -> dict | None:
+def only(found: list[dict] | None, key: str, value: str) -> dict | None:
+    """Return the one of the objects whose `key` is `value`, or None."""
     return next((one for one in found or [] if one[key] == value), None)
 
 
@@ -217,5 +277,6 @@ def _required(found: dict | None, what: str, verb: str) -> dict:
     return found
 
 
-def _path(*parts: str) -> str:
+def path(*parts: str) -> str:
+    """Return the parts as an escaped path, each after a slash."""
     return "".join(f"/{quote(part, safe='')}" for part in parts)

@@ -77,15 +77,18 @@ class Cluster:
 
     # Objects
 
-    def apply(self, thing: dict) -> str:
-        """Create or update one object (server-side apply); return created, changed or unchanged."""
+    def apply(self, thing: dict, manager: str = MANAGER) -> str:
+        """Create or update one object (server-side apply); return created, changed or unchanged.
+
+        A `manager` of its own states, and takes back, single fields of an object that is the runbook's otherwise.
+        """
         before = self.find(
             thing["apiVersion"], thing["kind"], thing["metadata"]["name"], thing["metadata"].get("namespace")
         )
         path = self._path(
             thing["apiVersion"], thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"]
         )
-        query = [("fieldManager", MANAGER), ("force", "true")]
+        query = [("fieldManager", manager), ("force", "true")]
         content = {"Content-Type": "application/apply-patch+yaml"}
         after = json.loads(self._call("PATCH", path, query=query, body=thing, headers=content))
         if before is None:
@@ -202,6 +205,12 @@ class Cluster:
             return out, connection.returncode
 
         return run
+
+    def logs(self, name: str, namespace: str, container: str, since_seconds: int) -> str:
+        """Return what a pod's container wrote in the last seconds."""
+        path = f"{self._path('v1', 'Pod', namespace, name)}/log"
+        query = [("container", container), ("sinceSeconds", str(since_seconds))]
+        return self._call("GET", path, query=query, headers={"Accept": "*/*"}).decode(errors="replace")
 
     def connect(self, labels: str, namespace: str, port: int) -> socket.socket:
         """Return a socket to a pod's port, through the API server (port-forward)."""

@@ -34,9 +34,10 @@ def issuer(run: Run, realm: str = "") -> str:
     return f"{keycloak_url(run)}/realms/{realm or run.params.realm}"
 
 
-def jwks_uri(run: Run) -> str:
-    """Return where istiod fetches the realm's keys: inside the cluster, so no way out and back in is needed."""
-    return f"http://keycloak-http.{KEYCLOAK}.svc.cluster.local/realms/{run.params.realm}/protocol/openid-connect/certs"
+def jwks_uri(run: Run, realm: str = "") -> str:
+    """Return where istiod fetches a realm's keys: inside the cluster, so no way out and back in is needed."""
+    inside = f"http://keycloak-http.{KEYCLOAK}.svc.cluster.local"
+    return f"{inside}/realms/{realm or run.params.realm}/protocol/openid-connect/certs"
 
 
 def ingress_url(run: Run) -> str:
@@ -62,15 +63,21 @@ def admin(run: Run) -> Keycloak:
     return Keycloak("http://keycloak", known["username"], known["password"], session)
 
 
-def user_token(run: Run, client_id: str = "", realm: str = "") -> str:
-    """Return an access token of the params' user through a client, from the public token endpoint."""
-    client_id, realm = client_id or run.params.client_id, realm or run.params.realm
+def user_token(run: Run, client_id: str = "", realm: str = "", user: str = "") -> str:
+    """Return an access token of a user, the params' own, through a client, from the public token endpoint."""
+    return user_tokens(run, client_id, realm, user)["access_token"]
+
+
+def user_tokens(run: Run, client_id: str = "", realm: str = "", user: str = "", scope: str = "openid") -> dict:
+    """Return all that the token endpoint gives a user: access_token, and refresh_token and id_token as by `scope`."""
+    client_id, realm, user = client_id or run.params.client_id, realm or run.params.realm, user or run.params.user
     secret = run.read_secret(f"client-{realm}-{client_id}", KEYCLOAK)["client-secret"]
-    password = run.read_secret(f"user-{run.params.user}", KEYCLOAK)["password"]
+    password = run.read_secret(f"user-{user}", KEYCLOAK)["password"]
     endpoint = oidc.discovery(issuer(run, realm))["token_endpoint"]
-    token = oidc.password_token(endpoint, client_id, secret, run.params.user, password)["access_token"]
-    run.record.secret(token)
-    return token
+    said = oidc.password_token(endpoint, client_id, secret, user, password, scope)
+    for name in ("access_token", "refresh_token", "id_token"):
+        run.record.secret(said.get(name))
+    return said
 
 
 def check_keycloak(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""OpenID Connect as a client meets it: discovery (OIDC Discovery 1.0), keys (RFC 7517), password tokens (RFC 6749)."""
+"""OpenID Connect as a client meets it: discovery (OIDC Discovery 1.0), keys (RFC 7517), tokens (RFC 6749, 7662)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ TIMEOUT = 60  # seconds for one request: a new realm takes 2 s on an idle machin
 
 # (error, part of error_description, what to do); the first that fits is told. "" fits everything.
 HINTS = (
-    ("invalid_grant", "fully set up", "give the user an email, both names, a verified email, no required action and a "
-     "password that is not temporary (ensure_user, ensure_password)"),
+    (
+        "invalid_grant",
+        "fully set up",
+        "give the user an email, both names, a verified email, no required action and a "
+        "password that is not temporary (ensure_user, ensure_password)",
+    ),
     ("invalid_grant", "user credentials", "check the password; a user's is set again by ensure_password"),
     ("invalid_grant", "disabled", "enable the user"),
     ("unauthorized_client", "direct access grants", "set directAccessGrantsEnabled on the client (ensure_client)"),
@@ -64,16 +68,52 @@ def password_token(
 
     An empty secret is a public client's. KeycloakError tells Keycloak's own error and what to do, never a secret.
     """
-    form = {"grant_type": "password", "client_id": client_id, "username": username, "password": password}
-    form |= {"client_secret": client_secret} if client_secret else {}
+    form = {"grant_type": "password", "username": username, "password": password, **_client(client_id, client_secret)}
     form |= {"scope": scope} if scope else {}
-    answer = send(session or direct_session(), "POST", token_endpoint, data=form)
+    return _granted(session, token_endpoint, form, f"a token for {username} by the client {client_id}")
+
+
+def client_token(
+    token_endpoint: str, client_id: str, client_secret: str, *, session: requests.Session | None = None
+) -> dict:
+    """Return the token endpoint's answer to a client that asks for itself (RFC 6749, section 4.4)."""
+    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
+    return _granted(session, token_endpoint, form, f"a token for the client {client_id} itself")
+
+
+def refreshed(
+    token_endpoint: str,
+    client_id: str,
+    client_secret: str,
+    refresh_token: str,
+    *,
+    session: requests.Session | None = None,
+) -> dict:
+    """Return the token endpoint's answer to a refresh token (RFC 6749, section 6)."""
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token, **_client(client_id, client_secret)}
+    return _granted(session, token_endpoint, form, f"a refreshed token for the client {client_id}")
+
+
+def logout(
+    issuer: str, client_id: str, client_secret: str, refresh_token: str, *, session: requests.Session | None = None
+) -> None:
+    """End the session that the refresh token belongs to, as Keycloak lets a client do without a browser."""
+    form = {"refresh_token": refresh_token, **_client(client_id, client_secret)}
+    answer = send(session or direct_session(), "POST", f"{issuer}/protocol/openid-connect/logout", data=form)
+    if answer.status_code not in (200, 204):
+        raise refusal(f"the session to end for the client {client_id}", answer)
+
+
+def introspection(
+    issuer: str, client_id: str, client_secret: str, token: str, *, session: requests.Session | None = None
+) -> dict:
+    """Return what the issuer says of a token now (RFC 7662): active, and if so its claims."""
+    form = {"token": token, **_client(client_id, client_secret)}
+    at = f"{issuer}/protocol/openid-connect/token/introspect"
+    answer = send(session or direct_session(), "POST", at, data=form)
     if answer.status_code != 200:
-        raise refusal(f"a token for {username} by the client {client_id}", answer)
-    said = body(answer)
-    if not said.get("access_token"):
-        raise KeycloakError(f"expected an access_token from {token_endpoint}, got {sorted(said)}; check the address.")
-    return said
+        raise refusal(f"the client {client_id} to be told of a token", answer)
+    return body(answer)
 
 
 def generate_password() -> str:
@@ -87,7 +127,9 @@ def first_difference(expected: str, actual: str) -> str:
         return ""
     pairs = zip(expected, actual, strict=False)
     place = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(expected), len(actual)))
-    return f"from character {place + 1} on: expected {expected[place:place + 20]!r}, got {actual[place:place + 20]!r}"
+    return (
+        f"from character {place + 1} on: expected {expected[place : place + 20]!r}, got {actual[place : place + 20]!r}"
+    )
 
 
 def direct_session() -> requests.Session:
@@ -124,6 +166,21 @@ def refusal(what: str, answer: requests.Response) -> KeycloakError:
     text = said.get("error_description") or ""
     hint = next((do for name, part, do in HINTS if name in error and part in text), "see Keycloak's log")
     return KeycloakError(f"expected {what}, got {answer.status_code} {error}{': ' + text if text else ''}; {hint}.")
+
+
+def _client(client_id: str, client_secret: str) -> dict[str, str]:
+    """An empty secret is a public client's."""
+    return {"client_id": client_id} | ({"client_secret": client_secret} if client_secret else {})
+
+
+def _granted(session: requests.Session | None, token_endpoint: str, form: dict[str, str], what: str) -> dict:
+    answer = send(session or direct_session(), "POST", token_endpoint, data=form)
+    if answer.status_code != 200:
+        raise refusal(what, answer)
+    said = body(answer)
+    if not said.get("access_token"):
+        raise KeycloakError(f"expected an access_token from {token_endpoint}, got {sorted(said)}; check the address.")
+    return said
 
 
 def _fetched(session: requests.Session | None, url: str, what: str) -> dict:

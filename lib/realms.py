@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from lib import mesh, oidc, tokens
+from lib import components, mesh, oidc, tokens
 from lib.keycloak import Keycloak
 from lib.run import Run
 
 OTHER = "other"  # a second realm, whose tokens must be refused
 SHORT = "short-lived"  # a client whose tokens live for a second
+READER = "reader"  # the realm role that a policy may ask for
+VISITOR = "bob"  # a user without that role
+SERVICE, OTHER_APP, LIGHTWEIGHT = "service", "other-app", "lightweight"  # clients
+SETTINGS = {"sslRequired": "none", "accessTokenLifespan": 300, "notBefore": 0}  # seconds; 0 revokes nothing
+KEY = "realm-key"  # Secret: the private half of a key that the realm publishes and never signs with
 
 
 def ensure(run: Run, keycloak: Keycloak) -> None:
@@ -15,20 +20,21 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     realm, client = run.params.realm, run.params.client_id
     # A realm refuses plain HTTP from outside unless told otherwise; behind TLS this is needless.
     for name in (realm, OTHER):
-        _done(run, "realm", name, keycloak.ensure_realm(name, sslRequired="none", accessTokenLifespan=300))
-    password = run.secret(f"user-{run.params.user}", mesh.KEYCLOAK, password=oidc.generate_password)["password"]
+        _done(run, "realm", name, keycloak.ensure_realm(name, **SETTINGS))
     _client(run, keycloak, realm, client)
     _client(run, keycloak, realm, SHORT, attributes={"access.token.lifespan": "1"})
     _client(run, keycloak, realm, "no-audience", audience=False)
     _client(run, keycloak, realm, "no-subject", defaultClientScopes=["profile", "email", "roles"])
     _client(run, keycloak, OTHER, client)
-    for name in (realm, OTHER):
-        user, action = keycloak.ensure_user(
-            name, run.params.user, f"{run.params.user}@example.com", run.params.user.title(), "Example"
-        )
-        run.changed("user", f"{name}/{run.params.user}", action)
-        action = keycloak.ensure_password(name, run.params.user, password, client)
-        run.changed("password", f"{name}/{run.params.user}", action)
+    _client(run, keycloak, realm, SERVICE, serviceAccountsEnabled=True, directAccessGrantsEnabled=False)
+    _client(run, keycloak, realm, OTHER_APP)
+    _client(run, keycloak, realm, LIGHTWEIGHT, attributes={"client.use.lightweight.access.token.enabled": "true"})
+    for name, user in ((realm, run.params.user), (OTHER, run.params.user), (realm, VISITOR)):
+        _user(run, keycloak, name, user)
+    _roles(run, keycloak)
+    key = run.secret(KEY, mesh.KEYCLOAK, key=components.generate_key)["key"]
+    priority = components.OWN_PRIORITY // 2
+    _done(run, "key", f"{realm}/{KEY}", components.ensure_imported_key(keycloak, realm, KEY, key, priority))
     run.secret("token-expired", mesh.KEYCLOAK, token=lambda: mesh.user_token(run, client_id=SHORT))
 
 
@@ -45,8 +51,19 @@ def check(run: Run) -> None:
     run.check("sub is there", True, bool(said.get("sub")), "the client needs the scope basic")
     run.check("typ is Bearer", "Bearer", said.get("typ"))
     kids = [key["kid"] for key in oidc.jwks(oidc.discovery(mesh.issuer(run))["jwks_uri"])["keys"]]
-    run.check("the token's key is published", True, tokens.header(token)["kid"] in kids)
+    kid = tokens.header(token)["kid"]
+    run.check("the token's key is published", True, kid in kids)
+    own = components.key_id(run.read_secret(KEY, mesh.KEYCLOAK)["key"])
+    run.check("the imported key is published, and signs nothing", True, own in kids and own != kid)
+    _check_roles(run, said)
     _check_flaws(run)
+
+
+def _check_roles(run: Run, said: dict) -> None:
+    roles = said.get("realm_access", {}).get("roles", [])
+    run.check(f"{run.params.user} has the role {READER}", True, READER in roles)
+    said = tokens.claims(mesh.user_token(run, user=VISITOR))
+    run.check(f"{VISITOR} has it not", False, READER in said.get("realm_access", {}).get("roles", []))
 
 
 def _check_flaws(run: Run) -> None:
@@ -62,7 +79,7 @@ def _check_flaws(run: Run) -> None:
 
 
 def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: bool = True, **settings) -> None:
-    _done(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, client, **settings))
+    _done(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, client, notBefore=0, **settings))
     if audience:
         _done(
             run,
@@ -75,6 +92,26 @@ def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: boo
     if kept["client-secret"] != keycloak.client_secret(realm, client):
         run.cluster.delete("v1", "Secret", f"client-{realm}-{client}", mesh.KEYCLOAK)
         run.secret(f"client-{realm}-{client}", mesh.KEYCLOAK, **known)
+
+
+def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:
+    password = run.secret(f"user-{user}", mesh.KEYCLOAK, password=oidc.generate_password)["password"]
+    _done(
+        run,
+        "user",
+        f"{realm}/{user}",
+        keycloak.ensure_user(realm, user, f"{user}@example.com", user.title(), "Example"),
+    )
+    run.changed("password", f"{realm}/{user}", keycloak.ensure_password(realm, user, password, run.params.client_id))
+
+
+def _roles(run: Run, keycloak: Keycloak) -> None:
+    """The user's tokens, through the client and through the other one, tell the role."""
+    realm, user = run.params.realm, run.params.user
+    _done(run, "role", f"{realm}/{READER}", keycloak.ensure_role(realm, READER))
+    run.changed("role of user", f"{realm}/{user}", keycloak.ensure_user_role(realm, user, READER))
+    for client in (run.params.client_id, OTHER_APP):
+        run.changed("role of client", f"{realm}/{client}", keycloak.ensure_client_role(realm, client, READER))
 
 
 def _done(run: Run, kind: str, name: str, result: tuple[dict, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 # code: what Envoy's JWT filter says in the body (source/common/jwt/status.cc). 401, but J16 is 403.
 JWT = {
@@ -30,6 +31,15 @@ JWT = {
 
 RBAC = "RBAC: access denied"
 
+# status: the body of Envoy's codec, at whichever hop (an application says it in words of its own)
+CODEC = {
+    400: "Bad Request",
+    403: "Forbidden",
+    426: "Upgrade Required",
+    431: "Request Header Fields Too Large",
+    501: "Not Implemented",
+}
+
 # code: what the table shows for it, beside Envoy's own words above
 MEANINGS = {
     "app": "the application answered",
@@ -54,12 +64,16 @@ def code(status: int, reason: str, body: str, headers: dict[str, str]) -> str:
     """
     if not status:
         return reason if reason in MEANINGS else "closed"
-    if status in (401, 403):
+    if "grpc-status" in headers:  # gRPC's refusals are HTTP 200, their words a header
+        body = body or unquote(headers.get("grpc-message", ""))
+    if status in (401, 403) or headers.get("grpc-status", "0") != "0":
         found = [name for name, text in JWT.items() if text in body]
         if found:
             return found[0]
         if body.strip() == RBAC:
             return "R"
+    if body == CODEC.get(status):
+        return "codec"
     if "x-envoy-upstream-service-time" in headers:
         return "app"
     if status == 503:
@@ -83,4 +97,6 @@ def details(code: str) -> str:
         return r"jwt_authn_access_denied\{Jwt_payload_.*" + re.escape(JWT[code].replace(" ", "_"))
     if code in JWT:
         return r"jwt_authn_access_denied\{" + re.escape(JWT[code].replace(" ", "_"))
-    return {"R": r"rbac_access_denied_matched_policy\[", "app": "via_upstream", "route": "route_not_found"}.get(code, "")
+    return {"R": r"rbac_access_denied_matched_policy\[", "app": "via_upstream", "route": "route_not_found"}.get(
+        code, ""
+    )

@@ -15,7 +15,7 @@ FIGURE_2, FIGURE_1, HARDENED = "figure-2", "figure-1", "hardened"
 PROFILES = (FIGURE_2, FIGURE_1, HARDENED)
 USER = "user"  # the caller outside, who comes through the gateway
 
-Answer = Annotated[str, Field(pattern=r"^\d{1,3}( [A-Za-z0-9]+)?$")]
+Answer = Annotated[str, Field(pattern=r"^\d{1,3}( [A-Za-z0-9_/]+)?$")]
 
 
 class Probe(BaseModel):

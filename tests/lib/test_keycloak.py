@@ -3,7 +3,7 @@
 import pytest
 from fake_keycloak import FakeKeycloak
 
-from lib import oidc
+from lib import components, login, oidc
 from lib.errors import KeycloakError
 from lib.keycloak import Keycloak
 
@@ -44,7 +44,7 @@ def test_what_differs_is_changed_and_the_rest_kept(server, keycloak):
     realm, action = keycloak.ensure_realm("istio", attributes={"frontendUrl": "http://other/"})
     assert (action, realm["attributes"]) == ("changed", {"kept": "1", "frontendUrl": "http://other/"})
     assert realm["sslRequired"] == "none"
-    assert keycloak.ensure_client("istio", "istio", directAccessGrantsEnabled=False)[1] == "changed"
+    assert keycloak.ensure_client("istio", "istio", standardFlowEnabled=True)[1] == "changed"
     assert keycloak.ensure_audience_mapper("istio", "istio", "audience", "other")[1] == "changed"
     assert keycloak.ensure_user("istio", "alice", "alice@example.org", "Alicia", "Example")[1] == "changed"
     assert keycloak.ensure_password("istio", "alice", "another", "istio") == "changed"
@@ -141,3 +141,56 @@ def test_nobody_listens_and_auth_in_the_address(server):
 def test_passwords_differ():
     assert oidc.generate_password() != oidc.generate_password()
     assert len(oidc.generate_password()) >= 40
+
+
+def test_a_role_is_given_once(server, keycloak):
+    build(keycloak)
+    assert [keycloak.ensure_role("istio", "reader")[1] for _ in range(2)] == ["created", "unchanged"]
+    assert [keycloak.ensure_user_role("istio", "alice", "reader") for _ in range(2)] == ["created", "unchanged"]
+    assert [keycloak.ensure_client_role("istio", "istio", "reader") for _ in range(2)] == ["created", "unchanged"]
+    with pytest.raises(KeycloakError, match="expected a role writer in realm istio, got none; .*ensure_role"):
+        keycloak.ensure_user_role("istio", "alice", "writer")
+
+
+def test_an_imported_key_is_compared_without_its_private_half(server, keycloak):
+    keycloak.ensure_realm("istio")
+    pem = components.generate_key()
+    key, action = components.ensure_imported_key(keycloak, "istio", "realm-key", pem, 50)
+    assert (action, key["config"]["priority"], key["config"]["privateKey"]) == ("created", ["50"], ["**********"])
+    assert components.ensure_imported_key(keycloak, "istio", "realm-key", pem, 50)[1] == "unchanged"
+    assert components.ensure_imported_key(keycloak, "istio", "realm-key", pem, 200)[1] == "changed"
+    assert (
+        components.ensure_imported_key(keycloak, "istio", "realm-key", components.generate_key(), 200)[1] == "changed"
+    )
+
+
+def test_a_certificate_is_the_same_again(server):
+    pem = components.generate_key()
+    assert components.certificate(pem, "realm-key") == components.certificate(pem, "realm-key")
+    assert len(components.key_id(pem)) == 43
+
+
+def test_a_user_is_deleted_once(server, keycloak):
+    build(keycloak)
+    assert [keycloak.delete_user("istio", "alice"), keycloak.delete_user("istio", "alice")] == ["deleted", "absent"]
+    assert keycloak.find_user("istio", "alice") is None
+
+
+def test_a_client_asks_for_itself_refreshes_and_logs_out(server, keycloak):
+    build(keycloak)
+    issuer = f"{server.url}/realms/istio"
+    endpoint, client = f"{issuer}/protocol/openid-connect/token", ("istio", "made-by-keycloak")
+    assert oidc.client_token(endpoint, *client)["access_token"]
+    said = oidc.password_token(endpoint, *client, "alice", PASSWORD)
+    assert oidc.refreshed(endpoint, *client, said["refresh_token"])["access_token"]
+    assert oidc.introspection(issuer, *client, said["access_token"])["active"] is True
+    oidc.logout(issuer, *client, said["refresh_token"])
+    assert oidc.introspection(issuer, *client, said["access_token"])["active"] is False
+    with pytest.raises(KeycloakError, match="a refreshed token for the client istio, got 400 invalid_grant"):
+        oidc.refreshed(endpoint, *client, said["refresh_token"])
+
+
+def test_a_challenge_is_the_one_of_the_rfc():
+    assert (
+        login.challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    )

@@ -1,0 +1,68 @@
+"""The authorization code flow with PKCE (RFC 6749 section 4.1, RFC 7636), as a browser without eyes goes through it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+import secrets
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+
+from lib.errors import KeycloakError
+from lib.oidc import direct_session, refusal, send
+
+FORM = re.compile(r'<form[^>]*\bid="kc-form-login"[^>]*\baction="([^"]+)"')
+
+
+def generate_verifier() -> str:
+    """Return a new PKCE code verifier of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def challenge(verifier: str) -> str:
+    """Return the code challenge S256 of a verifier (RFC 7636, section 4.2)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+@dataclass
+class Browser:
+    """One browser at one realm: `issuer` is the realm's address; it keeps cookies and follows no redirect."""
+
+    issuer: str
+    session: requests.Session = field(default_factory=direct_session)
+
+    def open(self, client_id: str, redirect_uri: str, **more: str) -> requests.Response:
+        """Return the authorization endpoint's answer: the login form, a redirect, or a page that says what is wrong.
+
+        `more` are further parameters, such as code_challenge and code_challenge_method.
+        """
+        asked = {"response_type": "code", "scope": "openid", "client_id": client_id, "redirect_uri": redirect_uri}
+        at = f"{self.issuer}/protocol/openid-connect/auth"
+        return send(self.session, "GET", at, params={**asked, **more}, allow_redirects=False)
+
+    def log_in(self, page: requests.Response, username: str, password: str) -> requests.Response:
+        """Fill the login form of a page in; return the answer, a redirect if the password was right."""
+        found = FORM.search(page.text)
+        if not found:
+            raise refusal("a login form", page)
+        form = {"username": username, "password": password, "credentialId": ""}
+        return send(self.session, "POST", html.unescape(found[1]), data=form, allow_redirects=False)
+
+    def code(self, client_id: str, redirect_uri: str, username: str, password: str, **more: str) -> str:
+        """Return an authorization code of the user's; KeycloakError where none came."""
+        answer = self.log_in(self.open(client_id, redirect_uri, **more), username, password)
+        given = returned(answer)
+        if "code" not in given:
+            got = given.get("error", answer.status_code)
+            raise KeycloakError(f"expected a code for {username}, got {got}; check the user and the client.")
+        return given["code"]
+
+
+def returned(answer: requests.Response) -> dict[str, str]:
+    """Return the parameters that a redirect takes back to the client: code, or error; none if it is no redirect."""
+    query = urlsplit(answer.headers.get("Location", "")).query
+    return {name: values[0] for name, values in parse_qs(query).items()}

@@ -1,0 +1,108 @@
+"""Who answered: Envoy's access logs of the gateway and of the sidecar, joined by what the request called itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lib.checks import until
+from lib.kube import Cluster
+
+GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "nobody"
+PROXY = "istio-proxy"  # the container, of gateways too
+PATIENCE = 4  # seconds: Envoy keeps lines back for one second, and the logs are asked again until all are there
+
+# Istio's default text format: EnvoyTextLogFormat in pilot/pkg/model/telemetry_logging.go. A "-" stands for nothing.
+# Method and path are the client's own, and may hold anything; so the line is read from the protocol on.
+LINE = re.compile(
+    r'^\[[^\]]+\] ".*? (?:HTTP/[\d.]+|-)" (?P<code>\d+) (?P<flags>\S+) (?P<details>\S+) \S+ ".*?" \d+ \d+ \d+ \S+ '
+    r'".*?" "(?P<label>.*?)" "(?P<request_id>.*?)" ".*?" "(?P<upstream>[^"]*)" '
+)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """What one proxy wrote of one request; `upstream` is whom it passed it to, "" where it did not.
+
+    `flags` and `details` are Envoy's %RESPONSE_FLAGS% and %RESPONSE_CODE_DETAILS%, "" for none.
+    """
+
+    name: str
+    code: int
+    flags: str
+    details: str
+    request_id: str
+    upstream: str
+
+
+@dataclass(frozen=True)
+class Trail:
+    """One request's way: its hops, who answered it, and in words if the hops do not belong together."""
+
+    gateway: Hop | None
+    sidecar: Hop | None
+    answered: str
+    mismatch: str = ""
+
+
+def read(lines: Iterable[str], name: str = GATEWAY) -> dict[str, Hop]:
+    """Return the hops of access log lines by the request's label (its User-Agent); of two with one label the last.
+
+    Lines in another format, the proxy's own messages among them, are passed over.
+    """
+    found = (LINE.match(line) for line in lines)
+    return {one["label"]: _hop(name, one) for one in found if one}
+
+
+def who_answered(gateway: Hop | None, sidecar: Hop | None) -> str:
+    """Return whose answer it was: gateway, sidecar, application or nobody (no proxy heard of it, or none answered).
+
+    Where the sidecar wrote nothing, what the gateway got from upstream counts as the application's. What a codec
+    refuses has no label in the log, so nobody has heard of it: the answer `codec` itself says that it was a proxy.
+    """
+    last = sidecar or gateway
+    if last is None or not last.code:
+        return NOBODY
+    return APPLICATION if last.details == "via_upstream" else last.name
+
+
+def mismatch(gateway: Hop | None, sidecar: Hop | None) -> str:
+    """Return what does not fit between two hops of one label, or "": their request ids must be the same."""
+    if gateway and sidecar and gateway.request_id != sidecar.request_id:
+        return f"request ids differ: gateway {gateway.request_id}, sidecar {sidecar.request_id}"
+    return ""
+
+
+def join(gateways: dict[str, Hop], sidecars: dict[str, Hop]) -> dict[str, Trail]:
+    """Return every label's trail. A sidecar's hop without a gateway's is a caller inside the mesh."""
+    return {
+        label: Trail(first, last, who_answered(first, last), mismatch(first, last))
+        for label in {**gateways, **sidecars}
+        for first, last in [(gateways.get(label), sidecars.get(label))]
+    }
+
+
+def fetch(cluster: Cluster, labels: str, namespace: str, since_seconds: int, name: str = GATEWAY) -> dict[str, Hop]:
+    """Return what the proxies of all running pods with these labels wrote in the last seconds."""
+    pods = [pod["metadata"]["name"] for pod in cluster.items("v1", "Pod", namespace, labels) if _running(pod)]
+    texts = [cluster.logs(pod, namespace, PROXY, since_seconds) for pod in pods]
+    return read((line for text in texts for line in text.splitlines()), name)
+
+
+def wait_for(ask: Callable[[], dict[str, Hop]], wanted: Iterable[str], deadline: float = PATIENCE) -> dict[str, Hop]:
+    """Return `ask()` as soon as it has every wanted label, else what it has when `deadline` seconds are over.
+
+    A request that broke before its headers were read leaves a line without a label, or none.
+    """
+    names = set(wanted)
+    return until(ask, lambda found: names <= found.keys(), deadline=deadline).value or {}
+
+
+def _hop(name: str, one: re.Match) -> Hop:
+    told = {key: "" if one[key] == "-" else one[key] for key in ("flags", "details", "request_id", "upstream")}
+    return Hop(name, int(one["code"]), **told)
+
+
+def _running(pod: dict) -> bool:
+    return pod["status"].get("phase") == "Running"

@@ -1,0 +1,142 @@
+"""What one request cannot show: the same token twice, a connection that is kept, a WebSocket, a gRPC call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lib.checks import until
+from lib.probes import answers
+from lib.probes.send import Reply, Request, Way
+from lib.probes.wire import Line, over_sockets
+
+SOON = 8  # seconds within which a token that is about to end must have ended; go-httpbin ends a WebSocket after 10
+LONG = 64 * 1024  # bytes; Envoy's limit for all headers is 60 KiB
+FRAME = b"still here"
+EXPIRED = "401 J15"
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What a sequence needs: the gateway's `address` (host:port), the workload's `host` name, and a way to ask it.
+
+    `token(name)` gives a token of lib.probes.tokens; its "ending" has a life of a few seconds left, Envoy's 60 s of
+    grace included. `label` finds the requests in access logs, with -1, -2 … behind it.
+    """
+
+    address: str
+    host: str
+    ask: Way
+    token: Callable[[str], str]
+    label: str
+
+
+def replay(drill: Drill) -> list[str]:
+    """Return the answers to one good token sent twice, each on a connection of its own."""
+    wanted = [_request(drill, number, "good") for number in (1, 2)]
+    return [reply.answer for request in wanted for reply in drill.ask([request])]
+
+
+def keep_alive(drill: Drill) -> list[str]:
+    """Return the answers to a good token, then none, on one connection."""
+    with Line(drill.address) as line:
+        return [line.ask(_request(drill, number, name)).answer for number, name in enumerate(("good", ""), 1)]
+
+
+def websocket(drill: Drill) -> list[str]:
+    """Return the answers to a WebSocket's opening with no token, and with a good one whose echo came back."""
+    return [_opened(drill, 1, ""), _opened(drill, 2, "good")]
+
+
+def websocket_stays(drill: Drill) -> list[str]:
+    """Return three answers: a WebSocket's opening, the same token on a new request once it ended, and an echo then.
+
+    The echo counts as one more `101 app`; `0 closed` is a WebSocket that was ended with its token.
+    """
+    with Line(drill.address) as line:
+        opened = line.ask(_request(drill, 1, "ending", "/websocket/echo", UPGRADE))
+        fresh = lambda: drill.ask([_request(drill, 2, "ending")])[0].answer  # noqa: E731
+        ended = until(fresh, lambda answer: answer == EXPIRED, deadline=SOON)
+        return [opened.answer, ended.value, _echo(line, opened).answer]
+
+
+def grpc(drill: Drill) -> list[str]:
+    """Return what gRPC callers get, without a token and with an expired one: grpc-status, and who said it why."""
+    return [_grpc(drill, number, name) for number, name in enumerate(("", "expired"), 1)]
+
+
+def many_headers(drill: Drill) -> list[str]:
+    """Return the answers to a good token with 101 headers more, and with as many as the gateway just lets pass.
+
+    Envoy's limit is 100; what the gateway adds is then too much for the sidecar.
+    """
+    heaps = [tuple(f"X-Many-{number}: 1" for number in range(count)) for count in (101, 97)]
+    return [drill.ask([_request(drill, number, "good", more=heap)])[0].answer for number, heap in enumerate(heaps, 1)]
+
+
+def long_header(drill: Drill) -> list[str]:
+    """Return the answers to an Authorization of 64 KiB, and to a good token beside another header of that size."""
+    asked = [
+        _request(drill, 1, "", more=(f"Authorization: Bearer {'a' * LONG}",)),
+        _request(drill, 2, "good", more=(f"X-Long: {'a' * LONG}",)),
+    ]
+    return [reply.answer for reply in drill.ask(asked)]
+
+
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",  # RFC 6455's own example
+)
+
+DRILLS: dict[str, Callable[[Drill], list[str]]] = {
+    "replay": replay,
+    "keep-alive": keep_alive,
+    "websocket": websocket,
+    "websocket-stays": websocket_stays,
+    "grpc": grpc,
+    "many-headers": many_headers,
+    "long-header": long_header,
+}
+
+
+def _request(drill: Drill, number: int, token: str, path: str = "/headers", more: tuple[str, ...] = ()) -> Request:
+    label = f"{drill.label}-{number}"
+    bearer = (f"Authorization: Bearer {drill.token(token)}",) if token else ()
+    lines = (f"Host: {drill.host}", *bearer, f"User-Agent: {label}", *more)
+    return Request("GET", path, lines, label=label)
+
+
+def _opened(drill: Drill, number: int, token: str) -> str:
+    with Line(drill.address) as line:
+        reply = line.ask(_request(drill, number, token, "/websocket/echo", UPGRADE))
+        return (_echo(line, reply) if reply.status == 101 else reply).answer
+
+
+def _echo(line: Line, opened: Reply) -> Reply:
+    """Return the reply that opened the WebSocket if it still echoes, else that it is closed."""
+    try:
+        line.send(frame(FRAME, os.urandom(4)))
+        echoed = line.read(2 + len(FRAME))[2:]
+    except (OSError, EOFError):
+        return Reply(0, reason="closed")
+    return opened if echoed == FRAME else Reply(0, reason="closed")
+
+
+def frame(text: bytes, mask: bytes) -> bytes:
+    """Return a client's text frame of fewer than 126 bytes (RFC 6455, section 5.2)."""
+    masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(text))
+    return bytes([0x81, 0x80 | len(text)]) + mask + masked
+
+
+def _grpc(drill: Drill, number: int, token: str) -> str:
+    plain = _request(drill, number, token, "/probe.Probe/Call", ("content-type: application/grpc", "te: trailers"))
+    empty = "\0" * 5  # a message without fields: not compressed, 0 bytes long
+    request = Request("POST", plain.target, plain.headers, empty, "HTTP/2", plain.label)
+    reply = over_sockets(drill.address)([request])[0]
+    status = reply.headers.get("grpc-status")
+    if status is None:
+        return reply.answer
+    return answers.text(int(status), answers.code(reply.status, "", reply.body, reply.headers))

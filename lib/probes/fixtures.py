@@ -1,0 +1,77 @@
+"""What Keycloak is tried with: the realm `probes` for its token endpoint, the mesh's own realm for its sessions."""
+
+from __future__ import annotations
+
+from lib import mesh, oidc, realms
+from lib.keycloak import Keycloak
+from lib.probes.sessions import Sessions
+from lib.probes.token_endpoint import (
+    BROWSER,
+    DISABLED,
+    GUEST,
+    NO_GRANT,
+    PASSWORD,
+    PUBLIC,
+    REDIRECT,
+    UNFINISHED,
+    Endpoint,
+)
+from lib.run import Run
+
+REALM = "probes"
+WORLD = "token-endpoint"  # as the tables name it
+TRIES = 3  # wrong passwords until brute force protection locks the user
+SECRET = "realm-probes"  # Secret: the one password of the realm's users
+
+SETTINGS = {
+    "sslRequired": "none",
+    "bruteForceProtected": True,
+    "failureFactor": TRIES,
+    "quickLoginCheckMilliSeconds": 0,  # two wrong ones within this would lock, whatever the factor
+    "revokeRefreshToken": True,
+    "refreshTokenMaxReuse": 0,
+}
+_STANDARD = {"directAccessGrantsEnabled": False, "standardFlowEnabled": True, "redirectUris": [REDIRECT]}
+CLIENTS = {
+    PASSWORD: {},
+    NO_GRANT: {"directAccessGrantsEnabled": False},
+    BROWSER: {**_STANDARD, "attributes": {"pkce.code.challenge.method": "S256"}},
+    PUBLIC: {**_STANDARD, "publicClient": True, "directAccessGrantsEnabled": True},
+}
+# A user is disabled, or told to change the password, after the password was set: neither could get a token before
+USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions": ["UPDATE_PASSWORD"]}}
+
+
+def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
+    """Create or update the realm; return what its token endpoint is tried with."""
+    _done(run, "realm", REALM, keycloak.ensure_realm(REALM, **SETTINGS))
+    for name, settings in CLIENTS.items():
+        _done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
+        # Keycloak tells a client only of tokens that are for it
+        _done(run, "audience mapper", f"{REALM}/{name}", keycloak.ensure_audience_mapper(REALM, name, "audience", name))
+    password = run.secret(SECRET, mesh.KEYCLOAK, password=oidc.generate_password)["password"]
+    for name, settings in USERS.items():
+        _user(run, keycloak, name, password, settings)
+    secrets = {name: keycloak.client_secret(REALM, name) for name in CLIENTS if name != PUBLIC}
+    for secret in secrets.values():
+        run.record.secret(secret)
+    return Endpoint(mesh.issuer(run, REALM), secrets, password, keycloak, REALM, TRIES, run.record.secret)
+
+
+def sessions(run: Run, keycloak: Keycloak) -> Sessions:
+    """Return what lib.probes.sessions needs of the realm that the mesh trusts; step 04 made it."""
+    here = run.params
+    secret = run.read_secret(f"client-{here.realm}-{here.client_id}", mesh.KEYCLOAK)["client-secret"]
+    return Sessions(mesh.issuer(run), here.realm, here.client_id, secret, realms.READER, keycloak, run.record.secret)
+
+
+def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict) -> None:
+    about = (REALM, name, f"{name}@example.com", name.title(), "Example")
+    if not settings or not keycloak.find_user(REALM, name):
+        keycloak.ensure_user(*about)
+        run.changed("password", f"{REALM}/{name}", keycloak.ensure_password(REALM, name, password, PASSWORD))
+    _done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(*about, **settings))
+
+
+def _done(run: Run, kind: str, name: str, result: tuple[dict, str]) -> None:
+    run.changed(kind, name, result[1])

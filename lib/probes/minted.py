@@ -1,0 +1,103 @@
+"""Tokens by name, minted by the real Keycloak on first asking: those that must pass, and those that nobody forged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import TypeVar
+
+from lib import mesh, oidc, realms
+from lib.run import Run
+
+Make = Callable[[], str]
+T = TypeVar("T")
+
+# name: what it is, as the tables show it
+MEANINGS = {
+    "good": "what Keycloak gives to the user through the client",
+    "id": "the ID token of the same grant: its audience is the client, its key the same",
+    "refresh": "the refresh token of the same grant",
+    "offline": "a refresh token of the scope offline_access, which outlives the session",
+    "service account": "a client's own, by client_credentials, with the right audience",
+    "other client": "the user's through another client, with the right audience and role: only azp differs",
+    "no role": "another user's, without the realm role",
+    "no audience": "through a client without the audience mapper",
+    "no subject": "through a client without the scope basic, so without sub",
+    "expired": "a real one with a life of one second, long ago",
+    "other realm": "another realm's of the same Keycloak, for the same user and client",
+    "master": "the administrator's, of the realm master",
+    "lightweight": "a lightweight access token, from which Keycloak leaves most claims out",
+}
+
+
+def minted(run: Run) -> Callable[[str], str]:
+    """Return a function from a name of MEANINGS to its token; each is minted once, and redacted from then on.
+
+    It may be called from several threads. KeyError where there is no such name.
+    """
+    session = once(lambda: mesh.user_tokens(run))
+    return by_name(
+        {
+            "good": lambda: session()["access_token"],
+            "id": lambda: session()["id_token"],
+            "refresh": lambda: session()["refresh_token"],
+            "offline": lambda: mesh.user_tokens(run, scope="openid offline_access")["refresh_token"],
+            "service account": lambda: _service_token(run),
+            "other client": lambda: mesh.user_token(run, realms.OTHER_APP),
+            "no role": lambda: mesh.user_token(run, user=realms.VISITOR),
+            "no audience": lambda: mesh.user_token(run, "no-audience"),
+            "no subject": lambda: mesh.user_token(run, "no-subject"),
+            "expired": lambda: run.read_secret("token-expired", mesh.KEYCLOAK)["token"],
+            "other realm": lambda: mesh.user_token(run, realm=realms.OTHER),
+            "master": lambda: _admin_token(run),
+            "lightweight": lambda: mesh.user_token(run, realms.LIGHTWEIGHT),
+        },
+        run.record.secret,
+    )
+
+
+def by_name(makers: dict[str, Make], keep_secret: Callable[[str], None]) -> Callable[[str], str]:
+    """Return a function from a name to what its maker makes, made once and passed to `keep_secret` before any use."""
+
+    def guarded(make: Make) -> Make:
+        def made() -> str:
+            token = make()
+            keep_secret(token)
+            return token
+
+        return once(made)
+
+    known = {name: guarded(make) for name, make in makers.items()}
+
+    def token(name: str) -> str:
+        if name not in known:
+            raise KeyError(f"expected a token among {', '.join(known)}, got {name!r}; name one of these.")
+        return known[name]()
+
+    return token
+
+
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """Return a function that gives what the first call made; others wait for it. What raises is tried again."""
+    lock, kept = Lock(), []
+
+    def given() -> T:
+        with lock:
+            if not kept:
+                kept.append(make())
+            return kept[0]
+
+    return given
+
+
+def _service_token(run: Run) -> str:
+    known = run.read_secret(f"client-{run.params.realm}-{realms.SERVICE}", mesh.KEYCLOAK)
+    endpoint = oidc.discovery(mesh.issuer(run))["token_endpoint"]
+    return oidc.client_token(endpoint, realms.SERVICE, known["client-secret"])["access_token"]
+
+
+def _admin_token(run: Run) -> str:
+    """By the public address: a token carries the issuer that it was asked at, and admin-cli is a public client."""
+    known = run.read_secret("keycloak-admin", mesh.KEYCLOAK)
+    endpoint = oidc.discovery(mesh.issuer(run, "master"))["token_endpoint"]
+    return oidc.password_token(endpoint, "admin-cli", "", known["username"], known["password"])["access_token"]

@@ -1,0 +1,265 @@
+"""Requests from here, byte by byte as they are written: nothing is repaired, completed or refused on the way out."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from lib.probes import http2
+from lib.probes.send import Reply, Request, Way
+
+LIMIT = 256 * 1024  # bytes of a body that are kept
+HEAD = 128 * 1024  # bytes of a status line or of one header line
+GREETING = 0.2  # seconds for what a server of TLS 1.3 says of its own accord
+
+
+def over_sockets(address: str, workers: int = 16, timeout: float = 5, tls: ssl.SSLContext | None = None) -> Way:
+    """Return a way to `address` (host:port): a fresh connection for each request, `workers` of them at once.
+
+    `timeout` in seconds is for the whole of one request. Requests of version HTTP/2 go by prior knowledge, without an
+    upgrade. Bodies come back as they are, with the tokens that an application echoes in them: clean them before they
+    are kept.
+    """
+
+    def one(request: Request) -> Reply:
+        with Line(address, timeout, tls) as line:
+            return line.ask(request)
+
+    def way(requests: list[Request]) -> list[Reply]:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, requests))
+
+    return way
+
+
+class Line:
+    """One connection: requests go out as they are, replies come back one by one.
+
+    It opens with the first request, so that what goes wrong with the connection is that request's reply.
+    """
+
+    def __init__(self, address: str, timeout: float = 5, tls: ssl.SSLContext | None = None):
+        self.address, self.timeout, self.tls = address, timeout, tls
+        self.connection: socket.socket | None = None
+        self.source = _Source(lambda size: b"")
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.connection:
+            self.connection.close()
+
+    def ask(self, request: Request) -> Reply:
+        """Return the reply to one more request on this connection; `latency_ms` has the connection's opening too."""
+        start = time.perf_counter()
+        try:
+            got = self._asked(request, time.monotonic() + self.timeout)
+        except (OSError, EOFError) as error:
+            got = Reply(0, reason=why(error, connected=self.connection is not None))
+        return Reply(got.status, got.line, got.headers, got.body, _ms(start), got.reason)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes after an upgrade; OSError as the socket raises it."""
+        self.connection.sendall(data)
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes that came after an upgrade; EOFError if the connection ended before."""
+        return self.source.exactly(size)
+
+    def _asked(self, request: Request, deadline: float) -> Reply:
+        if self.connection is None:
+            self._open()
+        receive = _before(self.connection, deadline)
+        if request.version == "HTTP/2":
+            early, self.source.rest = [self.source.rest] if self.source.rest else [], b""
+            first = lambda size: early.pop() if early else receive(size)  # noqa: E731
+            return http2.exchange(self.connection.sendall, first, request, "https" if self.tls else "http")
+        self.source.receive = receive
+        unsent = _sent(self.connection, raw(request))
+        try:
+            return _reply(self.source, request.method)
+        except EOFError:
+            raise unsent or EOFError from None
+
+    def _open(self) -> None:
+        plain = socket.create_connection(place(self.address), self.timeout)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection = plain  # before the handshake: what goes wrong then is no refusal
+        if self.tls:
+            self.connection = self.tls.wrap_socket(plain, server_hostname=place(self.address)[0])
+            self.source.rest = _greeting(self.connection)
+            self.connection.settimeout(self.timeout)
+
+
+def place(address: str) -> tuple[str, int]:
+    """Return host and port of `host:port`; an IPv6 address stands in brackets. ValueError without a port."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"expected host:port, got {address!r}; name the port.")
+    return host.strip("[]"), int(port)
+
+
+def raw(request: Request) -> bytes:
+    """Return a request's bytes. A line is Latin-1 where it can be, so that \\xff is one byte, else UTF-8."""
+    lines = [f"{request.method} {request.target} {request.version}", *request.headers, "", ""]
+    return b"\r\n".join(_bytes(line) for line in lines) + request.body.encode()
+
+
+def why(error: Exception, connected: bool = True) -> str:
+    """Return an error in a word of answers.MEANINGS; `connected` says whether there was a connection at all."""
+    kinds = (
+        (TimeoutError, "timeout"),
+        ((ssl.SSLEOFError, ssl.SSLZeroReturnError, EOFError), "closed"),
+        (ssl.SSLError, "alert"),
+        ((ConnectionResetError, BrokenPipeError, ConnectionAbortedError), "reset"),
+    )
+    unknown = "closed" if connected else "refused"
+    return next((word for kind, word in kinds if isinstance(error, kind)), unknown)
+
+
+def head(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """Return status and headers of a reply's status line and header lines; status 0 where that is no status line."""
+    version, _, rest = lines[0].partition(" ")
+    number = rest.partition(" ")[0]
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        key, value = name.strip().lower(), value.strip()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return (int(number) if version.startswith("HTTP/") and number.isdigit() else 0), headers
+
+
+class _Source:
+    """What comes in, by lines and by counted bytes; EOFError where it ends too soon."""
+
+    def __init__(self, receive: Callable[[int], bytes]):
+        self.receive, self.rest = receive, b""
+
+    def line(self) -> bytes:
+        while b"\n" not in self.rest:
+            if len(self.rest) > HEAD:
+                raise EOFError
+            self._more()
+        found, _, self.rest = self.rest.partition(b"\n")
+        return found.rstrip(b"\r")
+
+    def exactly(self, size: int) -> bytes:
+        while len(self.rest) < size:
+            self._more()
+        found, self.rest = self.rest[:size], self.rest[size:]
+        return found
+
+    def pieces(self):
+        """Yield what comes until the connection ends."""
+        while True:
+            if self.rest:
+                found, self.rest = self.rest, b""
+                yield found
+            try:
+                self._more()
+            except EOFError:
+                return
+
+    def _more(self) -> None:
+        data = self.receive(65536)
+        if not data:
+            raise EOFError
+        self.rest += data
+
+
+def _reply(source: _Source, method: str) -> Reply:
+    while True:
+        lines = list(iter(source.line, b""))
+        shown = [line.decode("latin-1") for line in lines] or [""]
+        status, headers = head(shown)
+        if not 100 <= status < 200 or status == 101:
+            break
+    if not status:
+        return Reply(0, shown[0], reason="closed")
+    bare = method == "HEAD" or status in (101, 204, 304)
+    body = b"" if bare else _body(source, headers)
+    return Reply(status, shown[0], headers, body.decode(errors="replace"))
+
+
+def _body(source: _Source, headers: dict[str, str]) -> bytes:
+    """Return what came of the body: all of it, its first LIMIT bytes, or the part before the connection broke."""
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        parts = _chunks(source)
+    elif headers.get("content-length", "").isdigit():
+        parts = _counted(source, int(headers["content-length"]))
+    else:
+        parts = source.pieces()
+    body = b""
+    try:
+        for part in parts:
+            body += part
+            if len(body) >= LIMIT:
+                break
+    except (OSError, EOFError, ValueError):
+        return body[:LIMIT]  # the status line has come: the answer is known
+    return body[:LIMIT]
+
+
+def _counted(source: _Source, size: int):
+    while size:
+        part = source.exactly(min(size, 16384))
+        size -= len(part)
+        yield part
+
+
+def _chunks(source: _Source):
+    while size := int(source.line().split(b";")[0], 16):
+        yield from _counted(source, size)
+        source.line()
+    while source.line():
+        continue  # trailers
+
+
+def _sent(connection: socket.socket, data: bytes) -> OSError | None:
+    """Return what stopped the sending: a proxy may answer before it has read all, and the answer counts."""
+    try:
+        connection.sendall(data)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        return error
+    return None
+
+
+def _greeting(connection: ssl.SSLSocket) -> bytes:
+    """Read what a server of TLS 1.3 says after the handshake: tickets, or an alert, which sending might lose."""
+    if not select.select([connection], [], [], GREETING)[0]:
+        return b""
+    connection.settimeout(0)
+    try:
+        said = connection.recv(1)
+    except ssl.SSLWantReadError:
+        return b""
+    if not said:
+        raise EOFError
+    return said
+
+
+def _before(connection: socket.socket, deadline: float) -> Callable[[int], bytes]:
+    def receive(size: int) -> bytes:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        return connection.recv(size)
+
+    return receive
+
+
+def _bytes(line: str) -> bytes:
+    try:
+        return line.encode("latin-1")
+    except UnicodeEncodeError:
+        return line.encode()
+
+
+def _ms(start: float) -> float:
+    return round((time.perf_counter() - start) * 1000, 1)

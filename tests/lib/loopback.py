@@ -1,0 +1,47 @@
+"""Small servers on loopback: each new connection is a thread that runs one function over it."""
+
+import contextlib
+import socket
+import struct
+import threading
+
+
+@contextlib.contextmanager
+def served(speak):
+    """Serve every connection by `speak(connection)`; give the address, host:port, of the server."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+    def handle(connection):
+        with connection, contextlib.suppress(OSError):
+            speak(connection)
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def heard(connection):
+    """Return a request's bytes up to the empty line, or what came before the connection ended."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            break
+        data += more
+    return data
+
+
+def reset(connection):
+    """End the connection with a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

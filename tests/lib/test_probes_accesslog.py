@@ -1,0 +1,126 @@
+"""Envoy's access log lines, and who answered."""
+
+import pytest
+
+from lib.kube import Cluster
+from lib.probes.accesslog import Hop, Trail, fetch, join, mismatch, read, wait_for, who_answered
+
+GATEWAY = (
+    '[2026-11-20T10:00:00.123Z] "GET /headers HTTP/1.1" 401 - via_upstream - "-" 0 14 3 2 "198.18.0.1" "B12a.figure-2" '
+    '"0c5a" "httpbin.example" "10.0.0.7:8080" outbound|8000||httpbin.foo.svc.cluster.local 10.0.0.5:4 10.0.0.5:8080 '
+    "198.18.0.1:5 - -"
+)
+DENIED = (
+    '[2026-11-20T10:00:00.124Z] "GET /headers HTTP/1.1" 401 - jwt_authn_access_denied{Jwt_is_expired} - "-" 0 14 0 - '
+    '"198.18.0.1" "B12a.figure-2" "0c5a" "httpbin.example" "-" inbound|8080|| - 10.0.0.7:8080 198.18.0.1:0 '
+    "outbound_.8000_._.httpbin.foo.svc.cluster.local default"
+)
+PASSED = DENIED.replace("jwt_authn_access_denied{Jwt_is_expired}", "via_upstream")
+CODEC = (
+    '[2026-11-20T10:00:00.125Z] "- - HTTP/1.1" 400 DPE http1.codec_error - "-" 0 11 0 - "-" "-" "-" "-" "-" - - '
+    "10.0.0.5:8080 198.18.0.1:5 - -"
+)
+ODD = GATEWAY.replace("/headers", '/x" 200 - " HTTP/1.1').replace("B12a", "F05")
+
+FIRST, LAST = read([GATEWAY])["B12a.figure-2"], read([DENIED], "sidecar")["B12a.figure-2"]
+APP = read([PASSED], "sidecar")["B12a.figure-2"]
+
+
+def test_a_line_is_a_hop():
+    assert FIRST == Hop("gateway", 401, "", "via_upstream", "0c5a", "10.0.0.7:8080")
+    assert LAST == Hop("sidecar", 401, "", "jwt_authn_access_denied{Jwt_is_expired}", "0c5a", "")
+
+
+def test_other_lines_are_passed_over():
+    found = read(["", "2026-11-20T10:00:00Z info Envoy proxy is ready", CODEC, ODD, GATEWAY])
+    assert found.keys() == {"-", "F05.figure-2", "B12a.figure-2"}
+    assert (found["-"].flags, found["-"].details, found["-"].request_id) == ("DPE", "http1.codec_error", "")
+    assert found["F05.figure-2"].code == 401
+
+
+def test_of_two_lines_with_one_label_the_last_counts():
+    assert read([GATEWAY, GATEWAY.replace(" 401 ", " 200 ")])["B12a.figure-2"].code == 200
+
+
+CUT = Hop("gateway", 0, "DC", "downstream_remote_disconnect", "0c5a", "")
+
+
+@pytest.mark.parametrize(
+    ("gateway", "sidecar", "answered"),
+    [
+        (FIRST, LAST, "sidecar"),
+        (FIRST, APP, "application"),
+        (FIRST, None, "application"),
+        (read([CODEC])["-"], None, "gateway"),
+        (None, LAST, "sidecar"),
+        (None, None, "nobody"),
+        (CUT, None, "nobody"),
+    ],
+)
+def test_who_answered(gateway, sidecar, answered):
+    assert who_answered(gateway, sidecar) == answered
+
+
+def test_hops_of_two_requests_do_not_pass_for_one():
+    other = read([DENIED.replace("0c5a", "beef")], "sidecar")["B12a.figure-2"]
+    assert mismatch(FIRST, other) == "request ids differ: gateway 0c5a, sidecar beef"
+    assert join({"x": FIRST}, {"x": other, "y": LAST}) == {
+        "x": Trail(FIRST, other, "sidecar", "request ids differ: gateway 0c5a, sidecar beef"),
+        "y": Trail(None, LAST, "sidecar"),
+    }
+
+
+class Api:
+    """A cluster's API with one gateway pod that runs and one that has ended."""
+
+    class configuration:
+        host = "https://api"
+
+    def __init__(self):
+        self.asked = []
+
+    def param_serialize(self, method, path, query_params, header_params, body, auth_settings):
+        return (path, query_params)
+
+    def call_api(self, path, query, _request_timeout):
+        self.asked.append((path, query))
+        return Response(PAGES[path])
+
+
+class Response:
+    """One answer of the API."""
+
+    status = 200
+
+    def __init__(self, text):
+        self.text = text
+
+    def read(self):
+        return self.text.encode()
+
+
+PODS = "/api/v1/namespaces/istio-system/pods"
+PAGES = {
+    "/api/v1": '{"resources": [{"name": "pods", "kind": "Pod", "namespaced": true}]}',
+    PODS: '{"items": [{"metadata": {"name": "one"}, "status": {"phase": "Running"}},'
+    ' {"metadata": {"name": "two"}, "status": {"phase": "Failed"}}]}',
+    f"{PODS}/one/log": f"ready\n{GATEWAY}\n",
+}
+
+
+def test_logs_of_running_pods_are_fetched():
+    api = Api()
+    assert fetch(Cluster(api), "istio=ingressgateway", "istio-system", 30) == {"B12a.figure-2": FIRST}
+    assert api.asked[1:] == [
+        (PODS, [("labelSelector", "istio=ingressgateway")]),
+        (f"{PODS}/one/log", [("container", "istio-proxy"), ("sinceSeconds", "30")]),
+    ]
+
+
+def test_lines_that_come_late_are_waited_for():
+    pages = iter([{}, {"a": FIRST}, {"a": FIRST, "b": LAST}])
+    assert wait_for(lambda: next(pages), ["a", "b"]).keys() == {"a", "b"}
+
+
+def test_a_line_that_never_comes_does_not_keep_the_others():
+    assert wait_for(lambda: {"a": FIRST}, ["a", "b"], deadline=0.1) == {"a": FIRST}
