@@ -1,0 +1,126 @@
+"""Workloads for the probes: the hardened profile, copies of httpbin under policies of their own, and who asks them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lib import istio, mesh, realms
+from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
+from lib.run import Run
+
+NAMESPACE, STRANGERS = "probes", "bar"
+GATEWAY = "gateway"  # the hardened namespace's own
+PLAIN = {"sidecar.istio.io/inject": "false"}
+
+# Worlds by name: what their pods are annotated with. Their policies are in notebooks/manifests/probes/policies.yaml.
+COPIES: dict[str, dict[str, str]] = {
+    "authn-only": {},
+    "authz-only": {},
+    "open": {},
+    "deny-all": {},
+    "allow-all": {},
+    "typo": {},
+    "lens": {},
+    "allow-list": {},
+    "deny-list": {},
+    "no-keys": {},
+    "plain-client": {},
+    "naked": PLAIN,
+    "canary": PLAIN,
+}
+PORTS = {"permissive": 8000, "plain": 8001, "excluded": 8002}  # worlds in one pod, by port
+WORLDS = (*(name for name in COPIES if name != "canary"), *PORTS)
+MORE_HOSTS = {"allow-list": ["good.example"]}
+PROFILES = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a workload is asked: `host` names it at the gateway's `address`, `url` leads there inside the cluster."""
+
+    name: str
+    host: str
+    address: str
+    url: str
+
+
+def ensure_hardened(run: Run) -> list[dict]:
+    """Apply the hardened profile, gateway and all, without waiting for it; return its objects."""
+    load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
+    things = [*load("namespace"), *load("admission")]
+    things += load(GATEWAY, annotations=json.dumps(run.params.load_balancer_annotations))
+    things += [*run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED), *load("policy", **_names(run))]
+    run.apply(things)
+    return things
+
+
+def ensure(run: Run) -> None:
+    """Apply the worlds and those who ask them, without waiting for them."""
+    things = [thing for name in (NAMESPACE, STRANGERS) for thing in run.load("namespace.yaml", namespace=name)]
+    things += [thing for name, notes in COPIES.items() for thing in _copy(run, name, notes)]
+    things += run.load("probes/exceptions.yaml") + run.load("probes/policies.yaml", **_names(run))
+    things += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
+    run.apply(things)
+
+
+def wait(run: Run) -> None:
+    """Wait until all of them are ready."""
+    homes = {NAMESPACE: [*COPIES, "exceptions"], STRANGERS: ["sleep"], HARDENED: [GATEWAY, PROFILES[HARDENED]]}
+    for home, names in homes.items():
+        for name in names:
+            run.cluster.wait_rolled_out("Deployment", name, home, run.params.deadline)
+
+
+def place(run: Run, name: str) -> Place:
+    """Return where a profile's or world's workload is asked."""
+    shared = lambda: f"{mesh.address(run, 'istio-ingressgateway', istio.ROOT_NAMESPACE, '02-istio')}:80"  # noqa: E731
+    if name in PORTS:
+        return Place(name, "", "", f"http://exceptions.{NAMESPACE}:{PORTS[name]}")
+    if name == HARDENED:
+        own = mesh.address(run, GATEWAY, HARDENED, "12-figure-1")
+        return Place(name, f"{PROFILES[name]}.example", f"{own}:80", f"http://{PROFILES[name]}.{HARDENED}:8000")
+    app, home = (PROFILES[name], run.params.namespace) if name in PROFILES else (name, NAMESPACE)
+    return Place(name, f"{app}.example", shared(), f"http://{app}.{home}:8000")
+
+
+def pods(run: Run, name: str) -> tuple[str, str]:
+    """Return the labels and the namespace of a profile's or world's pods."""
+    if name in PORTS:
+        return "app=exceptions", NAMESPACE
+    home = HARDENED if name == HARDENED else run.params.namespace if name in PROFILES else NAMESPACE
+    return f"app={PROFILES.get(name, name)}", home
+
+
+def callers(run: Run) -> dict[str, Callable]:
+    """Return, by caller inside the cluster, a function that runs a command in its pod."""
+    here = run.params.namespace
+    homes = {"sleep": here, "visitor": here, "outsider": istio.ROOT_NAMESPACE}
+    found = {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in homes.items()}
+    return found | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
+
+
+def canary(run: Run) -> str:
+    """Return the address of a server that no proxy may call; whatever it is asked is in its log."""
+    return f"http://canary.{NAMESPACE}.svc.cluster.local:8000"
+
+
+def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:
+    things = run.load("httpbin.yaml", name=name, namespace=NAMESPACE)
+    template = next(thing for thing in things if thing["kind"] == "Deployment")["spec"]["template"]
+    template["metadata"]["annotations"] = notes
+    hosts = json.dumps([f"{name}.example", *MORE_HOSTS.get(name, [])])
+    return [*things, *run.load("probes/routes.yaml", name=name, hosts=hosts)]
+
+
+def _names(run: Run) -> dict[str, str]:
+    return {
+        "issuer": mesh.issuer(run),
+        "jwks_uri": mesh.jwks_uri(run),
+        "other_issuer": mesh.issuer(run, realms.OTHER),
+        "other_jwks_uri": mesh.jwks_uri(run, realms.OTHER),
+        "role": realms.READER,
+        "gateway": mesh.principal(run, HARDENED, GATEWAY),
+        "sleep": mesh.principal(run, run.params.namespace, "sleep"),
+    }
