@@ -8,6 +8,8 @@ from lib import aws, clusters, eks, istio, mesh, network
 from lib.checks import wait
 from lib.errors import RunbookError
 from lib.kube import MANAGER
+from lib.probes import worlds
+from lib.probes.model import HARDENED
 from lib.run import Run
 
 SECURITY = "security.istio.io/v1"
@@ -49,6 +51,8 @@ def delete_cluster(run: Run) -> None:
 
 
 _CLUSTER_WIDE = [
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
     ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
     ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
@@ -58,7 +62,8 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    wanted = (run.params.namespace, mesh.KEYCLOAK, istio.ROOT_NAMESPACE)
+    probed = (worlds.NAMESPACE, worlds.STRANGERS, HARDENED)
+    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK, istio.ROOT_NAMESPACE)
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 
 

@@ -7,6 +7,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
 from lib.tokens import fingerprint
@@ -58,8 +59,9 @@ def clean(text: str, secrets: Iterable[str] = ()) -> str:
 
     A known secret is found as it is, and as base64, in a URL, in JSON and in HTML.
     """
-    for form in _forms(secrets):
-        text = text.replace(form, MARK)
+    for form in _forms(frozenset(secrets)):
+        if len(form) <= len(text):
+            text = text.replace(form, MARK)
     for pattern, mark in RULES:
         text = pattern.sub(mark, text)
     return text
@@ -82,8 +84,9 @@ def forbidden(text: str) -> str:
     return next((kind for pattern, kind in kinds if pattern.search(text)), "")
 
 
-def _forms(secrets: Iterable[str]) -> list[str]:
-    """Longest first, so that a secret which holds another one goes as a whole."""
+@lru_cache(maxsize=4)
+def _forms(secrets: frozenset[str]) -> list[str]:
+    """Longest first, so that a secret which holds another one goes as a whole; kept, as a record asks for each text."""
     forms = set()
     for secret in secrets:
         if len(secret) >= SHORTEST:

@@ -1,4 +1,4 @@
-"""python -m sandbox up | down | status | logs [PART] | build [--drop-caches]: an EKS on this machine."""
+"""python -m sandbox up | down | status | logs [PART] | build [--drop-caches] | vectors: an EKS on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lib.checks import until, wait
 from lib.errors import RunbookError
-from sandbox import cgroups, link, machine
+from sandbox import cgroups, link, machine, vectors
 from sandbox.build import BuildFailed, build, drop_caches
 from sandbox.home import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
 
@@ -37,9 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     logs.add_argument("part", nargs="?", help="a part's name, such as kubelet; none lists them")
     builder = commands.add_parser("build", help="build what is missing")
     builder.add_argument("--drop-caches", action="store_true", help="then delete Go's module and build caches")
+    commands.add_parser("vectors", help="where Envoy and the test vectors are, as JSON; fetched where missing")
     commands.add_parser("serve", help=argparse.SUPPRESS)
     said = parser.parse_args(argv)
-    acts = {"up": up, "down": down, "status": status, "serve": serve}
+    acts = {"up": up, "down": down, "status": status, "serve": serve, "vectors": show_vectors}
     try:
         if said.command == "logs":
             return show_logs(said.part)
@@ -158,6 +159,12 @@ def show_logs(part: str | None) -> int:
         print("\n".join(f"{name:<28}{path}" for name, path in sorted(files.items())))
         return 0 if part is None else 2
     print("\n".join(files[part].read_text(errors="replace").splitlines()[-50:]))
+    return 0
+
+
+def show_vectors() -> int:
+    """Print as JSON where Envoy and the test vectors are; what is fetched for it is told on standard error."""
+    print(json.dumps(vectors.places(lambda line: print(line, file=sys.stderr))))
     return 0
 
 

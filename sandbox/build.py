@@ -20,10 +20,13 @@ class BuildFailed(Exception):
     """One sentence: which part failed, and where its log is."""
 
 
-def build(tell: Callable[[str], None] = print) -> dict[str, Path]:
-    """Build what is missing, in parallel where it can be; return each part's folder. Raises BuildFailed."""
-    wanted = parts()
-    named = keys(wanted)
+def build(tell: Callable[[str], None] = print, only: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Build what is missing, in parallel where it can be; return each part's folder. Raises BuildFailed.
+
+    `only` names the parts that are wanted, with all that they need; old parts are then left where they are.
+    """
+    named = keys(parts())
+    wanted = [part for part in parts() if not only or part.name in only]
     folders = {part.name: PARTS / f"{part.name}-{named[part.name]}" for part in wanted}
     LOGS.mkdir(parents=True, exist_ok=True)
     with (HOME / "build.lock").open("w") as lock:
@@ -33,8 +36,10 @@ def build(tell: Callable[[str], None] = print) -> dict[str, Path]:
             require_tools(missing)
             shutil.rmtree(PARTS / "tmp", ignore_errors=True)
             _Progress(missing, len(wanted), tell).run(folders)
-            _drop_old(folders)
-        _link_programs(folders["programs"])
+            if not only:
+                _drop_old(folders)
+        if not only:
+            _link_programs(folders["programs"])
     return folders
 
 

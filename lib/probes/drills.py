@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ SOON = 8  # seconds within which a token that is about to end must have ended; g
 LONG = 64 * 1024  # bytes; Envoy's limit for all headers is 60 KiB
 FRAME = b"still here"
 EXPIRED = "401 J15"
+EDGES = ("exp 60 s ago", "exp 59 s ago", "exp 61 s ago", "nbf 60 s ahead", "nbf 62 s ahead")
+EARLY = 0.3  # of a second: what is asked so early in one is answered in the same
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,15 @@ def long_header(drill: Drill) -> list[str]:
     return [reply.answer for reply in drill.ask(asked)]
 
 
+def edges(drill: Drill) -> list[str]:
+    """Return the answers to tokens 60, 59 and 61 seconds past their exp, then 60 and 62 seconds before their nbf.
+
+    Each is made just before it is sent, all within one second of this machine's clock, which should be the mesh's too.
+    """
+    until(lambda: time.time() % 1, lambda part: part < EARLY, deadline=2, pause=0.05)
+    return [drill.ask([_request(drill, number, name)])[0].answer for number, name in enumerate(EDGES, 1)]
+
+
 UPGRADE = (
     "Connection: Upgrade",
     "Upgrade: websocket",
@@ -99,6 +111,7 @@ DRILLS: dict[str, Callable[[Drill], list[str]]] = {
     "grpc": grpc,
     "many-headers": many_headers,
     "long-header": long_header,
+    "edges": edges,
 }
 
 

@@ -42,8 +42,8 @@ class Probe(BaseModel):
     how: str = Field("http", description="http, or the name of a sequence in lib.probes.drills")
 
     expect: Answer | list[str]
-    figure_1: Answer | None = None
-    hardened: Answer | None = None
+    figure_1: Answer | list[str] | None = None
+    hardened: Answer | list[str] | None = None
     sees: str = Field("", description="a text that the application's body must hold")
     sees_not: str = Field("", description="a text that the application's body must not hold")
     measured: bool = Field(False, description="no source settles it: compared with the baseline of these versions")
@@ -63,10 +63,8 @@ class Probe(BaseModel):
 
     def expected(self, profile: str) -> str:
         """Return the answer expected under a profile (a world's name counts as none)."""
-        own = {FIGURE_1: self.figure_1, HARDENED: self.hardened}.get(profile)
-        if own:
-            return own
-        return self.expect if isinstance(self.expect, str) else ", ".join(self.expect)
+        own = {FIGURE_1: self.figure_1, HARDENED: self.hardened}.get(profile) or self.expect
+        return own if isinstance(own, str) else ", ".join(own)
 
 
 def load(folder: Path = TABLES) -> list[Probe]:

@@ -26,12 +26,15 @@ COPIES: dict[str, dict[str, str]] = {
     "allow-list": {},
     "deny-list": {},
     "no-keys": {},
+    "bad-keys": {},
+    "scopes": {},
     "plain-client": {},
     "naked": PLAIN,
     "canary": PLAIN,
 }
 PORTS = {"permissive": 8000, "plain": 8001, "excluded": 8002}  # worlds in one pod, by port
-WORLDS = (*(name for name in COPIES if name != "canary"), *PORTS)
+TCP = "tcp"  # a world whose port is no HTTP to Istio
+WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
 MORE_HOSTS = {"allow-list": ["good.example"]}
 PROFILES = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
 
@@ -60,14 +63,15 @@ def ensure(run: Run) -> None:
     """Apply the worlds and those who ask them, without waiting for them."""
     things = [thing for name in (NAMESPACE, STRANGERS) for thing in run.load("namespace.yaml", namespace=name)]
     things += [thing for name, notes in COPIES.items() for thing in _copy(run, name, notes)]
-    things += run.load("probes/exceptions.yaml") + run.load("probes/policies.yaml", **_names(run))
+    things += run.load("probes/exceptions.yaml") + run.load("probes/intruders.yaml")
+    things += [thing for file in (TCP, "policies") for thing in run.load(f"probes/{file}.yaml", **_names(run))]
     things += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
     run.apply(things)
 
 
 def wait(run: Run) -> None:
     """Wait until all of them are ready."""
-    homes = {NAMESPACE: [*COPIES, "exceptions"], STRANGERS: ["sleep"], HARDENED: [GATEWAY, PROFILES[HARDENED]]}
+    homes = {NAMESPACE: [*COPIES, "exceptions", TCP], STRANGERS: ["sleep"], HARDENED: [GATEWAY, PROFILES[HARDENED]]}
     for home, names in homes.items():
         for name in names:
             run.cluster.wait_rolled_out("Deployment", name, home, run.params.deadline)

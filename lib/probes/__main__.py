@@ -1,0 +1,138 @@
+"""The commands: `python -m lib.probes --url …` asks a mesh, `python -m lib.probes baseline …` keeps what was measured.
+
+Exit code 0: all as expected; 1: a probe is red, or a baseline differs; 2: could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from lib.errors import RunbookError
+from lib.probes import baselines, model, pointed, report, results
+from lib.probes.results import Result
+from lib.probes.send import Request
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
+    """Run one command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    shown = console or Console()
+    try:
+        return keep(given[1:], shown) if given[:1] == ["baseline"] else point(given, shown)
+    except (RunbookError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def point(arguments: Sequence[str], console: Console) -> int:
+    """Ask a mesh, or tell what would be asked."""
+    given = _pointed().parse_args(arguments)
+    names = set(pointed.Settings.model_fields)
+    options = {name: value for name, value in vars(given).items() if name in names and value is not None}
+    settings = pointed.settings(options, given.params)
+    kit = pointed.kit(settings)
+    plan, left = pointed.planned(model.load(), kit, settings)
+    if given.dry_run:
+        return _drawn_up(plan, left, settings, console)
+    found = [*pointed.ask([probe for probe, _ in plan], kit, settings), *left]
+    _written(found, given.csv, given.junit)
+    return _told(found, console)
+
+
+def keep(arguments: Sequence[str], console: Console) -> int:
+    """Keep the answers of measured probes as the baseline of three versions."""
+    given = _baseline().parse_args(arguments)
+    name = baselines.triple(given.istio, given.envoy, given.keycloak)
+    ids = {probe.id for probe in model.load() if probe.measured}
+    answers = baselines.measured(results.read(given.results), ids)
+    changed = baselines.record(name, answers, given.file, given.accept)
+    for line in changed:
+        console.print(escape(line))
+    if changed and not given.accept:
+        console.print(f"{len(changed)} answers differ from the baseline of {name}; nothing was written (--accept).")
+        return 1
+    console.print(f"{sum(map(len, answers.values()))} answers of {len(answers)} probes are the baseline of {name}.")
+    return 0
+
+
+def _drawn_up(plan, left: list[Result], settings: pointed.Settings, console: Console) -> int:
+    console.print(f"To {settings.address}, {settings.rate:g} a second at most; nothing is sent now.", highlight=False)
+    for probe, request in plan:
+        console.print(escape(f"{probe.id} {probe.title}: expected {probe.expected(settings.profile)}"), highlight=False)
+        console.print(escape(_lines(request)), highlight=False, style="dim")
+    console.print(escape(f"{len(plan)} requests; {len(left)} probes are not asked:"), highlight=False)
+    for one in left:
+        console.print(escape(f"{one.id} {one.note}"), highlight=False)
+    return 0
+
+
+def _lines(request: Request) -> str:
+    sent = [f"{request.method} {request.target} {request.version}", *request.headers, *filter(None, [request.body])]
+    return "\n".join(f"    {ascii(line)[1:-1]}" for line in sent)  # a control character is shown, not done
+
+
+def _written(found: list[Result], csv: Path | None, junit: Path | None) -> None:
+    if csv:
+        results.write(found, csv)
+    if junit:
+        junit.write_text(report.junit(found))
+
+
+def _told(found: list[Result], console: Console) -> int:
+    console.print(report.table(found))
+    for one in found:
+        if one.finding and one.got:
+            console.print(escape(f"{one.id}: {one.finding} Closed by: {one.closed_by}"), highlight=False)
+    console.print(report.summary(found), highlight=False)
+    asked = [one for one in found if one.got]
+    if not any(one.status_line for one in asked):
+        console.print("Nothing answered by HTTP, so nothing is proven; see the column got.", style="bold red")
+        return 2
+    return 1 if report.red(found) else 0
+
+
+def _pointed() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m lib.probes", description=__doc__.partition("\n")[0])
+    for name, field in pointed.Settings.model_fields.items():
+        if name != "tokens":
+            flag = {"action": "store_true", "default": None} if field.annotation is bool else {}
+            parser.add_argument(f"--{name.replace('_', '-')}", help=field.description, **flag)
+    parser.add_argument(
+        "--token", dest="tokens", action=_Named, metavar="NAME=COMMAND", help="a further token, by name"
+    )
+    parser.add_argument("--params", type=Path, metavar="FILE", help="YAML with these options as keys")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be sent, and send nothing")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="the results as CSV")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="the results as JUnit XML")
+    return parser
+
+
+def _baseline() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m lib.probes baseline")
+    parser.add_argument("results", type=Path, metavar="RESULTS.csv")
+    for name in ("istio", "envoy", "keycloak"):
+        parser.add_argument(f"--{name}", required=True, metavar="VERSION")
+    parser.add_argument("--file", type=Path, default=baselines.FILE, help="the baselines' file")
+    parser.add_argument("--accept", action="store_true", help="write what differs too")
+    return parser
+
+
+class _Named(argparse.Action):
+    """NAME=COMMAND, gathered in a dict."""
+
+    def __call__(self, parser, namespace, value, option=None):
+        name, found, command = value.partition("=")
+        if not found:
+            parser.error(f"expected {option} NAME=COMMAND, got no =.")
+        known = getattr(namespace, self.dest) or {}
+        setattr(namespace, self.dest, {**known, name: command})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,146 @@
+"""An Envoy alone, on loopback: its JWT filter before an answer of its own, one set of keys for each path."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.checks import until
+from lib.errors import RunbookError
+
+LOOPBACK = "127.0.0.1"
+SKEW = 60  # seconds: Envoy's own default, which Istio leaves as it is
+ANY_TIME = 2**32 - 1  # seconds, the most that the field holds: 136 years, so that no example is too old
+START = 20  # seconds
+REFUSED = re.compile(r"Provider '(?P<name>[^']+)' in jwt_authn config has invalid local jwks: (?P<reason>.*)")
+FILTERS = "type.googleapis.com/envoy.extensions.filters"
+EXTENSION = {
+    "manager": f"{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
+    "jwt": f"{FILTERS}.http.jwt_authn.v3.JwtAuthentication",
+    "router": f"{FILTERS}.http.router.v3.Router",
+}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A set of keys under a name: what comes to `/<name>` needs a token signed by one of them.
+
+    `jwks` is the text that Envoy gets; `skew` in seconds is how much too late or too early a token may be.
+    """
+
+    name: str
+    jwks: str
+    skew: int = SKEW
+
+
+@contextmanager
+def running(program: Path, sets: Iterable[Keys], start: float = START) -> Iterator[str]:
+    """Run the Envoy `program` with these sets of keys; give its address (host:port). It ends with the block.
+
+    It ends with this process too, however that ends, where the machine has setpriv. It has one worker and no admin
+    port. Raises RunbookError with the log's last line if it does not listen within `start` seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="bare-envoy-") as folder:
+        port, log = _free_port(), Path(folder) / "envoy.log"
+        config = Path(folder) / "envoy.json"
+        config.write_text(json.dumps(configuration(sets, port)))
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                _command(program, config), stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder
+            )
+        try:
+            _wait(process, port, log, start)
+            yield f"{LOOPBACK}:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def loadable(program: Path, sets: Iterable[Keys]) -> tuple[list[Keys], dict[str, str]]:
+    """Return the sets that Envoy takes, and why it refuses each of the others, by name.
+
+    One set without a usable key is enough for Envoy to refuse its whole configuration, so each is found in turn.
+    """
+    left, refused = {one.name: one for one in sets}, {}
+    while said := _refusal(program, left.values()):
+        name, reason = said
+        refused[name] = reason
+        del left[name]
+    return list(left.values()), refused
+
+
+def _refusal(program: Path, sets: Iterable[Keys]) -> tuple[str, str] | None:
+    with tempfile.TemporaryDirectory(prefix="bare-envoy-") as folder:
+        config = Path(folder) / "envoy.json"
+        config.write_text(json.dumps(configuration(sets, 0)))
+        command = [*_command(program, config), "--mode", "validate"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START)
+    found = REFUSED.search(done.stdout + done.stderr)
+    if done.returncode and not found:
+        raise RunbookError(f"expected Envoy to take its configuration, got: {(done.stderr or done.stdout)[-300:]}")
+    return (found["name"], found["reason"].strip()) if done.returncode else None
+
+
+def configuration(sets: Iterable[Keys], port: int) -> dict:
+    """Return Envoy's bootstrap: one listener on loopback, 200 for whatever the JWT filter lets through."""
+    sets = list(sets)
+    routes = [{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "passed\n"}}}]
+    manager = {
+        "@type": EXTENSION["manager"],
+        "stat_prefix": "bare",
+        "http_filters": [
+            {"name": "jwt", "typed_config": _filter(sets)},
+            {"name": "router", "typed_config": {"@type": EXTENSION["router"]}},
+        ],
+        "route_config": {"virtual_hosts": [{"name": "any", "domains": ["*"], "routes": routes}]},
+    }
+    listener = {
+        "name": "bare",
+        "address": {"socket_address": {"address": LOOPBACK, "port_value": port}},
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    return {"static_resources": {"listeners": [listener]}}
+
+
+def _filter(sets: list[Keys]) -> dict:
+    """No issuer and no audience is asked for: the vectors are about signatures."""
+    providers = {
+        one.name: {"local_jwks": {"inline_string": one.jwks}, "clock_skew_seconds": one.skew, "forward": False}
+        for one in sets
+    }
+    rules = [{"match": {"path": f"/{one.name}"}, "requires": {"provider_name": one.name}} for one in sets]
+    return {"@type": EXTENSION["jwt"], "providers": providers, "rules": rules}
+
+
+def _command(program: Path, config: Path) -> list[str]:
+    bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    return [*bound, str(program), "-c", str(config), *options]
+
+
+def _wait(process: subprocess.Popen, port: int, log: Path, seconds: float) -> None:
+    until(lambda: process.poll() is not None or _listens(port), deadline=seconds, pause=0.05)
+    if process.poll() is not None or not _listens(port):
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        told = lines[-1][:300] if lines else "nothing in its log"
+        raise RunbookError(f"expected Envoy to listen on {LOOPBACK}:{port} within {seconds} s, got: {told}")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        one.settimeout(1)
+        return one.connect_ex((LOOPBACK, port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind((LOOPBACK, 0))
+        return one.getsockname()[1]

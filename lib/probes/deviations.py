@@ -1,0 +1,247 @@
+"""Where Envoy judges a test vector otherwise than its authors, and why: rules, not lists of vectors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lib.probes import signatures
+from lib.probes.base64url import FOREIGN, canonical, decoded
+from lib.probes.vector import Vector
+
+AGREES, STRICTER, LAXER, UNSENDABLE = "agrees", "stricter", "laxer", "not sendable"
+HALF = 32  # bytes of r and of s in ES256
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a rule looks at: the vector, the token that was sent, Envoy's answer, and what its group holds valid."""
+
+    vector: Vector
+    sent: str
+    answer: str
+    valid: frozenset[str] = frozenset()
+
+    @property
+    def parts(self) -> list[str]:
+        """The token's parts between dots."""
+        return self.sent.split(".")
+
+    @property
+    def genuine(self) -> bool:
+        """Whether one of the vector's keys signed the header and payload that were sent, by the header's algorithm."""
+        full, alg = [part for part in self.parts if part], str(self.header.get("alg", ""))
+        if len(full) != 3:
+            return False
+        text, signature = ".".join(full[:2]), decoded(full[2])
+        found = (signatures.recognised(key, alg, text, signature) for key in self.vector.private)
+        return any(one and one[1] == f"signed anew, {alg}" for one in found)
+
+    @property
+    def header(self) -> dict:
+        """The token's header, empty if it is none."""
+        try:
+            found = json.loads(decoded(self.parts[0]))
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of difference: which verdict, what must hold of the token, and the reason in words."""
+
+    verdict: str
+    name: str
+    reason: str
+    holds: Callable[[Judged], bool]
+
+
+def explained(verdict: str, judged: Judged) -> Rule | None:
+    """Return the first rule that says why, or None. What passes without a right signature has no excuse."""
+    if verdict == LAXER and not judged.genuine:
+        return None
+    return next((rule for rule in RULES if rule.verdict == verdict and rule.holds(judged)), None)
+
+
+def _keys(judged: Judged, **wanted) -> bool:
+    return any(all(key.get(name) == value for name, value in wanted.items()) for key in judged.vector.keys)
+
+
+def _other_algorithm(judged: Judged) -> bool:
+    named = [key["alg"] for key in judged.vector.keys if "alg" in key]
+    return judged.answer == "401 J17" and bool(named) and judged.header.get("alg") not in named
+
+
+def _foreign(judged: Judged) -> bool:
+    inside = any(FOREIGN.search(part) for part in judged.parts[:2])
+    return judged.answer in ("401 J2", "401 J7") and inside
+
+
+def _empty_part(judged: Judged) -> bool:
+    full = [part for part in judged.parts if part]
+    return len(judged.parts) > 3 and len(full) == 3
+
+
+def _spaces(judged: Judged) -> bool:
+    """Spaces in otherwise right parts."""
+    return " " in judged.sent and all(_right(part.replace(" ", "")) for part in judged.parts)
+
+
+def _right(part: str) -> bool:
+    return not FOREIGN.search(part) and part == canonical(part)
+
+
+def _unused_bits(judged: Judged) -> bool:
+    head, load, made = (judged.parts + ["", "", ""])[:3]
+    return _right(head) and _right(made) and not FOREIGN.search(load) and load != canonical(load)
+
+
+def _zeros_before(judged: Judged) -> bool:
+    made = decoded(judged.parts[-1])
+    halves = made[: len(made) // 2], made[len(made) // 2 :]
+    longer = len(halves[0]) == len(halves[1]) > HALF
+    return judged.header.get("alg") == "ES256" and longer and all(not any(half[:-HALF]) for half in halves)
+
+
+def _mixed(judged: Judged) -> bool:
+    return len({key.get("kty") == "oct" for key in judged.vector.keys}) == 2
+
+
+def _twice(judged: Judged) -> bool:
+    names = [key.get("kid") for key in judged.vector.keys]
+    return names.count(judged.header.get("kid")) > 1
+
+
+def _short_modulus(judged: Judged) -> bool:
+    return any(len(decoded(key["n"])) < 256 for key in judged.vector.keys if "n" in key)
+
+
+def _short_secret(judged: Judged) -> bool:
+    found = re.fullmatch(r"HS(\d+)", str(judged.header.get("alg")))
+    width = int(found[1]) // 8 if found else 0
+    return any(0 < len(decoded(key["k"])) < width for key in judged.vector.keys if "k" in key)
+
+
+RULES = (
+    Rule(
+        STRICTER,
+        "no JSON claims",
+        "The payload is no JSON object. A JWT's is (RFC 7519 7.2), and Envoy reads it before the signature.",
+        lambda judged: judged.answer == "401 J8",
+    ),
+    Rule(
+        STRICTER,
+        "empty payload",
+        "The payload is empty. Envoy counts parts that are not empty, and wants three; a JWT has claims in any case.",
+        lambda judged: judged.answer == "401 J1" and len(judged.parts) == 3 and not judged.parts[1],
+    ),
+    Rule(
+        STRICTER,
+        "expired example",
+        "The RFC's example ended in 2011; Envoy judges the time before the signature.",
+        lambda judged: judged.answer == "401 J15" and "exp" in json.loads(decoded(judged.parts[1])),
+    ),
+    Rule(
+        STRICTER,
+        "key of another algorithm",
+        "The key says another algorithm than the token. Envoy holds it to that (RFC 7517 4.4, RFC 8725 3.1); the vector"
+        " counts as valid that such a key signed.",
+        _other_algorithm,
+    ),
+    Rule(
+        STRICTER,
+        "no such algorithm",
+        "The key says ES521, which does not exist (RFC 7518 3.1 has ES512 for P-521). Envoy does not load the key.",
+        lambda judged: judged.answer.startswith("not loaded") and _keys(judged, alg="ES521", crv="P-521"),
+    ),
+    Rule(
+        STRICTER,
+        "foreign characters",
+        "The vector counts as valid that a character which is not of base64url is passed over. RFC 7515 2 has no such"
+        " characters, and Envoy refuses them.",
+        _foreign,
+    ),
+    Rule(
+        LAXER,
+        "the vector contradicts itself",
+        "The same token, character by character, stands in the same group as valid: the fault that its comment tells of"
+        " is not in it.",
+        lambda judged: judged.vector.jws in judged.valid,
+    ),
+    Rule(
+        LAXER,
+        "empty part",
+        "Envoy passes over empty parts, so a dot too many does not count (RFC 7515 7.1 has two). What is signed is the"
+        " same; nothing can be smuggled in, but one token has many spellings.",
+        _empty_part,
+    ),
+    Rule(
+        LAXER,
+        "spaces",
+        "Envoy's base64url reader passes over spaces (RFC 7515 2 has none). In header and payload they are signed as"
+        " they stand; in the signature they change no byte of it.",
+        _spaces,
+    ),
+    Rule(
+        LAXER,
+        "unused bits",
+        "The last character of the payload has bits that stand for nothing, and they are set. Envoy passes over them;"
+        " the signature covers the characters as they stand.",
+        _unused_bits,
+    ),
+    Rule(
+        LAXER,
+        "long ES256 signature",
+        "Envoy halves the signature, however long it is: r and s may have zeros before them (RFC 7518 3.4 wants 64"
+        " bytes). They are the right r and s, so nothing is forged; one token has many spellings.",
+        _zeros_before,
+    ),
+    Rule(
+        LAXER,
+        "use",
+        "Envoy does not read a key's `use`: a key for encryption verifies signatures too, unless its `alg` says another"
+        " algorithm than the token.",
+        lambda judged: _keys(judged, use="enc"),
+    ),
+    Rule(
+        LAXER,
+        "key_ops",
+        "Envoy does not read a key's `key_ops`: a key for encryption verifies signatures too, unless its `alg` says"
+        " another algorithm than the token.",
+        lambda judged: any("key_ops" in key and "verify" not in key["key_ops"] for key in judged.vector.keys),
+    ),
+    Rule(
+        LAXER,
+        "mixed set",
+        "A secret stands among public keys in one set. Envoy takes the one that kid and alg name; that a set so mixed"
+        " gives its secret away is for its publisher to mind.",
+        _mixed,
+    ),
+    Rule(
+        LAXER,
+        "kid twice",
+        "Two keys have the same kid (RFC 7517 4.5: they should not). Envoy tries each.",
+        _twice,
+    ),
+    Rule(
+        LAXER,
+        "weak RSA key (ROCA)",
+        "Envoy does not look whether a key was made badly (CVE-2017-15361); who publishes keys has to.",
+        lambda judged: "Roca" in judged.vector.comment and judged.header.get("alg") == "RS256",
+    ),
+    Rule(
+        LAXER,
+        "short RSA key",
+        "Envoy takes RSA keys below 2048 bits (RFC 7518 3.3 forbids them); who publishes keys has to mind.",
+        _short_modulus,
+    ),
+    Rule(
+        LAXER,
+        "short secret",
+        "Envoy takes secrets shorter than the hash (RFC 7518 3.2 forbids them); who makes secrets has to mind.",
+        _short_secret,
+    ),
+)

@@ -1,0 +1,118 @@
+"""The runbook's own mesh as what the probes ask: its workloads, the ways there, its tokens, its access logs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from lib import istio, mesh, oidc, realms
+from lib.checks import Check
+from lib.probes import accesslog, baselines, fixtures, model, peers, sessions, token_endpoint, worlds
+from lib.probes.drills import DRILLS, Drill
+from lib.probes.keys import SigningKey
+from lib.probes.minted import minted
+from lib.probes.model import HARDENED, Probe
+from lib.probes.pods import over_curl
+from lib.probes.results import FAIL, SKIPPED, Result
+from lib.probes.runner import Logs, Target, run_probes
+from lib.probes.tokens import Kit
+from lib.probes.wire import over_sockets
+from lib.run import Run
+
+MARGIN = 2  # seconds by which this machine's clock and the pods' may differ
+
+
+def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
+    """Send the probes to each named profile or world, and record every result; a red one turns the step red.
+
+    Without `probes` all of the tables are sent; those of worlds that are not named are left out.
+    """
+    wanted = [probe for probe in probes or model.load() if probe.world in names or not probe.world]
+    targets, began = [target(run, name) for name in names], time.monotonic()
+    found = run_probes(
+        wanted, targets, kit(run), baseline=baseline(run), logs=_logs(run, names, began), drills=_drills(run, wanted)
+    )
+    for one in found:
+        _keep(run, one)
+    return found
+
+
+def target(run: Run, name: str) -> Target:
+    """Return the workload of a profile or world, and how each caller gets there."""
+    if name == fixtures.WORLD:
+        return Target(name, name, {model.USER: lambda requests: []}, address="none")
+    place = worlds.place(run, name)
+    ways = {model.USER: over_sockets(place.address)} if place.address else {}
+    inside = {caller: over_curl(execute, place.url) for caller, execute in worlds.callers(run).items()}
+    hosts = dict.fromkeys(inside, urlsplit(place.url).netloc)
+    return Target(name, place.host, {**ways, **inside}, hosts, place.address, worlds.canary(run))
+
+
+def kit(run: Run) -> Kit:
+    """Return where the probes' tokens come from: Keycloak, the key that it was given, and forgers."""
+    mint = minted(run)
+    published = oidc.jwks(oidc.discovery(mesh.issuer(run))["jwks_uri"])["keys"]
+    return Kit(
+        good=mint("good"),
+        minted=mint,
+        jwks=published,
+        own=SigningKey.from_pem(run.read_secret(realms.KEY, mesh.KEYCLOAK)["key"]),
+        attacker=SigningKey.generate(),
+        issuer=mesh.issuer(run),
+        audience=run.params.client_id,
+        now=time.time,
+        canary=worlds.canary(run),
+    )
+
+
+def baseline(run: Run) -> baselines.Answers:
+    """Return what the measured probes answered before with these versions of Istio, Envoy and Keycloak."""
+    return baselines.known(versions(run))
+
+
+def versions(run: Run) -> str:
+    """Return the triple of versions that a baseline is for."""
+    proxy = run.cluster.execute("istio=ingressgateway", istio.ROOT_NAMESPACE, "istio-proxy")
+    keycloak = run.cluster.pod("app=keycloak", mesh.KEYCLOAK)["spec"]["containers"][0]["image"].rpartition(":")[2]
+    return baselines.triple(run.params.istio_tag, istio.envoy_version(proxy), keycloak)
+
+
+def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill], list[str]]]:
+    """Those of Keycloak are made ready only where a probe asks for one: they have a realm of their own."""
+    names, found = {probe.how for probe in wanted}, {**DRILLS, **peers.drills(run)}
+    if names & token_endpoint.DRILLS.keys():
+        found |= token_endpoint.drills(fixtures.endpoint(run, mesh.admin(run)))
+    if names & sessions.DRILLS.keys():
+        found |= sessions.drills(fixtures.sessions(run, mesh.admin(run)))
+    return found
+
+
+def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
+    """What the gateways and the sidecars wrote since `began`: read until all that was asked is there."""
+    gateways = [("istio=ingressgateway", istio.ROOT_NAMESPACE)]
+    gateways += [("istio=hardened-gateway", HARDENED)] if HARDENED in names else []
+    sidecars = {worlds.pods(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
+
+    def hops(places, name: str) -> dict[str, accesslog.Hop]:
+        since = int(time.monotonic() - began) + MARGIN
+        found = [accesslog.fetch(run.cluster, labels, home, since, name) for labels, home in places]
+        return {label: hop for one in found for label, hop in one.items()}
+
+    def read(labels: set[str]) -> Mapping[str, accesslog.Trail]:
+        def both() -> dict[str, accesslog.Trail]:
+            return accesslog.join(hops(gateways, accesslog.GATEWAY), hops(sidecars, accesslog.SIDECAR))
+
+        return accesslog.wait_for(both, labels)
+
+    return read
+
+
+def _keep(run: Run, one: Result) -> None:
+    """Record a result; all but skipped ones are checks too."""
+    passed = None if one.verdict == SKIPPED else one.verdict != FAIL
+    row = {key: value for key, value in vars(one).items() if key not in ("id", "profile", "family")}
+    run.record.write("response", **row, probe=one.id, figure=one.profile, passed=passed, seconds=0.0)
+    if passed is not None:
+        name = f"{one.profile}: {one.id} {one.title}"
+        run.checks.append(Check(name, one.expected, one.got, passed, 0.0, one.tries, one.note))

@@ -1,0 +1,156 @@
+"""Forgers of tokens: pure functions from a token, or from claims and a key, to a token that is wrong in one way.
+
+Where a text of JSON is asked for, `bytes` are taken as they are, so that what no library would write can be sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from joserfc.jwk import RSAKey
+
+from lib import tokens
+from lib.probes.keys import SigningKey
+
+Json = dict | list | str | int | float | bytes | None
+HEADER, PAYLOAD, SIGNATURE = range(3)  # the sections of a token
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"  # base64url, RFC 4648
+
+
+def encode(data: bytes) -> str:
+    """Return base64url without padding (RFC 7515, section 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes:
+    """Return what base64url without padding stands for."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def section(value: Json) -> str:
+    """Return a header or payload as it stands in a token."""
+    return encode(value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode())
+
+
+def signed(key: SigningKey, claims: Json, header: Json = None, alg: str = "") -> str:
+    """Return a token with a right signature over whatever its header and claims are.
+
+    Without `header` it is a proper one; `alg` is what is signed with, whatever the header says: by default the key's.
+    """
+    said = {"alg": alg or key.alg, "typ": "JWT", "kid": key.kid} if header is None else header
+    return sealed(key, f"{section(said)}.{section(claims)}", alg)
+
+
+def sealed(key: SigningKey, text: str, alg: str = "") -> str:
+    """Return the text with the key's signature over it as the last section."""
+    return f"{text}.{encode(key.sign(text.encode(), alg))}"
+
+
+def with_header(token: str, header: Json) -> str:
+    """Return the token under another header; payload and signature stay."""
+    return _with(token, HEADER, section(header))
+
+
+def with_claims(token: str, claims: Json) -> str:
+    """Return the token with another payload; header and signature stay."""
+    return _with(token, PAYLOAD, section(claims))
+
+
+def with_signature(token: str, signature: bytes) -> str:
+    """Return the token with another signature."""
+    return _with(token, SIGNATURE, encode(signature))
+
+
+def without(said: dict, *names: str) -> dict:
+    """Return a header or claims without these members."""
+    return {name: value for name, value in said.items() if name not in names}
+
+
+def hmac_signed(token: str, secret: bytes, **header) -> str:
+    """Return the token as HS256 keyed with these bytes; header members given replace its own."""
+    said = {**tokens.header(token), "alg": "HS256", **header}
+    text = f"{section(said)}.{token.split('.')[PAYLOAD]}"
+    return f"{text}.{encode(hmac.digest(secret, text.encode(), hashlib.sha256))}"
+
+
+def public_texts(jwk: dict) -> dict[str, bytes]:
+    """Return the texts of a public RSA key that a verifier may take for an HMAC secret (CVE-2016-10555)."""
+    public = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]}).public_key
+    form = PublicFormat.SubjectPublicKeyInfo
+    return {
+        "PEM": public.public_bytes(Encoding.PEM, form),
+        "DER": public.public_bytes(Encoding.DER, form),
+        "JWK": json.dumps(jwk, separators=(",", ":")).encode(),
+        "modulus": decode(jwk["n"]),
+        "certificate": jwk.get("x5c", [""])[0].encode(),
+    }
+
+
+def cut(token: str, count: int) -> str:
+    """Return the token without its last characters."""
+    return token[:-count]
+
+
+def flipped(token: str, where: int, bit: int) -> str:
+    """Return the token with one bit changed in the decoded bytes of a section; bits are counted round."""
+    raw = bytearray(decode(token.split(".")[where]))
+    place = bit % (len(raw) * 8)
+    raw[place // 8] ^= 1 << place % 8
+    return _with(token, where, encode(bytes(raw)))
+
+
+def malleable(token: str) -> str:
+    """Return another text of the same signature: its last character differs in bits that base64 does not use.
+
+    ValueError where there are none, that is where the signature's length is a multiple of 3.
+    """
+    last, spare = ALPHABET.index(token[-1]), {2: 4, 3: 2}.get(len(token.split(".")[SIGNATURE]) % 4)
+    if spare is None:
+        raise ValueError("expected a signature whose last character has unused bits, got one that has none.")
+    return token[:-1] + ALPHABET[last ^ 1]
+
+
+def members(pairs: Iterable[tuple[str, Json]]) -> bytes:
+    """Return a JSON object with these members in this order, names as often as they are given."""
+    return ("{" + ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs) + "}").encode()
+
+
+def repeated(said: dict, name: str, values: Iterable[Json]) -> bytes:
+    """Return the JSON of a header or claims in which one member stands several times."""
+    return members([*without(said, name).items(), *((name, value) for value in values)])
+
+
+def raw_member(said: dict, name: str, value: bytes) -> bytes:
+    """Return the JSON of a header or claims with one member whose value is taken as it is, last."""
+    return (
+        members(without(said, name).items())[:-1]
+        + (b"," if without(said, name) else b"")
+        + (json.dumps(name).encode() + b":" + value + b"}")
+    )
+
+
+def nested(depth: int) -> bytes:
+    """Return the JSON of a list in a list, `depth` of them."""
+    return b"[" * depth + b"]" * depth
+
+
+def five_parts(token: str) -> str:
+    """Return a token in the form of an encrypted one (RFC 7516, section 7.1), which holds nothing."""
+    header = section({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": tokens.header(token).get("kid", "")})
+    return ".".join([header, *map(encode, (bytes(256), bytes(12), b"nothing", bytes(16)))])
+
+
+def long(key: SigningKey, claims: dict, length: int) -> str:
+    """Return a good token of about `length` characters, at most 3 fewer: a claim of no meaning fills it."""
+    missing = length - len(signed(key, {**claims, "padding": ""}))
+    return signed(key, {**claims, "padding": "x" * (missing * 3 // 4)})
+
+
+def _with(token: str, where: int, text: str) -> str:
+    parts = token.split(".")
+    return ".".join([*parts[:where], text, *parts[where + 1 :]])

@@ -1,0 +1,178 @@
+"""Results as tables: side by side, what hardening closes, who gets in with what; for notebooks, terminals and CI."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
+from lib.probes.results import FAIL, PASS, SKIPPED, UNMEASURED, Result
+
+OWN = "own policy"  # the column of worlds
+MARKS = {PASS: "", FAIL: " ✗", SKIPPED: "–", UNMEASURED: " ?"}
+STYLES = {PASS: "green", FAIL: "bold red", SKIPPED: "dim", UNMEASURED: "yellow"}
+WIDTHS = {"id": 4, "ms": 3, "verdict": 10, "sent": 14, "note": 12}  # characters, at least
+NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def side_by_side(results: Iterable[Result]) -> pd.DataFrame:
+    """Return one row a probe: expected and got under each profile, ✗ behind what is red and ? behind what is new.
+
+    What goes to a world, a workload under a policy of its own, has its answers in the columns of that name.
+    """
+    rows: dict[str, dict] = {}
+    for one in results:
+        column = one.profile if one.profile in PROFILES else OWN
+        row = rows.setdefault(one.id, {"id": one.id, "title": one.title, "caller": one.caller, "where": ""})
+        row["where"] = one.profile if column == OWN else "each profile"
+        row |= {f"{column} expected": one.expected, f"{column} got": one.got + MARKS[one.verdict]}
+    order = [f"{name} {what}" for name in (*PROFILES, OWN) for what in ("expected", "got")]
+    there = [name for name in order if any(name in row for row in rows.values())]
+    return _frame(rows.values(), ["id", "title", "caller", "where", *there]).set_index("id")
+
+
+def closed(results: Iterable[Result], before: str = FIGURE_2, after: str = HARDENED) -> pd.DataFrame:
+    """Return the probes that reach the application under the one profile and not under the other: what it closes."""
+    old, new = _by_profile(results, before), _by_profile(results, after)
+    rows = [
+        {"id": id, "title": one.title, "caller": one.caller, before: one.got, after: new[id].got, "by": one.closed_by}
+        for id, one in old.items()
+        if id in new and one.passed_through and new[id].got and not new[id].passed_through
+    ]
+    return _frame(rows, ["id", "title", "caller", before, after, "by"]).set_index("id")
+
+
+def findings(results: Iterable[Result], after: str = HARDENED) -> pd.DataFrame:
+    """Return where the mesh answers otherwise than one would wish: in plain words, and what closes it.
+
+    `after` says what the same probe gets under that profile; "" where it was not asked under it.
+    """
+    results = list(results)
+    new = _by_profile(results, after)
+    rows: dict[str, dict] = {}
+    for one in results:
+        if one.finding and one.got and one.profile != after:
+            row = {"id": one.id, "what is sent": one.title, "got": one.got, "finding": one.finding}
+            then = {"closed by": one.closed_by, after: new[one.id].got if one.id in new else ""}
+            rows.setdefault(one.id, row | then)
+    return _frame(rows.values(), ["id", "what is sent", "got", "finding", "closed by", after]).set_index("id")
+
+
+def matrix(
+    results: Iterable[Result],
+    probes: Iterable[Probe],
+    profile: str,
+    bad: Collection[str] = ("tampered", "garbage", "expired"),
+) -> pd.DataFrame:
+    """Return who gets what with which credential under a profile: callers x (nothing, good token, bad token).
+
+    Plain requests count alone: GET /headers with the token where it belongs, or without one.
+    """
+    plain = {probe.id for probe in probes if _plain(probe)}
+    kinds = {"": "nothing", "good": "good token", **dict.fromkeys(bad, "bad token")}
+    cells: dict[str, dict[str, set[str]]] = {}
+    for one in results:
+        if one.id in plain and one.profile == profile and one.token in kinds and one.got:
+            cells.setdefault(one.caller, {}).setdefault(kinds[one.token], set()).add(one.got)
+    names = ["nothing", "good token", "bad token"]
+    rows = [
+        {"caller": caller, **{name: " / ".join(sorted(got.get(name, ()))) for name in names}}
+        for caller, got in cells.items()
+    ]
+    return _frame(rows, ["caller", *names]).set_index("caller")
+
+
+def counts(results: Iterable[Result]) -> pd.DataFrame:
+    """Return how many results have which verdict, one row a profile or world."""
+    every = Counter((one.profile, one.verdict) for one in results)
+    names = sorted({profile for profile, _ in every}, key=_place)
+    rows = [{"profile": name, **{kind: every[name, kind] for kind in STYLES}} for name in names]
+    return _frame(rows, ["profile", *STYLES]).set_index("profile")
+
+
+def red(results: Iterable[Result]) -> list[Result]:
+    """Return the results that are not as they should be."""
+    return [one for one in results if one.verdict == FAIL]
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return all verdicts in a sentence."""
+    every = Counter(one.verdict for one in results)
+    words = {PASS: "as expected", FAIL: "red", UNMEASURED: "without a baseline", SKIPPED: "skipped"}
+    return f"{len(results)} probes: " + ", ".join(f"{every[kind]} {word}" for kind, word in words.items()) + "."
+
+
+def table(results: Iterable[Result]) -> Table:
+    """Return the results as a table for a terminal, the profile told once where there is but one."""
+    results = list(results)
+    names = sorted({one.profile for one in results}, key=_place)
+    shown = Table(box=SIMPLE_HEAD, title=names[0] if len(names) == 1 else None, title_justify="left")
+    short = ["id", *(["profile"] if len(names) > 1 else []), "expected", "got", "ms", "verdict"]
+    for name in (*short, "sent", "note"):
+        shown.add_column(name, min_width=WIDTHS.get(name, 7), max_width=22 if name in ("expected", "got") else None)
+    for one in results:
+        cells = {**vars(one), "ms": f"{one.latency_ms:.0f}" if one.got else "", "sent": one.title}
+        shown.add_row(*(escape(cells[name]) for name in (*short, "sent", "note")), style=STYLES[one.verdict])
+    return shown
+
+
+def junit(results: Iterable[Result], name: str = "probes") -> str:
+    """Return the results as JUnit XML: a suite for each profile or world, a case for each probe, times in seconds.
+
+    What has no baseline counts as skipped: it is neither right nor wrong.
+    """
+    suites: dict[str, list[Result]] = {}
+    for one in results:
+        suites.setdefault(one.profile, []).append(one)
+    root = ET.Element("testsuites", name=name)
+    for profile, rows in suites.items():
+        root.append(_suite(profile, rows))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suite(profile: str, rows: Sequence[Result]) -> ET.Element:
+    every = Counter(row.verdict for row in rows)
+    suite = ET.Element("testsuite", name=profile, tests=str(len(rows)), failures=str(every[FAIL]), errors="0")
+    suite.set("skipped", str(every[SKIPPED] + every[UNMEASURED]))
+    suite.set("time", _seconds(sum(row.latency_ms for row in rows)))
+    for row in rows:
+        case = ET.SubElement(suite, "testcase", classname=f"{profile}.{row.family}", name=_xml(f"{row.id} {row.title}"))
+        case.set("time", _seconds(row.latency_ms))
+        if row.verdict != PASS:
+            kind = "failure" if row.verdict == FAIL else "skipped"
+            ET.SubElement(case, kind, message=_xml(row.note)).text = _xml(f"{row.status_line}\n{row.reason}".strip())
+    return suite
+
+
+def _seconds(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.3f}"
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML 1.0 has no way to write."""
+    return NOT_XML.sub("?", text)
+
+
+def _plain(probe: Probe) -> bool:
+    sent = (probe.method, probe.path, probe.how, probe.version, probe.body, probe.world)
+    return sent == ("GET", "/headers", "http", "HTTP/1.1", "", "") and not probe.headers
+
+
+def _by_profile(results: Iterable[Result], profile: str) -> dict[str, Result]:
+    return {one.id: one for one in results if one.profile == profile}
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (PROFILES.index(name) if name in PROFILES else len(PROFILES), name)
+
+
+def _frame(rows: Iterable[dict], columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=columns).fillna("")

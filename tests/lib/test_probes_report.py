@@ -1,0 +1,167 @@
+"""Results as tables and pictures: what is in them, and that they can be read by who needs to."""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from lib.probes import pictures, report
+from lib.probes.model import Probe
+from lib.probes.results import Result
+
+
+def result(id="A01", profile="figure-2", got="403 R", verdict="pass", **more):
+    about = {"title": f"title of {id}", "caller": "user", "request": "GET /headers", "token": "", "expected": "403 R"}
+    return Result(id=id, family=id[0], profile=profile, got=got, verdict=verdict, **{**about, **more})
+
+
+FINDING = {"finding": "an ID token passes", "closed_by": "a rule on typ", "expected": "200 app"}
+RESULTS = [
+    result("A01", hop="sidecar"),
+    result("A01", "figure-1", hop="sidecar"),
+    result("A01", "hardened", hop="gateway"),
+    result("A02", token="good", got="200 app", expected="200 app", hop="application"),
+    result("A02", "hardened", token="good", got="200 app", expected="200 app"),
+    result("A03", caller="sleep", got="403 R"),
+    result("A03", "figure-1", caller="sleep", got="200 app", expected="200 app"),
+    result("A04", caller="outsider", got="0 reset", expected="0 reset"),
+    result("B12a", got="200 app", verdict="fail", note="expected 403 R, got 200 app"),
+    result("B12b", got="401 J1", verdict="unmeasured", note="no baseline"),
+    result("D02", token="expired", got="401 J15", expected="401 J15"),
+    result("D25", got="200 app", **FINDING),
+    result("D25", "hardened", got="403 R"),
+    result("E15", "deny-all", got="403 R"),
+    result("F01", got="", verdict="skipped", note="no [such] workload\x00"),
+]
+
+
+def test_side_by_side_has_a_row_a_probe_and_columns_for_each_profile():
+    table = report.side_by_side(RESULTS)
+    assert list(table.index) == ["A01", "A02", "A03", "A04", "B12a", "B12b", "D02", "D25", "E15", "F01"]
+    assert table.loc["A03", "figure-2 got"] == "403 R" and table.loc["A03", "figure-1 got"] == "200 app"
+    assert table.loc["B12a", "figure-2 got"] == "200 app ✗" and table.loc["B12b", "figure-2 got"] == "401 J1 ?"
+    assert table.loc["E15", "own policy got"] == "403 R" and table.loc["E15", "where"] == "deny-all"
+    assert table.loc["A02", "figure-1 got"] == "" and table.loc["F01", "figure-2 got"] == "–"
+
+
+def test_what_hardening_closes_row_by_row():
+    table = report.closed(RESULTS)
+    assert table.to_dict("index") == {
+        "D25": {
+            "title": "title of D25",
+            "caller": "user",
+            "figure-2": "200 app",
+            "hardened": "403 R",
+            "by": "a rule on typ",
+        }
+    }
+
+
+def test_findings_in_plain_words():
+    (row,) = report.findings(RESULTS).to_dict("records")
+    assert (row["finding"], row["closed by"], row["hardened"]) == ("an ID token passes", "a rule on typ", "403 R")
+
+
+def probe(id, **more):
+    return Probe(id=id, title="t", source="s", expect="403 R", **more)
+
+
+def test_the_matrix_counts_plain_requests_alone():
+    probes = [
+        probe("A01"),
+        probe("A02", token="good"),
+        probe("A03", caller="sleep"),
+        probe("A04", caller="outsider"),
+        probe("B12a", headers=["X: y"]),
+        probe("D02", token="expired"),
+    ]
+    table = report.matrix(RESULTS, probes, "figure-2")
+    assert table.loc["user"].to_dict() == {"nothing": "403 R", "good token": "200 app", "bad token": "401 J15"}
+    assert table.loc["outsider", "nothing"] == "0 reset" and table.loc["sleep", "good token"] == ""
+
+
+def test_counts_and_summary():
+    assert report.counts(RESULTS).loc["figure-2"].to_dict() == {"pass": 6, "fail": 1, "skipped": 1, "unmeasured": 1}
+    assert report.summary(RESULTS) == "15 probes: 12 as expected, 1 red, 1 without a baseline, 1 skipped."
+    assert [one.id for one in report.red(RESULTS)] == ["B12a"]
+
+
+def test_a_refusal_before_the_headers_were_read_counts_as_the_gateways():
+    rows = [result("F29a", got="400 codec"), result("F33", got="7 R, 16 J15", hop="sidecar")]
+    drawn = pictures.mermaid(rows)
+    assert '"2 asked, 1 ended at the gateway"' in drawn and '"0 through, 1 × gRPC 16"' in drawn
+
+
+def test_nothing_at_all_makes_empty_tables():
+    for table in (report.side_by_side([]), report.closed([]), report.findings([]), report.counts([])):
+        assert table.empty
+    assert report.matrix([], [], "figure-2").empty
+
+
+def test_junit_can_be_read_and_counts_right():
+    root = ET.fromstring(report.junit(RESULTS))
+    suites = {suite.get("name"): suite for suite in root}
+    assert set(suites) == {"figure-2", "figure-1", "hardened", "deny-all"}
+    one = suites["figure-2"]
+    assert (one.get("tests"), one.get("failures"), one.get("skipped")) == ("9", "1", "2")
+    (red,) = one.iter("failure")
+    assert red.get("message") == "expected 403 R, got 200 app"
+    assert [case.get("name") for case in one if case.find("failure") is not None] == ["B12a title of B12a"]
+
+
+def test_the_terminals_table_takes_no_text_for_markup():
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report.table(RESULTS))
+    assert "no [such] workload" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_the_heat_map_is_drawn(kind):
+    figure, file = pictures.heat_map(RESULTS), io.BytesIO()
+    figure.savefig(file, format=kind)
+    assert len(file.getvalue()) > 5000
+    assert len(figure.axes) == 4  # three profiles, and the worlds
+
+
+def test_every_cell_of_the_heat_map_has_a_sign():
+    figure = pictures.heat_map(RESULTS)
+    for axes in figure.axes:
+        assert len(axes.texts) == len(axes.patches)
+    signs = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(signs) == sorted(["−", "+", "−", "−", "✗", "?", "−", "!", "·"])
+
+
+def test_signs_and_greys_of_the_heat_map_differ():
+    signs = [sign for sign, _, _ in pictures.KINDS.values()]
+    greys = [grey(colour) for _, colour, _ in pictures.KINDS.values()]
+    assert len(set(signs)) == len(signs)
+    assert all(abs(one - other) > 4 for place, one in enumerate(greys) for other in greys[:place])
+
+
+def grey(colour):
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def test_the_heat_map_in_words():
+    said = pictures.alt(RESULTS)
+    assert "figure-2: 1 through, 4 refused, 1 finding, 1 unmeasured, 1 skipped, 1 red" in said
+    assert said.endswith("Red are B12a.")
+
+
+def test_the_drawing_has_both_figures_with_counts():
+    lines = pictures.mermaid(RESULTS).splitlines()
+    assert lines[0] == "flowchart LR"
+    assert sum(line.strip().startswith("subgraph") for line in lines) == sum(line == "  end" for line in lines) == 3
+    assert '  p0_sleep -.->|"0 through, 1 × 403"| p0_app' in lines
+    assert '  p1_sleep -->|"1 through"| p1_app' in lines
+    assert '  p0_outsider -.->|"0 through, 1 × no HTTP"| p0_app' in lines
+    assert '  user -->|"3 asked, 1 ended at the gateway"| p2_gateway' in lines
+    arrow = re.compile(r'  \w+ (-->|-\.->)\|"[^"]+"\| \w+')
+    known = {name for line in lines for name in re.findall(r"^\s+(\w+)[\[(]", line)}
+    for line in lines:
+        if "|" in line:
+            assert arrow.fullmatch(line)
+            assert {line.split()[0], line.split()[-1]} <= known
