@@ -16,7 +16,14 @@ from lib import cases, params
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MADE_UP = ("test_calls.py", "test_laws.py", "test_versions.py", "test_webhook.py", "tiny.py")  # hold such, invented
+MADE_UP = (
+    "test_calls.py",
+    "test_laws.py",
+    "test_probes_pointed.py",
+    "test_versions.py",
+    "test_webhook.py",
+    "tiny.py",
+)  # hold such, invented
 MODULES = sorted([*(ROOT / "lib").glob("*.py"), *(ROOT / "sandbox").glob("*.py")])
 
 
