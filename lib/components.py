@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from datetime import UTC, datetime
 
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
+from lib.base64url import encoded
 from lib.keycloak import Keycloak, ensure, only, path
 
 PROVIDER = "org.keycloak.keys.KeyProvider"
@@ -39,7 +39,7 @@ def key_id(pem: str) -> str:
     """Return the kid that Keycloak gives the key: base64url of the SHA-256 of its public half (KeyUtils.java)."""
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     public = serialization.load_pem_private_key(pem.encode(), None).public_key().public_bytes(*form)
-    return base64.urlsafe_b64encode(hashlib.sha256(public).digest()).rstrip(b"=").decode()
+    return encoded(hashlib.sha256(public).digest())
 
 
 def ensure_imported_key(keycloak: Keycloak, realm: str, name: str, pem: str, priority: int) -> tuple[dict, str]:

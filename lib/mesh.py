@@ -129,21 +129,23 @@ def token_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame([{column: row.get(column) for column in columns} for row in rows], columns=columns)
 
 
+def inside(run: Run) -> dict[str, istio.Execute]:
+    """Return, by caller inside the cluster, a function that runs a command in its pod."""
+    here = run.params.namespace
+    homes = {"sleep": here, "visitor": here, "outsider": istio.ROOT_NAMESPACE}
+    return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in homes.items()}
+
+
 def callers(run: Run, workload: str, path: str) -> dict[str, Callable[[str | None], Answer]]:
     """Return, by caller, a function that asks `workload` with a token on a fresh connection."""
-    public, inside = f"{ingress_url(run)}{path}", f"http://{workload}.{run.params.namespace}:8000{path}"
+    public, own = f"{ingress_url(run)}{path}", f"http://{workload}.{run.params.namespace}:8000{path}"
     host = f"{workload}.example"
 
-    def pod(app: str, namespace: str) -> Callable[[str | None], Answer]:
-        execute = run.cluster.execute(f"app={app}", namespace, "curl")
-        return lambda token: over_exec(execute, inside, token=token)
+    def pod(execute: istio.Execute) -> Callable[[str | None], Answer]:
+        return lambda token: over_exec(execute, own, token=token)
 
-    return {
-        "user": lambda token: over_http(public, token=token, host=host),
-        "sleep": pod("sleep", run.params.namespace),
-        "visitor": pod("visitor", run.params.namespace),
-        "outsider": pod("outsider", istio.ROOT_NAMESPACE),
-    }
+    outside = {"user": lambda token: over_http(public, token=token, host=host)}
+    return outside | {name: pod(execute) for name, execute in inside(run).items()}
 
 
 def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: dict[str, str | None]) -> pd.DataFrame:

@@ -70,21 +70,21 @@ def bars(steps: list[dict], started: str, seconds: float) -> dict[str, tuple[flo
 
 def side_by_side(responses: list[dict]) -> list[dict]:
     """Return one row for each request, caller and token, with the answers by figure in `by`; the last one counts."""
-    rows: dict[tuple, dict] = {}
-    for one in responses:
-        key = (one["request"], one["caller"], one["token"])
-        row = rows.setdefault(key, {"request": key[0], "caller": key[1], "token": key[2], "by": {}})
-        row["by"][str(one["figure"])] = one
-    return list(rows.values())
+    return _grouped(responses, "request", "caller", "token")
 
 
 def by_probe(responses: list[dict]) -> list[dict]:
     """Return one row for each probe, its answers by figure in `by`, red ones first; the last answer counts."""
-    rows: dict[str, dict] = {}
+    rows = _grouped(responses, "probe")
+    return sorted(rows, key=lambda row: (all(one["passed"] is not False for one in row["by"].values())))
+
+
+def _grouped(responses: list[dict], *keys: str) -> list[dict]:
+    rows: dict[tuple, dict] = {}
     for one in responses:
-        row = rows.setdefault(one["probe"], {**one, "by": {}})
+        row = rows.setdefault(tuple(one[key] for key in keys), {**one, "by": {}})
         row["by"][str(one["figure"])] = one
-    return sorted(rows.values(), key=lambda row: (all(one["passed"] is not False for one in row["by"].values())))
+    return list(rows.values())
 
 
 @cache

@@ -20,7 +20,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     realm, client = run.params.realm, run.params.client_id
     # A realm refuses plain HTTP from outside unless told otherwise; behind TLS this is needless.
     for name in (realm, OTHER):
-        _done(run, "realm", name, keycloak.ensure_realm(name, **SETTINGS))
+        done(run, "realm", name, keycloak.ensure_realm(name, **SETTINGS))
     _client(run, keycloak, realm, client)
     _client(run, keycloak, realm, SHORT, attributes={"access.token.lifespan": "1"})
     _client(run, keycloak, realm, "no-audience", audience=False)
@@ -34,7 +34,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     _roles(run, keycloak)
     key = run.secret(KEY, mesh.KEYCLOAK, key=components.generate_key)["key"]
     priority = components.OWN_PRIORITY // 2
-    _done(run, "key", f"{realm}/{KEY}", components.ensure_imported_key(keycloak, realm, KEY, key, priority))
+    done(run, "key", f"{realm}/{KEY}", components.ensure_imported_key(keycloak, realm, KEY, key, priority))
     run.secret("token-expired", mesh.KEYCLOAK, token=lambda: mesh.user_token(run, client_id=SHORT))
 
 
@@ -79,9 +79,9 @@ def _check_flaws(run: Run) -> None:
 
 
 def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: bool = True, **settings) -> None:
-    _done(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, client, notBefore=0, **settings))
+    done(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, client, notBefore=0, **settings))
     if audience:
-        _done(
+        done(
             run,
             "audience mapper",
             f"{realm}/{client}",
@@ -96,7 +96,7 @@ def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: boo
 
 def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:
     password = run.secret(f"user-{user}", mesh.KEYCLOAK, password=oidc.generate_password)["password"]
-    _done(
+    done(
         run,
         "user",
         f"{realm}/{user}",
@@ -108,11 +108,12 @@ def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:
 def _roles(run: Run, keycloak: Keycloak) -> None:
     """The user's tokens, through the client and through the other one, tell the role."""
     realm, user = run.params.realm, run.params.user
-    _done(run, "role", f"{realm}/{READER}", keycloak.ensure_role(realm, READER))
+    done(run, "role", f"{realm}/{READER}", keycloak.ensure_role(realm, READER))
     run.changed("role of user", f"{realm}/{user}", keycloak.ensure_user_role(realm, user, READER))
     for client in (run.params.client_id, OTHER_APP):
         run.changed("role of client", f"{realm}/{client}", keycloak.ensure_client_role(realm, client, READER))
 
 
-def _done(run: Run, kind: str, name: str, result: tuple[dict, str]) -> None:
+def done(run: Run, kind: str, name: str, result: tuple[dict, str]) -> None:
+    """Record what an ensure_ of Keycloak did."""
     run.changed(kind, name, result[1])

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 
+from lib.base64url import encoded
+
 
 def header(token: str) -> dict:
     """Return the token's header (alg, kid, typ), unverified."""
@@ -27,7 +29,7 @@ def tampered(token: str) -> str:
     head, body, signature = token.split(".")
     raw = bytearray(base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)))
     raw[0] ^= 1
-    return ".".join((head, body, base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode()))
+    return ".".join((head, body, encoded(bytes(raw))))
 
 
 def unsigned(token: str) -> str:
@@ -63,4 +65,4 @@ def _part(token: str, place: int) -> dict:
 
 
 def _encode(value: dict) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).rstrip(b"=").decode()
+    return encoded(json.dumps(value, separators=(",", ":")).encode())

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from lib.base64url import decoded, encoded, with_unused_bits
 from lib.checks import until
 from lib.errors import RunbookError
 from lib.probes import bare, rederived, signatures, vector, vectors
-from lib.probes.base64url import decoded, encoded, with_unused_bits
 from lib.probes.deviations import AGREES, LAXER, STRICTER
 from lib.probes.send import Reply, Request
 from lib.probes.wire import Line

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lib.base64url import FOREIGN, canonical, decoded
 from lib.probes import signatures
-from lib.probes.base64url import FOREIGN, canonical, decoded
 from lib.probes.vector import Vector
 
 AGREES, STRICTER, LAXER, UNSENDABLE = "agrees", "stricter", "laxer", "not sendable"

@@ -26,6 +26,7 @@ class Drill:
 
     `token(name)` gives a token of lib.probes.tokens; its "ending" has a life of a few seconds left, Envoy's 60 s of
     grace included. `label` finds the requests in access logs, with -1, -2 … behind it.
+    `name` is the profile or world that the workload stands for.
     """
 
     address: str
@@ -33,18 +34,19 @@ class Drill:
     ask: Way
     token: Callable[[str], str]
     label: str
+    name: str = ""
 
 
 def replay(drill: Drill) -> list[str]:
     """Return the answers to one good token sent twice, each on a connection of its own."""
-    wanted = [_request(drill, number, "good") for number in (1, 2)]
-    return [reply.answer for request in wanted for reply in drill.ask([request])]
+    wanted = [request(drill, number, "good") for number in (1, 2)]
+    return [reply.answer for one in wanted for reply in drill.ask([one])]
 
 
 def keep_alive(drill: Drill) -> list[str]:
     """Return the answers to a good token, then none, on one connection."""
     with Line(drill.address) as line:
-        return [line.ask(_request(drill, number, name)).answer for number, name in enumerate(("good", ""), 1)]
+        return [line.ask(request(drill, number, name)).answer for number, name in enumerate(("good", ""), 1)]
 
 
 def websocket(drill: Drill) -> list[str]:
@@ -58,8 +60,8 @@ def websocket_stays(drill: Drill) -> list[str]:
     The echo counts as one more `101 app`; `0 closed` is a WebSocket that was ended with its token.
     """
     with Line(drill.address) as line:
-        opened = line.ask(_request(drill, 1, "ending", "/websocket/echo", UPGRADE))
-        fresh = lambda: drill.ask([_request(drill, 2, "ending")])[0].answer  # noqa: E731
+        opened = line.ask(request(drill, 1, "ending", "/websocket/echo", UPGRADE))
+        fresh = lambda: drill.ask([request(drill, 2, "ending")])[0].answer  # noqa: E731
         ended = until(fresh, lambda answer: answer == EXPIRED, deadline=SOON)
         return [opened.answer, ended.value, _echo(line, opened).answer]
 
@@ -75,14 +77,14 @@ def many_headers(drill: Drill) -> list[str]:
     Envoy's limit is 100; what the gateway adds is then too much for the sidecar.
     """
     heaps = [tuple(f"X-Many-{number}: 1" for number in range(count)) for count in (101, 97)]
-    return [drill.ask([_request(drill, number, "good", more=heap)])[0].answer for number, heap in enumerate(heaps, 1)]
+    return [drill.ask([request(drill, number, "good", more=heap)])[0].answer for number, heap in enumerate(heaps, 1)]
 
 
 def long_header(drill: Drill) -> list[str]:
     """Return the answers to an Authorization of 64 KiB, and to a good token beside another header of that size."""
     asked = [
-        _request(drill, 1, "", more=(f"Authorization: Bearer {'a' * LONG}",)),
-        _request(drill, 2, "good", more=(f"X-Long: {'a' * LONG}",)),
+        request(drill, 1, "", more=(f"Authorization: Bearer {'a' * LONG}",)),
+        request(drill, 2, "good", more=(f"X-Long: {'a' * LONG}",)),
     ]
     return [reply.answer for reply in drill.ask(asked)]
 
@@ -93,7 +95,15 @@ def edges(drill: Drill) -> list[str]:
     Each is made just before it is sent, all within one second of this machine's clock, which should be the mesh's too.
     """
     until(lambda: time.time() % 1, lambda part: part < EARLY, deadline=2, pause=0.05)
-    return [drill.ask([_request(drill, number, name)])[0].answer for number, name in enumerate(EDGES, 1)]
+    return [drill.ask([request(drill, number, name)])[0].answer for number, name in enumerate(EDGES, 1)]
+
+
+def request(drill: Drill, number: int, token: str, path: str = "/headers", more: tuple[str, ...] = ()) -> Request:
+    """Return a sequence's request of this number, with a token by name; no name is none."""
+    label = f"{drill.label}-{number}"
+    bearer = (f"Authorization: Bearer {drill.token(token)}",) if token else ()
+    lines = (f"Host: {drill.host}", *bearer, f"User-Agent: {label}", *more)
+    return Request("GET", path, lines, label=label)
 
 
 UPGRADE = (
@@ -115,16 +125,9 @@ DRILLS: dict[str, Callable[[Drill], list[str]]] = {
 }
 
 
-def _request(drill: Drill, number: int, token: str, path: str = "/headers", more: tuple[str, ...] = ()) -> Request:
-    label = f"{drill.label}-{number}"
-    bearer = (f"Authorization: Bearer {drill.token(token)}",) if token else ()
-    lines = (f"Host: {drill.host}", *bearer, f"User-Agent: {label}", *more)
-    return Request("GET", path, lines, label=label)
-
-
 def _opened(drill: Drill, number: int, token: str) -> str:
     with Line(drill.address) as line:
-        reply = line.ask(_request(drill, number, token, "/websocket/echo", UPGRADE))
+        reply = line.ask(request(drill, number, token, "/websocket/echo", UPGRADE))
         return (_echo(line, reply) if reply.status == 101 else reply).answer
 
 
@@ -145,10 +148,10 @@ def frame(text: bytes, mask: bytes) -> bytes:
 
 
 def _grpc(drill: Drill, number: int, token: str) -> str:
-    plain = _request(drill, number, token, "/probe.Probe/Call", ("content-type: application/grpc", "te: trailers"))
+    plain = request(drill, number, token, "/probe.Probe/Call", ("content-type: application/grpc", "te: trailers"))
     empty = "\0" * 5  # a message without fields: not compressed, 0 bytes long
-    request = Request("POST", plain.target, plain.headers, empty, "HTTP/2", plain.label)
-    reply = over_sockets(drill.address)([request])[0]
+    call = Request("POST", plain.target, plain.headers, empty, "HTTP/2", plain.label)
+    reply = over_sockets(drill.address)([call])[0]
     status = reply.headers.get("grpc-status")
     if status is None:
         return reply.answer

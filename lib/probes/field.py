@@ -29,7 +29,8 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     Without `probes` all of the tables are sent; those of worlds that are not named are left out.
     """
     wanted = [probe for probe in probes or model.load() if probe.world in names or not probe.world]
-    targets, began = [target(run, name) for name in names], time.monotonic()
+    inside, began = worlds.callers(run), time.monotonic()
+    targets = [target(run, name, inside) for name in names]
     found = run_probes(
         wanted, targets, kit(run), baseline=baseline(run), logs=_logs(run, names, began), drills=_drills(run, wanted)
     )
@@ -38,15 +39,15 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     return found
 
 
-def target(run: Run, name: str) -> Target:
-    """Return the workload of a profile or world, and how each caller gets there."""
+def target(run: Run, name: str, inside: Mapping[str, istio.Execute]) -> Target:
+    """Return the workload of a profile or world, and how each caller gets there; `inside` runs commands in pods."""
     if name == fixtures.WORLD:
         return Target(name, name, {model.USER: lambda requests: []}, address="none")
     place = worlds.place(run, name)
     ways = {model.USER: over_sockets(place.address)} if place.address else {}
-    inside = {caller: over_curl(execute, place.url) for caller, execute in worlds.callers(run).items()}
+    ways |= {caller: over_curl(execute, place.url) for caller, execute in inside.items()}
     hosts = dict.fromkeys(inside, urlsplit(place.url).netloc)
-    return Target(name, place.host, {**ways, **inside}, hosts, place.address, worlds.canary(run))
+    return Target(name, place.host, ways, hosts, place.address, worlds.CANARY)
 
 
 def kit(run: Run) -> Kit:
@@ -62,7 +63,7 @@ def kit(run: Run) -> Kit:
         issuer=mesh.issuer(run),
         audience=run.params.client_id,
         now=time.time,
-        canary=worlds.canary(run),
+        canary=worlds.CANARY,
     )
 
 

@@ -44,11 +44,12 @@ USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions"
 
 def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
     """Create or update the realm; return what its token endpoint is tried with."""
-    _done(run, "realm", REALM, keycloak.ensure_realm(REALM, **SETTINGS))
+    realms.done(run, "realm", REALM, keycloak.ensure_realm(REALM, **SETTINGS))
     for name, settings in CLIENTS.items():
-        _done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
+        realms.done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
         # Keycloak tells a client only of tokens that are for it
-        _done(run, "audience mapper", f"{REALM}/{name}", keycloak.ensure_audience_mapper(REALM, name, "audience", name))
+        mapper = keycloak.ensure_audience_mapper(REALM, name, "audience", name)
+        realms.done(run, "audience mapper", f"{REALM}/{name}", mapper)
     password = run.secret(SECRET, mesh.KEYCLOAK, password=oidc.generate_password)["password"]
     for name, settings in USERS.items():
         _user(run, keycloak, name, password, settings)
@@ -70,8 +71,4 @@ def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict
     if not settings or not keycloak.find_user(REALM, name):
         keycloak.ensure_user(*about)
         run.changed("password", f"{REALM}/{name}", keycloak.ensure_password(REALM, name, password, PASSWORD))
-    _done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(*about, **settings))
-
-
-def _done(run: Run, kind: str, name: str, result: tuple[dict, str]) -> None:
-    run.changed(kind, name, result[1])
+    realms.done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(*about, **settings))

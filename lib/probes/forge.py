@@ -5,7 +5,6 @@ Where a text of JSON is asked for, `bytes` are taken as they are, so that what n
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import json
@@ -15,26 +14,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.jwk import RSAKey
 
 from lib import tokens
+from lib.base64url import ALPHABET, decoded, encoded
 from lib.probes.keys import SigningKey
 
 Json = dict | list | str | int | float | bytes | None
 HEADER, PAYLOAD, SIGNATURE = range(3)  # the sections of a token
-ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"  # base64url, RFC 4648
-
-
-def encode(data: bytes) -> str:
-    """Return base64url without padding (RFC 7515, section 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def decode(text: str) -> bytes:
-    """Return what base64url without padding stands for."""
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def section(value: Json) -> str:
     """Return a header or payload as it stands in a token."""
-    return encode(value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode())
+    return encoded(value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode())
 
 
 def signed(key: SigningKey, claims: Json, header: Json = None, alg: str = "") -> str:
@@ -48,7 +37,7 @@ def signed(key: SigningKey, claims: Json, header: Json = None, alg: str = "") ->
 
 def sealed(key: SigningKey, text: str, alg: str = "") -> str:
     """Return the text with the key's signature over it as the last section."""
-    return f"{text}.{encode(key.sign(text.encode(), alg))}"
+    return f"{text}.{encoded(key.sign(text.encode(), alg))}"
 
 
 def with_header(token: str, header: Json) -> str:
@@ -63,7 +52,7 @@ def with_claims(token: str, claims: Json) -> str:
 
 def with_signature(token: str, signature: bytes) -> str:
     """Return the token with another signature."""
-    return _with(token, SIGNATURE, encode(signature))
+    return _with(token, SIGNATURE, encoded(signature))
 
 
 def without(said: dict, *names: str) -> dict:
@@ -75,7 +64,7 @@ def hmac_signed(token: str, secret: bytes, **header) -> str:
     """Return the token as HS256 keyed with these bytes; header members given replace its own."""
     said = {**tokens.header(token), "alg": "HS256", **header}
     text = f"{section(said)}.{token.split('.')[PAYLOAD]}"
-    return f"{text}.{encode(hmac.digest(secret, text.encode(), hashlib.sha256))}"
+    return f"{text}.{encoded(hmac.digest(secret, text.encode(), hashlib.sha256))}"
 
 
 def public_texts(jwk: dict) -> dict[str, bytes]:
@@ -86,7 +75,7 @@ def public_texts(jwk: dict) -> dict[str, bytes]:
         "PEM": public.public_bytes(Encoding.PEM, form),
         "DER": public.public_bytes(Encoding.DER, form),
         "JWK": json.dumps(jwk, separators=(",", ":")).encode(),
-        "modulus": decode(jwk["n"]),
+        "modulus": decoded(jwk["n"]),
         "certificate": jwk.get("x5c", [""])[0].encode(),
     }
 
@@ -98,10 +87,10 @@ def cut(token: str, count: int) -> str:
 
 def flipped(token: str, where: int, bit: int) -> str:
     """Return the token with one bit changed in the decoded bytes of a section; bits are counted round."""
-    raw = bytearray(decode(token.split(".")[where]))
+    raw = bytearray(decoded(token.split(".")[where]))
     place = bit % (len(raw) * 8)
     raw[place // 8] ^= 1 << place % 8
-    return _with(token, where, encode(bytes(raw)))
+    return _with(token, where, encoded(bytes(raw)))
 
 
 def malleable(token: str) -> str:
@@ -142,7 +131,7 @@ def nested(depth: int) -> bytes:
 def five_parts(token: str) -> str:
     """Return a token in the form of an encrypted one (RFC 7516, section 7.1), which holds nothing."""
     header = section({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": tokens.header(token).get("kid", "")})
-    return ".".join([header, *map(encode, (bytes(256), bytes(12), b"nothing", bytes(16)))])
+    return ".".join([header, *map(encoded, (bytes(256), bytes(12), b"nothing", bytes(16)))])
 
 
 def long(key: SigningKey, claims: dict, length: int) -> str:

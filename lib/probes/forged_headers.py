@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lib import tokens
+from lib import base64url, tokens
 from lib.probes import forge
 from lib.probes.keys import SigningKey
 from lib.probes.recipes import (
@@ -74,7 +74,7 @@ def _without_payload(kit: Kit) -> str:
     head, payload, _ = forge.signed(
         kit.own, kit.claims(), {"alg": "RS256", "kid": kit.own.kid, "b64": False, "crit": ["b64"]}
     ).split(".")
-    return f"{head}..{forge.encode(kit.own.sign(f'{head}.{payload}'.encode()))}"
+    return f"{head}..{base64url.encoded(kit.own.sign(f'{head}.{payload}'.encode()))}"
 
 
 def _padded_header(kit: Kit) -> str:
@@ -168,7 +168,7 @@ SIGNATURES = {
     "signature of zeros": Token("a signature of 256 zero bytes", _signature(bytes(256))),
     "signature longer": Token(
         "a zero byte behind the signature",
-        lambda kit: forge.with_signature(kit.good, forge.decode(kit.good.rpartition(".")[2]) + bytes(1)),
+        lambda kit: forge.with_signature(kit.good, base64url.decoded(kit.good.rpartition(".")[2]) + bytes(1)),
     ),
     "signature malleable": Token(
         "the last character changed in bits that base64 ignores", lambda kit: forge.malleable(kit.good)

@@ -13,7 +13,6 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from lib import components
 from lib.errors import ParamsError
 
-BITS = 2048  # as Keycloak's own
 KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}  # kind of key: what it signs with unless told otherwise
 
 
@@ -27,7 +26,7 @@ class SigningKey:
     @classmethod
     def generate(cls, kind: str = "RSA", kid: str = "") -> SigningKey:
         """Return a new key of a kind of KINDS (RSA 2048, P-256, Ed25519); without `kid` it is named by its digest."""
-        made = {"RSA": (RSAKey, BITS), "EC": (ECKey, "P-256"), "OKP": (OKPKey, "Ed25519")}
+        made = {"RSA": (RSAKey, components.BITS), "EC": (ECKey, "P-256"), "OKP": (OKPKey, "Ed25519")}
         if kind not in made:
             raise ParamsError(f"expected a kind of key among {', '.join(KINDS)}, got {kind!r}; name one of these.")
         maker, size = made[kind]

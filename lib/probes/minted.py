@@ -12,28 +12,12 @@ from lib.run import Run
 Make = Callable[[], str]
 T = TypeVar("T")
 
-# name: what it is, as the tables show it
-MEANINGS = {
-    "good": "what Keycloak gives to the user through the client",
-    "id": "the ID token of the same grant: its audience is the client, its key the same",
-    "refresh": "the refresh token of the same grant",
-    "offline": "a refresh token of the scope offline_access, which outlives the session",
-    "service account": "a client's own, by client_credentials, with the right audience",
-    "other client": "the user's through another client, with the right audience and role: only azp differs",
-    "no role": "another user's, without the realm role",
-    "no audience": "through a client without the audience mapper",
-    "no subject": "through a client without the scope basic, so without sub",
-    "expired": "a real one with a life of one second, long ago",
-    "other realm": "another realm's of the same Keycloak, for the same user and client",
-    "master": "the administrator's, of the realm master",
-    "lightweight": "a lightweight access token, from which Keycloak leaves most claims out",
-}
-
 
 def minted(run: Run) -> Callable[[str], str]:
-    """Return a function from a name of MEANINGS to its token; each is minted once, and redacted from then on.
+    """Return a function from a name of lib.probes.tokens.MINTED, or good, to its token.
 
-    It may be called from several threads. KeyError where there is no such name.
+    Each is minted once, and redacted from then on. It may be called from several threads.
+    KeyError where there is no such name.
     """
     session = once(lambda: mesh.user_tokens(run))
     return by_name(

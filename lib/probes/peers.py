@@ -17,10 +17,10 @@ from cryptography.x509.oid import NameOID
 
 from lib import istio, tunnel
 from lib.probes import worlds
-from lib.probes.drills import Drill
-from lib.probes.model import FIGURE_1, HARDENED
-from lib.probes.pods import Execute, over_curl
-from lib.probes.send import Request
+from lib.probes.drills import Drill, request
+from lib.probes.minted import once
+from lib.probes.model import HARDENED
+from lib.probes.pods import over_curl
 from lib.run import Run
 
 AUTHORITY = "istio-ca-secret"  # where istiod keeps the mesh's own CA
@@ -63,7 +63,7 @@ def authority(run: Run) -> Pair:
     return Pair(kept["ca-cert.pem"], kept["ca-key.pem"])
 
 
-def with_pair(execute: Execute, own: Pair) -> Execute:
+def with_pair(execute: istio.Execute, own: Pair) -> istio.Execute:
     """Return `execute` for curl in a pod, with the pair in a file named @PAIR@ that ends with it."""
     text = own.chain + own.key
 
@@ -75,10 +75,12 @@ def with_pair(execute: Execute, own: Pair) -> Execute:
 
 def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
     """Return the sequences as lib.probes.runner holds them."""
-    ask = lambda made: lambda drill: _asked(run, drill, made)  # noqa: E731
+    callers, ca = once(lambda: worlds.callers(run)), once(lambda: authority(run))
+    ask = lambda made: lambda drill: _asked(run, callers()["outsider"], drill, made)  # noqa: E731
+    direct = lambda caller, port, path: lambda drill: _direct(run, callers()[caller], drill, port, path)  # noqa: E731
     domain = istio.trust_domain(run.cluster)
     here = run.params.namespace
-    signed = lambda who, **times: lambda: pair(f"spiffe://{who}", authority(run), **times)  # noqa: E731
+    signed = lambda who, **times: lambda: pair(f"spiffe://{who}", ca(), **times)  # noqa: E731
     name = istio.ingress(run.cluster)["account"]
     return {
         "tls without a certificate": ask(None),
@@ -87,42 +89,42 @@ def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
         "other trust domain": ask(signed(f"other.domain/ns/{here}/sa/sleep")),
         "expired certificate": ask(signed(f"{domain}/ns/{here}/sa/sleep", since=-2 * HOUR, until=-HOUR)),
         "future certificate": ask(signed(f"{domain}/ns/{here}/sa/sleep", since=HOUR, until=2 * HOUR)),
-        "no identity": ask(lambda: pair("", authority(run))),
+        "no identity": ask(lambda: pair("", ca())),
         "other namespace": ask(signed(f"{domain}/ns/{worlds.STRANGERS}/sa/sleep")),
         "gateway's name elsewhere": ask(signed(f"{domain}/ns/evil/sa/{name}")),
         "name with a suffix": ask(signed(f"{domain}/ns/{here}/sa/sleep2")),
         "name with a prefix": ask(signed(f"{domain}/ns/{here}/sa/{here}-sleep")),
         "namespace with a suffix": ask(signed(f"{domain}/ns/{here}2/sa/sleep")),
         "the right identity": ask(signed(f"{domain}/ns/{here}/sa/sleep")),
-        "plain to the pod": lambda drill: _direct(run, drill, "outsider", 8080, "/headers"),
-        "sidecar to the pod": lambda drill: _direct(run, drill, "sleep", 8080, "/headers"),
-        "telemetry port": lambda drill: _direct(run, drill, "outsider", 15020, "/stats/prometheus"),
-        "health port": lambda drill: _direct(run, drill, "outsider", 15021, "/healthz/ready"),
-        "envoy's metrics port": lambda drill: _direct(run, drill, "outsider", 15090, "/stats/prometheus"),
-        "admin port": lambda drill: _direct(run, drill, "outsider", 15000, "/config_dump"),
-        "outbound port": lambda drill: _direct(run, drill, "outsider", 15001, "/headers"),
-        "inbound port": lambda drill: _direct(run, drill, "outsider", 15006, "/headers"),
-        "probe path": lambda drill: _direct(run, drill, "outsider", 15020, "/app-health/httpbin/readyz"),
+        "plain to the pod": direct("outsider", 8080, "/headers"),
+        "sidecar to the pod": direct("sleep", 8080, "/headers"),
+        "telemetry port": direct("outsider", 15020, "/stats/prometheus"),
+        "health port": direct("outsider", 15021, "/healthz/ready"),
+        "envoy's metrics port": direct("outsider", 15090, "/stats/prometheus"),
+        "admin port": direct("outsider", 15000, "/config_dump"),
+        "outbound port": direct("outsider", 15001, "/headers"),
+        "inbound port": direct("outsider", 15006, "/headers"),
+        "probe path": direct("outsider", 15020, "/app-health/httpbin/readyz"),
         "port-forward": lambda drill: _forwarded(run, drill),
         "admission": lambda drill: _admitted(run),
     }
 
 
-def _asked(run: Run, drill: Drill, make: Callable[[], Pair] | None) -> list[str]:
+def _asked(run: Run, execute: istio.Execute, drill: Drill, make: Callable[[], Pair] | None) -> list[str]:
     """The answers to a TLS connection to the pod with the pair: with no token, and with a good one."""
-    execute, options = worlds.callers(run)["outsider"], (("insecure", ""), ("no-alpn", ""), ("tls-max", TLS))
+    options = (("insecure", ""), ("no-alpn", ""), ("tls-max", TLS))
     if make:
         own = make()
         run.record.secret(own.key)
         execute, options = with_pair(execute, own), (*options, ("cert", "@PAIR@"), ("key", "@PAIR@"))
     way = over_curl(execute, f"https://{_pod(run, drill)}:8080", options=options)
-    return [reply.answer for reply in way([_request(drill, 1, ""), _request(drill, 2, "good")])]
+    return [reply.answer for reply in way([request(drill, 1, ""), request(drill, 2, "good")])]
 
 
-def _direct(run: Run, drill: Drill, caller: str, port: int, path: str) -> list[str]:
+def _direct(run: Run, execute: istio.Execute, drill: Drill, port: int, path: str) -> list[str]:
     """The answer to plain HTTP to a port of the pod, past the Service."""
-    way = over_curl(worlds.callers(run)[caller], f"http://{_pod(run, drill)}:{port}")
-    return [_cut(reply.answer) for reply in way([_request(drill, 1, "", path)])]
+    way = over_curl(execute, f"http://{_pod(run, drill)}:{port}")
+    return [_cut(reply.answer) for reply in way([request(drill, 1, "", path)])]
 
 
 def _cut(answer: str) -> str:
@@ -132,7 +134,7 @@ def _cut(answer: str) -> str:
 
 def _forwarded(run: Run, drill: Drill) -> list[str]:
     """The answer to a request by port-forward, which comes to the pod by its own loopback."""
-    labels, home = worlds.pods(run, _name(drill))
+    labels, home = worlds.pods(run, drill.name)
     session = tunnel.session(lambda: run.cluster.connect(labels, home, 8080))
     return [f"{session.get('http://pod/headers', timeout=5).status_code} app"]
 
@@ -163,17 +165,5 @@ def _bare(run: Run, notes: dict[str, str]) -> dict:
 
 
 def _pod(run: Run, drill: Drill) -> str:
-    labels, home = worlds.pods(run, _name(drill))
+    labels, home = worlds.pods(run, drill.name)
     return run.cluster.pod(labels, home)["status"]["podIP"]
-
-
-def _name(drill: Drill) -> str:
-    """The profile or world that a sequence is held with: its label begins with it."""
-    names = (*worlds.PROFILES, *worlds.WORLDS)
-    return max((name for name in names if drill.label.startswith(f"{name}-")), key=len, default=FIGURE_1)
-
-
-def _request(drill: Drill, number: int, token: str, path: str = "/headers") -> Request:
-    label = f"{drill.label}-{number}"
-    bearer = (f"Authorization: Bearer {drill.token(token)}",) if token else ()
-    return Request("GET", path, (f"Host: {drill.host}", *bearer, f"User-Agent: {label}"), label=label)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from lib.calls import CURL, quoted
 from lib.errors import ClusterError
+from lib.istio import Execute
 from lib.probes.send import Reply, Request, Way
 from lib.probes.wire import LIMIT, head
 from lib.redact import clean
@@ -28,7 +29,6 @@ EXITS = {  # of curl, in words of answers.MEANINGS
     60: "alert",
 }
 
-Execute = Callable[[list[str], str], tuple[str, int]]
 Options = tuple[tuple[str, str], ...]
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from lib.base64url import FOREIGN, canonical, decoded, encoded, with_unused_bits
 from lib.probes import signatures
-from lib.probes.base64url import FOREIGN, canonical, decoded, encoded, with_unused_bits
 from lib.probes.vector import Vector
 
 ATTACKER = 7  # the private key that stands for the attacker's, whose own is not in the vectors

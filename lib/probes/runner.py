@@ -161,7 +161,8 @@ class _Row:
         """Hold the sequence once; return whether that settles it."""
         self.tries += 1
         try:
-            self._answered(self.drill(Drill(self.target.address, self.host, self.way, self.token, self.label)))
+            about = (self.target.address, self.host, self.way, self.token, self.label, self.name)
+            self._answered(self.drill(Drill(*about)))
         except Missing as missing:
             self.why = str(missing)
         return bool(self.why) or self.settled(streak)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from lib.base64url import encoded
 from lib.errors import RunbookError
-from lib.probes.base64url import encoded
 
 FILES = {"jws": "json_web_signature_test.json", "jwk": "json_web_key_test.json"}
 EXAMPLES = Path(__file__).with_name("examples.yml")

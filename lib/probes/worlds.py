@@ -32,6 +32,7 @@ COPIES: dict[str, dict[str, str]] = {
     "naked": PLAIN,
     "canary": PLAIN,
 }
+CANARY = f"http://canary.{NAMESPACE}.svc.cluster.local:8000"  # no proxy may call it: what it is asked is in its log
 PORTS = {"permissive": 8000, "plain": 8001, "excluded": 8002}  # worlds in one pod, by port
 TCP = "tcp"  # a world whose port is no HTTP to Istio
 WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
@@ -99,15 +100,7 @@ def pods(run: Run, name: str) -> tuple[str, str]:
 
 def callers(run: Run) -> dict[str, Callable]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
-    here = run.params.namespace
-    homes = {"sleep": here, "visitor": here, "outsider": istio.ROOT_NAMESPACE}
-    found = {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in homes.items()}
-    return found | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
-
-
-def canary(run: Run) -> str:
-    """Return the address of a server that no proxy may call; whatever it is asked is in its log."""
-    return f"http://canary.{NAMESPACE}.svc.cluster.local:8000"
+    return mesh.inside(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
 
 
 def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:

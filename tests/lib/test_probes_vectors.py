@@ -10,9 +10,9 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, RSAKey
 
+from lib.base64url import canonical, decoded, encoded, with_unused_bits
 from lib.errors import RunbookError
 from lib.probes import bare, rederived, signatures, vector, vectors
-from lib.probes.base64url import canonical, decoded, encoded, with_unused_bits
 from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
 from lib.probes.rederived import Derived
 from lib.probes.send import Reply
