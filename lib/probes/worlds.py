@@ -34,6 +34,7 @@ COPIES: dict[str, dict[str, str]] = {
 }
 CANARY = f"http://canary.{NAMESPACE}.svc.cluster.local:8000"  # no proxy may call it: what it is asked is in its log
 PORTS = {"permissive": 8000, "plain": 8001, "excluded": 8002}  # worlds in one pod, by port
+BROKEN = "bad-keys"  # Envoy refuses the listener that has such keys, so its pod is never ready
 TCP = "tcp"  # a world whose port is no HTTP to Istio
 WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
 MORE_HOSTS = {"allow-list": ["good.example"]}
@@ -71,8 +72,9 @@ def ensure(run: Run) -> None:
 
 
 def wait(run: Run) -> None:
-    """Wait until all of them are ready."""
-    homes = {NAMESPACE: [*COPIES, "exceptions", TCP], STRANGERS: ["sleep"], HARDENED: [GATEWAY, PROFILES[HARDENED]]}
+    """Wait until all of them that can be are ready."""
+    copies = [name for name in COPIES if name != BROKEN]
+    homes = {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"], HARDENED: [GATEWAY, PROFILES[HARDENED]]}
     for home, names in homes.items():
         for name in names:
             run.cluster.wait_rolled_out("Deployment", name, home, run.params.deadline)
