@@ -22,6 +22,11 @@ def served(speak):
     def handle(connection):
         with connection, contextlib.suppress(OSError):
             speak(connection)
+            # Bytes that nobody read would turn the end into a reset
+            connection.settimeout(5)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                continue
 
     threading.Thread(target=accept, daemon=True).start()
     try:
@@ -45,3 +50,4 @@ def heard(connection):
 def reset(connection):
     """End the connection with a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
