@@ -46,6 +46,7 @@ MEANINGS = {
     "R": RBAC,
     "codec": "Envoy refused the request before any filter saw it",
     "route": "the gateway has no route for it",
+    "bare": "the refusal has no body (HEAD), so only the access log says who refused",
     "upstream": "the proxy did not get through to the pod",
     "reset": "the connection was reset before any HTTP",
     "refused": "nothing listens there",
@@ -64,6 +65,8 @@ def code(status: int, reason: str, body: str, headers: dict[str, str]) -> str:
     """
     if not status:
         return reason if reason in MEANINGS else "closed"
+    if status >= 400 and not body and headers.get("content-length", "0").strip("0").isdigit():
+        return "bare"
     if "grpc-status" in headers:  # gRPC's refusals are HTTP 200, their words a header
         body = body or unquote(headers.get("grpc-message", ""))
     if status in (401, 403) or headers.get("grpc-status", "0") != "0":
@@ -86,6 +89,21 @@ def code(status: int, reason: str, body: str, headers: dict[str, str]) -> str:
 def text(status: int, code: str) -> str:
     """Return an answer as the tables write it, as in `401 J18`."""
     return f"{status} {code}"
+
+
+def refined(answer: str, told: str) -> str:
+    """Return a bare answer with the code that the access log's %RESPONSE_CODE_DETAILS% tell; any other as it is."""
+    status, _, code = answer.partition(" ")
+    if code != "bare":
+        return answer
+    found = (name for name in ("R", "app", *JWT) if re.match(details(name), told))
+    return text(status, next(found, code))
+
+
+def fits(answer: str, wanted: str) -> bool:
+    """Whether an answer is the wanted one as far as it tells: of a bare one only the status does."""
+    status, _, code = answer.partition(" ")
+    return answer == wanted or (code == "bare" and status == wanted.partition(" ")[0])
 
 
 def details(code: str) -> str:

@@ -71,7 +71,7 @@ def judge(
     `trails` are what the access log told of its requests, none where it was not read. A measured probe is compared
     with its `baseline`; without one it is unmeasured. Known `secrets` are masked, besides what looks like a token.
     """
-    answered = got if isinstance(got, str) else ", ".join(got)
+    answered = _refined([got] if isinstance(got, str) else got, trails)
     wanted = expected(probe, profile, baseline)
     faults = [*_off(answered, wanted), *_told(answered, trails), *_seen(probe, reply)]
     unmeasured = probe.measured and not baseline
@@ -144,7 +144,15 @@ def _about(probe: Probe, profile: str) -> dict[str, str]:
 
 
 def _off(got: str, wanted: str) -> list[str]:
-    return [] if got == wanted else [f"expected {wanted}, got {got}"]
+    return [] if answers.fits(got, wanted) else [f"expected {wanted}, got {got}"]
+
+
+def _refined(got: Sequence[str], trails: Sequence[Trail]) -> str:
+    """Return the answers in a line; what they do not tell themselves is from the log, where it has them all."""
+    if len(got) != len(trails):
+        return ", ".join(got)
+    told = (last.details if (last := _last([trail])) else "" for trail in trails)
+    return ", ".join(answers.refined(*pair) for pair in zip(got, told, strict=True))
 
 
 def _told(got: str, trails: Sequence[Trail]) -> list[str]:

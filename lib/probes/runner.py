@@ -12,7 +12,7 @@ from typing import Protocol
 
 from lib.checks import until
 from lib.errors import RunbookError
-from lib.probes import results
+from lib.probes import answers, results
 from lib.probes.accesslog import Trail
 from lib.probes.baselines import Answers
 from lib.probes.drills import DRILLS, Drill
@@ -205,7 +205,7 @@ class _Row:
     def _answered(self, found: list[str]) -> None:
         self.answers = found
         wanted = results.expected(self.probe, self.name, self.baseline)
-        self.right = self.right + 1 if ", ".join(found) == wanted else 0
+        self.right = self.right + 1 if answers.fits(", ".join(found), wanted) else 0
 
 
 def _targets(probe: Probe, targets: Sequence[Target]) -> list[Target]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import requests
 
 from lib import login, oidc, tokens
+from lib.checks import until
 from lib.keycloak import Keycloak, path
 from lib.probes.drills import Drill
 
@@ -23,6 +24,7 @@ PASSWORD, NO_GRANT, BROWSER, PUBLIC = "password", "no-direct-grant", "browser", 
 GUEST, DISABLED, UNFINISHED = "guest", "disabled", "unfinished"  # users
 REDIRECT = "http://localhost/callback"  # nothing listens there, and nobody follows
 WRONG = "not-the-password"
+COUNTING = 5  # seconds: Keycloak counts wrong passwords behind the answer's back
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def brute_force(here: Endpoint) -> list[str]:
     """Return the answers to as many wrong passwords as are allowed, to the right one then, and to it once forgiven."""
     with _somebody(here) as name:
         wrong = [said(here.grant(name, WRONG)) for _ in range(here.tries)]
+        until(lambda: _attacked(here, name)["disabled"], bool, deadline=COUNTING, pause=0.1)
         locked = said(here.grant(name))
         _forgive(here, name)
         return [*sorted(set(wrong)), locked, said(here.grant(name))]
@@ -254,8 +257,17 @@ def _somebody(here: Endpoint) -> Iterator[str]:
 
 def _forgive(here: Endpoint, username: str) -> None:
     """Let the wrong passwords so far not count, and unlock the user."""
+    here.admin.call("DELETE", _detection(here, username))
+
+
+def _attacked(here: Endpoint, username: str) -> dict:
+    """Return what Keycloak counted: numFailures, and whether the user is locked (disabled)."""
+    return here.admin.call("GET", _detection(here, username))
+
+
+def _detection(here: Endpoint, username: str) -> str:
     user = here.admin.get_user(here.realm, username)["id"]
-    here.admin.call("DELETE", path(here.realm, "attack-detection", "brute-force", "users", user))
+    return path(here.realm, "attack-detection", "brute-force", "users", user)
 
 
 def _code(here: Endpoint, verifier: str) -> str:

@@ -184,3 +184,17 @@ def test_a_baseline_file_that_is_none_is_refused(tmp_path):
 
 def test_the_projects_own_baselines_can_be_read():
     assert isinstance(baselines.read(), dict)
+
+
+def test_a_refusal_of_head_is_told_by_the_access_log():
+    bare = Reply(403, "HTTP/1.1 403 Forbidden", {"content-length": "19"})
+    assert bare.answer == "403 bare"
+    told = judge(probe(method="HEAD"), "figure-2", bare.answer, bare, [DENIED])
+    assert (told.verdict, told.got, told.hop) == ("pass", "403 R", "sidecar")
+    of_the_application = judge(probe(method="HEAD"), "figure-2", bare.answer, bare, [trail(hop("gateway"), hop("sidecar"))])
+    assert (of_the_application.verdict, of_the_application.got) == ("fail", "403 app")
+
+
+def test_without_a_log_the_status_of_a_bare_refusal_counts():
+    assert judge(probe(), "figure-2", "403 bare").verdict == "pass"
+    assert judge(probe(), "figure-2", "401 bare").verdict == "fail"
