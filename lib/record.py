@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing import Pipe
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Lock, Thread
 
 from lib.redact import cleaned
 
 EVENTS = "RUNBOOK_EVENTS"  # environment: the step's event file
 SECRETS = "RUNBOOK_SECRETS_FD"  # environment: the pipe by which a headless run learns what to redact
+POLL = 1  # seconds
 
 
 class Record:
-    """One step's events, in `events` and, if there is a path, as lines in that file.
+    """One step's events, in `events` and, if there is a path, as lines in that file; for several threads.
 
     Events: step_started, change, check, response, token, fact, step_finished; outputs/README.md lists their fields.
     """
@@ -24,7 +28,7 @@ class Record:
         self.path = path
         self.events: list[dict] = []
         self.secrets: set[str] = set()
-        self._secrets_fd = secrets_fd
+        self._secrets_fd, self._lock = secrets_fd, Lock()
 
     @classmethod
     def from_environment(cls) -> Record:
@@ -34,43 +38,61 @@ class Record:
 
     def write(self, event: str, **fields) -> dict:
         """Add one event with its UTC time (`at`, ISO, milliseconds); return it as written, secrets redacted."""
-        line = {"at": now(), "event": event, **cleaned(_plain(fields), self.secrets)}
-        self.events.append(line)
-        if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with self._lock:
+            line = {"at": now(), "event": event, **cleaned(_plain(fields), self.secrets)}
+            self.events.append(line)
+            if self.path:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
         return line
 
     def secret(self, value: str | None) -> None:
         """Let `value` never be written from now on: not by this record, nor into the executed notebook."""
-        if not value or value in self.secrets:
-            return
-        self.secrets.add(value)
-        if self._secrets_fd is not None:
-            os.write(self._secrets_fd, json.dumps(value).encode() + b"\n")
+        with self._lock:
+            if not value or value in self.secrets:
+                return
+            self.secrets.add(value)
+            if self._secrets_fd is not None:
+                os.write(self._secrets_fd, json.dumps(value).encode() + b"\n")
 
 
 class Told:
-    """The secrets that kernels tell by a pipe: no file ever holds them. Pass `writer` on to the kernels."""
+    """The secrets that kernels tell by a pipe: no file ever holds them. Pass `writer` on to the kernels.
+
+    The pipe is read as it fills: a full one would hold the kernels up.
+    """
 
     def __init__(self):
         self._reader, self.writer = Pipe(duplex=False)
         os.set_blocking(self._reader.fileno(), False)
-        self._rest, self._values, self._closed = b"", set(), False
+        self._rest, self._values, self._closed, self._lock = b"", set(), False, Lock()
+        Thread(target=self._keep_reading, daemon=True).start()
 
     def values(self) -> set[str]:
         """Return every secret told until now."""
-        while not self._closed and (chunk := self._available()):
-            *lines, self._rest = (self._rest + chunk).split(b"\n")
-            self._values |= {json.loads(line) for line in lines}
-        return self._values
+        with self._lock:
+            self._read()
+            return set(self._values)
 
     def close(self) -> None:
         """Close the pipe; what was told stays known."""
-        self.values()
-        self._closed = True
-        self._reader.close()
-        self.writer.close()
+        with self._lock:
+            self._read()
+            self._closed = True
+            self._reader.close()
+            self.writer.close()
+
+    def _keep_reading(self) -> None:
+        while not self._closed:
+            with suppress(OSError, ValueError):  # it may be closed meanwhile
+                wait([self._reader], POLL)
+            with self._lock:
+                self._read()
+
+    def _read(self) -> None:
+        while not self._closed and (chunk := self._available()):
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            self._values |= {json.loads(line) for line in lines}
 
     def _available(self) -> bytes:
         try:

@@ -36,8 +36,8 @@ class Run:
     @classmethod
     def open(cls, step: str, names: dict) -> Run:
         """Open a step with the parameters among `names` (a notebook's globals()): env, and what papermill injected."""
-        pd.set_option("display.max_colwidth", 90)
-        pd.set_option("display.max_rows", 200)
+        pd.set_option("display.max_colwidth", 400)
+        pd.set_option("display.max_rows", 600)
         given = {key: names[key] for key in Params.model_fields if key in names and key != "env"}
         return cls(step, params.load(names["env"], given), Record.from_environment())
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from html import escape
+from io import BytesIO
 
+from IPython.display import HTML, Markdown
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -25,6 +29,7 @@ KINDS = {
 WORLDS = "worlds"  # the panel of the workloads under a policy of their own
 UNREAD = ("codec", "route", "closed", "reset", "refused", "timeout")
 CELL = 0.34  # inches
+DOTS = 110  # an inch
 
 FAMILIES = {
     "A": "baseline",
@@ -81,6 +86,19 @@ def alt(results: Sequence[Result]) -> str:
     red = sorted({one.id for one in results if kind(one) == "red"})
     said = f"Red are {', '.join(red)}." if red else "None is red."
     return f"Heat map of {len(results)} probes, families by ids. {'. '.join(parts)}. {said}"
+
+
+def shown(results: Sequence[Result]) -> HTML:
+    """Return the heat map for a notebook, with its words for who cannot see it."""
+    file = BytesIO()
+    heat_map(results).savefig(file, format="png", dpi=DOTS)
+    picture = base64.b64encode(file.getvalue()).decode()
+    return HTML(f'<img src="data:image/png;base64,{picture}" alt="{escape(alt(results))}" style="max-width: 100%">')
+
+
+def drawing(results: Sequence[Result]) -> Markdown:
+    """Return the Mermaid drawing for a notebook."""
+    return Markdown(f"```mermaid\n{mermaid(results)}```")
 
 
 def mermaid(results: Sequence[Result]) -> str:

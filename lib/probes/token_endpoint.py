@@ -12,11 +12,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 
 import requests
 
 from lib import login, oidc, tokens
 from lib.checks import until
+from lib.errors import KeycloakError
 from lib.keycloak import Keycloak, path
 from lib.probes.drills import Drill
 
@@ -42,6 +44,7 @@ class Endpoint:
     tries: int
     keep_secret: Callable[[str], None]
     session: requests.Session = field(default_factory=oidc.direct_session)
+    lock: Lock = field(default_factory=Lock)  # with brute force protection, of two logins at once one is refused
 
     def post(self, form: dict[str, str], at: str = "token") -> requests.Response:
         """Return the answer to a form, whatever its status."""
@@ -55,11 +58,15 @@ class Endpoint:
     def grant(self, username: str = GUEST, password: str = "", client: str = PASSWORD) -> requests.Response:
         """Return the answer to a password grant; without a password the right one."""
         form = {"grant_type": "password", "scope": "openid", "username": username}
-        return self.post({**form, "password": password or self.password, **self.client(client)})
+        with self.lock:
+            return self.post({**form, "password": password or self.password, **self.client(client)})
 
     def session_tokens(self, client: str = PASSWORD) -> dict[str, str]:
-        """Return the tokens of a new session of the guest's."""
-        return self.kept(oidc.body(self.grant(client=client)))
+        """Return the tokens of a new session of the guest's; KeycloakError where there are none."""
+        answer = self.grant(client=client)
+        if answer.status_code != 200:
+            raise KeycloakError(f"expected tokens for {GUEST}, got {said(answer)}; look at the realm {self.realm}.")
+        return self.kept(oidc.body(answer))
 
     def kept(self, said: dict) -> dict[str, str]:
         """Return the tokens of an answer, told to `keep_secret`."""
@@ -272,7 +279,8 @@ def _detection(here: Endpoint, username: str) -> str:
 
 def _code(here: Endpoint, verifier: str) -> str:
     more = {"code_challenge": login.challenge(verifier), "code_challenge_method": "S256"}
-    return login.Browser(here.issuer).code(BROWSER, REDIRECT, GUEST, here.password, **more)
+    with here.lock:
+        return login.Browser(here.issuer).code(BROWSER, REDIRECT, GUEST, here.password, **more)
 
 
 def _redeemed(here: Endpoint, code: str, verifier: str) -> requests.Response:

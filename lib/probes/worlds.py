@@ -72,12 +72,14 @@ def ensure(run: Run) -> None:
 
 
 def wait(run: Run) -> None:
-    """Wait until all of them that can be are ready."""
+    """Wait until the worlds and those who ask them are ready, all that can be."""
     copies = [name for name in COPIES if name != BROKEN]
-    homes = {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"], HARDENED: [GATEWAY, PROFILES[HARDENED]]}
-    for home, names in homes.items():
-        for name in names:
-            run.cluster.wait_rolled_out("Deployment", name, home, run.params.deadline)
+    _wait(run, {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"]})
+
+
+def wait_hardened(run: Run) -> None:
+    """Wait until the hardened profile's gateway and workload are ready."""
+    _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
 
 
 def place(run: Run, name: str) -> Place:
@@ -102,7 +104,14 @@ def pods(run: Run, name: str) -> tuple[str, str]:
 
 def callers(run: Run) -> dict[str, Callable]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
+    run.need("v1", "Namespace", STRANGERS, step="11-testing")
     return mesh.inside(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
+
+
+def _wait(run: Run, homes: dict[str, list[str]]) -> None:
+    for home, names in homes.items():
+        for name in names:
+            run.cluster.wait_rolled_out("Deployment", name, home, run.params.deadline)
 
 
 def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:

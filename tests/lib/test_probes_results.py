@@ -191,7 +191,9 @@ def test_a_refusal_of_head_is_told_by_the_access_log():
     assert bare.answer == "403 bare"
     told = judge(probe(method="HEAD"), "figure-2", bare.answer, bare, [DENIED])
     assert (told.verdict, told.got, told.hop) == ("pass", "403 R", "sidecar")
-    of_the_application = judge(probe(method="HEAD"), "figure-2", bare.answer, bare, [trail(hop("gateway"), hop("sidecar"))])
+    of_the_application = judge(
+        probe(method="HEAD"), "figure-2", bare.answer, bare, [trail(hop("gateway"), hop("sidecar"))]
+    )
     assert (of_the_application.verdict, of_the_application.got) == ("fail", "403 app")
 
 

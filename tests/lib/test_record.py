@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from tiny import TOKEN
@@ -46,6 +47,16 @@ def test_secrets_are_told_by_pipe():
     record.secret("another")
     told.close()
     assert "another" in told.values()
+
+
+def test_more_than_a_pipe_holds_is_told_by_several_threads():
+    told = Told()
+    record = Record(None, told.writer.fileno())
+    many = {f"{number:04}" + "x" * 5000 for number in range(200)}  # a megabyte, each more than one atomic write
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(record.secret, many))
+    assert told.values() == many
+    told.close()
 
 
 def test_a_line_cut_off_is_left_out(tmp_path):
