@@ -15,7 +15,8 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
     """Return the page of a sealed run (run.json's content, the tables by file name, the names of its files)."""
     probes = [row for row in tables["responses.csv"] if row.get("probe")]
     cases = [row for row in tables["responses.csv"] if not row.get("probe")]
-    return _environment().get_template("index.html.j2").render(
+    return rendered(
+        "index.html.j2",
         run=run,
         sentence=sentence(run),
         bars=bars(run["steps"], run["started"], run["seconds"]),
@@ -41,7 +42,7 @@ def notebook(path: Path) -> str:
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter(template_name="basic").from_filename(str(path))
-    return _environment().get_template("notebook.html.j2").render(title=path.stem, body=body, code_css=_code_css())
+    return rendered("notebook.html.j2", title=path.stem, body=body, code_css=_code_css())
 
 
 def sentence(run: dict) -> str:
@@ -85,6 +86,11 @@ def _grouped(responses: list[dict], *keys: str) -> list[dict]:
         row = rows.setdefault(tuple(one[key] for key in keys), {**one, "by": {}})
         row["by"][str(one["figure"])] = one
     return list(rows.values())
+
+
+def rendered(template: str, **values) -> str:
+    """Return a template of lib/templates filled with values, escaped; a name that has no value is an error."""
+    return _environment().get_template(template).render(**values)
 
 
 @cache

@@ -38,6 +38,7 @@ class Run:
         """Open a step with the parameters among `names` (a notebook's globals()): env, and what papermill injected."""
         pd.set_option("display.max_colwidth", 400)
         pd.set_option("display.max_rows", 600)
+        pd.set_option("display.colheader_justify", "left")
         given = {key: names[key] for key in Params.model_fields if key in names and key != "env"}
         return cls(step, params.load(names["env"], given), Record.from_environment())
 

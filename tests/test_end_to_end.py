@@ -15,6 +15,7 @@ import pytest
 
 from lib import aws, eks, kube, kubeconfig, params
 from lib.errors import ClusterError
+from lib.probes import model
 
 ROOT = Path(__file__).resolve().parent.parent
 KUBECTL = Path(os.environ.get("EKS_SANDBOX_HOME") or Path.home() / ".cache/eks-sandbox") / "bin" / "kubectl"
@@ -84,10 +85,23 @@ def test_first_run_is_green_and_whole(first):
 
 
 def test_figure_1_is_reached_beside_figure_2(first):
-    got = {(row["figure"], row["caller"], row["token"]): int(row["got"]) for row in rows(first, "responses.csv")}
+    asked = [row for row in rows(first, "responses.csv") if not row["probe"]]
+    got = {(row["figure"], row["caller"], row["token"]): int(row["got"]) for row in asked}
     assert got["figure-2", "sleep", "none"] == 403 and got["figure-1", "sleep", "none"] == 200
     assert got["figure-1", "user", "none"] == 403 and got["figure-1", "user", "valid"] == 200
     assert got["figure-1", "visitor", "valid"] == 403 and got["figure-1", "outsider", "valid"] == 0
+
+
+def test_every_probe_was_sent_to_every_profile_and_has_its_row(first):
+    found = [row for row in rows(first, "responses.csv") if row["probe"]]
+    asked = {(row["probe"], row["figure"]) for row in found}
+    catalogue = model.load()
+    wanted = {(one.id, one.world) for one in catalogue if one.world}
+    wanted |= {(one.id, profile) for one in catalogue if not one.world for profile in model.PROFILES}
+    assert asked == wanted and len({row["probe"] for row in found}) >= 180
+    assert not [row for row in found if row["verdict"] == "skipped" and not row["note"]]
+    assert {row["verdict"] for row in found} == {"pass"}  # not one without a baseline either
+    assert {row["hop"] for row in found} >= {"gateway", "sidecar", "application"}
 
 
 def test_no_secret_is_in_the_bundle(first):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from html import escape
-from io import BytesIO
+from collections.abc import Iterable, Iterator, Sequence
 
 from IPython.display import HTML, Markdown
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from lib import page
 from lib.probes.accesslog import GATEWAY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
+from lib.probes.report import xml_text
 from lib.probes.results import FAIL, SKIPPED, UNMEASURED, Result
 
 # kind: its sign, its colour (each of another lightness, so that they differ in grey too), and what it is
@@ -28,8 +24,8 @@ KINDS = {
 }
 WORLDS = "worlds"  # the panel of the workloads under a policy of their own
 UNREAD = ("codec", "route", "closed", "reset", "refused", "timeout")
-CELL = 0.34  # inches
-DOTS = 110  # an inch
+LEFT, COLUMN, ROW = 150, 36, 26  # what the heat map measures, in its own units
+HEAD, FOOT, LEGEND = 24, 20, 46
 
 FAMILIES = {
     "A": "baseline",
@@ -59,25 +55,36 @@ def kind(result: Result) -> str:
     return "through" if result.passed_through or 100 < int(_last(result)[0] or 0) < 400 else "refused"
 
 
-def heat_map(results: Sequence[Result]) -> Figure:
-    """Return a picture of all results: a panel a profile, a row a family, a column an id's number.
+def heat_map(results: Sequence[Result]) -> str:
+    """Return an SVG picture of all results: a panel a profile, a row a family, a column an id's number.
 
-    Probes of one number (B12a, B12b) share a cell. Each has a colour and a sign. `figure.savefig("x.svg")` writes it.
+    Probes of one number (B12a, B12b) share a cell. Each has a colour, a sign, and a tooltip with its answer.
     """
     panels = _panels(results)
-    letters = sorted({one.family for one in results})
-    numbers = sorted({_number(one) for one in results})
-    size = (2.6 + CELL * len(numbers), 1.0 + (0.9 + CELL * len(letters)) * len(panels))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    for place, (name, rows) in enumerate(panels.items(), 1):
-        _panel(figure.add_subplot(len(panels), 1, place), name, rows, letters, numbers)
-    if figure.axes:
-        figure.axes[-1].set_xlabel("number of the probe's id", fontsize=8)
-    patches = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="black") for _, colour, _ in KINDS.values()]
-    words = [f"{sign}  {meaning}" for sign, _, meaning in KINDS.values()]
-    figure.legend(patches, words, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return figure
+    families = {letter: place * ROW for place, letter in enumerate(sorted({one.family for one in results}))}
+    numbers = {number: LEFT + place * COLUMN for place, number in enumerate(sorted({_number(one) for one in results}))}
+    tall = HEAD + len(families) * ROW + FOOT
+    drawn = [
+        {
+            "title": f"{TITLES.get(name, 'workloads under policies of their own')}: {_counted(rows)}",
+            "y": place * tall + HEAD,
+            "cells": list(_cells(rows, families, numbers)),
+        }
+        for place, (name, rows) in enumerate(panels.items())
+    ]
+    return page.rendered(
+        "heatmap.svg.j2",
+        alt=alt(results),
+        kinds=KINDS,
+        panels=drawn,
+        families={_family(letter): y for letter, y in families.items()},
+        numbers=numbers,
+        width=LEFT + max(len(numbers), 24) * COLUMN + 4,
+        height=len(panels) * tall + LEGEND,
+        left=LEFT,
+        row=ROW,
+        column=COLUMN,
+    )
 
 
 def alt(results: Sequence[Result]) -> str:
@@ -89,11 +96,8 @@ def alt(results: Sequence[Result]) -> str:
 
 
 def shown(results: Sequence[Result]) -> HTML:
-    """Return the heat map for a notebook, with its words for who cannot see it."""
-    file = BytesIO()
-    heat_map(results).savefig(file, format="png", dpi=DOTS)
-    picture = base64.b64encode(file.getvalue()).decode()
-    return HTML(f'<img src="data:image/png;base64,{picture}" alt="{escape(alt(results))}" style="max-width: 100%">')
+    """Return the heat map for a notebook; text and no PNG, since in base64 anything may look like a token."""
+    return HTML(heat_map(results))
 
 
 def drawing(results: Sequence[Result]) -> Markdown:
@@ -153,25 +157,15 @@ def _last(result: Result) -> tuple[str, str]:
     return status, code
 
 
-def _panel(axes, name: str, rows: list[Result], letters: list[str], numbers: list[int]) -> None:
-    cells: dict[tuple[int, int], list[Result]] = {}
+def _cells(rows: list[Result], families: dict[str, int], numbers: dict[int, int]) -> Iterator[dict]:
+    shared: dict[tuple[int, int], list[Result]] = {}
     for one in sorted(rows, key=lambda one: (one.id, one.profile)):
-        cells.setdefault((numbers.index(_number(one)), letters.index(one.family)), []).append(one)
-    for (x, y), shared in cells.items():
-        for place, one in enumerate(shared):
-            _cell(axes, x + place / len(shared), y, 1 / len(shared), kind(one))
-    axes.set(xlim=(0, len(numbers)), ylim=(len(letters), 0))
-    axes.set_title(f"{TITLES.get(name, 'workloads under policies of their own')}: {_counted(rows)}", fontsize=9)
-    axes.set_xticks([x + 0.5 for x in range(len(numbers))], [f"{number:02}" for number in numbers], fontsize=7)
-    axes.set_yticks([y + 0.5 for y in range(len(letters))], [_family(letter) for letter in letters], fontsize=8)
-    axes.tick_params(length=0)
-
-
-def _cell(axes, x: float, y: float, width: float, name: str) -> None:
-    sign, colour, _ = KINDS[name]
-    axes.add_patch(Rectangle((x, y), width, 1, facecolor=colour, edgecolor="black", linewidth=0.4))
-    ink = {"color": "white", "weight": "bold"} if name == "red" else {"color": "black"}
-    axes.text(x + width / 2, y + 0.5, sign, ha="center", va="center", fontsize=4 + 5 * width, **ink)
+        shared.setdefault((numbers[_number(one)], families[one.family]), []).append(one)
+    for (x, y), together in shared.items():
+        width = round(COLUMN / len(together), 2)
+        for place, one in enumerate(together):
+            words = xml_text(f"{one.id} {one.title}, from {one.caller}, {one.profile}: {one.got or one.note}")
+            yield {"x": round(x + place * width, 2), "y": y, "width": width, "kind": kind(one), "words": words}
 
 
 def _panels(results: Iterable[Result]) -> dict[str, list[Result]]:

@@ -35,7 +35,7 @@ def side_by_side(results: Iterable[Result]) -> pd.DataFrame:
         row |= {f"{column} expected": one.expected, f"{column} got": one.got + MARKS[one.verdict]}
     order = [f"{name} {what}" for name in (*PROFILES, OWN) for what in ("expected", "got")]
     there = [name for name in order if any(name in row for row in rows.values())]
-    return _frame(rows.values(), ["id", "title", "caller", "where", *there]).set_index("id")
+    return _frame(rows.values(), ["id", "title", "caller", "where", *there])
 
 
 def closed(results: Iterable[Result], before: str = FIGURE_2, after: str = HARDENED) -> pd.DataFrame:
@@ -46,7 +46,7 @@ def closed(results: Iterable[Result], before: str = FIGURE_2, after: str = HARDE
         for id, one in old.items()
         if id in new and one.passed_through and new[id].got and not new[id].passed_through
     ]
-    return _frame(rows, ["id", "title", "caller", before, after, "by"]).set_index("id")
+    return _frame(rows, ["id", "title", "caller", before, after, "by"])
 
 
 def findings(results: Iterable[Result], after: str = HARDENED) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def findings(results: Iterable[Result], after: str = HARDENED) -> pd.DataFrame:
             row = {"id": one.id, "what is sent": one.title, "got": one.got, "finding": one.finding}
             then = {"closed by": one.closed_by, after: new[one.id].got if one.id in new else ""}
             rows.setdefault(one.id, row | then)
-    return _frame(rows.values(), ["id", "what is sent", "got", "finding", "closed by", after]).set_index("id")
+    return _frame(rows.values(), ["id", "what is sent", "got", "finding", "closed by", after])
 
 
 def matrix(
@@ -86,7 +86,7 @@ def matrix(
         {"caller": caller, **{name: " / ".join(sorted(got.get(name, ()))) for name in names}}
         for caller, got in cells.items()
     ]
-    return _frame(rows, ["caller", *names]).set_index("caller")
+    return _frame(rows, ["caller", *names])
 
 
 def counts(results: Iterable[Result]) -> pd.DataFrame:
@@ -94,7 +94,7 @@ def counts(results: Iterable[Result]) -> pd.DataFrame:
     every = Counter((one.profile, one.verdict) for one in results)
     names = sorted({profile for profile, _ in every}, key=_place)
     rows = [{"profile": name, **{kind: every[name, kind] for kind in STYLES}} for name in names]
-    return _frame(rows, ["profile", *STYLES]).set_index("profile")
+    return _frame(rows, ["profile", *STYLES])
 
 
 def red(results: Iterable[Result]) -> list[Result]:
@@ -144,11 +144,13 @@ def _suite(profile: str, rows: Sequence[Result]) -> ET.Element:
     suite.set("skipped", str(every[SKIPPED] + every[UNMEASURED]))
     suite.set("time", _seconds(sum(row.latency_ms for row in rows)))
     for row in rows:
-        case = ET.SubElement(suite, "testcase", classname=f"{profile}.{row.family}", name=_xml(f"{row.id} {row.title}"))
+        name = xml_text(f"{row.id} {row.title}")
+        case = ET.SubElement(suite, "testcase", classname=f"{profile}.{row.family}", name=name)
         case.set("time", _seconds(row.latency_ms))
         if row.verdict != PASS:
             kind = "failure" if row.verdict == FAIL else "skipped"
-            ET.SubElement(case, kind, message=_xml(row.note)).text = _xml(f"{row.status_line}\n{row.reason}".strip())
+            said = xml_text(f"{row.status_line}\n{row.reason}".strip())
+            ET.SubElement(case, kind, message=xml_text(row.note)).text = said
     return suite
 
 
@@ -156,8 +158,8 @@ def _seconds(milliseconds: float) -> str:
     return f"{milliseconds / 1000:.3f}"
 
 
-def _xml(text: str) -> str:
-    """Without the characters that XML 1.0 has no way to write."""
+def xml_text(text: str) -> str:
+    """Return the text without the characters that XML 1.0 has no way to write."""
     return NOT_XML.sub("?", text)
 
 
@@ -175,4 +177,6 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _frame(rows: Iterable[dict], columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=columns).fillna("")
+    """The first column is the index, its name that of the head, so that the table has one line of heads."""
+    table = pd.DataFrame(list(rows), columns=columns).fillna("").set_index(columns[0])
+    return table.rename_axis(index=None, columns=columns[0])

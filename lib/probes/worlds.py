@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
+
 from lib import istio, mesh, realms
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.run import Run
@@ -51,24 +53,23 @@ class Place:
     url: str
 
 
-def ensure_hardened(run: Run) -> list[dict]:
-    """Apply the hardened profile, gateway and all, without waiting for it; return its objects."""
+def hardened(run: Run) -> list[dict]:
+    """Return the objects of the hardened profile, gateway and all."""
     load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
     things = [*load("namespace"), *load("admission")]
     things += load(GATEWAY, annotations=json.dumps(run.params.load_balancer_annotations))
-    things += [*run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED), *load("policy", **_names(run))]
-    run.apply(things)
-    return things
+    things += run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED)
+    return things + load("policy", **_names(run))
 
 
-def ensure(run: Run) -> None:
-    """Apply the worlds and those who ask them, without waiting for them."""
+def ensure(run: Run) -> pd.DataFrame:
+    """Apply the worlds and those who ask them, without waiting for them; return what each object was."""
     things = [thing for name in (NAMESPACE, STRANGERS) for thing in run.load("namespace.yaml", namespace=name)]
     things += [thing for name, notes in COPIES.items() for thing in _copy(run, name, notes)]
     things += run.load("probes/exceptions.yaml") + run.load("probes/intruders.yaml")
     things += [thing for file in (TCP, "policies") for thing in run.load(f"probes/{file}.yaml", **_names(run))]
     things += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
-    run.apply(things)
+    return run.apply(things)
 
 
 def wait(run: Run) -> None:
