@@ -9,7 +9,7 @@ SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up vectors test test-fast check lock
+.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up probes-slow vectors test test-fast check lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ verify: env ## is a run's bundle whole and unchanged: RUN=outputs/dev/…
 
 clean-up: env ## take away what the runbook made in ENV (notebook 99)
 	@$(PYTHON) -m lib clean-up --env $(ENV)
+
+probes-slow: env $(SANDBOX) ## the probes that wait (rotated keys, stopped parts): notebook 90, about 5 minutes, after make run
+	@$(PYTHON) -m lib probes-slow --env $(ENV)
 
 vectors: env ## public test vectors (Project Wycheproof, the RFCs) against the real Envoy's JWT filter
 	@places=$$($(PYTHON) -m sandbox vectors | tail -1) && $(PYTHON) -m lib.probes.vectors \

@@ -1,4 +1,4 @@
-"""The commands: python -m lib run | clean-up | verify | params | token | kubeconfig.
+"""The commands: python -m lib run | probes-slow | clean-up | verify | params | token | kubeconfig.
 
 Each imports what it needs by itself: kubectl calls `token` for every command of its own.
 """
@@ -32,15 +32,14 @@ def run(given) -> int:
     return series.run(given.env, given.first, given.only, command=_said())
 
 
+def probes_slow(given) -> int:
+    """Run notebooks/90-*, recorded in the same way: the probes that wait."""
+    return _apart(given, "90-probes-that-wait")
+
+
 def clean_up(given) -> int:
     """Run notebooks/99-*, recorded in the same way."""
-    from lib import series
-    from lib.params import ROOT
-
-    steps = sorted((ROOT / "notebooks").glob("99-*.ipynb"))
-    if not steps:
-        raise MissingStep("expected notebooks/99-clean-up.ipynb, found none; take it from the repository.")
-    return series.run(given.env, steps=steps, command=_said())
+    return _apart(given, "99-clean-up")
 
 
 def verify(given) -> int:
@@ -91,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--from", dest="first", metavar="STEP", help="begin there: 4, 04 or 04-its-name")
     one.add_argument("--only", metavar="STEP", help="run just that one")
 
+    _command(commands, "probes-slow", probes_slow).add_argument("--env", required=True, help="a file of params/")
     _command(commands, "clean-up", clean_up).add_argument("--env", required=True, help="a file of params/")
     _command(commands, "verify", verify).add_argument("folder", type=Path, help="a folder of outputs/<env>/")
     _command(commands, "params", params).add_argument("env", help="a file of params/")
@@ -108,6 +108,17 @@ def _command(commands, name: str, command) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
     parser.set_defaults(command=command)
     return parser
+
+
+def _apart(given, name: str) -> int:
+    """Run a notebook that is not of the series."""
+    from lib import series
+    from lib.params import ROOT
+
+    step = ROOT / "notebooks" / f"{name}.ipynb"
+    if not step.is_file():
+        raise MissingStep(f"expected notebooks/{step.name}, found none; take it from the repository.")
+    return series.run(given.env, steps=[step], command=_said())
 
 
 def _said() -> str:

@@ -66,8 +66,8 @@ def run(
 
 
 def numbered(notebooks: Path) -> list[Path]:
-    """Return the series' notebooks in their order; 99 is not of the series."""
-    return [path for path in sorted(notebooks.glob("[0-9][0-9]-*.ipynb")) if not path.name.startswith("99-")]
+    """Return the series' notebooks in their order; those from 90 on are not of the series."""
+    return sorted(notebooks.glob("[0-8][0-9]-*.ipynb"))
 
 
 def select(steps: list[Path], first: str | None = None, only: str | None = None) -> list[Path]:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from lib import istio, mesh, oidc, realms
 from lib.checks import Check
-from lib.probes import accesslog, baselines, fixtures, model, peers, sessions, token_endpoint, worlds
+from lib.errors import RunbookError
+from lib.probes import accesslog, baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.keys import SigningKey
 from lib.probes.minted import minted
@@ -34,6 +35,27 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     found = run_probes(
         wanted, targets, kit(run), baseline=baseline(run), logs=_logs(run, names, began), drills=_drills(run, wanted)
     )
+    for one in found:
+        _keep(run, one)
+    return found
+
+
+def hold(run: Run) -> list[Result]:
+    """Hold the drills that wait, in a world of their own that is gone afterwards; record every result.
+
+    The name of each is printed as it begins.
+
+    It takes about five minutes, and stops istiod and Keycloak meanwhile: RunbookError with a cluster that others may
+    use.
+    """
+    if run.params.cluster_source == "existing":
+        raise RunbookError(
+            "expected a cluster that the runbook made, got an existing one: these probes stop its istiod and Keycloak; "
+            "use an environment with cluster_source: eks."
+        )
+    known = baseline(run)
+    with rotation.world(run, mesh.admin(run)) as world:
+        found = slow.hold(model.load(slow.FOLDER), world, print, known)
     for one in found:
         _keep(run, one)
     return found

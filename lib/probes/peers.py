@@ -21,6 +21,7 @@ from lib.probes.drills import Drill, request
 from lib.probes.minted import once
 from lib.probes.model import HARDENED
 from lib.probes.pods import over_curl
+from lib.probes.tokens import Missing
 from lib.run import Run
 
 AUTHORITY = "istio-ca-secret"  # where istiod keeps the mesh's own CA
@@ -58,7 +59,12 @@ def pair(identity: str = "", signer: Pair | None = None, since: timedelta = -HOU
 
 
 def authority(run: Run) -> Pair:
-    """Return the mesh's own CA, as istiod keeps it; it is redacted from then on."""
+    """Return the mesh's own CA, as istiod keeps it; it is redacted from then on.
+
+    Missing with a cluster that the runbook did not make: such a key is its owner's alone.
+    """
+    if run.params.cluster_source == "existing":
+        raise Missing("the key of the mesh's CA is not read on a cluster that the runbook did not make")
     kept = run.read_secret(AUTHORITY, istio.ROOT_NAMESPACE)
     return Pair(kept["ca-cert.pem"], kept["ca-key.pem"])
 

@@ -1,0 +1,20 @@
+"""A first run of the runbook on the sandbox, for all tests that need one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from runbook import assert_nothing_left, python, run
+
+
+@pytest.fixture(scope="session")
+def first() -> Path:
+    """A first run from nothing; the sandbox is down again after the tests."""
+    python("-m", "sandbox", "down")
+    assert python("-m", "sandbox", "up").returncode == 0
+    code, bundle = run()
+    assert code == 0
+    yield bundle
+    assert python("-m", "sandbox", "down").returncode == 0
+    assert_nothing_left()
