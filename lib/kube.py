@@ -8,6 +8,7 @@ resourceVersion alone when an apply changes nothing
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,8 @@ class Cluster:
     def from_kubeconfig(cls, path: Path | None = None, context: str | None = None) -> Cluster:
         """Return the cluster of a kubeconfig's context; raise ClusterError where there is none."""
         try:
-            return cls(config.new_client_from_config(str(path) if path else None, context))
+            # The client itself looks at KUBECONFIG but once, when it is imported
+            return cls(config.new_client_from_config(str(path) if path else os.environ.get("KUBECONFIG"), context))
         except config.ConfigException as error:
             where = path or "the default kubeconfig"
             raise ClusterError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from lib.kube import Cluster
 
 GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "nobody"
 PROXY = "istio-proxy"  # the container, of gateways too
-PATIENCE = 4  # seconds: Envoy keeps lines back for one second, and the logs are asked again until all are there
+PATIENCE = 5  # seconds
+QUIET = 1.4  # seconds without a new line: each Envoy keeps its lines back for one second
 
 # Istio's default text format: EnvoyTextLogFormat in pilot/pkg/model/telemetry_logging.go. A "-" stands for nothing.
 # Method and path are the client's own, and may hold anything; so the line is read from the protocol on.
@@ -90,13 +92,27 @@ def fetch(cluster: Cluster, labels: str, namespace: str, since_seconds: int, nam
     return read((line for text in texts for line in text.splitlines()), name)
 
 
-def wait_for(ask: Callable[[], dict[str, Hop]], wanted: Iterable[str], deadline: float = PATIENCE) -> dict[str, Hop]:
-    """Return `ask()` as soon as it has every wanted label, else what it has when `deadline` seconds are over.
+def wait_for(
+    ask: Callable[[], dict[str, Trail]],
+    wanted: Iterable[str],
+    deadline: float = PATIENCE,
+    quiet: float = QUIET,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Trail]:
+    """Return `ask()` once it has every wanted label and nothing new came for `quiet` seconds.
 
-    A request that broke before its headers were read leaves a line without a label, or none.
+    A label is there with the first proxy's line, and the next one's comes when that one sees fit. After `deadline`
+    seconds what is there is returned: a request that broke before its headers were read leaves no label.
     """
-    names = set(wanted)
-    return until(ask, lambda found: names <= found.keys(), deadline=deadline).value or {}
+    names, seen, since = set(wanted), None, clock()
+
+    def settled(found: dict[str, Trail]) -> bool:
+        nonlocal seen, since
+        if found != seen:
+            seen, since = found, clock()
+        return names <= found.keys() and clock() - since >= quiet
+
+    return until(ask, settled, deadline=deadline).value or {}
 
 
 def _hop(name: str, one: re.Match) -> Hop:

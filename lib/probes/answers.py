@@ -40,6 +40,8 @@ CODEC = {
     501: "Not Implemented",
 }
 
+UNREAD = ("codec", "reset", "refused", "alert", "closed", "timeout")
+
 # code: what the table shows for it, beside Envoy's own words above
 MEANINGS = {
     "app": "the application answered",
@@ -104,6 +106,11 @@ def fits(answer: str, wanted: str) -> bool:
     """Whether an answer is the wanted one as far as it tells: of a bare one only the status does."""
     status, _, code = answer.partition(" ")
     return answer == wanted or (code == "bare" and status == wanted.partition(" ")[0])
+
+
+def logged(answer: str) -> bool:
+    """Whether who gave this answer has read the headers, so that its access log can name the request."""
+    return answer.partition(" ")[2] not in UNREAD
 
 
 def details(code: str) -> str:

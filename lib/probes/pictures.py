@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from IPython.display import HTML, Markdown
 
 from lib import page
+from lib.probes import answers
 from lib.probes.accesslog import GATEWAY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
 from lib.probes.report import xml_text
@@ -23,7 +24,6 @@ KINDS = {
     "red": ("✗", "#8b1a1a", "not as expected"),
 }
 WORLDS = "worlds"  # the panel of the workloads under a policy of their own
-UNREAD = ("codec", "route", "closed", "reset", "refused", "timeout")
 LEFT, COLUMN, ROW = 150, 36, 26  # what the heat map measures, in its own units
 HEAD, FOOT, LEGEND = 24, 20, 46
 
@@ -148,7 +148,7 @@ def _status(status: str) -> str:
 
 def _at_gateway(result: Result) -> bool:
     """What the gateway refuses before it has read the headers has no name in its log, and so no hop here."""
-    return result.hop == GATEWAY or (not result.hop and _last(result)[1] in UNREAD)
+    return result.hop == GATEWAY or (not result.hop and _last(result)[1] in (*answers.UNREAD, "route"))
 
 
 def _last(result: Result) -> tuple[str, str]:

@@ -78,7 +78,8 @@ def run_probes(
     """Ask every probe of its world's target, or of every profile's; return the results in the probes' order.
 
     Ways are used at once, `workers` of them; how many requests a way sends at once is its own matter. A probe whose
-    token, caller or target is missing is skipped with the reason. `logs` is asked once, at the end.
+    token, caller or target is missing is skipped with the reason. `logs` is asked once, at the end,
+    for the labels that it must have in time.
     """
     nonce, known = nonce or uuid.uuid4().hex[:8], baseline or {}
     rows = [_Row(probe, target, kit, nonce, known) for probe in probes for target in _targets(probe, targets)]
@@ -86,8 +87,8 @@ def run_probes(
         row.plan(drills)
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda job: job(), _jobs(rows, settle)))
-    labels = {label for row in rows for label in row.labels()}
-    trails = logs(labels) if logs and labels else {}
+    labels = {row.label for row in rows if row.logged}
+    trails = logs(labels) if logs and any(row.labels() for row in rows) else {}
     return [row.result(trails) for row in rows]
 
 
@@ -170,6 +171,11 @@ class _Row:
     def settled(self, streak: int) -> bool:
         """Whether it need not be asked again: right at once, right often enough since, or with nothing to be right."""
         return self.right == self.tries or self.right >= streak or (self.probe.measured and not self.baseline)
+
+    @property
+    def logged(self) -> bool:
+        """Whether a proxy must have written a line that names the last request; a sequence's may be no request."""
+        return bool(self.reply and answers.logged(self.reply.answer))
 
     def labels(self) -> list[str]:
         """Return what finds the last try in access logs, of a sequence each of its requests."""

@@ -1,5 +1,7 @@
 """Envoy's access log lines, and who answered."""
 
+import itertools
+
 import pytest
 
 from lib.kube import Cluster
@@ -117,10 +119,21 @@ def test_logs_of_running_pods_are_fetched():
     ]
 
 
+def waited(*pages, **options):
+    """Ask for a and b; a second goes by with each page, and the last one stays."""
+    given, clock = list(pages), itertools.count()
+    ask = lambda: given.pop(0) if len(given) > 1 else given[0]  # noqa: E731
+    return wait_for(ask, ["a", "b"], clock=lambda: next(clock), **options)
+
+
 def test_lines_that_come_late_are_waited_for():
-    pages = iter([{}, {"a": FIRST}, {"a": FIRST, "b": LAST}])
-    assert wait_for(lambda: next(pages), ["a", "b"]).keys() == {"a", "b"}
+    assert waited({}, {"a": FIRST}, {"a": FIRST, "b": LAST}, quiet=0).keys() == {"a", "b"}
+
+
+def test_the_next_proxys_line_of_a_label_that_is_there_is_waited_for():
+    both = {"a": FIRST, "b": FIRST}
+    assert waited(both, {**both, "b": LAST}, quiet=2)["b"] == LAST
 
 
 def test_a_line_that_never_comes_does_not_keep_the_others():
-    assert wait_for(lambda: {"a": FIRST}, ["a", "b"], deadline=0.1) == {"a": FIRST}
+    assert waited({"a": FIRST}, deadline=0.1) == {"a": FIRST}
