@@ -66,6 +66,11 @@ class Params(BaseModel):
     httpbin_image: str
     sleep_image: str
 
+    # Probes
+    profiles: Annotated[list[Literal["figure-2", "figure-1", "hardened"]], Field(min_length=1)] = Field(
+        ["figure-2", "figure-1", "hardened"], description="the policies that step 12 sends every probe to"
+    )
+
     # Checks
     streak: Annotated[int, Field(ge=1, le=50)] = Field(5, description="equal answers in a row that make an answer")
     deadline: Annotated[int, Field(ge=5, le=3600)] = Field(180, description="seconds that a part may take to be ready")

@@ -97,7 +97,7 @@ def rolled_out(run: Run) -> None:
 ANYBODY = {"A01": "200 app", "A03": "200 app", "A05": "200 app"}
 HOLES = {
     "the audience dropped": Hole(drop_the_audience, {"D13a": "200 app", "D17a": "200 app"}, {"D13a"}),
-    "PERMISSIVE": Hole(permit_plain_text, {"G01a": "403 R", "G01b": "200 app", "G01c": "401 J18"}, set()),
+    "PERMISSIVE": Hole(permit_plain_text, {"G01a": "403 R", "G01b": "403 R", "G01c": "401 J18"}, set()),
     "no AuthorizationPolicy": Hole(lambda run: delete(run, "figure-2"), ANYBODY, {"A01"}),
     "no RequestAuthentication": Hole(
         lambda run: delete(run, "request-authentication"),

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from runbook import KUBECTL, ROOT, kubectl, python, rows, run
 
 from lib import aws, eks, kube, kubeconfig, params
@@ -80,6 +81,27 @@ def versions() -> dict[str, str]:
     found = json.loads(kubectl("get", kinds, "-A", "-o", "json"))["items"]
     mine = [thing for thing in found if thing["metadata"]["namespace"] in ("foo", "keycloak")]
     return {thing["metadata"]["uid"]: thing["metadata"]["resourceVersion"] for thing in mine}
+
+
+EXISTING = """
+import sys
+from pathlib import Path
+from lib import series
+sys.exit(series.run("existing", params=Path(sys.argv[1]), outputs=Path(sys.argv[2])))
+"""
+
+
+def test_an_existing_cluster_is_met_by_a_kubeconfig_alone(first, tmp_path):
+    """No AWS, no CA key of the mesh's: the same answers, and nothing changed."""
+    stated = yaml.safe_load((ROOT / "params" / "dev.yml").read_text())
+    kept = {key: value for key, value in stated.items() if not key.startswith(("aws_", "cluster_", "region", "node_"))}
+    (tmp_path / "existing.yml").write_text(yaml.safe_dump({**kept, "env": "existing", "cluster_source": "existing"}))
+    words = ["-c", EXISTING, str(tmp_path), str(tmp_path / "outputs")]
+    assert python(*words, limit=600, KUBECONFIG=str(ROOT / ".kube" / "dev")).returncode == 0
+    (bundle,) = (tmp_path / "outputs" / "existing").iterdir()
+    assert {row["action"] for row in rows(bundle, "changes.csv")} == {"unchanged"}
+    left = {row["probe"]: row["note"] for row in rows(bundle, "responses.csv") if row["verdict"] == "skipped"}
+    assert left and all("CA" in why for why in left.values())
 
 
 def test_a_notebook_runs_by_hand(first, tmp_path):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.errors import RunbookError
-from lib.probes import baselines, model, pointed, report, results
+from lib.probes import baselines, model, pointed, report, results, slow
 from lib.probes.results import Result
 from lib.probes.send import Request
 
@@ -49,7 +49,8 @@ def keep(arguments: Sequence[str], console: Console) -> int:
     """Keep the answers of measured probes as the baseline of three versions."""
     given = _baseline().parse_args(arguments)
     name = baselines.triple(given.istio, given.envoy, given.keycloak)
-    ids = {probe.id for probe in model.load() if probe.measured}
+    every = [*model.load(), *model.load(slow.FOLDER)]
+    ids = {probe.id for probe in every if probe.measured}
     answers = baselines.measured(results.read(given.results), ids)
     changed = baselines.record(name, answers, given.file, given.accept)
     for line in changed:
@@ -115,7 +116,7 @@ def _pointed() -> argparse.ArgumentParser:
 
 def _baseline() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m lib.probes baseline")
-    parser.add_argument("results", type=Path, metavar="RESULTS.csv")
+    parser.add_argument("results", type=Path, metavar="CSV", help="results of --csv, or a bundle's responses.csv")
     for name in ("istio", "envoy", "keycloak"):
         parser.add_argument(f"--{name}", required=True, metavar="VERSION")
     parser.add_argument("--file", type=Path, default=baselines.FILE, help="the baselines' file")

@@ -13,7 +13,7 @@ from lib.probes.results import Result
 FILE = Path(__file__).parent / "baselines.yml"
 HEAD = """\
 # What the measured probes answered, for each triple of versions: {id: {profile or world: answer}}.
-# Written by `python -m lib.probes baseline RESULTS.csv --istio … --envoy … --keycloak …`.
+# Written by `python -m lib.probes baseline outputs/…/responses.csv --istio … --envoy … --keycloak …`.
 """
 
 Answers = dict[str, dict[str, str]]  # by the probe's id, then by profile or world

@@ -118,19 +118,21 @@ def write(results: Iterable[Result], path: Path) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """Return the results of a CSV file of `write`; ValueError where a row holds no number in a number's place."""
-    kinds = {"latency_ms": float, "tries": int}
+    """Return the results of a CSV file of `write`, or of a bundle's responses.csv; ValueError where it is neither."""
     with path.open(newline="") as file:
-        return [Result(**{name: kinds.get(name, str)(value) for name, value in row.items()}) for row in table(file)]
+        rows = csv.DictReader(file)
+        names = [field.name for field in fields(Result)]
+        if {"probe", "figure"} <= set(rows.fieldnames or ()):
+            return [_result({**row, "id": row["probe"], "profile": row["figure"]}) for row in rows if row["probe"]]
+        if rows.fieldnames != names:
+            raise ValueError(f"expected the columns {', '.join(names)}, got {rows.fieldnames}; take a CSV of results.")
+        return [_result(row) for row in rows]
 
 
-def table(lines: Iterable[str]) -> csv.DictReader:
-    """Return the rows of CSV text; ValueError where its head is not that of results."""
-    rows = csv.DictReader(lines)
-    names = [field.name for field in fields(Result)]
-    if rows.fieldnames != names:
-        raise ValueError(f"expected the columns {', '.join(names)}, got {rows.fieldnames}; take a CSV of results.")
-    return rows
+def _result(row: dict[str, str]) -> Result:
+    kinds = {"latency_ms": float, "tries": int}
+    told = {**row, "family": row["id"][:1]}
+    return Result(**{one.name: kinds.get(one.name, str)(told[one.name]) for one in fields(Result)})
 
 
 def _about(probe: Probe, profile: str) -> dict[str, str]:

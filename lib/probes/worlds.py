@@ -54,7 +54,9 @@ class Place:
 
 
 def hardened(run: Run) -> list[dict]:
-    """Return the objects of the hardened profile, gateway and all."""
+    """Return the objects of the hardened profile, gateway and all; none where the params leave it out."""
+    if HARDENED not in run.params.profiles:
+        return []
     load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
     things = [*load("namespace"), *load("admission")]
     things += load(GATEWAY, annotations=json.dumps(run.params.load_balancer_annotations))
@@ -80,7 +82,8 @@ def wait(run: Run) -> None:
 
 def wait_hardened(run: Run) -> None:
     """Wait until the hardened profile's gateway and workload are ready."""
-    _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
+    if HARDENED in run.params.profiles:
+        _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
 
 
 def place(run: Run, name: str) -> Place:

@@ -1,7 +1,10 @@
 """Results judged, written and read; baselines kept and never overwritten in silence."""
 
+import csv
+
 import pytest
 
+from lib import bundle
 from lib.errors import ParamsError
 from lib.probes import baselines, results
 from lib.probes.accesslog import Hop, Trail, who_answered
@@ -200,3 +203,14 @@ def test_a_refusal_of_head_is_told_by_the_access_log():
 def test_without_a_log_the_status_of_a_bare_refusal_counts():
     assert judge(probe(), "figure-2", "403 bare").verdict == "pass"
     assert judge(probe(), "figure-2", "401 bare").verdict == "fail"
+
+
+def test_results_are_read_from_a_bundles_responses_too(tmp_path):
+    columns = bundle.TABLES["responses.csv"][1].split()
+    one = judge(probe(), "figure-2", "403 R", refused(), [DENIED], tries=2)
+    row = {**vars(one), "probe": one.id, "figure": one.profile}
+    with (tmp_path / "responses.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["step", "at", *columns], extrasaction="ignore")
+        table.writeheader()
+        table.writerows([{"figure": "figure-2", "caller": "user", "got": "403"}, row])
+    assert results.read(tmp_path / "responses.csv") == [one]
