@@ -102,7 +102,7 @@ HOLES = {
     "no RequestAuthentication": Hole(
         lambda run: delete(run, "request-authentication"),
         {"A02": "403 R", "A03b": "403 R", "A04": "403 R", "D13a": "403 R"},
-        {"A02"},
+        {"A02", "D13a"},
     ),
     "ALLOW for all": Hole(allow_all, ANYBODY, {"A01"}),
     "the port excluded": Hole(exclude_the_port, {"G01a": "200 app", "G01b": "200 app", "A02": "503 upstream"}, {"A02"}),
