@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,22 +84,23 @@ def versions() -> dict[str, str]:
     return {thing["metadata"]["uid"]: thing["metadata"]["resourceVersion"] for thing in mine}
 
 
-EXISTING = """
-import sys
-from pathlib import Path
-from lib import series
-sys.exit(series.run("existing", params=Path(sys.argv[1]), outputs=Path(sys.argv[2])))
-"""
-
-
-def test_an_existing_cluster_is_met_by_a_kubeconfig_alone(first, tmp_path):
-    """No AWS, no CA key of the mesh's: the same answers, and nothing changed."""
-    stated = yaml.safe_load((ROOT / "params" / "dev.yml").read_text())
+@pytest.fixture
+def existing():
+    """An environment that knows nothing of the sandbox but its images: what a kubeconfig from elsewhere would be."""
+    name, stated = "existing-here", yaml.safe_load((ROOT / "params" / "dev.yml").read_text())
     kept = {key: value for key, value in stated.items() if not key.startswith(("aws_", "cluster_", "region", "node_"))}
-    (tmp_path / "existing.yml").write_text(yaml.safe_dump({**kept, "env": "existing", "cluster_source": "existing"}))
-    words = ["-c", EXISTING, str(tmp_path), str(tmp_path / "outputs")]
-    assert python(*words, limit=600, KUBECONFIG=str(ROOT / ".kube" / "dev")).returncode == 0
-    (bundle,) = (tmp_path / "outputs" / "existing").iterdir()
+    file = ROOT / "params" / f"{name}.yml"
+    file.write_text(yaml.safe_dump({**kept, "env": name, "cluster_source": "existing"}))
+    yield name
+    file.unlink()
+    shutil.rmtree(ROOT / "outputs" / name)
+
+
+def test_an_existing_cluster_is_met_by_a_kubeconfig_alone(first, existing):
+    """No AWS, no CA key of the mesh's: the same answers, and nothing changed."""
+    done = python("-m", "lib", "run", "--env", existing, limit=600, KUBECONFIG=str(ROOT / ".kube" / "dev"))
+    assert done.returncode == 0
+    (bundle,) = (ROOT / "outputs" / existing).iterdir()
     assert {row["action"] for row in rows(bundle, "changes.csv")} == {"unchanged"}
     left = {row["probe"]: row["note"] for row in rows(bundle, "responses.csv") if row["verdict"] == "skipped"}
     assert left and all("CA" in why for why in left.values())
