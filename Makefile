@@ -9,7 +9,7 @@ SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up probes-slow vectors test test-fast check lock
+.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast check lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,15 @@ kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$(make -s kubeconfi
 
 verify: env ## is a run's bundle whole and unchanged: RUN=outputs/dev/…
 	@$(PYTHON) -m lib verify $(RUN)
+
+bundle: env ## a run's bundle as one zip, the same bytes each time: RUN=outputs/dev/…
+	@$(PYTHON) -m lib bundle $(RUN)
+
+compare: env ## what differs between two runs: A=outputs/dev/… B=outputs/dev/…
+	@$(PYTHON) -m lib compare $(A) $(B)
+
+history: env ## the runs of ENV, oldest first
+	@$(PYTHON) -m lib history $(ENV)
 
 clean-up: env ## take away what the runbook made in ENV (notebook 99)
 	@$(PYTHON) -m lib clean-up --env $(ENV)

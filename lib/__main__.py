@@ -1,4 +1,4 @@
-"""The commands: python -m lib run | probes-slow | clean-up | verify | params | token | kubeconfig.
+"""The commands: python -m lib run | probes-slow | clean-up | verify | bundle | compare | history | params | …
 
 Each imports what it needs by itself: kubectl calls `token` for every command of its own.
 """
@@ -55,6 +55,38 @@ def verify(given) -> int:
     return 1 if problems else 0
 
 
+def pack(given) -> None:
+    """Write a bundle as one zip beside it, the same bytes each time; print its path and SHA-256."""
+    from lib import archive, origin
+
+    folder = given.folder.absolute()
+    made = archive.pack(folder, folder.with_name(f"{folder.name}.zip"))
+    print(f"{origin.digest(made)}  {given.folder.with_name(made.name)}")
+
+
+def compare(given) -> int:
+    """Tell what differs between two bundles; 1 if anything does."""
+    from lib import history
+
+    found = history.compare(given.one, given.other)
+    print(f"A: {given.one}\nB: {given.other}")
+    for part, table in found.items():
+        _show(table, part)
+    print("" if found else "no difference but in times")
+    return 1 if found else 0
+
+
+def past(given) -> None:
+    """List the bundles of an environment, oldest first."""
+    from lib import history
+    from lib.params import ROOT
+
+    folder = ROOT / "outputs" / given.env
+    if not folder.is_dir():
+        raise BundleError(f"expected runs of {given.env} in outputs/, got none; make run ENV={given.env} leaves one.")
+    _show(history.runs(folder).fillna(""))
+
+
 def params(given) -> None:
     """Print an environment's params with their defaults, if they are valid."""
     import yaml
@@ -81,6 +113,19 @@ def kubeconfig(given) -> None:
     print(path)
 
 
+def _show(table, title: str = "") -> None:
+    """Print a pandas table, as wide as the terminal is."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(*map(str, table.columns), title=title or None, title_justify="left", box=SIMPLE_HEAD)
+    for row in table.itertuples(index=False):
+        shown.add_row(*(escape(str(value)) for value in row))
+    Console().print(shown)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -93,6 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "probes-slow", probes_slow).add_argument("--env", required=True, help="a file of params/")
     _command(commands, "clean-up", clean_up).add_argument("--env", required=True, help="a file of params/")
     _command(commands, "verify", verify).add_argument("folder", type=Path, help="a folder of outputs/<env>/")
+    _command(commands, "bundle", pack).add_argument("folder", type=Path, help="a folder of outputs/<env>/")
+    one = _command(commands, "compare", compare)
+    one.add_argument("one", type=Path, metavar="A", help="a folder of outputs/<env>/")
+    one.add_argument("other", type=Path, metavar="B", help="another one")
+    _command(commands, "history", past).add_argument("env", help="a file of params/")
     _command(commands, "params", params).add_argument("env", help="a file of params/")
     _command(commands, "kubeconfig", kubeconfig).add_argument("env", help="a file of params/")
 

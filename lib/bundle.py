@@ -11,12 +11,12 @@ from pathlib import Path
 
 import yaml
 
-from lib import page
+from lib import junit, page
 from lib.origin import digest
 from lib.record import read
 from lib.redact import clean, cleaned, forbidden
 
-SUMS = "SHA256SUMS"
+SUMS, JUNIT = "SHA256SUMS", "junit.xml"
 EXIT_CODES = {"pass": 0, "fail": 1, "error": 2}
 ACTIONS = ("created", "changed", "unchanged", "deleted")
 IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that tell which cluster it was
@@ -77,6 +77,7 @@ def seal(folder: Path, run: dict, secrets: set[str] = frozenset()) -> dict:
         _write_csv(folder / name, ["step", "at", *TABLES[name][1].split()], rows)
     _write(folder / "run.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n")
     _write(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
+    _write(folder / JUNIT, junit.document(_suites(tables), f"{run['env']} {run['started']}"))
     _write(folder / "index.html", page.index(run, tables, _files(folder)))
     _write(folder / SUMS, "".join(f"{digest(folder / name)}  {name}\n" for name in _files(folder)))
     return run
@@ -127,6 +128,25 @@ def _rows(events: dict[str, list[dict]], kind: str, columns: list[str]) -> list[
         for one in found
         if one["event"] == kind
     ]
+
+
+def _suites(tables: dict[str, list[dict]]) -> dict[str, list[junit.Case]]:
+    """A suite for each step: its checks, and its responses."""
+    suites: dict[str, list[junit.Case]] = {}
+    for row in tables["checks.csv"]:
+        suites.setdefault(row["step"], []).append(_case(row, "check", row["name"], row["actual"], row["reason"]))
+    for row in tables["responses.csv"]:
+        asked = row["title"] or f"{row['request']}, {row['caller']}, {row['token']}"
+        name = f"{row['probe']} {asked}".strip()
+        case = _case(row, row["figure"], name, row["got"], row["note"] or row["reason"])
+        suites.setdefault(row["step"], []).append(case)
+    return suites
+
+
+def _case(row: dict, kind: str, name: str, got, why: str) -> junit.Case:
+    verdict = junit.SKIPPED if row["passed"] is None else junit.PASSED if row["passed"] else junit.FAILED
+    told = f"expected {row['expected']}, got {got}" if verdict == junit.FAILED else why
+    return junit.Case(f"{row['step']}.{kind}", name, float(row["seconds"] or 0), verdict, told, str(why))
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:

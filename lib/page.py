@@ -6,7 +6,10 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lib.probes import pictures, results
+from lib.render import rendered
 
 MARKS = {"pass": "✓", "fail": "✗", "error": "!", "not run": "–"}
 
@@ -24,6 +27,7 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
         responses=side_by_side(cases),
         places=list(dict.fromkeys(str(row["figure"]) for row in probes)),
         probes=by_probe(probes),
+        heat_map=Markup(pictures.heat_map(last(probes))) if probes else "",
         checks=sorted(tables["checks.csv"], key=lambda row: bool(row["passed"])),
         tokens=tables["tokens.csv"],
         changes=[row for row in tables["changes.csv"] if row["action"] != "unchanged"],
@@ -80,23 +84,18 @@ def by_probe(responses: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (all(one["passed"] is not False for one in row["by"].values())))
 
 
+def last(responses: list[dict]) -> list[results.Result]:
+    """Return the probes' results, of one that was sent twice to the same place the last."""
+    found = {(row["probe"], row["figure"]): results.from_row(row) for row in responses}
+    return list(found.values())
+
+
 def _grouped(responses: list[dict], *keys: str) -> list[dict]:
     rows: dict[tuple, dict] = {}
     for one in responses:
         row = rows.setdefault(tuple(one[key] for key in keys), {**one, "by": {}})
         row["by"][str(one["figure"])] = one
     return list(rows.values())
-
-
-def rendered(template: str, **values) -> str:
-    """Return a template of lib/templates filled with values, escaped; a name that has no value is an error."""
-    return _environment().get_template(template).render(**values)
-
-
-@cache
-def _environment() -> Environment:
-    loader = PackageLoader("lib")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 @cache

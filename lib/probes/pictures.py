@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from IPython.display import HTML, Markdown
 
-from lib import page
+from lib.junit import xml_text
 from lib.probes import answers
 from lib.probes.accesslog import GATEWAY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
-from lib.probes.report import xml_text
 from lib.probes.results import FAIL, SKIPPED, UNMEASURED, Result
+from lib.render import rendered
 
 # kind: its sign, its colour (each of another lightness, so that they differ in grey too), and what it is
 KINDS = {
@@ -72,7 +72,7 @@ def heat_map(results: Sequence[Result]) -> str:
         }
         for place, (name, rows) in enumerate(panels.items())
     ]
-    return page.rendered(
+    return rendered(
         "heatmap.svg.j2",
         alt=alt(results),
         kinds=KINDS,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
@@ -12,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from lib.junit import FAILED, PASSED, Case, document
+from lib.junit import SKIPPED as NOT_RUN
 from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
 from lib.probes.results import FAIL, PASS, SKIPPED, UNMEASURED, Result
 
@@ -19,7 +19,6 @@ OWN = "own policy"  # the column of worlds
 MARKS = {PASS: "", FAIL: " ✗", SKIPPED: "–", UNMEASURED: " ?"}
 STYLES = {PASS: "green", FAIL: "bold red", SKIPPED: "dim", UNMEASURED: "yellow"}
 WIDTHS = {"id": 4, "ms": 3, "verdict": 10, "sent": 14, "note": 12}  # characters, at least
-NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def side_by_side(results: Iterable[Result]) -> pd.DataFrame:
@@ -128,39 +127,17 @@ def junit(results: Iterable[Result], name: str = "probes") -> str:
 
     What has no baseline counts as skipped: it is neither right nor wrong.
     """
-    suites: dict[str, list[Result]] = {}
+    suites: dict[str, list[Case]] = {}
     for one in results:
-        suites.setdefault(one.profile, []).append(one)
-    root = ET.Element("testsuites", name=name)
-    for profile, rows in suites.items():
-        root.append(_suite(profile, rows))
-    ET.indent(root)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+        suites.setdefault(one.profile, []).append(_case(one))
+    return document(suites, name)
 
 
-def _suite(profile: str, rows: Sequence[Result]) -> ET.Element:
-    every = Counter(row.verdict for row in rows)
-    suite = ET.Element("testsuite", name=profile, tests=str(len(rows)), failures=str(every[FAIL]), errors="0")
-    suite.set("skipped", str(every[SKIPPED] + every[UNMEASURED]))
-    suite.set("time", _seconds(sum(row.latency_ms for row in rows)))
-    for row in rows:
-        name = xml_text(f"{row.id} {row.title}")
-        case = ET.SubElement(suite, "testcase", classname=f"{profile}.{row.family}", name=name)
-        case.set("time", _seconds(row.latency_ms))
-        if row.verdict != PASS:
-            kind = "failure" if row.verdict == FAIL else "skipped"
-            said = xml_text(f"{row.status_line}\n{row.reason}".strip())
-            ET.SubElement(case, kind, message=xml_text(row.note)).text = said
-    return suite
-
-
-def _seconds(milliseconds: float) -> str:
-    return f"{milliseconds / 1000:.3f}"
-
-
-def xml_text(text: str) -> str:
-    """Return the text without the characters that XML 1.0 has no way to write."""
-    return NOT_XML.sub("?", text)
+def _case(one: Result) -> Case:
+    verdict = {PASS: PASSED, FAIL: FAILED}.get(one.verdict, NOT_RUN)
+    said = f"{one.status_line}\n{one.reason}".strip()
+    about = (f"{one.profile}.{one.family}", f"{one.id} {one.title}", one.latency_ms / 1000)
+    return Case(*about, verdict, one.note, said)
 
 
 def _plain(probe: Probe) -> bool:

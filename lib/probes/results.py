@@ -123,13 +123,18 @@ def read(path: Path) -> list[Result]:
         rows = csv.DictReader(file)
         names = [field.name for field in fields(Result)]
         if {"probe", "figure"} <= set(rows.fieldnames or ()):
-            return [_result({**row, "id": row["probe"], "profile": row["figure"]}) for row in rows if row["probe"]]
+            return [from_row(row) for row in rows if row["probe"]]
         if rows.fieldnames != names:
             raise ValueError(f"expected the columns {', '.join(names)}, got {rows.fieldnames}; take a CSV of results.")
         return [_result(row) for row in rows]
 
 
-def _result(row: dict[str, str]) -> Result:
+def from_row(row: dict) -> Result:
+    """Return the result in a row of a bundle's responses, which calls some of its fields otherwise."""
+    return _result({**row, "id": row["probe"], "profile": row["figure"]})
+
+
+def _result(row: dict) -> Result:
     kinds = {"latency_ms": float, "tries": int}
     told = {**row, "family": row["id"][:1]}
     return Result(**{one.name: kinds.get(one.name, str)(told[one.name]) for one in fields(Result)})

@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 
 import nbformat
@@ -183,3 +184,33 @@ def test_a_row_dropped_is_found_even_where_the_sums_were_forged(tmp_path):
     assert bundle.verify(folder) == [
         "expected 3 checks of 01-a, 3 passed, as run.json says, got 2 in the tables, 2 passed."
     ]
+
+
+def seal_with_probe(tmp_path, **more):
+    """Return a sealed folder whose step recorded one probe under one profile."""
+    folder = bundle.create("tiny", "a" * 40, NOW, tmp_path)
+    record = Record(folder / "events" / "01-a.jsonl")
+    row = dict(answer("figure-2", "401 J15", "401 J15"), probe="D02", title="an expired <token>", verdict="pass")
+    record.write("response", **{**row, "note": "", "hop": "sidecar", **more})
+    return folder, bundle.seal(folder, {**ABOUT, "steps": [step("01-a")]}, set())
+
+
+def test_the_page_has_the_heat_map_of_the_probes(tmp_path):
+    folder, _ = seal_with_probe(tmp_path)
+    text = (folder / "index.html").read_text()
+    assert '<svg xmlns="http://www.w3.org/2000/svg" class="heat-map" role="img"' in text
+    assert "D02 an expired &lt;token&gt;, from sleep, figure-2: 401 J15" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "passed", "child"), [("pass", True, None), ("fail", False, "failure"), ("skipped", None, "skipped")]
+)
+def test_junit_has_a_case_for_each_check_and_response(tmp_path, verdict, passed, child):
+    folder, _ = seal_with_probe(tmp_path, verdict=verdict, passed=passed, note="why")
+    (suite,) = ET.fromstring((folder / "junit.xml").read_text())
+    (case,) = suite
+    assert (suite.get("name"), case.get("name")) == ("01-a", "D02 an expired <token>")
+    assert [one.tag for one in case] == [child] * bool(child)
+    checks = sealed(tmp_path, "fail")[0] / "junit.xml"
+    assert [case.get("name") for case in ET.parse(checks).iter("testcase")] == ["ready", *["/ip, sleep, none"] * 2]
+    assert [one.get("message") for one in ET.parse(checks).iter("failure")] == ["expected 403, got 200"]
