@@ -65,13 +65,21 @@ def hardened(run: Run) -> list[dict]:
 
 
 def ensure(run: Run) -> pd.DataFrame:
-    """Apply the worlds and those who ask them, without waiting for them; return what each object was."""
-    things = [thing for name in (NAMESPACE, STRANGERS) for thing in run.load("namespace.yaml", namespace=name)]
-    things += [thing for name, notes in COPIES.items() for thing in _copy(run, name, notes)]
+    """Apply the worlds and those who ask them, without waiting for most of them; return what each object was.
+
+    The canary serves keys that are no keys: istiod must get those before the pod that they are for asks, since keys
+    that cannot be had are another matter, and Envoy keeps the listener that it has.
+    """
+    first = [thing for name in (NAMESPACE, STRANGERS) for thing in run.load("namespace.yaml", namespace=name)]
+    made = [run.apply([*first, *_copy(run, "canary", COPIES["canary"])])]
+    _wait(run, {NAMESPACE: ["canary"]})
+    copies = {name: _copy(run, name, notes) for name, notes in COPIES.items() if name != "canary"}
+    late = [thing for thing in copies[BROKEN] if thing["kind"] == "Deployment"]
+    things = [thing for copy in copies.values() for thing in copy if thing not in late]
     things += run.load("probes/exceptions.yaml") + run.load("probes/intruders.yaml")
     things += [thing for file in (TCP, "policies") for thing in run.load(f"probes/{file}.yaml", **_names(run))]
     things += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
-    return run.apply(things)
+    return pd.concat([*made, run.apply(things), run.apply(late)], ignore_index=True)
 
 
 def wait(run: Run) -> None:
