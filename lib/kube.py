@@ -82,6 +82,7 @@ class Cluster:
     def apply(self, thing: dict, manager: str = MANAGER) -> str:
         """Create or update one object (server-side apply); return created, changed or unchanged.
 
+        Unchanged is an object whose status and bookkeeping alone may be others: the API server rewrites some of those.
         A `manager` of its own states, and takes back, single fields of an object that is the runbook's otherwise.
         """
         before = self.find(
@@ -95,8 +96,7 @@ class Cluster:
         after = json.loads(self._call("PATCH", path, query=query, body=thing, headers=content))
         if before is None:
             return "created"
-        same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
-        return "unchanged" if same else "changed"
+        return "unchanged" if _stated(before) == _stated(after) else "changed"
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict:
         """Return one object; raise ClusterError where there is none."""
@@ -269,6 +269,12 @@ def load(path: Path, **values: str) -> list[dict]:
 def ordered(things: list[dict]) -> list[dict]:
     """Return objects in the order in which they can be created."""
     return sorted(things, key=lambda thing: _LAST.get(thing["kind"], _ORDER.get(thing["kind"], 50)))
+
+
+def _stated(thing: dict) -> dict:
+    """Return an object without its status, and without what the API server keeps of who wrote it when."""
+    kept = thing["metadata"].keys() - {"resourceVersion", "managedFields"}
+    return {**thing, "metadata": {key: thing["metadata"][key] for key in kept}, "status": None}
 
 
 def _refusal(status: int, body: str, method: str, path: str) -> ClusterError:

@@ -1,0 +1,55 @@
+"""What an apply did, told from the object before and after."""
+
+import json
+
+import pytest
+
+from lib.kube import Cluster
+
+THING = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "foo"}, "data": {"x": "1"}}
+KINDS = {"resources": [{"name": "configmaps", "namespaced": True, "kind": "ConfigMap"}]}
+
+
+class Api:
+    """A cluster's API that holds one object, and answers an apply with another."""
+
+    class configuration:
+        host = "https://api"
+
+    def __init__(self, before, after):
+        self.pages = {"GET": before, "PATCH": after}
+
+    def param_serialize(self, method, path, query_params, header_params, body, auth_settings):
+        return method, path
+
+    def call_api(self, method, path, _request_timeout):
+        return Response(KINDS if path == "/api/v1" else self.pages[method])
+
+
+class Response:
+    """One answer of the API; none of nothing."""
+
+    def __init__(self, page):
+        self.page, self.status = page, 200 if page else 404
+
+    def read(self):
+        return json.dumps(self.page or {"message": "not found", "reason": "NotFound"}).encode()
+
+
+def kept(version="1", **more):
+    return {**THING, "metadata": {**THING["metadata"], "resourceVersion": version, "managedFields": [version]}, **more}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "action"),
+    [
+        (None, kept(), "created"),
+        (kept(), kept(), "unchanged"),
+        (kept("1", status={"a": 1}), kept("2", status={}), "unchanged"),
+        (kept("1"), kept("2", data={"x": "2"}), "changed"),
+        (kept("1"), kept("2", metadata={**THING["metadata"], "labels": {"a": "b"}}), "changed"),
+    ],
+    ids=["new", "the same", "other status and bookkeeping", "other data", "another label"],
+)
+def test_an_apply_tells_what_it_did(before, after, action):
+    assert Cluster(Api(before, after)).apply(THING) == action
