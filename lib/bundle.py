@@ -90,6 +90,12 @@ def verify(folder: Path) -> list[str]:
     return _verify_files(folder) + _verify_content(folder) + _verify_verdict(folder)
 
 
+def rows(folder: Path, name: str) -> list[dict]:
+    """Return the rows of one of a bundle's tables, as texts by column."""
+    with (folder / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def verdict(verdicts: list[str]) -> str:
     """Return the run's verdict from its steps': error outweighs fail, fail outweighs pass; nothing run is an error."""
     return next((one for one in ("error", "fail", "pass") if one in verdicts), "error")
@@ -217,7 +223,7 @@ def _verify_verdict(folder: Path) -> list[str]:
     """Recompute from the tables what run.json claims."""
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        answers = [row for name in ("checks.csv", "responses.csv") for row in _read_csv(folder / name)]
+        answers = [row for name in ("checks.csv", "responses.csv") for row in rows(folder, name)]
         problems = [text for row in run["steps"] for text in _verify_step(folder, row, answers)]
         whole = verdict([row["verdict"] for row in run["steps"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -243,8 +249,3 @@ def _verify_step(folder: Path, row: dict, answers: list[dict]) -> list[str]:
     if claimed in ("pass", "fail") and not (folder / "notebooks" / f"{step}.ipynb").is_file():
         problems.append(f"expected notebooks/{step}.ipynb of a step that ran, got none.")
     return problems
-
-
-def _read_csv(path: Path) -> list[dict]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

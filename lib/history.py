@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -53,17 +52,17 @@ def _told(folder: Path) -> dict[str, dict[str, str]]:
         raise BundleError(f"expected a sealed bundle in {folder}, got no {bundle.SUMS}; name a run that ended.")
     run = _run(folder)
     versions = {f"{where} {name}": value for where, found in run["versions"].items() for name, value in found.items()}
-    answers = _rows(folder, "responses.csv")
+    answers = bundle.rows(folder, "responses.csv")
     return {
         "parameters": _texts(run["params"]),
         "versions": _texts(versions),
         "verdicts": {step["step"]: step["verdict"] for step in run["steps"]},
         "seconds": {step["step"]: step["seconds"] for step in run["steps"] if step["verdict"] != "not run"},
-        "checks": {f"{row['step']}: {row['name']}": row["passed"] for row in _rows(folder, "checks.csv")},
+        "checks": {f"{row['step']}: {row['name']}": row["passed"] for row in bundle.rows(folder, "checks.csv")},
         "answers": {_asked(row): _got(row) for row in answers},
         "objects": {
             " ".join(filter(None, (row["kind"], row["namespace"], row["name"]))): row["action"]
-            for row in _rows(folder, "changes.csv")
+            for row in bundle.rows(folder, "changes.csv")
         },
     }
 
@@ -95,8 +94,3 @@ def _texts(values: dict) -> dict[str, str]:
 
 def _run(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-
-
-def _rows(folder: Path, name: str) -> list[dict]:
-    with (folder / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lib.probes import pictures, results
 from lib.render import rendered
 
 MARKS = {"pass": "✓", "fail": "✗", "error": "!", "not run": "–"}
@@ -27,7 +26,7 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
         responses=side_by_side(cases),
         places=list(dict.fromkeys(str(row["figure"]) for row in probes)),
         probes=by_probe(probes),
-        heat_map=Markup(pictures.heat_map(last(probes))) if probes else "",
+        heat_map=Markup(_heat_map(probes)) if probes else "",
         checks=sorted(tables["checks.csv"], key=lambda row: bool(row["passed"])),
         tokens=tables["tokens.csv"],
         changes=[row for row in tables["changes.csv"] if row["action"] != "unchanged"],
@@ -37,8 +36,10 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
 
 
 def prepare() -> None:
-    """Import what `notebook` needs, which takes 1.4 s."""
+    """Import what `notebook` and `index` need, which takes some seconds."""
     import nbconvert  # noqa: F401
+
+    from lib.probes import pictures  # noqa: F401
 
 
 def notebook(path: Path) -> str:
@@ -84,10 +85,12 @@ def by_probe(responses: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (all(one["passed"] is not False for one in row["by"].values())))
 
 
-def last(responses: list[dict]) -> list[results.Result]:
-    """Return the probes' results, of one that was sent twice to the same place the last."""
-    found = {(row["probe"], row["figure"]): results.from_row(row) for row in responses}
-    return list(found.values())
+def _heat_map(responses: list[dict]) -> str:
+    """Of a probe that was sent twice to the same place the last result counts."""
+    from lib.probes import pictures, results
+
+    last = {(row["probe"], row["figure"]): results.from_row(row) for row in responses}
+    return pictures.heat_map(list(last.values()))
 
 
 def _grouped(responses: list[dict], *keys: str) -> list[dict]:

@@ -43,10 +43,8 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
 def hold(run: Run) -> list[Result]:
     """Hold the drills that wait, in a world of their own that is gone afterwards; record every result.
 
-    The name of each is printed as it begins.
-
-    It takes about five minutes, and stops istiod and Keycloak meanwhile: RunbookError with a cluster that others may
-    use.
+    The name of each is printed as it begins. It takes about five minutes, and stops istiod and Keycloak meanwhile:
+    RunbookError with a cluster that others may use.
     """
     if run.params.cluster_source == "existing":
         raise RunbookError(

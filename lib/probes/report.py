@@ -48,10 +48,10 @@ def closed(results: Iterable[Result], before: str = FIGURE_2, after: str = HARDE
     return _frame(rows, ["id", "title", "caller", before, after, "by"])
 
 
-def findings(results: Iterable[Result], after: str = HARDENED) -> pd.DataFrame:
+def findings(results: Iterable[Result], after: str = "") -> pd.DataFrame:
     """Return where the mesh answers otherwise than one would wish: in plain words, and what closes it.
 
-    `after` says what the same probe gets under that profile; "" where it was not asked under it.
+    With `after` a further column says what the same probe gets under that profile, "" where it was not asked under it.
     """
     results = list(results)
     new = _by_profile(results, after)
@@ -61,7 +61,7 @@ def findings(results: Iterable[Result], after: str = HARDENED) -> pd.DataFrame:
             row = {"id": one.id, "what is sent": one.title, "got": one.got, "finding": one.finding}
             then = {"closed by": one.closed_by, after: new[one.id].got if one.id in new else ""}
             rows.setdefault(one.id, row | then)
-    return _frame(rows.values(), ["id", "what is sent", "got", "finding", "closed by", after])
+    return _frame(rows.values(), ["id", "what is sent", "got", "finding", "closed by", *filter(None, [after])])
 
 
 def matrix(

@@ -78,8 +78,8 @@ def run_probes(
     """Ask every probe of its world's target, or of every profile's; return the results in the probes' order.
 
     Ways are used at once, `workers` of them; how many requests a way sends at once is its own matter. A probe whose
-    token, caller or target is missing is skipped with the reason. `logs` is asked once, at the end,
-    for the labels that it must have in time.
+    token, caller or target is missing is skipped with the reason. `logs` is asked once, at the end, with the labels
+    that a proxy must have written.
     """
     nonce, known = nonce or uuid.uuid4().hex[:8], baseline or {}
     rows = [_Row(probe, target, kit, nonce, known) for probe in probes for target in _targets(probe, targets)]
@@ -87,8 +87,8 @@ def run_probes(
         row.plan(drills)
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda job: job(), _jobs(rows, settle)))
-    labels = {row.label for row in rows if row.logged}
-    trails = logs(labels) if logs and any(row.labels() for row in rows) else {}
+    awaited = {row.label for row in rows if row.logged}
+    trails = logs(awaited) if logs and any(row.labels() for row in rows) else {}
     return [row.result(trails) for row in rows]
 
 

@@ -1,13 +1,7 @@
-"""The token endpoint tried: passwords, clients, refresh tokens and codes that must get nothing; each answer in a word.
-
-An answer is the status with OAuth's error and Keycloak's description of it, as in
-`401 invalid_grant/Invalid_user_credentials`; or with what came instead: token, active, inactive, code, claims.
-"""
+"""The token endpoint tried: passwords, clients, refresh tokens and codes that must get nothing; see lib.probes.said."""
 
 from __future__ import annotations
 
-import html
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +15,7 @@ from lib.checks import until
 from lib.errors import KeycloakError
 from lib.keycloak import Keycloak, path
 from lib.probes.drills import Drill
+from lib.probes.said import said
 
 PASSWORD, NO_GRANT, BROWSER, PUBLIC = "password", "no-direct-grant", "browser", "public"  # clients
 GUEST, DISABLED, UNFINISHED = "guest", "disabled", "unfinished"  # users
@@ -89,18 +84,6 @@ class Endpoint:
         return oidc.send(self.session, "GET", at, headers={"Authorization": f"Bearer {token}"})
 
 
-def said(answer: requests.Response) -> str:
-    """Return an answer in short; what is no letter or digit becomes _."""
-    given = login.returned(answer) if answer.is_redirect else _json(answer) or _challenged(answer) or _shown(answer)
-    if "error" in given:
-        parts = (given["error"], given.get("error_description", ""))
-        return f"{answer.status_code} {'/'.join(_word(part) for part in parts if part)}"
-    if "active" in given:
-        return f"{answer.status_code} {'active' if given['active'] else 'inactive'}"
-    names = {"access_token": "token", "code": "code", "sub": "claims"}
-    return f"{answer.status_code} {next((word for name, word in names.items() if name in given), 'page')}"
-
-
 def wrong_password(here: Endpoint) -> list[str]:
     """Return the answers to a wrong password, and to a user who does not exist: they must be the same."""
     with _somebody(here) as name:
@@ -135,7 +118,8 @@ def brute_force(here: Endpoint) -> list[str]:
     """Return the answers to as many wrong passwords as are allowed, to the right one then, and to it once forgiven."""
     with _somebody(here) as name:
         wrong = [said(here.grant(name, WRONG)) for _ in range(here.tries)]
-        until(lambda: _attacked(here, name)["disabled"], bool, deadline=COUNTING, pause=0.1)
+        counted = _detection(here, name)
+        until(lambda: here.admin.call("GET", counted)["disabled"], deadline=COUNTING, pause=0.1)
         locked = said(here.grant(name))
         _forgive(here, name)
         return [*sorted(set(wrong)), locked, said(here.grant(name))]
@@ -267,12 +251,8 @@ def _forgive(here: Endpoint, username: str) -> None:
     here.admin.call("DELETE", _detection(here, username))
 
 
-def _attacked(here: Endpoint, username: str) -> dict:
-    """Return what Keycloak counted: numFailures, and whether the user is locked (disabled)."""
-    return here.admin.call("GET", _detection(here, username))
-
-
 def _detection(here: Endpoint, username: str) -> str:
+    """Return where Keycloak tells what it counted against a user (numFailures, disabled), and forgets it."""
     user = here.admin.get_user(here.realm, username)["id"]
     return path(here.realm, "attack-detection", "brute-force", "users", user)
 
@@ -286,23 +266,3 @@ def _code(here: Endpoint, verifier: str) -> str:
 def _redeemed(here: Endpoint, code: str, verifier: str) -> requests.Response:
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT, **here.client(BROWSER)}
     return here.post({**form, **({"code_verifier": verifier} if verifier else {})})
-
-
-def _json(answer: requests.Response) -> dict:
-    kind = answer.headers.get("Content-Type", "")
-    return oidc.body(answer) if answer.content and "json" in kind else {}
-
-
-def _challenged(answer: requests.Response) -> dict:
-    """Return what a WWW-Authenticate says (RFC 6750, section 3)."""
-    return dict(re.findall(r'(\w+)="([^"]*)"', answer.headers.get("WWW-Authenticate", "")))
-
-
-def _shown(answer: requests.Response) -> dict:
-    """Return what a page for people says went wrong."""
-    found = re.search(r'id="kc-error-message".*?<p[^>]*>\s*([^<]+?)\s*<', answer.text, re.DOTALL)
-    return {"error": "page", "error_description": html.unescape(found[1])} if found else {}
-
-
-def _word(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")

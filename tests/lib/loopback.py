@@ -5,6 +5,11 @@ import socket
 import struct
 import threading
 
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RequestReceived
+from h2.exceptions import ProtocolError
+
 
 @contextlib.contextmanager
 def served(speak):
@@ -45,6 +50,23 @@ def heard(connection):
             break
         data += more
     return data
+
+
+def over_http2(answer):
+    """A server's part in HTTP/2: `answer(connection, stream, headers)` says the rest."""
+
+    def speak(connection):
+        spoken = H2Connection(H2Configuration(client_side=False, validate_inbound_headers=False, header_encoding=None))
+        spoken.initiate_connection()
+        connection.sendall(spoken.data_to_send())
+        with contextlib.suppress(ProtocolError):  # what still comes after the server's own end
+            while data := connection.recv(65536):
+                for event in spoken.receive_data(data):
+                    if isinstance(event, RequestReceived):
+                        answer(spoken, event.stream_id, event.headers)
+                connection.sendall(spoken.data_to_send())
+
+    return speak
 
 
 def reset(connection):

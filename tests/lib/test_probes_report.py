@@ -61,7 +61,7 @@ def test_what_hardening_closes_row_by_row():
 
 
 def test_findings_in_plain_words():
-    (row,) = report.findings(RESULTS).to_dict("records")
+    (row,) = report.findings(RESULTS, "hardened").to_dict("records")
     assert (row["finding"], row["closed by"], row["hardened"]) == ("an ID token passes", "a rule on typ", "403 R")
 
 

@@ -2,23 +2,16 @@
 
 import socket
 import ssl
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import RequestReceived
-from h2.exceptions import ProtocolError
-from loopback import heard, reset, served
+from loopback import heard, over_http2, reset, served
 
-from lib.probes.drills import DRILLS, Drill, frame
-from lib.probes.model import load
-from lib.probes.send import Reply, Request, prepare
-from lib.probes.wire import Line, over_sockets, place, raw, why
+from lib.probes.send import Request
+from lib.probes.wire import Line, over_sockets, place, why
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Two: a\r\nx-two: b\r\n\r\nhi"
 
@@ -199,28 +192,11 @@ def test_http2_over_tls_hears_a_server_that_speaks_first(tmp_path):
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
 
     def speak(connection):
-        two(lambda spoken, stream, _: spoken.send_headers(stream, [(":status", "204")], end_stream=True))(
+        over_http2(lambda spoken, stream, _: spoken.send_headers(stream, [(":status", "204")], end_stream=True))(
             server.wrap_socket(connection, server_side=True)
         )
 
     assert asked(speak, get(version="HTTP/2"), tls=client).status == 204
-
-
-def two(answer):
-    """A server's part in HTTP/2: `answer(connection, stream, headers)` says the rest."""
-
-    def speak(connection):
-        spoken = H2Connection(H2Configuration(client_side=False, validate_inbound_headers=False, header_encoding=None))
-        spoken.initiate_connection()
-        connection.sendall(spoken.data_to_send())
-        with suppress(ProtocolError):  # what still comes after the server's own end
-            while data := connection.recv(65536):
-                for event in spoken.receive_data(data):
-                    if isinstance(event, RequestReceived):
-                        answer(spoken, event.stream_id, event.headers)
-                connection.sendall(spoken.data_to_send())
-
-    return speak
 
 
 def test_http2_by_prior_knowledge_with_what_is_illegal():
@@ -232,7 +208,7 @@ def test_http2_by_prior_knowledge_with_what_is_illegal():
         spoken.send_data(stream, b"RBAC: access denied", end_stream=True)
 
     request = get("/x", "Authorization: Bearer t", "Upper: A", ":method: get", version="HTTP/2")
-    got = asked(two(answer), request)
+    got = asked(over_http2(answer), request)
     assert (got.answer, got.line) == ("403 R", "HTTP/2 403")
     assert came == [
         (b":scheme", b"http"),
@@ -245,76 +221,11 @@ def test_http2_by_prior_knowledge_with_what_is_illegal():
 
 
 def test_http2_reset_and_end():
-    assert asked(two(lambda spoken, stream, _: spoken.reset_stream(stream)), get(version="HTTP/2")).reason == "reset"
-    assert asked(two(lambda spoken, *_: spoken.close_connection()), get(version="HTTP/2")).reason == "closed"
+    resetting = over_http2(lambda spoken, stream, _: spoken.reset_stream(stream))
+    assert asked(resetting, get(version="HTTP/2")).reason == "reset"
+    assert asked(over_http2(lambda spoken, *_: spoken.close_connection()), get(version="HTTP/2")).reason == "closed"
     assert asked(lambda connection: None, get(version="HTTP/2")).status == 0
     assert asked(answering(OK), get(version="HTTP/2")).reason == "closed"
-
-
-GOOD, ENDING, EXPIRED = "good.t.s", "ending.t.s", "expired.t.s"
-
-
-class Mesh:
-    """A gateway on loopback that knows one good token and one that ends with its second request; echoes WebSockets."""
-
-    def __init__(self):
-        self.ended = False
-
-    def speak(self, connection):
-        while text := heard(connection).decode():
-            status, body = self.judge(text)
-            if status == 200 and "Upgrade: websocket" in text:
-                connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
-                return self.echo(connection)
-            connection.sendall(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-
-    def judge(self, text):
-        if GOOD in text or (ENDING in text and "/websocket" in text):
-            return 200, "{}"
-        return (401, "Jwt is expired") if ENDING in text or EXPIRED in text else (403, "RBAC: access denied")
-
-    def echo(self, connection):
-        while data := connection.recv(100):
-            mask, masked = data[2:6], data[6:]
-            text = bytes(byte ^ mask[place % 4] for place, byte in enumerate(masked))
-            connection.sendall(bytes([0x81, len(text)]) + text)
-
-
-def drill(address):
-    names = {"good": GOOD, "ending": ENDING, "expired": EXPIRED}
-    return Drill(address, "a.example", over_sockets(address), names.__getitem__, "F32")
-
-
-@pytest.mark.parametrize(
-    ("name", "answers"),
-    [
-        ("replay", ["200 app", "200 app"]),
-        ("keep-alive", ["200 app", "403 R"]),
-        ("websocket", ["403 R", "101 app"]),
-        ("websocket-stays", ["101 app", "401 J15", "101 app"]),
-    ],
-)
-def test_drills(name, answers):
-    with served(Mesh().speak) as address:
-        assert DRILLS[name](drill(address)) == answers
-
-
-def test_a_websocket_that_was_closed_is_told():
-    mesh = Mesh()
-    mesh.echo = lambda connection: None
-    with served(mesh.speak) as address:
-        assert DRILLS["websocket"](drill(address)) == ["403 R", "0 closed"]
-
-
-def test_grpc_tells_its_own_status():
-    def answer(spoken, stream, headers):
-        known = any(value.endswith(EXPIRED.encode()) for _, value in headers)
-        status, message = ("16", "Jwt is expired") if known else ("7", "RBAC%3A access denied")
-        fields = [(":status", "200"), ("grpc-status", status), ("grpc-message", message)]
-        spoken.send_headers(stream, fields, end_stream=True)
-
-    with served(two(answer)) as address:
-        assert DRILLS["grpc"](drill(address)) == ["7 R", "16 J15"]
 
 
 def test_grpc_over_http_1_is_told_by_its_headers():
@@ -326,41 +237,3 @@ def test_the_codec_of_a_later_hop_is_no_application():
     more = b"x-envoy-upstream-service-time: 1\r\nContent-Length: 11\r\n\r\n"
     assert asked(answering(b"HTTP/1.1 400 Bad Request\r\n" + more + b"Bad Request")).answer == "400 codec"
     assert asked(answering(b"HTTP/1.1 400 Bad Request\r\n" + more + b"its own way")).answer == "400 app"
-
-
-class Counting:
-    """A way that keeps how many headers, and how many bytes of them, each request has."""
-
-    def __init__(self):
-        self.sizes = []
-
-    def __call__(self, requests):
-        self.sizes += [(len(request.headers), len("".join(request.headers))) for request in requests]
-        return [Reply(431, body="Request Header Fields Too Large")] * len(requests)
-
-
-def test_drills_that_are_too_large():
-    ask = Counting()
-    asked = Drill("a.example:80", "a.example", ask, {"good": GOOD}.__getitem__, "B33")
-    assert DRILLS["many-headers"](asked) == DRILLS["long-header"](asked) == ["431 codec", "431 codec"]
-    assert [count for count, _ in ask.sizes[:2]] == [104, 100]
-    assert all(size > 65536 for _, size in ask.sizes[2:])
-
-
-@pytest.mark.parametrize("letter", ["B", "F"])
-def test_the_tables_of_placement_and_paths_are_whole(letter):
-    rows = [probe for probe in load() if probe.family == letter]
-    assert {probe.id[:3] for probe in rows} == {f"{letter}{number:02}" for number in range(1, 36)}
-    assert len({probe.id for probe in rows}) == len(rows)
-    assert all(probe.how == "http" or probe.how in DRILLS for probe in rows)
-
-
-@pytest.mark.parametrize("probe", [probe for probe in load() if probe.family in "BF"], ids=lambda probe: probe.id)
-def test_every_request_of_the_tables_can_be_written(probe):
-    request = prepare(probe, lambda name: f"<{name}>", "a.example", "label")
-    assert raw(request).startswith(probe.method.encode())
-    assert not any("{" in line for line in request.headers)
-
-
-def test_a_frame_is_masked():
-    assert frame(b"ab", b"\1\2\3\4") == b"\x81\x82\1\2\3\4" + bytes([ord("a") ^ 1, ord("b") ^ 2])
