@@ -1,7 +1,6 @@
 """The cluster: create-or-update through server-side apply, reading, waiting, and running a command in a pod.
 
-Every write says which of created, changed or unchanged it was: the API server leaves an object's
-resourceVersion alone when an apply changes nothing
+Every write says which of created, changed or unchanged it was, from the object before and after it
 (https://kubernetes.io/docs/reference/using-api/server-side-apply/).
 """
 
