@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def up() -> None:
     """Build what is missing and start the endpoint, unless it runs already; clean up after a killed one first."""
-    if serving():
+    if _answering():
         return
     machine.require()
     build(_tell)
@@ -84,9 +85,9 @@ def up() -> None:
 def down() -> None:
     """End the endpoint and with it every cluster; then look whether anything is left."""
     if state := serving():
-        os.kill(state["pid"], signal.SIGTERM)
+        _send(state["pid"], signal.SIGTERM)
         if not until(lambda: not serving(), deadline=60).held:
-            os.kill(state["pid"], signal.SIGKILL)
+            _send(state["pid"], signal.SIGKILL)
             until(lambda: not serving(), deadline=10)
     _clean()
     if left := _leftovers():
@@ -178,6 +179,26 @@ def serving() -> dict | None:
         except BlockingIOError:
             return json.loads(STATE.read_text())
     return None
+
+
+def _answering() -> bool:
+    """Whether a sandbox runs. One that was just killed holds its lock until the kernel has ended it: it is waited for.
+
+    RunbookError where one holds the lock and does not answer.
+    """
+    fix = f"run make down, and see {SERVER_LOG}"
+    return wait("the sandbox to answer or to be gone", _settled, lambda state: state is not None, deadline=30, fix=fix)
+
+
+def _settled() -> bool | None:
+    if not serving():
+        return False
+    return True if _clusters() is not None else None
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _clean() -> None:

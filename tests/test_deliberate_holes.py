@@ -124,7 +124,8 @@ def test_a_hole_is_seen_from_within_and_from_outside(here, name, tmp_path):
     red = lambda: {one.id: one.got for one in field.ask(here, "figure-2", probes=probes) if one.verdict == "fail"}  # noqa: E731
     try:
         hole.make(here)
-        wait(f"{name} seen", red, lambda got: hole.red.items() <= got.items(), deadline=PATIENCE)
+        named = lambda: {id: got for id, got in red().items() if id in hole.red}  # noqa: E731
+        wait(f"{hole.red} seen", named, lambda got: got == hole.red, deadline=PATIENCE)
         assert {id for id in pointed(here, tmp_path) if id in hole.red} == hole.outside
     finally:
         mend(here)
