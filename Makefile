@@ -49,8 +49,8 @@ params: env ## check params/$(ENV).yml and print what is in force
 kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$(make -s kubeconfig)
 	@echo $(CURDIR)/.kube/$(ENV)
 
-verify: env ## is a run's bundle whole and unchanged: RUN=outputs/dev/…
-	@$(PYTHON) -m lib verify $(RUN)
+verify: env ## is a run's bundle whole, unchanged and signed: RUN=outputs/dev/… [KEY=signer.pem]
+	@$(PYTHON) -m lib verify $(RUN) $(if $(KEY),--key $(KEY))
 
 bundle: env ## a run's bundle as one zip, the same bytes each time: RUN=outputs/dev/…
 	@$(PYTHON) -m lib bundle $(RUN)

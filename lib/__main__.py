@@ -44,23 +44,28 @@ def clean_up(given) -> int:
 
 def verify(given) -> int:
     """Tell what is wrong with a bundle; 1 if anything is."""
-    from lib import bundle
+    from lib import signing
+    from lib.verify import verify
 
     if not given.folder.is_dir():
         raise BundleError(f"expected a bundle's folder, got {given.folder}; name one of outputs/<env>/.")
-    problems = bundle.verify(given.folder)
-    for problem in problems:
+    keys = [signing.public_key(path) for path in given.key] or signing.known()
+    found = verify(given.folder, keys)
+    for problem in found.problems:
         print(problem)
-    print(f"{given.folder}: {'not as it was sealed' if problems else 'whole, unchanged, and its verdict follows'}")
-    return 1 if problems else 0
+    for note in found.notes:
+        print(f"(not looked at: {note})")
+    good = f"whole, unchanged, signed by {found.signer[:16]}, and its verdict follows"
+    print(f"{given.folder}: {'not as it was sealed' if found.problems else good}")
+    return 1 if found.problems else 0
 
 
 def pack(given) -> None:
     """Write a bundle as one zip beside it, the same bytes each time; print its path and SHA-256."""
-    from lib import archive, origin
+    from lib import archive, origin, signing
 
     folder = given.folder.absolute()
-    made = archive.pack(folder, folder.with_name(f"{folder.name}.zip"))
+    made = archive.pack(folder, folder.with_name(f"{folder.name}.zip"), signing.known())
     print(f"{origin.digest(made)}  {given.folder.with_name(made.name)}")
 
 
@@ -137,7 +142,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _command(commands, "probes-slow", probes_slow).add_argument("--env", required=True, help="a file of params/")
     _command(commands, "clean-up", clean_up).add_argument("--env", required=True, help="a file of params/")
-    _command(commands, "verify", verify).add_argument("folder", type=Path, help="a folder of outputs/<env>/")
+    one = _command(commands, "verify", verify)
+    one.add_argument("folder", type=Path, help="a folder of outputs/<env>/")
+    trust = "a public key (PEM) that is trusted instead of this machine's own"
+    one.add_argument("--key", type=Path, action="append", default=[], help=trust)
     _command(commands, "bundle", pack).add_argument("folder", type=Path, help="a folder of outputs/<env>/")
     one = _command(commands, "compare", compare)
     one.add_argument("one", type=Path, metavar="A", help="a folder of outputs/<env>/")

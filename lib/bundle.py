@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections import Counter
@@ -10,20 +11,23 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib import junit, page
+from lib import junit, page, provenance, signing, verdicts
 from lib.origin import digest
 from lib.record import read
-from lib.redact import clean, cleaned, forbidden
+from lib.redact import clean, cleaned
 
-SUMS, JUNIT = "SHA256SUMS", "junit.xml"
-EXIT_CODES = {"pass": 0, "fail": 1, "error": 2}
+SUMS, JUNIT, RUN = "SHA256SUMS", "junit.xml", "run.json"
+UNSUMMED = (SUMS, provenance.FILE)  # SHA256SUMS lists neither: the statement is about SHA256SUMS itself
 ACTIONS = ("created", "changed", "unchanged", "deleted")
 IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that tell which cluster it was
 LISTS = ("real", "emulated")  # the facts that add up to lists
+IMAGES = "images"  # the fact that adds up to a table: digests by name
+COUNTS = {"passed": "pass", "failed": "fail", "errors": "error", "skipped": "skipped", "waived": "waived"}
 
 TABLES = {  # file: the event it holds, its columns after step and at
-    "checks.csv": ("check", "name expected actual passed seconds tries reason"),
+    "checks.csv": ("check", "name expected actual verdict passed seconds tries reason"),
     "responses.csv": (
         "response",
         "figure request caller token expected got reason latency_ms seconds tries passed"
@@ -51,43 +55,57 @@ def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
 
 
 def count(events: list[dict]) -> dict[str, int]:
-    """Return how many checks (responses are checks too) there were, how many passed, and how many of each action.
+    """Return how many checks (responses are checks too) were made, how many had which verdict, and each action's count.
 
-    A probe that was skipped is no check: its `passed` is None.
+    What was skipped is not among the checks made.
     """
-    answers = [one["passed"] for one in events if one["event"] in ("check", "response") and one["passed"] is not None]
+    found = Counter(one["verdict"] for one in events if one["event"] in ("check", "response"))
     actions = Counter(one["action"] for one in events if one["event"] == "change")
-    return {"checks": len(answers), "passed": sum(map(bool, answers)), **{name: actions[name] for name in ACTIONS}}
+    made = found.total() - found[verdicts.SKIPPED]
+    return {
+        "checks": made,
+        **{name: found[kind] for name, kind in COUNTS.items()},
+        **{name: actions[name] for name in ACTIONS},
+    }
 
 
-def seal(folder: Path, run: dict, secrets: set[str] = frozenset()) -> dict:
+def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: set[str] = frozenset()) -> dict:
     """Finish the bundle of a run, green or red; return the run as written to run.json.
 
     `run` has who, when, what with, params and steps ({step, title, verdict, started, seconds, error}). Counts, facts,
-    totals, verdict and exit code come from the events. Notebooks and pages are scrubbed; SHA256SUMS is written last.
+    totals, verdict and exit code come from the events. Notebooks and pages are scrubbed, the statement is signed with
+    the `key`, and SHA256SUMS is written last.
     """
     _scrub(folder, secrets)
     events = {row["step"]: read(folder / "events" / f"{row['step']}.jsonl") for row in run["steps"]}
     names = [row["step"] for row in run["steps"]]
-    run = cleaned(_complete(run, events), secrets)
+    run = cleaned(_complete(run, events), secrets) | {"run": folder.name, "previous": before(folder)}
     for row, name in zip(run["steps"], names, strict=True):
         row["step"] = name  # it is a file's name, whatever word it shares with a secret
     tables = {name: _rows(events, kind, columns.split()) for name, (kind, columns) in TABLES.items()}
     for name, rows in tables.items():
         _write_csv(folder / name, ["step", "at", *TABLES[name][1].split()], rows)
-    _write(folder / "run.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
     _write(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
     _write(folder / JUNIT, junit.document(_suites(tables), f"{run['env']} {run['started']}"))
-    _write(folder / "index.html", page.index(run, tables, _files(folder)))
-    _write(folder / SUMS, "".join(f"{digest(folder / name)}  {name}\n" for name in _files(folder)))
+    _write(folder / "index.html", page.index(run, tables, files(folder)))
+    _write(folder / provenance.KEY_FILE, signing.pem(key.public_key()))
+    sums = "".join(f"{digest(folder / name)}  {name}\n" for name in files(folder))
+    stated = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
+    _write(folder / provenance.FILE, provenance.sign(stated, key))
+    _write(folder / SUMS, sums)
     return run
 
 
-def verify(folder: Path) -> list[str]:
-    """Return what is wrong with a bundle, a sentence each; none for one that is whole, unchanged and consistent."""
-    if not (folder / SUMS).is_file():
-        return [f"expected {SUMS} in {folder}, got none; the run did not end, this bundle is incomplete."]
-    return _verify_files(folder) + _verify_content(folder) + _verify_verdict(folder)
+def sealed(folder: Path) -> list[Path]:
+    """Return the sealed bundles of an environment's folder, oldest first."""
+    return sorted(path.parent for path in folder.glob(f"*/{SUMS}"))
+
+
+def before(folder: Path) -> dict[str, str] | None:
+    """Return the name of the sealed bundle before this one, and the SHA-256 of its SHA256SUMS; None for the first."""
+    older = [one for one in sealed(folder.parent) if one.name < folder.name]
+    return {"run": older[-1].name, "sha256": digest(older[-1] / SUMS)} if older else None
 
 
 def rows(folder: Path, name: str) -> list[dict]:
@@ -96,28 +114,24 @@ def rows(folder: Path, name: str) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def verdict(verdicts: list[str]) -> str:
-    """Return the run's verdict from its steps': error outweighs fail, fail outweighs pass; nothing run is an error."""
-    return next((one for one in ("error", "fail", "pass") if one in verdicts), "error")
-
-
 def _complete(run: dict, events: dict[str, list[dict]]) -> dict:
     steps = [{**row, **count(events[row["step"]])} for row in run["steps"]]
     facts = [one for found in events.values() for one in found if one["event"] == "fact"]
     last = {one["key"]: one["value"] for one in facts}
-    whole = verdict([row["verdict"] for row in steps])
+    whole = verdicts.worst(row["verdict"] for row in steps)
     return {
         **run,
         "versions": {
             "runner": run["versions"],
-            "cluster": {key: value for key, value in last.items() if key not in IDENTITY + LISTS},
+            "cluster": {key: value for key, value in last.items() if key not in (*IDENTITY, *LISTS, IMAGES)},
         },
         "cluster": {key: last[key] for key in IDENTITY if key in last},
         **{key: _added(facts, key) for key in LISTS},
+        IMAGES: {name: value for one in facts if one["key"] == IMAGES for name, value in one["value"].items()},
         "steps": steps,
-        "totals": {key: sum(row[key] for row in steps) for key in ("checks", "passed", *ACTIONS)},
+        "totals": {key: sum(row[key] for row in steps) for key in ("checks", *COUNTS, *ACTIONS)},
         "verdict": whole,
-        "exit_code": run.get("exit_code") or EXIT_CODES[whole],
+        "exit_code": run.get("exit_code") or verdicts.EXIT_CODES[whole],
     }
 
 
@@ -150,8 +164,10 @@ def _suites(tables: dict[str, list[dict]]) -> dict[str, list[junit.Case]]:
 
 
 def _case(row: dict, kind: str, name: str, got, why: str) -> junit.Case:
-    verdict = junit.SKIPPED if row["passed"] is None else junit.PASSED if row["passed"] else junit.FAILED
-    told = f"expected {row['expected']}, got {got}" if verdict == junit.FAILED else why
+    verdict = {verdicts.PASS: junit.PASSED, verdicts.FAIL: junit.FAILED, verdicts.ERROR: junit.BROKE}.get(
+        row["verdict"], junit.SKIPPED
+    )
+    told = f"expected {row['expected']}, got {got}" if row["verdict"] in verdicts.RED else why
     return junit.Case(f"{row['step']}.{kind}", name, float(row["seconds"] or 0), verdict, told, str(why))
 
 
@@ -169,10 +185,10 @@ def _write(path: Path, text: str) -> None:
     os.replace(half, path)
 
 
-def _files(folder: Path) -> list[str]:
+def files(folder: Path) -> list[str]:
     """The names that SHA256SUMS lists; a link counts as a file."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(name for path in found if (name := str(path.relative_to(folder))) != SUMS)
+    return sorted(name for path in found if (name := str(path.relative_to(folder))) not in UNSUMMED)
 
 
 def _scrub(folder: Path, secrets: set[str]) -> None:
@@ -199,53 +215,3 @@ def scrub_cell(cell: dict, secrets: set[str]) -> None:
 
 def _joined(text: str | list[str]) -> str:
     return text if isinstance(text, str) else "".join(text)
-
-
-def _verify_files(folder: Path) -> list[str]:
-    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    listed = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
-    there = set(_files(folder))
-    changed = [name for name in sorted(listed.keys() & there) if digest(folder / name) != listed[name]]
-    return (
-        [f"expected {name} as it was sealed, got it changed." for name in changed]
-        + [f"expected {name}, which was sealed, got none." for name in sorted(listed.keys() - there)]
-        + [f"expected only what was sealed, got {name} too." for name in sorted(there - listed.keys())]
-    )
-
-
-def _verify_content(folder: Path) -> list[str]:
-    files = [name for name in _files(folder) if (folder / name).is_file()]
-    found = {name: forbidden((folder / name).read_text(encoding="utf-8", errors="replace")) for name in files}
-    return [f"expected no secret in {name}, got {kind}." for name, kind in found.items() if kind]
-
-
-def _verify_verdict(folder: Path) -> list[str]:
-    """Recompute from the tables what run.json claims."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        answers = [row for name in ("checks.csv", "responses.csv") for row in rows(folder, name)]
-        problems = [text for row in run["steps"] for text in _verify_step(folder, row, answers)]
-        whole = verdict([row["verdict"] for row in run["steps"]])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"expected run.json and the tables to be readable, got {type(error).__name__}: {error}."]
-    if run.get("verdict") != whole:
-        problems.append(f"expected the verdict {whole} from the steps, got {run.get('verdict')} in run.json.")
-    if (run.get("exit_code") == 0) != (whole == "pass"):
-        problems.append(f"expected an exit code of a run whose verdict is {whole}, got {run.get('exit_code')}.")
-    return problems
-
-
-def _verify_step(folder: Path, row: dict, answers: list[dict]) -> list[str]:
-    step, claimed = row["step"], row["verdict"]
-    mine = [answer["passed"] == "True" for answer in answers if answer["step"] == step and answer["passed"]]
-    problems = []
-    if (len(mine), sum(mine)) != (row["checks"], row["passed"]):
-        problems.append(
-            f"expected {row['checks']} checks of {step}, {row['passed']} passed, as run.json says, "
-            f"got {len(mine)} in the tables, {sum(mine)} passed."
-        )
-    if claimed in ("pass", "fail") and claimed != ("pass" if all(mine) else "fail"):
-        problems.append(f"expected the verdict of {step} to follow from its checks, got {claimed} in run.json.")
-    if claimed in ("pass", "fail") and not (folder / "notebooks" / f"{step}.ipynb").is_file():
-        problems.append(f"expected notebooks/{step}.ipynb of a step that ran, got none.")
-    return problems

@@ -1,4 +1,4 @@
-"""A check is one row (name, expected, actual, passed, seconds, tries); `until` is the one polling loop."""
+"""A check is one row (name, expected, actual, verdict, seconds, tries); `until` is the one polling loop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lib import verdicts
 from lib.errors import TimedOut
 
 PAUSE = 0.2  # seconds between two tries
@@ -19,14 +20,19 @@ class Check:
     name: str
     expected: str
     actual: str
-    passed: bool
+    verdict: str
     seconds: float = 0.0
     tries: int = 1
     reason: str = ""
 
     def row(self) -> dict[str, Any]:
-        """Return the check as a flat dict, seconds rounded to hundredths."""
-        return {**asdict(self), "seconds": round(self.seconds, 2)}
+        """Return the check as a flat dict, seconds rounded to hundredths; `passed` is None where it was skipped."""
+        return {**asdict(self), "passed": verdicts.held(self.verdict), "seconds": round(self.seconds, 2)}
+
+    @property
+    def red(self) -> bool:
+        """Whether it turns its step red."""
+        return self.verdict in verdicts.RED
 
 
 @dataclass(frozen=True)

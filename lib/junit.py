@@ -1,4 +1,4 @@
-"""Results in the JUnit XML that CI systems read: suites of cases, passed, failed or skipped."""
+"""Results in the JUnit XML that CI systems read: suites of cases, passed, failed, broken or skipped."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-PASSED, FAILED, SKIPPED = "passed", "failure", "skipped"
+PASSED, FAILED, BROKE, SKIPPED = "passed", "failure", "error", "skipped"
 NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: `verdict` is PASSED, FAILED or SKIPPED; `message` says why, `text` what came."""
+    """One case: `verdict` is PASSED, FAILED, BROKE or SKIPPED; `message` says why, `text` what came."""
 
     classname: str
     name: str
@@ -39,7 +39,7 @@ def xml_text(text: str) -> str:
 
 def _suite(title: str, cases: Sequence[Case]) -> ET.Element:
     count = lambda verdict: str(sum(case.verdict == verdict for case in cases))  # noqa: E731
-    about = {"tests": str(len(cases)), "failures": count(FAILED), "errors": "0", "skipped": count(SKIPPED)}
+    about = {"tests": str(len(cases)), "failures": count(FAILED), "errors": count(BROKE), "skipped": count(SKIPPED)}
     suite = ET.Element("testsuite", name=title, **about, time=_seconds(sum(case.seconds for case in cases)))
     for case in cases:
         words = {"classname": xml_text(case.classname), "name": xml_text(case.name), "time": _seconds(case.seconds)}

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 
-from lib import istio, oidc, tokens, tunnel
+from lib import istio, oidc, tokens, tunnel, verdicts
 from lib.calls import Answer, Case, diagnose, over_exec, over_http, peer
-from lib.checks import Check, until
+from lib.checks import until
 from lib.errors import MissingStep
 from lib.keycloak import Keycloak
-from lib.run import Run
+from lib.run import MARKS, Run
 
 KEYCLOAK = "keycloak"  # namespace
 WORKERS = 8  # cases asked at once
@@ -165,9 +165,8 @@ def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: 
 
     with ThreadPoolExecutor(WORKERS) as pool:
         rows = list(pool.map(one, cases))
-    columns = ["passed", "caller", "token", "expected", "got", "reason", "latency_ms", "seconds", "tries"]
-    table = pd.DataFrame(rows)[columns]
-    return table.assign(passed=["✓" if passed else "✗" for passed in table["passed"]])
+    columns = ["", "caller", "token", "expected", "got", "reason", "latency_ms", "seconds", "tries"]
+    return pd.DataFrame([{"": MARKS[row["verdict"]], **row} for row in rows], columns=columns)
 
 
 def keys_agree(run: Run, workload: str) -> str:
@@ -200,26 +199,13 @@ def _settled(run: Run, figure: str, case: Case, ask: Callable[[], Answer], ident
         "got": got.status,
         "reason": reason,
         "latency_ms": got.latency_ms,
-        "seconds": round(answer.seconds, 2),
-        "tries": answer.tries,
-        "passed": answer.held,
     }
-    run.record.write("response", **row)
     wanted = f"{case.expected} {case.reason or identity}".strip()
     means = "" if answer.held else diagnose(got.status, got.body or got.reason)
-    # The response is on record; as a check it only counts for the step's own verdict
-    run.checks.append(
-        Check(
-            f"{figure}: {case.name}",
-            wanted,
-            f"{got.status} {reason}".strip(),
-            answer.held,
-            answer.seconds,
-            answer.tries,
-            means,
-        )
-    )
-    return row
+    verdict = verdicts.of(answer.held, bool(answer.error))
+    actual, name = f"{got.status} {reason}".strip(), f"{figure}: {case.name}"
+    check = run.keep(name, wanted, actual, verdict, answer.seconds, answer.tries, means, **row)
+    return {**check.row(), **row}
 
 
 def _as_expected(case: Case, got: Answer, identity: str) -> bool:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lib.errors import ParamsError
+from lib.verdicts import Waiver
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,6 +77,9 @@ class Params(BaseModel):
     deadline: Annotated[int, Field(ge=5, le=3600)] = Field(180, description="seconds that a part may take to be ready")
     answer_deadline: Annotated[int, Field(ge=5, le=600)] = Field(
         90, description="seconds until an answer must hold: policies flap for up to 45, Envoy grants expired tokens 60"
+    )
+    waivers: list[Waiver] = Field(
+        [], description="failures that somebody answers for: step, check, owner, expires, reason"
     )
 
     @model_validator(mode="after")
@@ -143,11 +147,11 @@ def _short(path: Path) -> str:
 def _sentence(path: Path, error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         near = difflib.get_close_matches(key, Params.model_fields, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(Params.model_fields)}."
         return f"{_short(path)}: expected only known keys, got {key}; {hint}"
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(first["loc"]) == 1:
         about = Params.model_fields[key].description or "a value"
         return f"{_short(path)}: expected a value for {key} ({about}), got none; add it."
     place = f" for {key}" if key else ""

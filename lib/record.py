@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing import Pipe
@@ -11,7 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Lock, Thread
 
-from lib.redact import cleaned
+from lib.redact import clean, cleaned
 
 EVENTS = "RUNBOOK_EVENTS"  # environment: the step's event file
 SECRETS = "RUNBOOK_SECRETS_FD"  # environment: the pipe by which a headless run learns what to redact
@@ -21,11 +23,12 @@ POLL = 1  # seconds
 class Record:
     """One step's events, in `events` and, if there is a path, as lines in that file; for several threads.
 
-    Events: step_started, change, check, response, token, fact, step_finished; outputs/README.md lists their fields.
+    Events: step_started, change, check, response, token, fact, evidence, step_finished; outputs/README.md lists their
+    fields.
     """
 
-    def __init__(self, path: Path | None = None, secrets_fd: int | None = None):
-        self.path = path
+    def __init__(self, path: Path | None = None, secrets_fd: int | None = None, clock: Callable[[], str] | None = None):
+        self.path, self.clock = path, clock or now
         self.events: list[dict] = []
         self.secrets: set[str] = set()
         self._secrets_fd, self._lock = secrets_fd, Lock()
@@ -39,12 +42,21 @@ class Record:
     def write(self, event: str, **fields) -> dict:
         """Add one event with its UTC time (`at`, ISO, milliseconds); return it as written, secrets redacted."""
         with self._lock:
-            line = {"at": now(), "event": event, **cleaned(_plain(fields), self.secrets)}
+            line = {"at": self.clock(), "event": event, **cleaned(_plain(fields), self.secrets)}
             self.events.append(line)
             if self.path:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
         return line
+
+    def evidence(self, file: str, text: str) -> None:
+        """Keep a text as a file of the bundle, secrets redacted; `file` is its path there, in a folder of its own."""
+        kept = clean(text, self.secrets)
+        if self.path:
+            place = self.path.parent.parent / file
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(kept, encoding="utf-8")
+        self.write("evidence", file=file, sha256=hashlib.sha256(kept.encode()).hexdigest())
 
     def secret(self, value: str | None) -> None:
         """Let `value` never be written from now on: not by this record, nor into the executed notebook."""

@@ -15,7 +15,9 @@ from lib.tokens import fingerprint
 SHORTEST = 6  # characters; a shorter secret would blot out ordinary words, so it is left alone
 MARK = "[redacted]"
 
-JWT = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*)*")  # base64url of `{"`: a whole token, or a part of one that begins so
+TOKEN = r"eyJ[\w-]{4,}(?:\.[\w-]*)*"  # base64url of `{"`: a whole token, or a part of one that begins so
+CERTIFICATE = r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"  # public, and has eyJ by chance
+JWT = re.compile(rf"(?P<public>{CERTIFICATE})|{TOKEN}")
 EKS = re.compile(r"k8s-aws-v1\.[\w-]+=*")
 KEY = re.compile(
     r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"
@@ -24,7 +26,7 @@ KEY = re.compile(
 )
 QUOTE = r"""\\?["']?"""  # JSON within JSON has a backslash before it
 RULES = (
-    (JWT, lambda found: f"[jwt sha256:{fingerprint(found[0])}]"),
+    (JWT, lambda found: found["public"] or f"[jwt sha256:{fingerprint(found[0])}]"),
     (EKS, lambda found: f"[eks token sha256:{fingerprint(found[0])}]"),
     (KEY, lambda found: "[private key]"),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/-]{16,}=*"), rf"\1{MARK}"),
@@ -81,7 +83,8 @@ def cleaned(value, secrets: Iterable[str] = ()):
 def forbidden(text: str) -> str:
     """Return what the text holds that no bundle may ("a token", …), or "": the shapes alone, without known secrets."""
     kinds = ((JWT, "a token (eyJ…)"), (EKS, "an EKS token"), (KEY, "a private key"))
-    return next((kind for pattern, kind in kinds if pattern.search(text)), "")
+    found = lambda pattern: any(not one.groupdict().get("public") for one in pattern.finditer(text))  # noqa: E731
+    return next((kind for pattern, kind in kinds if found(pattern)), "")
 
 
 @lru_cache(maxsize=4)

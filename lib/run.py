@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, kube, params
+from lib import aws, evidence, kube, params, verdicts
 from lib.checks import Check, until
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.params import ROOT, Params
@@ -20,6 +21,7 @@ from lib.record import Record
 MANIFESTS = ROOT / "notebooks" / "manifests"
 ARTICLE = ROOT / "notebooks" / "article"
 IMPATIENT = 15  # seconds
+MARKS = {"pass": "✓", "fail": "✗", "error": "!", "skipped": "–", "waived": "~"}
 PUBLIC = ("username", "client-id")  # keys of Secrets whose values are names
 
 
@@ -30,6 +32,7 @@ class Run:
         self.step, self.params, self.record = step, values, record
         self.checks: list[Check] = []
         self.changes: list[dict] = []
+        self.applied: dict[tuple[str, str, str | None, str], None] = {}  # keys alone, in their order
         self._began, self._told = time.monotonic(), 0
         self.record.write("step_started", step=step)
 
@@ -84,6 +87,7 @@ class Run:
         for thing in kube.ordered(things):
             metadata = thing["metadata"]
             self.changed(thing["kind"], metadata["name"], self.cluster.apply(thing), metadata.get("namespace", ""))
+            self.applied[thing["apiVersion"], thing["kind"], metadata.get("namespace"), metadata["name"]] = None
         return self.recent()
 
     def changed(self, kind: str, name: str, action: str, namespace: str = "") -> None:
@@ -142,11 +146,11 @@ class Run:
     @property
     def patience(self) -> float:
         """Seconds that the next answer may take to hold; few, once one did not: the mesh has had its time by then."""
-        return self.params.answer_deadline if all(check.passed for check in self.checks) else IMPATIENT
+        return IMPATIENT if any(check.red for check in self.checks) else self.params.answer_deadline
 
     def check(self, name: str, expected, actual, reason: str = "") -> None:
         """Record whether `actual` equals `expected`."""
-        self._keep(Check(name, str(expected), str(actual), expected == actual, reason=reason))
+        self.keep(name, expected, actual, verdicts.of(expected == actual), reason=reason)
 
     def check_ready(self, name: str, expected, ask: Callable[[], object], streak: int = 1, reason: str = "") -> None:
         """Ask, as long as a part may take to be ready, until the answer is `expected`; record it with its seconds."""
@@ -159,12 +163,30 @@ class Run:
     def _until(self, name: str, expected, ask, streak: int, reason: str, deadline: float) -> None:
         answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline)
         actual = str(answer.value) if not answer.error else answer.error
-        self._keep(Check(name, str(expected), actual, answer.held, answer.seconds, answer.tries, reason))
+        verdict = verdicts.of(answer.held, bool(answer.error))
+        self.keep(name, expected, actual, verdict, answer.seconds, answer.tries, reason)
+
+    def skip(self, name: str, expected, reason: str) -> None:
+        """Record a check that cannot be made here, and why."""
+        self.keep(name, expected, "", verdicts.SKIPPED, reason=reason)
+
+    def keep(self, name: str, expected, actual, verdict: str, seconds=0.0, tries=1, reason="", **response) -> Check:
+        """Record a check as it went, waived where the params say so; with `response`'s columns as one of those."""
+        verdict, told = verdicts.waived(verdict, self.step, name, self.params.waivers)
+        note = "; ".join(filter(None, (told, reason)))
+        check = Check(name, str(expected), str(actual), verdict, seconds, tries, note)
+        self.checks.append(check)
+        if response:
+            about = {key: check.row()[key] for key in ("verdict", "passed", "seconds", "tries")}
+            self.record.write("response", **{**about, "note": note, **response})
+        else:
+            self.record.write("check", **check.row())
+        return check
 
     def table(self) -> pd.DataFrame:
         """Return the checks so far."""
-        rows = [{**check.row(), "passed": "✓" if check.passed else "✗"} for check in self.checks]
-        return pd.DataFrame(rows, columns=["passed", "name", "expected", "actual", "seconds", "tries", "reason"])
+        rows = [{"": MARKS[check.verdict], **check.row()} for check in self.checks if check.verdict != verdicts.SKIPPED]
+        return pd.DataFrame(rows, columns=["", "name", "expected", "actual", "seconds", "tries", "reason"])
 
     def fact(self, key: str, value) -> None:
         """Record something that is true of this environment: a version, an identity, what is emulated."""
@@ -172,9 +194,11 @@ class Run:
 
     def finish(self) -> pd.DataFrame:
         """Close the step: return its checks; raise RedCheck, after everything is written, if any did not hold."""
-        red = [check for check in self.checks if not check.passed]
+        self._read_back()
+        red = [check for check in self.checks if check.red]
         seconds = round(time.monotonic() - self._began, 2)
-        self.record.write("step_finished", verdict="fail" if red else "pass", seconds=seconds)
+        verdict = verdicts.worst([verdicts.PASS, *(check.verdict for check in red)])
+        self.record.write("step_finished", verdict=verdict, seconds=seconds)
         table = self.table()
         if red:
             display(table)
@@ -182,14 +206,14 @@ class Run:
             more = f" ({len(red)} of {len(self.checks)} checks did not hold)" if len(red) > 1 else ""
             hint = f"; {first.reason}" if first.reason else ""
             raise RedCheck(f"{self.step}: {first.name}: expected {first.expected}, got {first.actual}{hint}{more}.")
-        display(Markdown(f"**{len(self.checks)} checks passed** in {seconds:.1f} s; {_counted(self.changes)}."))
+        display(Markdown(f"**{_told(self.checks)}** in {seconds:.1f} s; {_counted(self.changes)}."))
         return table
 
-    # Behind it
 
-    def _keep(self, check: Check) -> None:
-        self.checks.append(check)
-        self.record.write("check", **check.row())
+    def _read_back(self) -> None:
+        """Keep what the API has of the objects applied; nobody needs it of a notebook that is run by hand."""
+        if self.record.path and (text := evidence.live(self.cluster, self.applied) if self.applied else ""):
+            self.record.evidence(f"objects/{self.step}.yaml", text)
 
 
 def _texts(values: Params) -> dict[str, str]:
@@ -200,6 +224,13 @@ def _shown(thing: dict) -> dict:
     if thing["kind"] != "Secret":
         return thing
     return {**thing, "stringData": dict.fromkeys(thing.get("stringData", {}), "(not shown)")}
+
+
+def _told(checks: list[Check]) -> str:
+    counts = Counter(check.verdict for check in checks)
+    words = {verdicts.WAIVED: "waived", verdicts.SKIPPED: "skipped"}
+    more = [f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict]]
+    return ", ".join([f"{counts[verdicts.PASS]} checks passed", *more])
 
 
 def _counted(changes: list[dict]) -> str:

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from lib import bundle, errors, origin, page
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lib import bundle, errors, origin, page, signing, verdicts
 from lib.errors import ParamsError
 from lib.kernels import Kernels
 from lib.lock import held, identity
@@ -18,6 +20,7 @@ from lib.params import ROOT, load
 from lib.progress import Progress
 from lib.record import EVENTS, SECRETS, Told, now, read
 from lib.redact import clean
+from lib.verdicts import RED
 
 CELL_TIMEOUT = 1800  # seconds; a check has its own, shorter deadline
 INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
@@ -34,15 +37,18 @@ def run(
     params: Path = ROOT / "params",
     locks: Path | None = None,
     command: str = "",
+    key: Ed25519PrivateKey | None = None,
     out=None,
     cell_timeout: int = CELL_TIMEOUT,
 ) -> int:
     """Run the series, or from `first` on, or `only` one step, or just `steps`; return the exit code.
 
-    0: every check held; 1: one did not; 2: an error; 130: interrupted. The bundle is sealed in each case.
+    0: every check held; 1: one did not; 2: an error; 130: interrupted. The bundle is sealed in each case, and signed
+    with `key`, else with this machine's own.
     ParamsError and Locked come before anything is made.
     """
     values = load(env, folder=params).model_dump()
+    key = key or signing.ensure_key()
     whole = steps or numbered(notebooks)
     chosen = whole if steps else select(whole, first, only)
     began = now()
@@ -62,7 +68,7 @@ def run(
             "versions": origin.versions(),
             "requirements_lock_sha256": origin.digest(ROOT / "requirements.lock"),
         }
-        return _Series(folder, values, Progress(len(chosen), out), cell_timeout).run(whole, chosen, about)
+        return _Series(folder, values, key, Progress(len(chosen), out), cell_timeout).run(whole, chosen, about)
 
 
 def numbered(notebooks: Path) -> list[Path]:
@@ -95,8 +101,11 @@ def _short(path: Path) -> Path:
 class _Series:
     """What the steps of one run share."""
 
-    def __init__(self, folder: Path, values: dict, progress: Progress, cell_timeout: int):
-        self.folder, self.values, self.progress, self.cell_timeout = folder, values, progress, cell_timeout
+    def __init__(
+        self, folder: Path, values: dict, key: Ed25519PrivateKey, progress: Progress, cell_timeout: int
+    ):
+        self.folder, self.values, self.key = folder, values, key
+        self.progress, self.cell_timeout = progress, cell_timeout
         self.told = Told()
         self.rows: dict[str, dict] = {}
         self.interrupted = False
@@ -118,7 +127,7 @@ class _Series:
                 self.interrupted = True
         for problem in filter(None, (one.exception() for one in pages)):
             self.progress.say(f"A page of a notebook could not be made: {problem}")
-        sealed = bundle.seal(self.folder, self._told_of(whole, about), self.told.values())
+        sealed = bundle.seal(self.folder, self._told_of(whole, about), self.key, self.told.values())
         self._tell(sealed)
         return sealed["exit_code"]
 
@@ -183,16 +192,17 @@ class _Series:
 
 def _judged(kind: str, text: str, events: list[dict]) -> tuple[str, str]:
     """Return the step's verdict and its sentence: a check that did not hold is a fail, any other exception an error."""
-    red = [one for one in events if one["event"] in ("check", "response") and one["passed"] is False]
+    red = [one for one in events if one["event"] in ("check", "response") and one["verdict"] in RED]
+    worst = verdicts.worst(one["verdict"] for one in red)
     if kind and kind != "RedCheck":
         ours = kind in vars(errors) or kind in ("KeyboardInterrupt", "DeadKernelError", "CellTimeoutError")
         return "error", _line(text) if ours else f"{kind}: {_line(text)}"
     if kind:
-        return "fail", _line(text)
+        return worst if red else "fail", _line(text)
     if red:
         one = red[0]
         name, got = (one["name"], one["actual"]) if one["event"] == "check" else (one["request"], one["got"])
-        return "fail", f"{name}: expected {one['expected']}, got {got}; {one.get('reason') or 'see the step'}."
+        return worst, f"{name}: expected {one['expected']}, got {got}; {one.get('reason') or 'see the step'}."
     return "pass", ""
 
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from lib import istio, mesh, oidc, realms
-from lib.checks import Check
+import pandas as pd
+
+from lib import evidence, istio, mesh, oidc, realms, verdicts
 from lib.errors import RunbookError
 from lib.probes import accesslog, baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
 from lib.probes.drills import DRILLS, Drill
@@ -15,7 +16,7 @@ from lib.probes.keys import SigningKey
 from lib.probes.minted import minted
 from lib.probes.model import HARDENED, Probe
 from lib.probes.pods import over_curl
-from lib.probes.results import FAIL, SKIPPED, Result
+from lib.probes.results import UNMEASURED, Result
 from lib.probes.runner import Logs, Target, run_probes
 from lib.probes.tokens import Kit
 from lib.probes.wire import over_sockets
@@ -38,6 +39,24 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     for one in found:
         _keep(run, one)
     return found
+
+
+def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:
+    """Keep what Envoy enforces for each profile, at its gateway and its workload, and what the peers show as theirs.
+
+    Returns a table: the proxy, its file of listeners, its file of certificates.
+    """
+    shared = {"ingressgateway": ("istio=ingressgateway", istio.ROOT_NAMESPACE)}
+    places = shared | {worlds.PROFILES[name]: worlds.pods(run, name) for name in profiles}
+    places |= {"hardened-gateway": ("istio=hardened-gateway", HARDENED)} if HARDENED in profiles else {}
+    rows = []
+    for name, (labels, home) in places.items():
+        execute, base = run.cluster.execute(labels, home, accesslog.PROXY), f"mesh/{run.step[:2]}-{name}"
+        run.record.evidence(f"{base}.listeners.json", evidence.listeners(execute))
+        run.record.evidence(f"{base}.certificates.pem", evidence.chain(execute))
+        rows.append({"proxy": name, "listeners": f"{base}.listeners.json", "certificates": f"{base}.certificates.pem"})
+    run.fact("images", evidence.images(run.cluster.items("v1", "Pod")))
+    return pd.DataFrame(rows)
 
 
 def hold(run: Run) -> list[Result]:
@@ -130,10 +149,9 @@ def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
 
 
 def _keep(run: Run, one: Result) -> None:
-    """Record a result; all but skipped ones are checks too."""
-    passed = None if one.verdict == SKIPPED else one.verdict != FAIL
-    row = {key: value for key, value in vars(one).items() if key not in ("id", "profile", "family")}
-    run.record.write("response", **row, probe=one.id, figure=one.profile, passed=passed, seconds=0.0)
-    if passed is not None:
-        name = f"{one.profile}: {one.id} {one.title}"
-        run.checks.append(Check(name, one.expected, one.got, passed, 0.0, one.tries, one.note))
+    """Record a result; one that has nothing to be compared with counts as skipped."""
+    verdict = verdicts.SKIPPED if one.verdict == UNMEASURED else one.verdict
+    row = {key: value for key, value in vars(one).items() if key not in ("id", "profile", "family", "verdict", "note")}
+    about = {**row, "probe": one.id, "figure": one.profile}
+    name = f"{one.profile}: {one.id} {one.title}"
+    run.keep(name, one.expected, one.got, verdict, 0.0, one.tries, one.note, **about)

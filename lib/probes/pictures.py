@@ -11,8 +11,9 @@ from lib.junit import xml_text
 from lib.probes import answers
 from lib.probes.accesslog import GATEWAY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
-from lib.probes.results import FAIL, SKIPPED, UNMEASURED, Result
+from lib.probes.results import UNMEASURED, Result
 from lib.render import rendered
+from lib.verdicts import RED, SKIPPED, WAIVED
 
 # kind: its sign, its colour (each of another lightness, so that they differ in grey too), and what it is
 KINDS = {
@@ -21,6 +22,7 @@ KINDS = {
     "finding": ("!", "#f0c040", "as expected, but not as one would wish"),
     "unmeasured": ("?", "#eeeeee", "no baseline yet"),
     "skipped": ("·", "#ffffff", "not asked"),
+    "waived": ("~", "#d8b4e2", "not as expected, and waived"),
     "red": ("✗", "#8b1a1a", "not as expected"),
 }
 WORLDS = "worlds"  # the panel of the workloads under a policy of their own
@@ -46,9 +48,9 @@ TITLES = {
 
 def kind(result: Result) -> str:
     """Return which of KINDS a result is."""
-    if result.verdict in (SKIPPED, UNMEASURED):
+    if result.verdict in (SKIPPED, UNMEASURED, WAIVED):
         return result.verdict
-    if result.verdict == FAIL:
+    if result.verdict in RED:
         return "red"
     if result.finding:
         return "finding"

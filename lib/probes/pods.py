@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from lib.redact import clean
 
 BATCH = 40  # requests of one run of curl
 FIRST_PORT, LAST_PORT = 32768, 60999  # of connections from the pod: Linux' own range
+ROOM = 1000  # ports that are left to choose from at least
 
 EXITS = {  # of curl, in words of answers.MEANINGS
     6: "refused",
@@ -47,18 +49,23 @@ def over_curl(execute: Execute, url: str, timeout: float = 5, batch: int = BATCH
     return way
 
 
-def config(url: str, requests: list[Request], timeout: float, mark: str, options: Options = ()) -> str:
-    """Return curl's config for the requests; after each reply it writes `mark` and what it knows as JSON."""
-    parts = [_one(url, request, number, timeout, mark, options) for number, request in enumerate(requests)]
+def config(
+    url: str, requests: list[Request], timeout: float, mark: str, options: Options = (), port: int = FIRST_PORT
+) -> str:
+    """Return curl's config for the requests; after each reply it writes `mark` and what it knows as JSON.
+
+    The first request goes from the pod's `port` or one above it, each further one from the next or above that.
+    """
+    parts = [_one(url, request, start, timeout, mark, options) for start, request in enumerate(requests, port)]
     return "next\n".join(parts)
 
 
-def _one(url: str, request: Request, number: int, timeout: float, mark: str, options: Options) -> str:
+def _one(url: str, request: Request, port: int, timeout: float, mark: str, options: Options) -> str:
     settings = [
         ("url", url),
         ("request-target", request.target),
         # A range of ports of its own for each, since curl takes up a connection again only where these are the same
-        ("local-port", f"{FIRST_PORT + number}-{LAST_PORT}"),
+        ("local-port", f"{port}-{LAST_PORT}"),
         ("max-time", str(timeout)),
         ("noproxy", "*"),
         ("output", "-"),
@@ -92,7 +99,9 @@ def _version(version: str) -> list[str]:
 
 def _batch(execute: Execute, url: str, requests: list[Request], timeout: float, options: Options) -> list[Reply]:
     mark = f"--{uuid.uuid4().hex}--"
-    text = config(url, requests, timeout, mark, options)
+    # Another port each time: for two minutes a node sends the same one on to a pod that is no more
+    port = random.randrange(FIRST_PORT, LAST_PORT - ROOM)
+    text = config(url, requests, timeout, mark, options, port)
     said, code = execute([*CURL, str(len(text.encode()))], text)
     parts = said.split(mark)[:-1]
     if len(parts) != 2 * len(requests):

@@ -10,14 +10,18 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lib.junit import FAILED, PASSED, Case, document
+from lib.junit import BROKE, FAILED, PASSED, Case, document
 from lib.junit import SKIPPED as NOT_RUN
 from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
-from lib.probes.results import FAIL, PASS, SKIPPED, UNMEASURED, Result
+from lib.probes.results import UNMEASURED, Result
+from lib.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
 
 OWN = "own policy"  # the column of worlds
-MARKS = {PASS: "", FAIL: " ✗", SKIPPED: "–", UNMEASURED: " ?"}
-STYLES = {PASS: "green", FAIL: "bold red", SKIPPED: "dim", UNMEASURED: "yellow"}
+MARKS = {PASS: "", FAIL: " ✗", ERROR: " !", SKIPPED: "–", WAIVED: " ~", UNMEASURED: " ?"}
+STYLES = {
+    PASS: "green", FAIL: "bold red", ERROR: "bold yellow", SKIPPED: "dim", WAIVED: "magenta", UNMEASURED: "yellow",
+}  # fmt: skip
+RARE = {ERROR: "could not be asked", WAIVED: "waived"}
 WIDTHS = {"id": 4, "ms": 3, "verdict": 10, "sent": 14, "note": 12}  # characters, at least
 
 
@@ -89,22 +93,24 @@ def matrix(
 
 
 def counts(results: Iterable[Result]) -> pd.DataFrame:
-    """Return how many results have which verdict, one row a profile or world."""
+    """Return how many results have which verdict, one row a profile or world; the rare ones where there are any."""
     every = Counter((one.profile, one.verdict) for one in results)
     names = sorted({profile for profile, _ in every}, key=_place)
-    rows = [{"profile": name, **{kind: every[name, kind] for kind in STYLES}} for name in names]
-    return _frame(rows, ["profile", *STYLES])
+    kinds = [kind for kind in STYLES if kind not in RARE or any(every[name, kind] for name in names)]
+    rows = [{"profile": name, **{kind: every[name, kind] for kind in kinds}} for name in names]
+    return _frame(rows, ["profile", *kinds])
 
 
 def red(results: Iterable[Result]) -> list[Result]:
     """Return the results that are not as they should be."""
-    return [one for one in results if one.verdict == FAIL]
+    return [one for one in results if one.verdict in RED]
 
 
 def summary(results: Sequence[Result]) -> str:
     """Return all verdicts in a sentence."""
     every = Counter(one.verdict for one in results)
     words = {PASS: "as expected", FAIL: "red", UNMEASURED: "without a baseline", SKIPPED: "skipped"}
+    words |= {kind: word for kind, word in RARE.items() if every[kind]}
     return f"{len(results)} probes: " + ", ".join(f"{every[kind]} {word}" for kind, word in words.items()) + "."
 
 
@@ -134,7 +140,7 @@ def junit(results: Iterable[Result], name: str = "probes") -> str:
 
 
 def _case(one: Result) -> Case:
-    verdict = {PASS: PASSED, FAIL: FAILED}.get(one.verdict, NOT_RUN)
+    verdict = {PASS: PASSED, FAIL: FAILED, ERROR: BROKE}.get(one.verdict, NOT_RUN)
     said = f"{one.status_line}\n{one.reason}".strip()
     about = (f"{one.profile}.{one.family}", f"{one.id} {one.title}", one.latency_ms / 1000)
     return Case(*about, verdict, one.note, said)

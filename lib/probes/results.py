@@ -13,8 +13,9 @@ from lib.probes.accesslog import APPLICATION, Trail
 from lib.probes.model import FIGURE_2, Probe
 from lib.probes.send import Reply
 from lib.redact import clean
+from lib.verdicts import ERROR, FAIL, PASS, SKIPPED
 
-PASS, FAIL, SKIPPED, UNMEASURED = "pass", "fail", "skipped", "unmeasured"
+UNMEASURED = "unmeasured"  # besides the five: a measured probe, and nothing to compare its answer with
 REASON = 120  # characters of a refusal's body that are kept
 UPGRADED = "101 app"
 READ = 4096  # characters of it that are cleaned before
@@ -100,8 +101,8 @@ def skipped(probe: Probe, profile: str, why: str) -> Result:
 
 
 def failed(probe: Probe, profile: str, why: str, secrets: Iterable[str] = ()) -> Result:
-    """Return the result of a probe that could not be asked though it should have been: red, with the reason."""
-    return Result(**_about(probe, profile), expected=probe.expected(profile), verdict=FAIL, note=clean(why, secrets))
+    """Return the result of a probe that could not be asked though it should have been: an error, with the reason."""
+    return Result(**_about(probe, profile), expected=probe.expected(profile), verdict=ERROR, note=clean(why, secrets))
 
 
 def expected(probe: Probe, profile: str, baseline: str = "") -> str:
@@ -130,8 +131,12 @@ def read(path: Path) -> list[Result]:
 
 
 def from_row(row: dict) -> Result:
-    """Return the result in a row of a bundle's responses, which calls some of its fields otherwise."""
-    return _result({**row, "id": row["probe"], "profile": row["figure"]})
+    """Return the result in a row of a bundle's responses, which calls some of its fields otherwise.
+
+    There an answer with nothing to compare it with counts as skipped.
+    """
+    verdict = UNMEASURED if row["verdict"] == SKIPPED and row["got"] else row["verdict"]
+    return _result({**row, "id": row["probe"], "profile": row["figure"], "verdict": verdict})
 
 
 def _result(row: dict) -> Result:

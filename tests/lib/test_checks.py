@@ -69,5 +69,6 @@ def test_wait_says_what_was_seen():
 
 
 def test_row_is_flat():
-    row = Check("a", "1", "2", False, 0.12345).row()
-    assert row["seconds"] == 0.12 and list(row)[:4] == ["name", "expected", "actual", "passed"]
+    row = Check("a", "1", "2", "fail", 0.12345).row()
+    assert row["seconds"] == 0.12 and list(row)[:4] == ["name", "expected", "actual", "verdict"]
+    assert row["passed"] is False

@@ -6,10 +6,13 @@ from zipfile import ZipFile
 
 import pytest
 from test_bundle import sealed
+from tiny import KEY, problems
 
 from lib import archive, bundle, history
 from lib.__main__ import main
 from lib.errors import BundleError
+
+TRUSTED = [KEY.public_key()]
 
 
 @pytest.fixture
@@ -53,17 +56,17 @@ def test_the_commands_tell_by_their_exit_code(two, capsys):
 
 def test_a_bundle_is_the_same_bytes_each_time_and_whole_again_when_unpacked(two, tmp_path):
     folder = two[0]
-    first = hashlib.sha256(archive.pack(folder, tmp_path / "a.zip").read_bytes()).hexdigest()
+    first = hashlib.sha256(archive.pack(folder, tmp_path / "a.zip", TRUSTED).read_bytes()).hexdigest()
     moved = tmp_path / "elsewhere" / folder.name
     shutil.copytree(folder, moved)  # other times, another place
-    assert hashlib.sha256(archive.pack(moved, tmp_path / "b.zip").read_bytes()).hexdigest() == first
+    assert hashlib.sha256(archive.pack(moved, tmp_path / "b.zip", TRUSTED).read_bytes()).hexdigest() == first
     with ZipFile(tmp_path / "a.zip") as packed:
         packed.extractall(tmp_path / "out")
-    assert bundle.verify(tmp_path / "out" / folder.name) == []
+    assert problems(tmp_path / "out" / folder.name) == []
 
 
 def test_a_bundle_that_was_changed_is_not_packed(two, tmp_path):
     (two[0] / "checks.csv").write_text("")
     with pytest.raises(BundleError, match="checks.csv"):
-        archive.pack(two[0], tmp_path / "a.zip")
+        archive.pack(two[0], tmp_path / "a.zip", TRUSTED)
     assert not list(tmp_path.glob("*.zip"))

@@ -1,6 +1,7 @@
 """Many requests through one run of a real curl, against small servers on loopback."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -138,3 +139,13 @@ def test_options_are_curls_own():
     text = config("https://x", [get(), get()], 5, "mark", (("insecure", ""), ("cert", "/etc/cert.pem")))
     assert text.count("\ninsecure\n") == text.count('\ncert = "/etc/cert.pem"\n') == 2
     assert text.count("\nnext\n") == 1
+
+
+def test_each_run_of_curl_begins_at_another_port():
+    said = []
+    way = over_curl(lambda argv, stdin: said.append(stdin) or ("", 0), "http://x")
+    for _ in range(8):
+        with pytest.raises(ClusterError):
+            way([get(), get()])
+    ports = [[int(port) for port in re.findall(r'local-port = "(\d+)-', text)] for text in said]
+    assert all(second == first + 1 for first, second in ports) and len({first for first, _ in ports}) > 1

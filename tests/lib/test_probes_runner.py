@@ -115,7 +115,7 @@ def test_a_way_that_breaks_makes_its_rows_red_and_leaves_the_others():
     both = Target("figure-2", "httpbin.example", {"user": way, "sleep": broken})
     good, bad = run([probe(), probe("B02", caller="sleep", token="good")], both)
     assert good.verdict == "pass"
-    assert (bad.verdict, bad.got) == ("fail", "") and "no curl" in bad.note and "token-good" not in bad.note
+    assert (bad.verdict, bad.got) == ("error", "") and "no curl" in bad.note and "token-good" not in bad.note
 
 
 def test_a_way_that_breaks_once_is_taken_again():
@@ -189,7 +189,7 @@ def test_a_sequence_without_its_token_is_skipped_and_one_that_breaks_is_red():
     drills = {"lost": lambda drill: [drill.token("missing")], "broken": broken}
     lost, red = run([probe(how="lost"), probe("B02", how="broken")], target(way, address="a:1"), drills=drills)
     assert (lost.verdict, lost.note) == ("skipped", "nobody can make it")
-    assert red.verdict == "fail" and "no route" in red.note
+    assert red.verdict == "error" and "no route" in red.note
 
 
 def test_tokens_given_out_do_not_come_back_in_results():

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import CHANGE, OPEN, TOKEN, check, write_notebook, write_params
+from tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
 
-from lib import bundle, lock, series
+from lib import lock, series, signing
 from lib.checks import wait
 from lib.errors import Locked, ParamsError
 from lib.params import ROOT, load
@@ -33,7 +33,7 @@ class Ran:
 
     def __init__(self, folder, **options):
         out = io.StringIO()
-        self.code = series.run("tiny", out=out, command="test", **places(folder), **options)
+        self.code = series.run("tiny", out=out, command="test", key=KEY, **places(folder), **options)
         self.told = out.getvalue()
         self.read(folder)
 
@@ -69,7 +69,7 @@ def shown(cells):
 
 def test_green(green):
     assert (green.code, green.verdicts, green.run["verdict"]) == (0, ["pass", "pass"], "pass")
-    assert bundle.verify(green.folder) == []
+    assert problems(green.folder) == []
     assert sorted(path.name for path in green.folder.glob("html/*")) == ["01-a.html", "02-b.html"]
     assert green.steps["01-a"]["title"] == "Title of 01-a" and green.steps["01-a"]["created"] == 1
 
@@ -100,7 +100,7 @@ def test_a_red_step_ends_the_run_and_seals_it(tmp_path):
     assert ran.steps["02-b"]["error"] == "02-b: answer: expected 200, got 403."
     assert "✗ 1 of 2 checks" in ran.told and "Traceback" not in ran.told
     assert "expected 200, got 403" in ran.told.splitlines()[2]
-    assert bundle.verify(ran.folder) == []
+    assert problems(ran.folder) == []
 
 
 def test_a_check_that_nobody_raised_is_red_too(tmp_path):
@@ -116,7 +116,7 @@ def test_an_error_keeps_what_there_is_without_the_secret_in_its_traceback(tmp_pa
     assert ran.steps["01-a"]["error"].startswith("ValueError: [redacted][jwt sha256:")
     assert ran.steps["01-a"]["passed"] == 1 and "ValueError" in shown(ran.cells["01-a"])
     assert SECRET not in ran.text + ran.told and "eyJ" not in ran.text + ran.told
-    assert bundle.verify(ran.folder) == []
+    assert problems(ran.folder) == []
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def test_a_kernel_that_dies_or_hangs_is_an_error(tmp_path, cell, options, words)
     ran = Ran(tmp_path, **options)
     assert (ran.code, ran.steps["01-a"]["verdict"]) == (2, "error") and words in ran.steps["01-a"]["error"]
     assert ran.cells["01-a"][-1]["metadata"]["papermill"]["status"] == "failed"
-    assert "Error" in shown(ran.cells["01-a"]) and bundle.verify(ran.folder) == []
+    assert "Error" in shown(ran.cells["01-a"]) and problems(ran.folder) == []
 
 
 def test_what_is_no_notebook_is_an_error(tmp_path):
     (tmp_path / "01-a.ipynb").write_text("{")
     ran = Ran(tmp_path)
-    assert (ran.code, ran.verdicts) == (2, ["error"]) and bundle.verify(ran.folder) == []
+    assert (ran.code, ran.verdicts) == (2, ["error"]) and problems(ran.folder) == []
 
 
 def test_ctrl_c_seals_what_is_there(tmp_path):
@@ -147,7 +147,8 @@ def test_ctrl_c_seals_what_is_there(tmp_path):
     write_notebook(tmp_path / "02-b.ipynb", "1")
     places(tmp_path)
     command = [sys.executable, "-c", COMMAND, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as process:
+    options = {"cwd": ROOT, "env": {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, **options) as process:
         wait("the cell to begin", begun.exists, deadline=60)
         half = next(tmp_path.glob("outputs/*/*/notebooks/01-a.ipynb")).read_text()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
@@ -156,7 +157,8 @@ def test_ctrl_c_seals_what_is_there(tmp_path):
     ran = Ran.__new__(Ran).read(tmp_path)
     assert ran.verdicts == ["error", "not run"] and ran.steps["01-a"]["error"] == "interrupted"
     assert ran.run["exit_code"] == 130 and ran.steps["01-a"]["passed"] == 1
-    assert bundle.verify(ran.folder) == []
+    key = signing.ensure_key({"XDG_CONFIG_HOME": str(tmp_path / "config")})  # made on first use
+    assert problems(ran.folder, key) == []
     assert "KeyboardInterrupt" in shown(ran.cells["01-a"])
     assert SECRET not in half and "[redacted]" in half  # even while it ran
 

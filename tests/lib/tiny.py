@@ -1,6 +1,11 @@
 """Tiny notebooks and params, to run the series on."""
 
 import nbformat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lib.verify import verify
+
+KEY = Ed25519PrivateKey.generate()  # signs these tests' bundles
 
 PARAMS = """
 env: {env}
@@ -18,12 +23,17 @@ CHANGE = "record.write('change', kind='Namespace', namespace='', name='foo', act
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrYyJ9.c2lnbmF0dXJlc2lnbmF0dXJl"
 
 
-def check(passed=True):
+def check(passed=True, verdict=""):
     """The source of a cell that records one check."""
     return (
         "record.write('check', name='answer', expected='200', actual='" + ("200" if passed else "403") + "', "
-        f"passed={passed}, seconds=0.1, tries=2, reason='')"
+        f"verdict='{verdict or ('pass' if passed else 'fail')}', passed={passed}, seconds=0.1, tries=2, reason='')"
     )
+
+
+def problems(folder, key=KEY):
+    """What is wrong with a bundle of these tests."""
+    return verify(folder, [key.public_key()]).problems
 
 
 def write_notebook(path, *cells, parameters="env = 'none'"):

@@ -1,0 +1,85 @@
+"""Where a bundle comes from, signed: an in-toto statement with SLSA's provenance, in a DSSE envelope.
+
+Sources: in-toto attestation v1 (Statement), SLSA v1 (provenance), DSSE v1.0 (envelope and pre-authentication encoding).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from lib import signing
+
+FILE, KEY_FILE = "provenance.dsse.json", "signer.pem"
+PAYLOAD = "application/vnd.in-toto+json"
+STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
+BUILD, BUILDER = "urn:istio-keycloak-runbook:run:v1", "urn:istio-keycloak-runbook:runner"
+
+
+def statement(run: dict, sums: str, sums_sha256: str) -> dict:
+    """Return the statement on a run (run.json's content) whose list of files is called `sums` and has that SHA-256."""
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": sums, "digest": {"sha256": sums_sha256}}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD,
+                "externalParameters": {"env": run["env"], "command": run["command"], "params": run["params"]},
+                "resolvedDependencies": _materials(run),
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": run["versions"]["runner"]},
+                "metadata": {"invocationId": run["run"], "startedOn": run["started"], "finishedOn": run["finished"]},
+                "byproducts": [{"name": "verdict", "annotations": {"verdict": run["verdict"], **run["totals"]}}],
+            },
+        },
+    }
+
+
+def sign(statement: dict, key: Ed25519PrivateKey) -> str:
+    """Return the statement in an envelope signed with the key, as JSON."""
+    public = SSlibKey.from_crypto(key.public_key(), keyid=signing.fingerprint(key.public_key()))
+    payload = json.dumps(statement, indent=1)  # so indented, its base64 does not begin as a token does
+    envelope = Envelope(payload.encode(), PAYLOAD, {})
+    envelope.sign(CryptoSigner(key, public))
+    return json.dumps(envelope.to_dict(), indent=1) + "\n"
+
+
+def read(folder: Path) -> tuple[dict, Envelope]:
+    """Return the statement in a bundle, and its envelope; ValueError where it is not readable as such."""
+    try:
+        envelope = Envelope.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
+        return json.loads(envelope.payload), envelope
+    except (KeyError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def signer(envelope: Envelope, keys: Iterable[Ed25519PublicKey]) -> Ed25519PublicKey | None:
+    """Return the first of these keys by which the envelope is signed, or None."""
+    return next((key for key in keys if _signed_by(envelope, key)), None)
+
+
+def _signed_by(envelope: Envelope, key: Ed25519PublicKey) -> bool:
+    try:
+        envelope.verify([SSlibKey.from_crypto(key, keyid=signing.fingerprint(key))], 1)
+        return True
+    except VerificationError:
+        return False
+
+
+def _materials(run: dict) -> list[dict]:
+    source = {"name": "source", "digest": {"gitCommit": run["commit"]}, "annotations": {"dirty": run["dirty"]}}
+    lock = {"name": "requirements.lock", "digest": {"sha256": run["requirements_lock_sha256"]}}
+    images = [
+        {"name": name, "digest": dict([value.split(":", 1)])} for name, value in run["images"].items() if ":" in value
+    ]
+    before = run["previous"]
+    chain = [{"name": "previous run", "uri": before["run"], "digest": {"sha256": before["sha256"]}}] if before else []
+    return [source, lock, *images, *chain]

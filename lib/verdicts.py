@@ -1,0 +1,72 @@
+"""The five verdicts of a check, what a run's is made of them, and the waivers by which one that fails is let pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+PASS, FAIL, ERROR, SKIPPED, WAIVED = "pass", "fail", "error", "skipped", "waived"
+VERDICTS = (PASS, FAIL, ERROR, SKIPPED, WAIVED)
+RED = (FAIL, ERROR)
+EXIT_CODES = {PASS: 0, FAIL: 1, ERROR: 2}
+
+
+def _a_date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Words = Annotated[str, Field(min_length=1)]
+
+
+class Waiver(BaseModel):
+    """One failure that its owner answers for until the end of a day (UTC)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: Words = Field(description="the notebook's name, as 12-figure-1")
+    check: Words = Field(description="the check's name, or of a probe the figure and its id, as in `figure-2: E05`")
+    owner: Words = Field(description="who answers for it")
+    expires: Annotated[str, AfterValidator(_a_date)] = Field(description="the last day, as 2027-01-31")
+    reason: Words = Field(description="why it is let pass")
+
+    def covers(self, step: str, check: str) -> bool:
+        """Whether it was written for this check."""
+        return step == self.step and f"{check} ".startswith(f"{self.check} ")
+
+    def __str__(self) -> str:
+        return f"waived by {self.owner} until {self.expires}: {self.reason}"
+
+
+def of(held: bool, broke: bool = False) -> str:
+    """Return the verdict of a check that was made; `broke`: it ended by an exception, and nobody knows."""
+    return PASS if held else ERROR if broke else FAIL
+
+
+def held(verdict: str) -> bool | None:
+    """Return whether what was expected is what came; None where that was not asked."""
+    return None if verdict == SKIPPED else verdict == PASS
+
+
+def waived(
+    verdict: str, step: str, check: str, waivers: Iterable[Waiver], today: date | None = None
+) -> tuple[str, str]:
+    """Return the verdict after the waivers, and what they say of it: a fail is waived, an error never is.
+
+    A waiver that is over changes nothing, and says so.
+    """
+    one = next((one for one in waivers if one.covers(step, check)), None)
+    if one is None or verdict != FAIL:
+        return verdict, ""
+    if (today or datetime.now(UTC).date()) > date.fromisoformat(one.expires):
+        return FAIL, f"{one.owner}'s waiver ended on {one.expires}"
+    return WAIVED, str(one)
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """Return the verdict of several steps: error outweighs fail, fail outweighs pass; nothing run is an error."""
+    found = set(verdicts)
+    return next((one for one in (ERROR, FAIL, PASS) if one in found), ERROR)
