@@ -52,8 +52,8 @@ kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$(make -s kubeconfi
 verify: env ## is a run's bundle whole, unchanged and signed: RUN=outputs/dev/… [KEY=signer.pem]
 	@$(PYTHON) -m lib verify $(RUN) $(if $(KEY),--key $(KEY))
 
-bundle: env ## a run's bundle as one zip, the same bytes each time: RUN=outputs/dev/…
-	@$(PYTHON) -m lib bundle $(RUN)
+bundle: env ## a run's bundle as one zip, the same bytes each time: RUN=outputs/dev/… [TO=s3://… RETAIN=days]
+	@$(PYTHON) -m lib bundle $(RUN) $(if $(TO),--to $(TO)) $(if $(RETAIN),--retain-days $(RETAIN))
 
 compare: env ## what differs between two runs: A=outputs/dev/… B=outputs/dev/…
 	@$(PYTHON) -m lib compare $(A) $(B)

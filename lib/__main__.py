@@ -61,12 +61,23 @@ def verify(given) -> int:
 
 
 def pack(given) -> None:
-    """Write a bundle as one zip beside it, the same bytes each time; print its path and SHA-256."""
+    """Write a bundle as one zip beside it, the same bytes each time; print its path and SHA-256, and upload it."""
     from lib import archive, origin, signing
 
     folder = given.folder.absolute()
     made = archive.pack(folder, folder.with_name(f"{folder.name}.zip"), signing.known())
     print(f"{origin.digest(made)}  {given.folder.with_name(made.name)}")
+    if given.to:
+        print(archive.upload(made, given.to, _s3(folder), given.retain_days))
+
+
+def _s3(folder: Path):
+    """Return a client by the params of the bundle's environment."""
+    from lib import aws, bundle, params
+
+    here = params.load(bundle.run(folder)["env"])
+    session = aws.session(here.region, here.aws_profile, here.aws_credentials_file)
+    return aws.client(session, "s3", here.aws_endpoint_url)
 
 
 def compare(given) -> int:
@@ -146,7 +157,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", type=Path, help="a folder of outputs/<env>/")
     trust = "a public key (PEM) that is trusted instead of this machine's own"
     one.add_argument("--key", type=Path, action="append", default=[], help=trust)
-    _command(commands, "bundle", pack).add_argument("folder", type=Path, help="a folder of outputs/<env>/")
+    one = _command(commands, "bundle", pack)
+    one.add_argument("folder", type=Path, help="a folder of outputs/<env>/")
+    one.add_argument("--to", metavar="s3://…", help="a bucket and a prefix, where it is put too")
+    one.add_argument("--retain-days", type=int, default=0, help="for a bucket with object lock and no rule of its own")
     one = _command(commands, "compare", compare)
     one.add_argument("one", type=Path, metavar="A", help="a folder of outputs/<env>/")
     one.add_argument("other", type=Path, metavar="B", help="another one")

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib import junit, page, provenance, signing, verdicts
+from lib import junit, oscal, page, provenance, signing, verdicts
 from lib.origin import digest
 from lib.record import read
 from lib.redact import clean, cleaned
@@ -23,6 +23,7 @@ UNSUMMED = (SUMS, provenance.FILE)  # SHA256SUMS lists neither: the statement is
 ACTIONS = ("created", "changed", "unchanged", "deleted")
 IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that tell which cluster it was
 LISTS = ("real", "emulated")  # the facts that add up to lists
+EVIDENCE = ("objects", "mesh")  # folders that steps write to, where they have something
 IMAGES = "images"  # the fact that adds up to a table: digests by name
 COUNTS = {"passed": "pass", "failed": "fail", "errors": "error", "skipped": "skipped", "waived": "waived"}
 
@@ -88,6 +89,7 @@ def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: set[str] = fr
     _write(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
     _write(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
     _write(folder / JUNIT, junit.document(_suites(tables), f"{run['env']} {run['started']}"))
+    _write(folder / oscal.FILE, oscal.document(run, tables))
     _write(folder / "index.html", page.index(run, tables, files(folder)))
     _write(folder / provenance.KEY_FILE, signing.pem(key.public_key()))
     sums = "".join(f"{digest(folder / name)}  {name}\n" for name in files(folder))
@@ -106,6 +108,11 @@ def before(folder: Path) -> dict[str, str] | None:
     """Return the name of the sealed bundle before this one, and the SHA-256 of its SHA256SUMS; None for the first."""
     older = [one for one in sealed(folder.parent) if one.name < folder.name]
     return {"run": older[-1].name, "sha256": digest(older[-1] / SUMS)} if older else None
+
+
+def run(folder: Path) -> dict:
+    """Return what run.json of a bundle says."""
+    return json.loads((folder / RUN).read_text(encoding="utf-8"))
 
 
 def rows(folder: Path, name: str) -> list[dict]:
@@ -198,7 +205,7 @@ def _scrub(folder: Path, secrets: set[str]) -> None:
         for cell in notebook["cells"]:
             scrub_cell(cell, secrets)
         _write(path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-    for path in sorted(folder.glob("html/*.html")):
+    for path in sorted(path for kind in ("html", *EVIDENCE) for path in folder.glob(f"{kind}/*")):
         _write(path, clean(path.read_text(encoding="utf-8"), secrets))
     for path in sorted(folder.glob("events/*.jsonl")):
         lines = (json.dumps(cleaned(one, secrets), ensure_ascii=False) + "\n" for one in read(path))

@@ -204,7 +204,7 @@ def _settled(run: Run, figure: str, case: Case, ask: Callable[[], Answer], ident
     means = "" if answer.held else diagnose(got.status, got.body or got.reason)
     verdict = verdicts.of(answer.held, bool(answer.error))
     actual, name = f"{got.status} {reason}".strip(), f"{figure}: {case.name}"
-    check = run.keep(name, wanted, actual, verdict, answer.seconds, answer.tries, means, **row)
+    check = run.keep(name, wanted, actual, verdict, answer.seconds, answer.tries, means, row)
     return {**check.row(), **row}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, python, rows, run
 
 from lib import aws, eks, kube, kubeconfig, params
@@ -29,6 +30,22 @@ def test_first_run_is_green_and_whole(first):
     assert about["verdict"] == "pass" and about["exit_code"] == 0
     assert all(step["seconds"] > 0 for step in about["steps"])
     assert python("-m", "lib", "verify", str(first)).returncode == 0
+
+
+def test_what_envoy_and_the_api_hold_is_kept_and_every_control_is_satisfied(first):
+    kept = [thing for path in first.glob("objects/*.yaml") for thing in yaml.safe_load_all(path.read_text())]
+    kinds = {thing["kind"] for thing in kept}
+    assert {"RequestAuthentication", "AuthorizationPolicy", "PeerAuthentication", "Gateway"} <= kinds
+    assert "Secret" not in kinds and all("uid" in thing["metadata"] for thing in kept)
+    for name in ("12-httpbin-figure-1", "12-httpbin-hardened", "12-hardened-gateway", "10-ingressgateway"):
+        listeners = (first / "mesh" / f"{name}.listeners.json").read_text()
+        assert "jwt_authn" in listeners or name == "10-ingressgateway"
+        chain = x509.load_pem_x509_certificates((first / "mesh" / f"{name}.certificates.pem").read_bytes())
+        assert len(chain) >= 3 and "PRIVATE" not in listeners
+    (result,) = json.loads((first / "assessment-results.json").read_text())["assessment-results"]["results"]
+    states = {one["target"]["target-id"]: one["target"]["status"]["state"] for one in result["findings"]}
+    assert len(states) == 9 and set(states.values()) == {"satisfied"}
+    assert all(value.startswith("sha256:") for value in json.loads((first / "run.json").read_text())["images"].values())
 
 
 def test_figure_1_is_reached_beside_figure_2(first):

@@ -154,4 +154,4 @@ def _keep(run: Run, one: Result) -> None:
     row = {key: value for key, value in vars(one).items() if key not in ("id", "profile", "family", "verdict", "note")}
     about = {**row, "probe": one.id, "figure": one.profile}
     name = f"{one.profile}: {one.id} {one.title}"
-    run.keep(name, one.expected, one.got, verdict, 0.0, one.tries, one.note, **about)
+    run.keep(name, one.expected, one.got, verdict, 0.0, one.tries, one.note, about)
