@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from tiny import TOKEN
 
 from lib import evidence
 from lib.errors import IstioError
@@ -84,7 +85,7 @@ def test_a_file_of_the_bundle_is_redacted_and_its_sum_is_an_event(tmp_path):
     record = Record(tmp_path / "events" / "01-a.jsonl")
     record.secret("hunter2hunter2")
     pem = certificate().decode().replace("\n", "\n", 1)
-    record.evidence("mesh/a.pem", f"{pem}password hunter2hunter2 eyJhbGciOiJub25lIn0.e30.\n")
+    record.evidence("mesh/a.pem", f"{pem}password hunter2hunter2 {TOKEN}\n")
     text = (tmp_path / "mesh" / "a.pem").read_text()
     assert text.startswith(pem) and "hunter2" not in text and "[jwt sha256:" in text
     assert record.events[-1]["file"] == "mesh/a.pem" and len(record.events[-1]["sha256"]) == 64
