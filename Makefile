@@ -55,10 +55,10 @@ verify: env ## is a run's bundle whole, unchanged and signed: RUN=outputs/dev/�
 bundle: env ## a run's bundle as one zip, the same bytes each time: RUN=outputs/dev/… [TO=s3://… RETAIN=days]
 	@$(PYTHON) -m lib bundle $(RUN) $(if $(TO),--to $(TO)) $(if $(RETAIN),--retain-days $(RETAIN))
 
-compare: env ## what differs between two runs: A=outputs/dev/… B=outputs/dev/…
+compare: env ## what differs between two runs, also as a page: A=outputs/dev/… B=outputs/dev/…
 	@$(PYTHON) -m lib compare $(A) $(B)
 
-history: env ## the runs of ENV, oldest first
+history: env ## the runs of ENV, oldest first, also as a page with a picture
 	@$(PYTHON) -m lib history $(ENV)
 
 clean-up: env ## take away what the runbook made in ENV (notebook 99)

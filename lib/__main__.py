@@ -6,6 +6,7 @@ Each imports what it needs by itself: kubectl calls `token` for every command of
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -81,26 +82,28 @@ def _s3(folder: Path):
 
 
 def compare(given) -> int:
-    """Tell what differs between two bundles; 1 if anything does."""
-    from lib import history
+    """Tell what differs between two bundles, and write it as a page beside A; 1 if anything does."""
+    from lib import history, overview
 
     found = history.compare(given.one, given.other)
     print(f"A: {given.one}\nB: {given.other}")
     for part, table in found.items():
         _show(table, part)
     print("" if found else "no difference but in times")
+    print(f"Page: {_short(overview.write_comparison(given.one, given.other, found))}")
     return 1 if found else 0
 
 
 def past(given) -> None:
-    """List the bundles of an environment, oldest first."""
-    from lib import history
+    """List the bundles of an environment, oldest first, and write them as a page with a picture."""
+    from lib import history, overview
     from lib.params import ROOT
 
     folder = ROOT / "outputs" / given.env
     if not folder.is_dir():
         raise BundleError(f"expected runs of {given.env} in outputs/, got none; make run ENV={given.env} leaves one.")
     _show(history.runs(folder).fillna(""))
+    print(f"Page: {_short(overview.write_history(folder))}")
 
 
 def params(given) -> None:
@@ -127,6 +130,11 @@ def kubeconfig(given) -> None:
     if not path.is_file():
         raise MissingStep(f"expected the kubeconfig of {given.env}, found none; run 01-cluster first.")
     print(path)
+
+
+def _short(path: Path) -> str:
+    """Return the path as it is seen from here."""
+    return os.path.relpath(path)
 
 
 def _show(table, title: str = "") -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 
-from lib import bundle
+from lib import bundle, live
 from lib.errors import BundleError
+from lib.verdicts import VERDICTS
 
+SIGNS = {"fail": "✗"}
 SLOWER = 2.0  # times as long, and
 NOTICED = 5.0  # seconds longer, before a step's time is told as a difference
+SLUGGISH = 5.0  # milliseconds longer, besides twice as long, before a figure's median latency is told
+ENOUGH = 10  # answers that make a median worth comparing
 
 
 def runs(folder: Path) -> pd.DataFrame:
@@ -20,25 +25,27 @@ def runs(folder: Path) -> pd.DataFrame:
     One that was never sealed is `incomplete`.
     """
     columns = ["run", "verdict", "steps", "checks", "passed", "created", "changed", "seconds", "commit"]
-    return pd.DataFrame([_row(one) for one in sorted(folder.iterdir()) if one.is_dir()], columns=columns)
+    return pd.DataFrame([_row(one) for one in sorted(folder.iterdir()) if one.is_dir()], columns=columns, dtype=object)
 
 
 def compare(one: Path, other: Path) -> dict[str, pd.DataFrame]:
-    """Return what is not the same in two bundles, by part: parameters, versions, steps, checks, probes, objects.
+    """Return what is not the same in two bundles, by part: parameters, versions, steps, answers, findings, objects, ….
 
     Each table has the name of the thing and its value in either, "" where it is not there. Checks and probes differ by
-    what they got; steps by verdict, or where the one took much longer; parts without a difference are left out.
-    BundleError where one of them is no sealed bundle.
+    what they got; steps by verdict, or where the one took much longer; latencies where B's are twice A's and noticeably
+    so; live objects by field. Parts without a difference are left out. BundleError where one is no sealed bundle.
     """
     old, new = _told(one), _told(other)
-    tables = {part: _different(old[part], new[part]) for part in old}
+    old["live objects"], new["live objects"] = live.differing(one, other)
+    rules = {"seconds": _as_long, "latencies": _as_fast}
+    tables = {part: _different(old[part], new[part], rules.get(part, str.__eq__)) for part in old}
     return {part: table for part, table in tables.items() if not table.empty}
 
 
 def _row(folder: Path) -> dict:
     if not (folder / bundle.SUMS).is_file():
         return {"run": folder.name, "verdict": "incomplete"}
-    run = _run(folder)
+    run = bundle.run(folder)
     ran = sum(step["verdict"] != "not run" for step in run["steps"])
     kept = {key: run["totals"][key] for key in ("checks", "passed", "created", "changed")}
     return {"run": folder.name, "verdict": run["verdict"], "steps": ran, **kept, "seconds": run["seconds"]} | {
@@ -50,16 +57,19 @@ def _told(folder: Path) -> dict[str, dict[str, str]]:
     """Return what a bundle holds, by part and name."""
     if not (folder / bundle.SUMS).is_file():
         raise BundleError(f"expected a sealed bundle in {folder}, got no {bundle.SUMS}; name a run that ended.")
-    run = _run(folder)
+    run = bundle.run(folder)
     versions = {f"{where} {name}": value for where, found in run["versions"].items() for name, value in found.items()}
     answers = bundle.rows(folder, "responses.csv")
     return {
         "parameters": _texts(run["params"]),
         "versions": _texts(versions),
+        "images": run.get("images", {}),
         "verdicts": {step["step"]: step["verdict"] for step in run["steps"]},
         "seconds": {step["step"]: step["seconds"] for step in run["steps"] if step["verdict"] != "not run"},
-        "checks": {f"{row['step']}: {row['name']}": row["passed"] for row in bundle.rows(folder, "checks.csv")},
+        "checks": {f"{row['step']}: {row['name']}": _verdict(row) for row in bundle.rows(folder, "checks.csv")},
         "answers": {_asked(row): _got(row) for row in answers},
+        "findings": {_asked(row): row["finding"] for row in answers if row["finding"] and _verdict(row) == "pass"},
+        "latencies": _medians(answers),
         "objects": {
             " ".join(filter(None, (row["kind"], row["namespace"], row["name"]))): row["action"]
             for row in bundle.rows(folder, "changes.csv")
@@ -73,24 +83,44 @@ def _asked(row: dict) -> str:
 
 
 def _got(row: dict) -> str:
-    return row["got"] if row["passed"] != "False" else f"{row['got']} ✗"
+    verdict = _verdict(row)
+    return row["got"] if verdict == "pass" else f"{row['got']} {SIGNS.get(verdict, verdict)}".strip()
 
 
-def _different(old: dict, new: dict) -> pd.DataFrame:
-    names = [name for name in dict.fromkeys([*old, *new]) if not _same(old.get(name, ""), new.get(name, ""))]
+def _verdict(row: dict) -> str:
+    """Return the row's verdict; of a record from before there was that column what `passed` says."""
+    if row.get("verdict") in VERDICTS:
+        return row["verdict"]
+    return {"True": "pass", "False": "fail"}.get(row["passed"], "skipped")
+
+
+def _medians(answers: list[dict]) -> dict[str, float]:
+    """Return each figure's or profile's median latency in ms, of those with enough answers."""
+    found: dict[str, list[float]] = {}
+    for row in answers:
+        if float(row["latency_ms"] or 0) > 0:
+            found.setdefault(row["figure"], []).append(float(row["latency_ms"]))
+    return {figure: round(median(times), 1) for figure, times in found.items() if len(times) >= ENOUGH}
+
+
+def _different(old: dict, new: dict, same: Callable) -> pd.DataFrame:
+    names = [name for name in dict.fromkeys([*old, *new]) if not same(old.get(name, ""), new.get(name, ""))]
     rows = [{"what": name, "A": old.get(name, ""), "B": new.get(name, "")} for name in names]
     return pd.DataFrame(rows, columns=["what", "A", "B"])
 
 
-def _same(one, other) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) < NOTICED or max(one, other) < SLOWER * min(one, other)
-    return one == other
+def _as_long(one: float | str, other: float | str) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return False
+    return abs(one - other) < NOTICED or max(one, other) < SLOWER * min(one, other)
+
+
+def _as_fast(one: float | str, other: float | str) -> bool:
+    """Only what got slower is told."""
+    if isinstance(one, str) or isinstance(other, str):
+        return True
+    return other - one <= SLUGGISH or other < SLOWER * one
 
 
 def _texts(values: dict) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
-
-
-def _run(folder: Path) -> dict:
-    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
