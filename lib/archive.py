@@ -58,7 +58,7 @@ def upload(file: Path, target: str, s3, retain_days: int = 0, now: Callable[[], 
                 f"expected no s3://{bucket}/{key}, got one, and it is never overwritten; take another prefix."
             ) from None
         locked = s3.head_object(Bucket=bucket, Key=key).get("ObjectLockRetainUntilDate")
-    kept = f"locked until {locked:%Y-%m-%d}" if locked else "not locked: the bucket has no object lock"
+    kept = f"locked until {locked:%Y-%m-%d}" if locked else "S3 tells of no lock on it"
     return f"s3://{bucket}/{key}, {kept}"
 
 
@@ -82,7 +82,7 @@ def _retention(s3, bucket: str, days: int, now: datetime) -> dict:
         if days:
             raise BundleError(f"expected a bucket with object lock to keep it {days} days, got {bucket} without one.")
         return {}
-    if not days and "Rule" in found:
+    if "Rule" in found:  # and it may be the stronger one
         return {}
     if not days:
         raise BundleError(

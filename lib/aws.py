@@ -17,6 +17,7 @@ from lib.errors import AwsError
 PROJECT = "istio-keycloak-runbook"
 
 HINTS = (  # (part of the error's code, what to do); the first that fits is told
+    ("NoSuchBucket", "make the bucket, or name one that is there"),
     ("AccessDenied", "give the caller this permission"),
     ("UnauthorizedOperation", "give the caller this permission"),
     ("Expired", "log in again"),

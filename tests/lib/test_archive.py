@@ -41,7 +41,7 @@ def bucket(s3, name, lock=None):
 def test_what_was_sent_is_what_is_there_and_is_not_overwritten(s3, file):
     name = bucket(s3, "plain")
     said = archive.upload(file, f"s3://{name}/audits/2026/", s3)
-    assert said == "s3://plain/audits/2026/a-run.zip, not locked: the bucket has no object lock"
+    assert said == "s3://plain/audits/2026/a-run.zip, S3 tells of no lock on it"
     assert s3.get_object(Bucket=name, Key="audits/2026/a-run.zip")["Body"].read() == file.read_bytes()
     file.write_bytes(b"another")
     with pytest.raises(BundleError, match="never overwritten"):
@@ -58,6 +58,13 @@ def test_a_bucket_with_a_rule_of_its_own_locks_by_it(s3, file):
     assert kept["ObjectLockMode"] == "GOVERNANCE" and kept["ObjectLockRetainUntilDate"] - NOW > timedelta(days=29)
 
 
+def test_a_rule_of_the_buckets_own_is_not_weakened(s3, file):
+    name = bucket(s3, "strict", {"Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}})
+    archive.upload(file, f"s3://{name}", s3, 1)
+    kept = s3.head_object(Bucket=name, Key=file.name)
+    assert kept["ObjectLockMode"] == "COMPLIANCE" and kept["ObjectLockRetainUntilDate"] - NOW > timedelta(days=29)
+
+
 def test_a_bucket_without_a_rule_is_told_how_long_or_gets_nothing(s3, file):
     name = bucket(s3, "locking", {})
     with pytest.raises(BundleError, match="say RETAIN=days"):
@@ -68,7 +75,7 @@ def test_a_bucket_without_a_rule_is_told_how_long_or_gets_nothing(s3, file):
 
 
 def test_what_s3_refuses_is_a_sentence(s3, file):
-    with pytest.raises(AwsError, match="NoSuchBucket"):
+    with pytest.raises(AwsError, match="NoSuchBucket.*make the bucket"):
         archive.upload(file, "s3://no-such-bucket-here", s3)
     with pytest.raises(BundleError, match="expected s3://bucket/prefix, got 'plain'"):
         archive.upload(file, "plain", s3)
