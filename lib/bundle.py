@@ -171,11 +171,9 @@ def _suites(tables: dict[str, list[dict]]) -> dict[str, list[junit.Case]]:
 
 
 def _case(row: dict, kind: str, name: str, got, why: str) -> junit.Case:
-    verdict = {verdicts.PASS: junit.PASSED, verdicts.FAIL: junit.FAILED, verdicts.ERROR: junit.BROKE}.get(
-        row["verdict"], junit.SKIPPED
-    )
     told = f"expected {row['expected']}, got {got}" if row["verdict"] in verdicts.RED else why
-    return junit.Case(f"{row['step']}.{kind}", name, float(row["seconds"] or 0), verdict, told, str(why))
+    about = (f"{row['step']}.{kind}", name, float(row["seconds"] or 0))
+    return junit.Case(*about, junit.outcome(row["verdict"]), told, str(why))
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:

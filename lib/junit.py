@@ -7,7 +7,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lib import verdicts
+
 PASSED, FAILED, BROKE, SKIPPED = "passed", "failure", "error", "skipped"
+OUTCOMES = {verdicts.PASS: PASSED, verdicts.FAIL: FAILED, verdicts.ERROR: BROKE}
 NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -21,6 +24,11 @@ class Case:
     verdict: str = PASSED
     message: str = ""
     text: str = ""
+
+
+def outcome(verdict: str) -> str:
+    """Return JUnit's word for a verdict; what neither passed nor is red counts as skipped there."""
+    return OUTCOMES.get(verdict, SKIPPED)
 
 
 def document(suites: Mapping[str, Sequence[Case]], name: str) -> str:

@@ -12,7 +12,7 @@ from lib.calls import Answer, Case, diagnose, over_exec, over_http, peer
 from lib.checks import until
 from lib.errors import MissingStep
 from lib.keycloak import Keycloak
-from lib.run import MARKS, Run
+from lib.run import Run
 
 KEYCLOAK = "keycloak"  # namespace
 WORKERS = 8  # cases asked at once
@@ -166,7 +166,7 @@ def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: 
     with ThreadPoolExecutor(WORKERS) as pool:
         rows = list(pool.map(one, cases))
     columns = ["", "caller", "token", "expected", "got", "reason", "latency_ms", "seconds", "tries"]
-    return pd.DataFrame([{"": MARKS[row["verdict"]], **row} for row in rows], columns=columns)
+    return pd.DataFrame([{"": verdicts.MARKS[row["verdict"]], **row} for row in rows], columns=columns)
 
 
 def keys_agree(run: Run, workload: str) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from lib import verdicts
 from lib.render import rendered
 
-MARKS = {"pass": "✓", "fail": "✗", "error": "!", "not run": "–"}
+MARKS = {**verdicts.MARKS, "not run": "–"}
 
 
 def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:

@@ -21,7 +21,6 @@ from lib.record import Record
 MANIFESTS = ROOT / "notebooks" / "manifests"
 ARTICLE = ROOT / "notebooks" / "article"
 IMPATIENT = 15  # seconds
-MARKS = {"pass": "✓", "fail": "✗", "error": "!", "skipped": "–", "waived": "~"}
 PUBLIC = ("username", "client-id")  # keys of Secrets whose values are names
 CERTIFICATE = "-----BEGIN CERTIFICATE-----"  # what Secrets hold too and everybody may see
 
@@ -179,16 +178,18 @@ class Run:
         note = "; ".join(filter(None, (told, reason)))
         check = Check(name, str(expected), str(actual), verdict, seconds, tries, note)
         self.checks.append(check)
+        row = check.row()
         if response:
-            about = {key: check.row()[key] for key in ("verdict", "passed", "seconds", "tries")}
+            about = {key: row[key] for key in ("verdict", "passed", "seconds", "tries")}
             self.record.write("response", **{**about, "note": note, **response})
         else:
-            self.record.write("check", **check.row())
+            self.record.write("check", **row)
         return check
 
     def table(self) -> pd.DataFrame:
         """Return the checks so far."""
-        rows = [{"": MARKS[check.verdict], **check.row()} for check in self.checks if check.verdict != verdicts.SKIPPED]
+        made = [check for check in self.checks if check.verdict != verdicts.SKIPPED]
+        rows = [{"": verdicts.MARKS[check.verdict], **check.row()} for check in made]
         return pd.DataFrame(rows, columns=["", "name", "expected", "actual", "seconds", "tries", "reason"])
 
     def fact(self, key: str, value) -> None:
@@ -212,6 +213,7 @@ class Run:
         display(Markdown(f"**{_told(self.checks)}** in {seconds:.1f} s; {_counted(self.changes)}."))
         return table
 
+    # Behind it
 
     def _read_back(self) -> None:
         """Keep what the API has of the objects applied; nobody needs it of a notebook that is run by hand."""

@@ -20,7 +20,6 @@ from lib.params import ROOT, load
 from lib.progress import Progress
 from lib.record import EVENTS, SECRETS, Told, now, read
 from lib.redact import clean
-from lib.verdicts import RED
 
 CELL_TIMEOUT = 1800  # seconds; a check has its own, shorter deadline
 INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
@@ -101,9 +100,7 @@ def _short(path: Path) -> Path:
 class _Series:
     """What the steps of one run share."""
 
-    def __init__(
-        self, folder: Path, values: dict, key: Ed25519PrivateKey, progress: Progress, cell_timeout: int
-    ):
+    def __init__(self, folder: Path, values: dict, key: Ed25519PrivateKey, progress: Progress, cell_timeout: int):
         self.folder, self.values, self.key = folder, values, key
         self.progress, self.cell_timeout = progress, cell_timeout
         self.told = Told()
@@ -192,7 +189,7 @@ class _Series:
 
 def _judged(kind: str, text: str, events: list[dict]) -> tuple[str, str]:
     """Return the step's verdict and its sentence: a check that did not hold is a fail, any other exception an error."""
-    red = [one for one in events if one["event"] in ("check", "response") and one["verdict"] in RED]
+    red = [one for one in events if one["event"] in ("check", "response") and one["verdict"] in verdicts.RED]
     worst = verdicts.worst(one["verdict"] for one in red)
     if kind and kind != "RedCheck":
         ours = kind in vars(errors) or kind in ("KeyboardInterrupt", "DeadKernelError", "CellTimeoutError")

@@ -12,6 +12,7 @@ PASS, FAIL, ERROR, SKIPPED, WAIVED = "pass", "fail", "error", "skipped", "waived
 VERDICTS = (PASS, FAIL, ERROR, SKIPPED, WAIVED)
 RED = (FAIL, ERROR)
 EXIT_CODES = {PASS: 0, FAIL: 1, ERROR: 2}
+MARKS = {PASS: "✓", FAIL: "✗", ERROR: "!", SKIPPED: "–", WAIVED: "~"}
 
 
 def _a_date(text: str) -> str:

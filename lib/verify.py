@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jsonschema import Draft202012Validator
 
 from lib import bundle, provenance, signing, verdicts
+from lib.errors import BundleError
 from lib.origin import digest
 from lib.record import read
 from lib.redact import forbidden
@@ -38,15 +39,15 @@ def verify(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> Told:
         )
     problems = [*_files(folder), *_content(folder)]
     try:
-        run = json.loads((folder / bundle.RUN).read_text(encoding="utf-8"))
+        run = bundle.run(folder)
     except (OSError, ValueError) as error:
         return Told([*problems, f"expected run.json to be readable, got {type(error).__name__}: {error}."], [])
-    shape = _schema(run)
-    problems += shape
-    if not shape:
-        problems += [*_statement(folder, run), *_verdict(folder, run), *_times(folder, run)]
+    signed, stated, signer = _signature(folder, trusted)
+    if shape := _schema(run):
+        return Told([*problems, *shape, *signed], [], signer)
+    problems += [*_statement(folder, run, stated), *_verdict(folder, run), *_times(folder, run)]
     chain, notes = _chain(folder, run)
-    return Told([*problems, *_signature(folder, trusted), *chain], notes, _signer(folder, trusted))
+    return Told([*problems, *signed, *chain], notes, signer)
 
 
 def _files(folder: Path) -> list[str]:
@@ -81,42 +82,39 @@ def _place(error) -> str:
     return ".".join(map(str, error.path)) or "at its top"
 
 
-def _signature(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> list[str]:
+def _signature(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> tuple[list[str], dict | None, str]:
+    """Return what is wrong with the signature, what it is about, and the fingerprint of the trusted key behind it."""
     try:
         stated, envelope = provenance.read(folder)
     except ValueError as error:
-        return [f"expected a signed statement in {provenance.FILE}, got {error}; nobody answers for this bundle."]
-    try:
-        own = [signing.public_key(folder / provenance.KEY_FILE)]
-    except signing.BundleError as error:
-        return [f"{error}"]
+        words = f"expected a signed statement in {provenance.FILE}, got {error}; nobody answers for this bundle."
+        return [words], None, ""
+    if signer := provenance.signer(envelope, trusted):
+        kind = forbidden(json.dumps(stated))
+        found = [f"expected no secret in {provenance.FILE}, got {kind}."] if kind else []
+        return found, stated, signing.fingerprint(signer)
+    return [_stranger(folder, envelope, trusted)], stated, ""
+
+
+def _stranger(folder: Path, envelope, trusted: Sequence[Ed25519PublicKey]) -> str:
+    """Say of a signature by no key that is trusted whether it is by the one in the bundle."""
     names = ", ".join(signing.fingerprint(one)[:16] for one in trusted) or "none"
-    if not (signer := provenance.signer(envelope, [*trusted, *own])):
-        return [f"expected a signature of the statement that holds, got one of no key that is known here ({names})."]
-    if not any(signer is one for one in trusted):
-        return [
-            f"expected a signature by a key that is trusted here ({names}), got one by {signing.fingerprint(signer)}; "
-            "if the signer tells you that fingerprint, name the key: KEY=signer.pem."
-        ]
-    if forbidden(json.dumps(stated)):
-        return [f"expected no secret in {provenance.FILE}, got {forbidden(json.dumps(stated))}."]
-    return []
-
-
-def _signer(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> str:
     try:
-        key = provenance.signer(provenance.read(folder)[1], trusted)
-    except ValueError:
-        key = None
-    return signing.fingerprint(key) if key else ""
+        own = signing.public_key(folder / provenance.KEY_FILE)
+    except BundleError as error:
+        return str(error)
+    if not provenance.signer(envelope, [own]):
+        return f"expected a signature of the statement that holds, got one of no key that is known here ({names})."
+    return (
+        f"expected a signature by a key that is trusted here ({names}), got one by {signing.fingerprint(own)}; "
+        "if the signer tells you that fingerprint, name the key: KEY=signer.pem."
+    )
 
 
-def _statement(folder: Path, run: dict) -> list[str]:
-    """The signed statement must be about these very files and this run."""
-    try:
-        stated, _ = provenance.read(folder)
-    except ValueError:
-        return []  # told by _signature
+def _statement(folder: Path, run: dict, stated: dict | None) -> list[str]:
+    """The signed statement must be about these very files and this run; that there is none `_signature` tells."""
+    if stated is None:
+        return []
     wanted = provenance.statement(run, bundle.SUMS, digest(folder / bundle.SUMS))
     if stated.get("subject") != wanted["subject"]:
         return [f"expected {bundle.SUMS} as it was signed, got it changed: what it lists is not what was signed."]
@@ -137,8 +135,6 @@ def _chain(folder: Path, run: dict) -> tuple[list[str], list[str]]:
 
 
 def _before(folder: Path, run: dict, others: list[Path]) -> list[str]:
-    if "previous" not in run:
-        return []  # told by _schema
     named, found = run["previous"], bundle.before(folder.absolute())
     if named == found:
         return []
@@ -154,7 +150,7 @@ def _before(folder: Path, run: dict, others: list[Path]) -> list[str]:
 
 def _run(folder: Path) -> dict:
     try:
-        return json.loads((folder / bundle.RUN).read_text(encoding="utf-8"))
+        return bundle.run(folder)
     except (OSError, ValueError):
         return {}
 

@@ -74,7 +74,7 @@ def up() -> None:
         )
 
     def settled() -> bool:
-        return server.poll() is not None or bool(serving() and _clusters() is not None)
+        return server.poll() is not None or bool(_settled())
 
     wait("the AWS endpoint", settled, deadline=60, fix=f"see {SERVER_LOG}")
     if server.poll() is not None:

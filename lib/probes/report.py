@@ -10,8 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lib.junit import BROKE, FAILED, PASSED, Case, document
-from lib.junit import SKIPPED as NOT_RUN
+from lib.junit import Case, document, outcome
 from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
 from lib.probes.results import UNMEASURED, Result
 from lib.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
@@ -140,10 +139,9 @@ def junit(results: Iterable[Result], name: str = "probes") -> str:
 
 
 def _case(one: Result) -> Case:
-    verdict = {PASS: PASSED, FAIL: FAILED, ERROR: BROKE}.get(one.verdict, NOT_RUN)
     said = f"{one.status_line}\n{one.reason}".strip()
     about = (f"{one.profile}.{one.family}", f"{one.id} {one.title}", one.latency_ms / 1000)
-    return Case(*about, verdict, one.note, said)
+    return Case(*about, outcome(one.verdict), one.note, said)
 
 
 def _plain(probe: Probe) -> bool:
