@@ -12,6 +12,7 @@ from lib import verdicts
 from lib.render import rendered
 
 MARKS = {**verdicts.MARKS, "not run": "–"}
+WORDS = {"pass": "held", "fail": "did not hold", "error": "broke off", "skipped": "skipped", "waived": "waived"}
 
 
 def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
@@ -28,11 +29,12 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
         places=list(dict.fromkeys(str(row["figure"]) for row in probes)),
         probes=by_probe(probes),
         heat_map=Markup(_heat_map(probes)) if probes else "",
-        checks=sorted(tables["checks.csv"], key=lambda row: bool(row["passed"])),
+        checks=sorted(tables["checks.csv"], key=_place),
         tokens=tables["tokens.csv"],
         changes=[row for row in tables["changes.csv"] if row["action"] != "unchanged"],
         files=files,
         marks=MARKS,
+        words=WORDS,
     )
 
 
@@ -83,7 +85,12 @@ def side_by_side(responses: list[dict]) -> list[dict]:
 def by_probe(responses: list[dict]) -> list[dict]:
     """Return one row for each probe, its answers by figure in `by`, red ones first; the last answer counts."""
     rows = _grouped(responses, "probe")
-    return sorted(rows, key=lambda row: (all(one["passed"] is not False for one in row["by"].values())))
+    return sorted(rows, key=lambda row: min(map(_place, row["by"].values())))
+
+
+def _place(row: dict) -> int:
+    """Red rows come first, waived ones next, then all others as they were."""
+    return 0 if row["verdict"] in verdicts.RED else 1 if row["verdict"] == verdicts.WAIVED else 2
 
 
 def _heat_map(responses: list[dict]) -> str:

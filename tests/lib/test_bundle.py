@@ -11,6 +11,7 @@ import pytest
 from tiny import KEY, TOKEN, problems, write_notebook
 
 from lib import bundle
+from lib.checks import Check
 from lib.record import Record
 
 AT = "2026-01-31T12:00:02.000Z"
@@ -172,6 +173,28 @@ def test_the_page_has_the_heat_map_of_the_probes(tmp_path):
     text = (folder / "index.html").read_text()
     assert '<svg xmlns="http://www.w3.org/2000/svg" class="heat-map" role="img"' in text
     assert "D02 an expired &lt;token&gt;, from sleep, figure-2: 401 J15" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "shown"),
+    [
+        ("pass", "✓ held"),
+        ("fail", "✗ did not hold"),
+        ("error", "! broke off"),
+        ("skipped", "– skipped"),
+        ("waived", "~ waived"),
+    ],
+)
+def test_the_page_tells_each_verdict_of_a_check_apart(tmp_path, verdict, shown):
+    folder = bundle.create("tiny", "a" * 40, NOW, tmp_path)
+    record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
+    for name, one in (("first", "pass"), ("second", verdict)):
+        record.write("check", **Check(name, "1", "1", one).row())
+    bundle.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
+    text = (folder / "index.html").read_text()
+    assert shown in text and text.count("✓ held") == 1 + (verdict == "pass")
+    first = text.index('<th scope="row">first</th>') < text.index('<th scope="row">second</th>')
+    assert first == (verdict in ("pass", "skipped"))
 
 
 @pytest.mark.parametrize(
