@@ -23,7 +23,7 @@ FOLDER = TABLES / "slow"
 WORLD = "rotation"
 LIMIT = 120  # seconds for one thing to become true
 STREAK = 3  # equal answers in a row, each on a fresh connection: answers flap while old listeners drain
-BACK = 30  # seconds that istiod has to ask for keys by itself, once somebody answers again
+BACK = 30  # seconds that istiod has to ask for keys by itself: until it gives up, and once somebody answers again
 ROUNDS = 5  # times that a policy is closed and opened again
 GRACE = 60  # seconds that Envoy's JWT filter grants (kClockSkewInSecond)
 REFRESH = 10  # seconds after which istiod asks for keys again while the drills are held; 20 minutes otherwise
@@ -138,6 +138,8 @@ def new_istiod_no_keycloak(world: Slow, patience: float = BACK) -> Outcome:
         with world.stopped("istiod"):
             before = world.ask(token)
         refused = until(lambda: world.ask(token), lambda got: got != GOOD, streak=STREAK, deadline=LIMIT)
+        # istiod asks eight times, a second apart, before it gives up; with Keycloak back by then it would have its keys
+        until(lambda: world.ask(token), lambda got: got == GOOD, streak=STREAK, deadline=patience)
     back = until(lambda: world.ask(token), lambda got: got == GOOD, streak=STREAK, deadline=patience)
     world.allow(False)
     world.allow(True)

@@ -199,6 +199,22 @@ def test_an_istiod_that_starts_without_keycloak_asks_at_the_next_push():
     assert ", ".join(outcome.answers) == ROWS["new-istiod-no-keycloak"].expected("rotation")
 
 
+def test_keycloak_comes_back_only_when_istiod_has_given_up():
+    class Trying(FakeWorld):
+        """Its istiod has the keys after all where Keycloak is back before it was asked six times."""
+
+        @contextmanager
+        def stopped(self, part):
+            begun = self.asked
+            with super().stopped(part):
+                yield
+            if part == "keycloak" and self.asked - begun < 1 + 6:
+                self.new = False
+
+    outcome = slow.new_istiod_no_keycloak(Trying(), patience=2)
+    assert ", ".join(outcome.answers) == ROWS["new-istiod-no-keycloak"].expected("rotation")
+
+
 def test_a_slow_drill_tells_its_seconds():
     (result,) = slow.hold([ROWS["converges"]], FakeWorld())
     assert "from apply to enforcement, p50: " in result.note and "p95: " in result.note
