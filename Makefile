@@ -9,7 +9,7 @@ SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast check lock
+.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser check lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,11 +72,15 @@ vectors: env ## public test vectors (Project Wycheproof, the RFCs) against the r
 	  --envoy "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["envoy"])')" \
 	  --vectors "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["vectors"])')"
 
-test: test-fast ## everything: the fast tests, then the runbook end to end on the sandbox
+test: test-fast test-browser ## everything: the fast tests, the pages in a browser, the runbook end to end on the sandbox
 	@$(PYTHON) -m pytest -q -m sandbox
 
 test-fast: env ## the tests that need no sandbox
-	@$(PYTHON) -m pytest -q -m "not sandbox"
+	@$(PYTHON) -m pytest -q -m "not sandbox and not browser"
+
+test-browser: env ## the pages in a headless Chromium (Debian's, installed where missing): pictures in outputs/screenshots
+	@python3 tools/browser.py
+	@$(PYTHON) -m pytest -q -m browser
 
 check: env ## ruff, and no outputs in the notebooks
 	@$(PYTHON) -m ruff check .

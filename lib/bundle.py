@@ -24,7 +24,7 @@ ACTIONS = ("created", "changed", "unchanged", "deleted")
 IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that tell which cluster it was
 LISTS = ("real", "emulated")  # the facts that add up to lists
 EVIDENCE = ("objects", "mesh")  # folders that steps write to, where they have something
-IMAGES = "images"  # the fact that adds up to a table: digests by name
+TABLED = ("images", "addresses")  # the facts that add up to tables: digests by name, addresses by part
 COUNTS = {"passed": "pass", "failed": "fail", "errors": "error", "skipped": "skipped", "waived": "waived"}
 
 TABLES = {  # file: the event it holds, its columns after step and at
@@ -130,11 +130,11 @@ def _complete(run: dict, events: dict[str, list[dict]]) -> dict:
         **run,
         "versions": {
             "runner": run["versions"],
-            "cluster": {key: value for key, value in last.items() if key not in (*IDENTITY, *LISTS, IMAGES)},
+            "cluster": {key: value for key, value in last.items() if key not in (*IDENTITY, *LISTS, *TABLED)},
         },
         "cluster": {key: last[key] for key in IDENTITY if key in last},
         **{key: _added(facts, key) for key in LISTS},
-        IMAGES: {name: value for one in facts if one["key"] == IMAGES for name, value in one["value"].items()},
+        **{key: _joint(facts, key) for key in TABLED},
         "steps": steps,
         "totals": {key: sum(row[key] for row in steps) for key in ("checks", *COUNTS, *ACTIONS)},
         "verdict": whole,
@@ -146,6 +146,10 @@ def _added(facts: list[dict], key: str) -> list[str]:
     values = [one["value"] for one in facts if one["key"] == key]
     flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
     return list(dict.fromkeys(flat))
+
+
+def _joint(facts: list[dict], key: str) -> dict[str, str]:
+    return {name: value for one in facts if one["key"] == key for name, value in one["value"].items()}
 
 
 def _rows(events: dict[str, list[dict]], kind: str, columns: list[str]) -> list[dict]:

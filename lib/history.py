@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import pandas as pd
 
-from lib import bundle, live
+from lib import bundle, latency, live
 from lib.errors import BundleError
 from lib.verdicts import VERDICTS
 
@@ -16,7 +15,6 @@ SIGNS = {"fail": "✗"}
 SLOWER = 2.0  # times as long, and
 NOTICED = 5.0  # seconds longer, before a step's time is told as a difference
 SLUGGISH = 5.0  # milliseconds longer, besides twice as long, before a figure's median latency is told
-ENOUGH = 10  # answers that make a median worth comparing
 
 
 def runs(folder: Path) -> pd.DataFrame:
@@ -95,12 +93,8 @@ def _verdict(row: dict) -> str:
 
 
 def _medians(answers: list[dict]) -> dict[str, float]:
-    """Return each figure's or profile's median latency in ms, of those with enough answers."""
-    found: dict[str, list[float]] = {}
-    for row in answers:
-        if float(row["latency_ms"] or 0) > 0:
-            found.setdefault(row["figure"], []).append(float(row["latency_ms"]))
-    return {figure: round(median(times), 1) for figure, times in found.items() if len(times) >= ENOUGH}
+    """Return each figure's or world's median latency in ms, of those with enough answers."""
+    return {name: one["p50"] for name, one in latency.distributions(answers).items()}
 
 
 def _different(old: dict, new: dict, same: Callable) -> pd.DataFrame:

@@ -1,15 +1,20 @@
-"""The bundle's pages: index.html to open first, and each executed notebook as a page; no network, no script."""
+"""The bundle's pages: index.html to open first, and each executed notebook as a page; they load nothing.
+
+index.html has one script, which filters its tables; the page allows that one by its digest (CSP) and no other.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 from markupsafe import Markup
 
-from lib import verdicts
-from lib.render import rendered
+from lib import latency, verdicts
+from lib.render import rendered, source
 
 MARKS = {**verdicts.MARKS, "not run": "–"}
 WORDS = {"pass": "held", "fail": "did not hold", "error": "broke off", "skipped": "skipped", "waived": "waived"}
@@ -17,6 +22,7 @@ WORDS = {"pass": "held", "fail": "did not hold", "error": "broke off", "skipped"
 
 def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
     """Return the page of a sealed run (run.json's content, the tables by file name, the names of its files)."""
+    script = source("filter.js")
     probes = [row for row in tables["responses.csv"] if row.get("probe")]
     cases = [row for row in tables["responses.csv"] if not row.get("probe")]
     return rendered(
@@ -28,7 +34,11 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
         responses=side_by_side(cases),
         places=list(dict.fromkeys(str(row["figure"]) for row in probes)),
         probes=by_probe(probes),
-        heat_map=Markup(_heat_map(probes)) if probes else "",
+        **_pictures(probes, run["addresses"]),
+        latencies=(found := latency.distributions(tables["responses.csv"])),
+        latency=Markup(latency.picture(found)),
+        script=Markup(script),
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         checks=sorted(tables["checks.csv"], key=_place),
         tokens=tables["tokens.csv"],
         changes=[row for row in tables["changes.csv"] if row["action"] != "unchanged"],
@@ -42,14 +52,15 @@ def prepare() -> None:
     """Import what `notebook` and `index` need, which takes some seconds."""
     import nbconvert  # noqa: F401
 
-    from lib.probes import pictures  # noqa: F401
+    from lib.probes import drawing, pictures  # noqa: F401
 
 
 def notebook(path: Path) -> str:
-    """Return the executed notebook as a page."""
+    """Return the executed notebook as a page, its code folded."""
     from nbconvert import HTMLExporter
 
-    body, _ = HTMLExporter(template_name="basic").from_filename(str(path))
+    exporter = HTMLExporter(template_name="basic", raw_template=source("cells.html.j2"))
+    body, _ = exporter.from_filename(str(path))
     return rendered("notebook.html.j2", title=path.stem, body=body, code_css=_code_css())
 
 
@@ -93,12 +104,14 @@ def _place(row: dict) -> int:
     return 0 if row["verdict"] in verdicts.RED else 1 if row["verdict"] == verdicts.WAIVED else 2
 
 
-def _heat_map(responses: list[dict]) -> str:
+def _pictures(responses: list[dict], addresses: dict[str, str]) -> dict[str, Markup]:
     """Of a probe that was sent twice to the same place the last result counts."""
-    from lib.probes import pictures, results
+    from lib.probes import drawing, pictures, results
 
-    last = {(row["probe"], row["figure"]): results.from_row(row) for row in responses}
-    return pictures.heat_map(list(last.values()))
+    last = [*{(row["probe"], row["figure"]): results.from_row(row) for row in responses}.values()]
+    if not last:
+        return {"built": Markup(), "heat_map": Markup()}
+    return {"built": Markup(drawing.drawing(last, addresses)), "heat_map": Markup(pictures.heat_map(last))}
 
 
 def _grouped(responses: list[dict], *keys: str) -> list[dict]:
@@ -106,7 +119,7 @@ def _grouped(responses: list[dict], *keys: str) -> list[dict]:
     for one in responses:
         row = rows.setdefault(tuple(one[key] for key in keys), {**one, "by": {}})
         row["by"][str(one["figure"])] = one
-    return list(rows.values())
+    return [{**row, "verdicts": sorted({one["verdict"] for one in row["by"].values()})} for row in rows.values()]
 
 
 @cache

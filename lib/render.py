@@ -12,6 +12,12 @@ def rendered(template: str, **values) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def source(template: str) -> str:
+    """Return a file of lib/templates as it is."""
+    environment = _environment()
+    return environment.loader.get_source(environment, template)[0]
+
+
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("lib")

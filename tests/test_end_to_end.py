@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import browser
 import pytest
 import yaml
 from cryptography import x509
@@ -46,6 +47,18 @@ def test_what_envoy_and_the_api_hold_is_kept_and_every_control_is_satisfied(firs
     states = {one["target"]["target-id"]: one["target"]["status"]["state"] for one in result["findings"]}
     assert len(states) == 9 and set(states.values()) == {"satisfied"}
     assert all(value.startswith("sha256:") for value in json.loads((first / "run.json").read_text())["images"].values())
+
+
+def test_its_pages_open_in_a_browser_and_are_accessible(first, tmp_path):
+    with browser.chromium(tmp_path) as driver:
+        for path in (first / "index.html", first / "html" / "12-figure-1.html"):
+            driver.get(path.as_uri())
+            assert browser.asked_for(driver) == [path.as_uri()] and browser.complaints(driver) == []
+            assert browser.violations(driver) == []
+            assert browser.shoot(driver, f"run-{path.stem}").stat().st_size > 50_000
+        drawn = driver.find_element("css selector", "svg.built")
+        issuer = json.loads((first / "run.json").read_text())["addresses"]["issuer"]
+        assert issuer in drawn.text and drawn.get_attribute("role") == "img"
 
 
 def test_figure_1_is_reached_beside_figure_2(first):

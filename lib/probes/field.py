@@ -11,6 +11,7 @@ import pandas as pd
 from lib import evidence, istio, mesh, oidc, realms, verdicts
 from lib.errors import RunbookError
 from lib.probes import accesslog, baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
+from lib.probes.drawing import ISSUER
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.keys import SigningKey
 from lib.probes.minted import minted
@@ -36,9 +37,16 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     found = run_probes(
         wanted, targets, kit(run), baseline=baseline(run), logs=_logs(run, names, began), drills=_drills(run, wanted)
     )
+    run.fact("addresses", addresses(run, *names))
     for one in found:
         _keep(run, one)
     return found
+
+
+def addresses(run: Run, *names: str) -> dict[str, str]:
+    """Return the issuer's URL, and by profile or world the gateway's host:port through which it is asked."""
+    places = {name: worlds.place(run, name).address for name in names if name != fixtures.WORLD}
+    return {ISSUER: mesh.issuer(run), **{name: address for name, address in places.items() if address}}
 
 
 def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:

@@ -1,16 +1,15 @@
-"""Results as pictures: a heat map of all probes, and both figures of the article with live counts on their arrows."""
+"""Results as a picture: a heat map of all probes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from IPython.display import HTML, Markdown
+from IPython.display import HTML
 
 from lib.junit import xml_text
-from lib.probes import answers
-from lib.probes.accesslog import GATEWAY
-from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
+from lib.probes.drawing import TITLES
+from lib.probes.model import PROFILES
 from lib.probes.results import UNMEASURED, Result
 from lib.render import rendered
 from lib.verdicts import RED, SKIPPED, WAIVED
@@ -39,11 +38,6 @@ FAMILIES = {
     "G": "mesh and identity",
     "H": "token endpoint",
 }
-TITLES = {
-    FIGURE_2: "Figure 2: a token and mutual TLS, from everybody",
-    FIGURE_1: "Figure 1: users by token, sleep by mutual TLS",
-    HARDENED: "Figure 1, hardened",
-}
 
 
 def kind(result: Result) -> str:
@@ -54,7 +48,7 @@ def kind(result: Result) -> str:
         return "red"
     if result.finding:
         return "finding"
-    return "through" if result.passed_through or 100 < int(_last(result)[0] or 0) < 400 else "refused"
+    return "through" if result.passed_through or 100 < _status(result) < 400 else "refused"
 
 
 def heat_map(results: Sequence[Result]) -> str:
@@ -102,63 +96,6 @@ def shown(results: Sequence[Result]) -> HTML:
     return HTML(heat_map(results))
 
 
-def drawing(results: Sequence[Result]) -> Markdown:
-    """Return the Mermaid drawing for a notebook."""
-    return Markdown(f"```mermaid\n{mermaid(results)}```")
-
-
-def mermaid(results: Sequence[Result]) -> str:
-    """Return a Mermaid drawing of each profile that was asked, with the counts of these results on its arrows."""
-    lines = ["flowchart LR", '  user(["user, outside"])']
-    for number, profile in enumerate(PROFILES):
-        rows = [one for one in results if one.profile == profile and one.got]
-        if rows:
-            lines += _drawn(f"p{number}", TITLES[profile], rows)
-    return "\n".join(lines) + "\n"
-
-
-def _drawn(key: str, title: str, rows: list[Result]) -> list[str]:
-    outside = [one for one in rows if one.caller == USER]
-    stopped = [one for one in outside if _at_gateway(one)]
-    inside = [one for one in outside if not _at_gateway(one)]
-    callers = sorted({one.caller for one in rows} - {USER})
-    lines = [f'  subgraph {key}["{title}"]', f'    {key}_gateway["ingress gateway"]', f'    {key}_app["httpbin"]']
-    lines += [f'    {key}_{caller}["{caller}"]' for caller in callers]
-    lines += ["  end"]
-    at_gateway = f"{len(outside)} asked, {len(stopped)} ended at the gateway"
-    lines += [_arrow("user", f"{key}_gateway", at_gateway), _arrow(f"{key}_gateway", f"{key}_app", _flow(inside))]
-    for caller in callers:
-        own = [one for one in rows if one.caller == caller]
-        through = any(one.passed_through for one in own)
-        lines.append(_arrow(f"{key}_{caller}", f"{key}_app", _flow(own), "-->" if through else "-.->"))
-    return lines
-
-
-def _arrow(one: str, other: str, words: str, line: str = "-->") -> str:
-    return f'  {one} {line}|"{words}"| {other}'
-
-
-def _flow(rows: Iterable[Result]) -> str:
-    every = Counter("through" if one.passed_through else _last(one)[0] for one in rows)
-    refused = [f"{count} × {_status(status)}" for status, count in sorted(every.items()) if status != "through"]
-    return ", ".join([f"{every['through']} through", *refused])
-
-
-def _status(status: str) -> str:
-    return "no HTTP" if status == "0" else status if len(status) == 3 else f"gRPC {status}"
-
-
-def _at_gateway(result: Result) -> bool:
-    """What the gateway refuses before it has read the headers has no name in its log, and so no hop here."""
-    return result.hop == GATEWAY or (not result.hop and _last(result)[1] in (*answers.UNREAD, "route"))
-
-
-def _last(result: Result) -> tuple[str, str]:
-    """Return status and code of the answer, of a sequence the last one's."""
-    status, _, code = result.got.rpartition(", ")[2].partition(" ")
-    return status, code
-
-
 def _cells(rows: list[Result], families: dict[str, int], numbers: dict[int, int]) -> Iterator[dict]:
     shared: dict[tuple[int, int], list[Result]] = {}
     for one in sorted(rows, key=lambda one: (one.id, one.profile)):
@@ -180,6 +117,11 @@ def _panels(results: Iterable[Result]) -> dict[str, list[Result]]:
 def _counted(rows: Iterable[Result]) -> str:
     every = Counter(kind(one) for one in rows)
     return ", ".join(f"{every[name]} {name}" for name in KINDS if every[name])
+
+
+def _status(result: Result) -> int:
+    """Return the status of the answer, of a sequence the last one's; 0 where there is none."""
+    return int(result.got.rpartition(", ")[2].partition(" ")[0] or 0)
 
 
 def _number(result: Result) -> int:

@@ -1,7 +1,10 @@
 """A bundle is sealed as a whole, and every change after that is found and named."""
 
+import base64
 import csv
+import hashlib
 import json
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
@@ -102,7 +105,10 @@ def test_a_red_run_is_sealed_alike(tmp_path):
 
 def test_page_needs_nothing_and_escapes(tmp_path):
     text = (sealed(tmp_path)[0] / "index.html").read_text()
-    assert "<script" not in text and "http" not in text.replace("http-equiv", "")
+    assert "http" not in text.replace("http-equiv", "")
+    script = re.search("<script>(.*)</script>", text, re.DOTALL)[1]
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert text.count("<script") == 1 and f"script-src 'sha256-{allowed}'\"" in text
     assert "RBAC: &lt;denied&gt;" in text and "Figure 1" in text and "prefers-color-scheme" in text
 
 
@@ -191,7 +197,7 @@ def test_the_page_tells_each_verdict_of_a_check_apart(tmp_path, verdict, shown):
     for name, one in (("first", "pass"), ("second", verdict)):
         record.write("check", **Check(name, "1", "1", one).row())
     bundle.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
-    text = (folder / "index.html").read_text()
+    text = (folder / "index.html").read_text().partition('id="checks-table"')[2]
     assert shown in text and text.count("✓ held") == 1 + (verdict == "pass")
     first = text.index('<th scope="row">first</th>') < text.index('<th scope="row">second</th>')
     assert first == (verdict in ("pass", "skipped"))

@@ -1,12 +1,11 @@
 """Results as tables and pictures: what is in them, and that they can be read by who needs to."""
 
 import io
-import re
 import xml.etree.ElementTree as ET
 
 from rich.console import Console
 
-from lib.probes import pictures, report
+from lib.probes import drawing, pictures, report
 from lib.probes.model import Probe
 from lib.probes.results import Result
 
@@ -91,8 +90,15 @@ def test_counts_and_summary():
 
 def test_a_refusal_before_the_headers_were_read_counts_as_the_gateways():
     rows = [result("F29a", got="400 codec"), result("F33", got="7 R, 16 J15", hop="sidecar")]
-    drawn = pictures.mermaid(rows)
-    assert '"2 asked, 1 ended at the gateway"' in drawn and '"0 through, 1 × gRPC 16"' in drawn
+    (way,) = drawing.panel("figure-2", rows)["ways"]
+    assert way["to_gateway"] == "2 asked, 1 ended here"
+    assert (way["through"], way["refused"]) == ("0 through", "1 × gRPC 16")
+
+
+def test_rare_answers_are_told_together():
+    rows = [result("A01", got=f"{status} x") for status in (401, 401, 401, 403, 403, 400, 400, 431, 405)]
+    assert drawing.refused(rows) == "3 × 401, 2 × 403, 2 × 400, 2 others"
+    assert drawing.refused(rows[:-1]) == "3 × 401, 2 × 403, 2 × 400, 1 × 431"
 
 
 def test_nothing_at_all_makes_empty_tables():
@@ -163,17 +169,29 @@ def test_the_heat_map_in_words():
     assert said.endswith("Red are B12a.")
 
 
-def test_the_drawing_has_both_figures_with_counts():
-    lines = pictures.mermaid(RESULTS).splitlines()
-    assert lines[0] == "flowchart LR"
-    assert sum(line.strip().startswith("subgraph") for line in lines) == sum(line == "  end" for line in lines) == 3
-    assert '  p0_sleep -.->|"0 through, 1 × 403"| p0_app' in lines
-    assert '  p1_sleep -->|"1 through"| p1_app' in lines
-    assert '  p0_outsider -.->|"0 through, 1 × no HTTP"| p0_app' in lines
-    assert '  user -->|"3 asked, 1 ended at the gateway"| p2_gateway' in lines
-    arrow = re.compile(r'  \w+ (-->|-\.->)\|"[^"]+"\| \w+')
-    known = {name for line in lines for name in re.findall(r"^\s+(\w+)[\[(]", line)}
-    for line in lines:
-        if "|" in line:
-            assert arrow.fullmatch(line)
-            assert {line.split()[0], line.split()[-1]} <= known
+def test_the_drawing_has_each_profile_with_its_addresses_and_counts():
+    root = ET.fromstring(drawing.drawing(RESULTS, {"issuer": "http://k:8080/realms/istio", "figure-1": "10.0.0.9:80"}))
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert [text for text in texts if text in drawing.TITLES.values()] == list(drawing.TITLES.values())
+    assert "http://k:8080/realms/istio" in texts and "10.0.0.9:80" in texts
+    assert "3 asked, 1 ended here" in texts and "httpbin-hardened" in texts
+
+
+def test_an_arrow_is_solid_where_something_was_let_through():
+    asked = [one for one in RESULTS if one.got and one.profile in drawing.TITLES]
+    profiles = {one.profile: [other for other in asked if other.profile == one.profile] for one in asked}
+    ways = {name: {way["who"]: way for way in drawing.panel(name, rows)["ways"]} for name, rows in profiles.items()}
+    told = {(name, who): (one["through"], one["refused"]) for name, each in ways.items() for who, one in each.items()}
+    assert told["figure-2", "sleep"] == ("0 through", "1 × 403") and not ways["figure-2"]["sleep"]["open"]
+    assert told["figure-1", "sleep"] == ("1 through", "") and ways["figure-1"]["sleep"]["open"]
+    assert told["figure-2", "outsider"] == ("0 through", "1 × no HTTP")
+    root = ET.fromstring(drawing.drawing(RESULTS, {}))
+    drawn = [path.get("class") for path in root.iter(f"{SVG}path") if path.get("class")]
+    shut = [way for each in ways.values() for way in each.values() if not way["open"]]
+    assert drawn.count("refused") == len(shut) > 0 and "through" in drawn
+
+
+def test_the_drawing_in_words_and_none_of_nothing():
+    assert drawing.drawing([], {}) == ""
+    said = ET.fromstring(drawing.drawing(RESULTS, {})).get("aria-label")
+    assert "sleep, with a sidecar: 0 through, 1 × 403" in said and "user, outside the mesh: 3 asked, 1 ended at" in said

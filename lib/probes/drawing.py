@@ -1,0 +1,112 @@
+"""What was built, drawn from a run's own answers: who asked whom by which way, and how many were let through."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from IPython.display import HTML
+
+from lib.probes import answers
+from lib.probes.accesslog import GATEWAY
+from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
+from lib.probes.results import Result
+from lib.render import rendered
+
+ISSUER = "issuer"  # what Keycloak's address is called among the addresses; the other names are the profiles'
+TITLES = {
+    FIGURE_2: "Figure 2: a token and mutual TLS, from everybody",
+    FIGURE_1: "Figure 1: users by token, sleep by mutual TLS",
+    HARDENED: "Figure 1, hardened",
+}
+APPLICATIONS = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
+CALLERS = {  # in the order in which they are drawn, with what they are
+    USER: "outside the mesh",
+    "sleep": "with a sidecar",
+    "visitor": "with a sidecar",
+    "outsider": "without a sidecar",
+    "stranger": "of another namespace",
+}
+FREQUENT = 3  # statuses that an arrow tells, where there are more than one other
+TOP, PANEL, HEAD, LINE = 100, 20, 24, 46  # what the drawing measures, in its own units
+
+
+def drawing(results: Sequence[Result], addresses: Mapping[str, str]) -> str:
+    """Return an SVG of the workloads that were asked, or "" where none was.
+
+    `addresses` holds the issuer's URL as `issuer` and the gateway's host:port by profile; one that is not there is
+    drawn without.
+    """
+    panels, y = [], TOP
+    for profile in PROFILES:
+        asked = [one for one in results if one.profile == profile and one.got]
+        if asked:
+            panels.append({**panel(profile, asked, y + HEAD), "y": y, "gateway": addresses.get(profile, "")})
+            y += HEAD + LINE * len(panels[-1]["ways"]) + PANEL
+    if not panels:
+        return ""
+    return rendered(
+        "drawing.svg.j2", panels=panels, issuer=addresses.get(ISSUER, ""), height=y, alt=alt(panels), panel=PANEL
+    )
+
+
+def shown(results: Sequence[Result], addresses: Mapping[str, str]) -> HTML:
+    """Return the drawing for a notebook."""
+    return HTML(drawing(results, addresses))
+
+
+def panel(profile: str, results: Sequence[Result], top: int = 0) -> dict:
+    """Return a profile as it is drawn: its title, its application, and a way for each caller who asked."""
+    callers = sorted({one.caller for one in results}, key=lambda who: ([*CALLERS].index(who) if who in CALLERS else 9))
+    ways = [_way(who, [one for one in results if one.caller == who]) for who in callers]
+    placed = [{**way, "y": top + LINE * number + LINE // 2} for number, way in enumerate(ways)]
+    return {"title": TITLES[profile], "application": APPLICATIONS[profile], "ways": placed}
+
+
+def alt(panels: Sequence[Mapping]) -> str:
+    """Return the drawing in words, for who cannot see it."""
+    said = [f"{one['title']}: {'; '.join(_in_words(way) for way in one['ways'])}" for one in panels]
+    return f"What was built, and who was let through. {'. '.join(said)}."
+
+
+def _way(who: str, results: Sequence[Result]) -> dict:
+    stopped = [one for one in results if _at_gateway(one)] if who == USER else []
+    inside = [one for one in results if one not in stopped]
+    return {
+        "who": who,
+        "what": CALLERS.get(who, ""),
+        "to_gateway": f"{len(results)} asked, {len(stopped)} ended here" if who == USER else "",
+        "through": f"{sum(one.passed_through for one in inside)} through",
+        "refused": refused(inside),
+        "open": any(one.passed_through for one in inside),
+    }
+
+
+def refused(results: Iterable[Result]) -> str:
+    """Return how many that were not let through were answered how, the most frequent first; "" where all were."""
+    every = Counter(_last(one)[0] for one in results if not one.passed_through)
+    most = every.most_common(FREQUENT if len(every) > FREQUENT + 1 else None)
+    others = every.total() - sum(count for _, count in most)
+    told = [f"{count} × {_status(status)}" for status, count in most]
+    return ", ".join([*told, f"{others} others"] if others else told)
+
+
+def _in_words(way: Mapping) -> str:
+    by_gateway = f"{way['to_gateway'].replace('here', 'at the gateway')}, " if way["to_gateway"] else ""
+    told = ", ".join(filter(None, (way["through"], way["refused"])))
+    return f"{way['who']}, {way['what']}: {by_gateway}{told}"
+
+
+def _status(status: str) -> str:
+    return "no HTTP" if status == "0" else status if len(status) == 3 else f"gRPC {status}"
+
+
+def _at_gateway(result: Result) -> bool:
+    """What the gateway refuses before it has read the headers has no name in its log, and so no hop here."""
+    return result.hop == GATEWAY or (not result.hop and _last(result)[1] in (*answers.UNREAD, "route"))
+
+
+def _last(result: Result) -> tuple[str, str]:
+    """Return status and code of the answer, of a sequence the last one's."""
+    status, _, code = result.got.rpartition(", ")[2].partition(" ")
+    return status, code
