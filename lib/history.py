@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import bundle, latency, live
+from lib import bundle, latency, live, outcome
 from lib.errors import BundleError
-from lib.verdicts import VERDICTS
 
 SIGNS = {"fail": "✗"}
 SLOWER = 2.0  # times as long, and
@@ -58,15 +57,16 @@ def _told(folder: Path) -> dict[str, dict[str, str]]:
     run = bundle.run(folder)
     versions = {f"{where} {name}": value for where, found in run["versions"].items() for name, value in found.items()}
     answers = bundle.rows(folder, "responses.csv")
+    good = [row for row in answers if outcome.verdict(row) == "pass"]
     return {
         "parameters": _texts(run["params"]),
         "versions": _texts(versions),
         "images": run.get("images", {}),
         "verdicts": {step["step"]: step["verdict"] for step in run["steps"]},
         "seconds": {step["step"]: step["seconds"] for step in run["steps"] if step["verdict"] != "not run"},
-        "checks": {f"{row['step']}: {row['name']}": _verdict(row) for row in bundle.rows(folder, "checks.csv")},
+        "checks": {f"{row['step']}: {row['name']}": outcome.verdict(row) for row in bundle.rows(folder, "checks.csv")},
         "answers": {_asked(row): _got(row) for row in answers},
-        "findings": {_asked(row): row["finding"] for row in answers if row["finding"] and _verdict(row) == "pass"},
+        "findings": {_asked(row): row["finding"] for row in good if row["finding"]},
         "latencies": _medians(answers),
         "objects": {
             " ".join(filter(None, (row["kind"], row["namespace"], row["name"]))): row["action"]
@@ -81,15 +81,8 @@ def _asked(row: dict) -> str:
 
 
 def _got(row: dict) -> str:
-    verdict = _verdict(row)
+    verdict = outcome.verdict(row)
     return row["got"] if verdict == "pass" else f"{row['got']} {SIGNS.get(verdict, verdict)}".strip()
-
-
-def _verdict(row: dict) -> str:
-    """Return the row's verdict; of a record from before there was that column what `passed` says."""
-    if row.get("verdict") in VERDICTS:
-        return row["verdict"]
-    return {"True": "pass", "False": "fail"}.get(row["passed"], "skipped")
 
 
 def _medians(answers: list[dict]) -> dict[str, float]:

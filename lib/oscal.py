@@ -1,158 +1,186 @@
-"""A run as OSCAL assessment results: its checks as observations, and of each control whether it is satisfied.
+"""A run as an OSCAL assessment-results file: what its checks say of controls, for those who read controls, not meshes.
 
-The same run gives the same bytes: identifiers are UUIDs of names (RFC 9562, version 5), times are the run's own. Model:
-OSCAL 1.2 assessment-results. The mapping of checks to controls, with its reasons, is controls.yml.
+Observations: one for each line of evidence in controls.yml that found rows, with counts, and one for each row that did
+not pass. Findings: one for each control that can be judged. Risks: see lib.risks. The same run gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from functools import cache
-from pathlib import Path
 from uuid import UUID, uuid5
 
-import yaml
+from lib import outcome, risks
+from lib.controls import Control, Evidence, load
+from lib.risks import Risk, Uuid, prop
 
-from lib.verdicts import ERROR, FAIL, PASS, WAIVED
+FILE = "assessment-results.json"
+VERSION = "1.2.1"  # of OSCAL
+SPACE = UUID("6f0c4c53-6d1b-5b0e-9c55-1a2f1b7f9d10")  # in which a run's identity makes its UUIDs
+SINGLE = 500  # rows that did not pass and are told one by one; with more all is broken, and the tables have it
 
-FILE, VERSION = "assessment-results.json", "1.2.1"
-MAPPING = Path(__file__).with_name("controls.yml")
-NAMES = UUID("5d3c3a52-6f0e-5f7b-9a55-6b8f6f1f0c11")  # of all identifiers of this project
-OPEN = (FAIL, WAIVED)  # what speaks against a control
-TABLES = {"checks.csv": "name", "responses.csv": "title"}
-
-
-@cache
-def controls() -> dict[str, dict]:
-    """Return the mapping: by control id its title, why, steps (numbers) and families (of probes)."""
-    return yaml.safe_load(MAPPING.read_text(encoding="utf-8"))
+Found = list[tuple[Evidence, list[dict]]]
 
 
-def mapped(step: str, probe: str = "") -> list[str]:
-    """Return the ids of the controls that a check of this step, or this probe, speaks for."""
-    if probe:
-        return [name for name, one in controls().items() if probe[0] in one.get("families", ())]
-    return [name for name, one in controls().items() if step[:2] in one.get("steps", ())]
+def document(run: dict, tables: dict[str, list[dict]]) -> str:
+    """Return assessment-results.json of a run: run.json's content, and the bundle's tables by file name."""
+    uuid = _uuids(run)
+    content = {
+        "uuid": uuid("assessment-results"),
+        "metadata": _metadata(run, uuid),
+        "import-ap": {"href": f"#{uuid('plan')}"},
+        "results": [_result(run, tables, uuid)],
+        "back-matter": {"resources": _resources(run, uuid)},
+    }
+    return json.dumps({"assessment-results": content}, indent=1, ensure_ascii=False) + "\n"
 
 
-def document(run: Mapping, tables: Mapping[str, list[dict]]) -> str:
-    """Return the assessment results of a run (run.json's content, and the bundle's tables by file name) as JSON.
+def judged(found: Found) -> str:
+    """Return what the rows of a control's lines of evidence say: satisfied, not-satisfied, or "" for too little.
 
-    A control is satisfied where something of it was tested, all of that passed, and nothing of it broke. It is not
-    satisfied where a check failed, waived or not. Where neither can be said there is no finding.
+    What failed or was waived is not satisfied. An error leaves the control without a judgement, and so does a line of
+    evidence of which nothing passed.
     """
-    rows = [_row(file, row) for file in TABLES for row in tables[file]]
-    name = lambda *parts: str(uuid5(NAMES, "/".join((run["run"], run["started"], *parts))))  # noqa: E731
-    seen = {control: [row for row in rows if control in row["controls"]] for control in controls()}
-    seen = {control: found for control, found in seen.items() if found}
-    observations = [one for control, found in seen.items() for one in _observations(control, found, run, name)]
-    findings = [one for control, found in seen.items() if (one := _finding(control, found, name))]
-    result = {
-        "uuid": name("result"),
-        "title": f"Run {run['run']} of {run['env']}",
-        "description": "{passed} of {checks} checks passed; the verdict is ".format(**run["totals"]) + run["verdict"],
+    lines = [outcome.counts(rows) for _, rows in found]
+    if any("fail" in line or "waived" in line for line in lines):
+        return "not-satisfied"
+    return "satisfied" if all("pass" in line and "error" not in line for line in lines) else ""
+
+
+def _uuids(run: dict) -> Uuid:
+    identity = [run[key] for key in ("env", "started", "finished", "commit", "user", "host")]
+    space = uuid5(SPACE, json.dumps(identity))
+    return lambda name: str(uuid5(space, name))
+
+
+def _metadata(run: dict, uuid: Uuid) -> dict:
+    return {
+        "title": f"End-user authentication with Istio and Keycloak: a run on {run['env']}",
+        "last-modified": run["finished"],
+        "version": run["started"],
+        "oscal-version": VERSION,
+        "props": [prop("commit", run["commit"] or "none"), prop("dirty", str(run["dirty"]).lower())],
+        "roles": [{"id": "assessor", "title": "Who ran the checks"}],
+        "parties": [{"uuid": uuid("assessor"), "type": "person", "name": f"{run['user']} on {run['host']}"}],
+        "responsible-parties": [{"role-id": "assessor", "party-uuids": [uuid("assessor")]}],
+    }
+
+
+def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
+    rows = [{**row, "table": name} for name in ("checks.csv", "responses.csv") for row in tables[name]]
+    controls = [(one, [(line, [row for row in rows if line.covers(row)]) for line in one.evidence]) for one in load()]
+    bad = [(number, row) for number, row in enumerate(rows) if outcome.verdict(row) != "pass"]
+    single = {id(row): _single(row, uuid(f"row {number}")) for number, row in bad[:SINGLE]}
+    groups = [_group(one, line, some, uuid) for one, found in controls for line, some in found if some]
+    known = risks.waivers(rows, uuid) + risks.weaknesses(rows, uuid)
+    findings = [_finding(one, found, single, known, uuid) for one, found in controls if judged(found)]
+    left = len(bad) - len(single)
+    return {
+        "uuid": uuid("result"),
+        "title": f"{run['env']}, {run['started']}: {run['verdict']}",
+        "description": f"{outcome.told(rows)}. {_steps(run)}.",
         "start": run["started"],
         "end": run["finished"],
-        "reviewed-controls": {"control-selections": [{"include-controls": _ids(seen or controls())}]},
-        "observations": observations,
-        "findings": findings,
+        "reviewed-controls": _reviewed([one for one, found in controls if any(some for _, some in found)]),
+        **_unless_empty("observations", [*groups, *single.values()]),
+        **_unless_empty("risks", [risk.content for risk in known]),
+        **_unless_empty("findings", findings),
+        **({"remarks": f"{left} more rows did not pass; the tables have them all."} if left else {}),
     }
-    known = ("observations", "findings")
-    document = {
-        "uuid": name("document"),
-        "metadata": {
-            "title": "End-user authentication with Istio and Keycloak: what a run of the runbook found",
-            "last-modified": run["finished"],
-            "version": run["run"],
-            "oscal-version": VERSION,
-        },
-        "import-ap": {"href": f"#{name('plan')}"},
-        "results": [{key: value for key, value in result.items() if value or key not in known}],
-        "back-matter": {"resources": [_plan(run, name("plan"))]},
-    }
-    return json.dumps({"assessment-results": document}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _row(file: str, row: Mapping) -> dict:
-    probe = row.get("probe") or ""
-    title = row[TABLES[file]] or f"{row.get('request')}, {row.get('caller')}, {row.get('token')}"
-    place = row.get("figure") or row["step"]
-    label = f"{place}: {f'{probe} ' if probe else ''}{title}"
-    got = row["actual"] if file == "checks.csv" else row["got"]
-    told = f"expected {row['expected']}, got {got or 'nothing'}"
-    why = row.get("note") or row.get("reason") or ""
-    about = {"file": file, "label": label, "told": f"{told}; {why}" if why else told, "verdict": row["verdict"]}
-    group = f"probes of family {probe[0]}, {place}" if probe else f"step {row['step']}"
-    return {**about, "at": row["at"], "group": group, "step": row["step"], "controls": mapped(row["step"], probe)}
+def _steps(run: dict) -> str:
+    other = [f"{row['step']} ({row['verdict']})" for row in run["steps"] if row["verdict"] != "pass"]
+    return f"Steps that did not pass: {', '.join(other)}" if other else f"All {len(run['steps'])} steps passed"
 
 
-def _observations(control: str, rows: list[dict], run: Mapping, name) -> list[dict]:
-    """One for each group of checks, and one for each check of it that failed, broke or was waived."""
-    groups: dict[str, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(row["group"], []).append(row)
-    whole = [_observation(control, group, _counted(found), found[-1], name) for group, found in groups.items()]
-    single = [
-        _observation(control, f"{row['label']} ({row['verdict']}, {number})", row["told"], row, name)
-        for number, row in enumerate(rows)
-        if row["verdict"] in (*OPEN, ERROR)
-    ]
-    return whole + single
+def _reviewed(touched: list[Control]) -> dict:
+    said = "Controls of NIST SP 800-53 rev. 5; the checks of this run are evidence of a part of each."
+    if not touched:
+        said = "No check of this run is evidence of a control; these are the controls that others would be of."
+    chosen = [{"control-id": control.id} for control in touched or load()]
+    return {"control-selections": [{"description": said, "include-controls": chosen}]}
 
 
-def _observation(control: str, title: str, text: str, row: Mapping, name) -> dict:
+def _group(control: Control, line: Evidence, rows: list[dict], uuid: Uuid) -> dict:
+    tables = [table for table in ("checks.csv", "responses.csv") if any(row["table"] == table for row in rows)]
+    steps = dict.fromkeys(row["step"] for row in rows)
     return {
-        "uuid": name(control, title),
-        "title": f"{control.upper()}: {title}",
-        "description": text,
+        "uuid": uuid(f"{control.id} {line.what}"),
+        "title": f"{control.name}: {line.what}",
+        "description": f"{outcome.told(rows)}.",
+        "props": [prop(name, count) for name, count in outcome.counts(rows).items()],
         "methods": ["TEST"],
+        "types": ["control-objective"],
+        "collected": max(row["at"] for row in rows),
         "relevant-evidence": [
-            {"href": row["file"], "description": "the rows of the record"},
-            {"href": f"html/{row['step']}.html", "description": "the executed notebook"},
+            *({"href": table, "description": f"the rows: {_selection(line, table)}"} for table in tables),
+            *({"href": f"html/{step}.html", "description": f"{step} as it ran"} for step in steps),
         ],
-        "collected": row["at"],
     }
 
 
-def _finding(control: str, rows: list[dict], name) -> dict | None:
-    found = Counter(row["verdict"] for row in rows)
-    against = [row for row in rows if row["verdict"] in OPEN]
-    if not against and (found[ERROR] or not found[PASS]):
-        return None
-    about = controls()[control]
-    waived = [f"{row['label']}: {row['told']}" for row in against if row["verdict"] == WAIVED]
-    groups = dict.fromkeys(row["group"] for row in rows)
-    single = [f"{row['label']} ({row['verdict']}, {number})" for number, row in enumerate(rows) if row in against]
-    return {
-        "uuid": name("finding", control),
-        "title": f"{control.upper()} {about['title']}",
-        "description": f"{about['why']} {_counted(rows)}",
-        "target": {
-            "type": "objective-id",
-            "target-id": f"{control}_obj",
-            "status": {"state": "not-satisfied" if against else "satisfied"},
-        },
-        "related-observations": [{"observation-uuid": name(control, title)} for title in (*groups, *single)],
-        **({"remarks": "\n\n".join(waived)} if waived else {}),
-    }
+def _selection(line: Evidence, table: str) -> str:
+    """Return how an observation's rows are found again."""
+    kinds = ("steps", "words") if table == "checks.csv" else ("probes", "figures", "callers", "tokens")
+    return "; ".join(f"{kind} {', '.join(getattr(line, kind))}" for kind in kinds if getattr(line, kind))
 
 
-def _counted(rows: Iterable[Mapping]) -> str:
-    found = Counter(row["verdict"] for row in rows)
-    return f"{found.total()} checks: {', '.join(f'{count} {verdict}' for verdict, count in sorted(found.items()))}."
-
-
-def _ids(found: Iterable[str]) -> list[dict]:
-    return [{"control-id": control} for control in found]
-
-
-def _plan(run: Mapping, uuid: str) -> dict:
+def _single(row: dict, uuid: str) -> dict:
+    got, why = row["actual"] if "name" in row else row["got"], outcome.why(row)
     return {
         "uuid": uuid,
-        "title": "The plan: the runbook's notebooks and their tables of probes",
-        "description": f"notebooks/ and lib/probes/tables/ at commit {run['commit'] or '(none)'}"
-        + (", with changes that are not in it." if run["dirty"] else "."),
-        "rlinks": [{"href": "run.json", "media-type": "application/json"}],
+        "title": f"{outcome.verdict(row)}: {outcome.name(row)}",
+        "description": f"Expected {row['expected']}, got {got or 'nothing'}{f'; {why}' if why else ''}.",
+        "props": [prop("verdict", outcome.verdict(row))],
+        "methods": ["TEST"],
+        "types": ["finding"],
+        "collected": row["at"],
+        "relevant-evidence": [{"href": row["table"], "description": f"the row of {row['step']} at {row['at']}"}],
     }
+
+
+def _finding(control: Control, found: Found, single: dict[int, dict], known: list[Risk], uuid: Uuid) -> dict:
+    rows = list({id(row): row for _, some in found for row in some}.values())
+    state, mine = judged(found), [risk.content for risk in known if risk.touches(rows)]
+    unknown = [f"{count} {name}" for name, count in outcome.counts(rows).items() if name in ("error", "skipped")]
+    waived = [risk["title"] for risk in mine if risk["status"] == "deviation-approved"]
+    said = [*waived, *([f"Not judged: {', '.join(unknown)}"] if unknown else [])]
+    groups = [uuid(f"{control.id} {line.what}") for line, some in found if some]
+    seen = [*groups, *(single[id(row)]["uuid"] for row in rows if id(row) in single)]
+    status = {"state": state, "reason": "fail" if state == "not-satisfied" else "other" if unknown else "pass"}
+    return {
+        "uuid": uuid(f"finding {control.id}"),
+        "title": f"{control.name} {control.title}: {state}",
+        "description": f"{' '.join(control.why.split())} {outcome.told(rows)}.",
+        "target": {
+            "type": "statement-id",
+            "target-id": f"{control.id}_smt",
+            "status": {**status, **({"remarks": f"{'. '.join(said)}."} if said else {})},
+        },
+        "related-observations": [{"observation-uuid": one} for one in seen],
+        **_unless_empty("related-risks", [{"risk-uuid": risk["uuid"]} for risk in mine]),
+    }
+
+
+def _resources(run: dict, uuid: Uuid) -> list[dict]:
+    ran = [row["step"] for row in run["steps"] if row["verdict"] != "not run"]
+    at = f"commit {run['commit']}{', with changes that are not in it' if run['dirty'] else ''}"
+    return [
+        {
+            "uuid": uuid("plan"),
+            "title": "The plan: the notebooks",
+            "description": f"What is asked, and what must come back, is in the notebooks at {at}; lib/controls.yml "
+            "maps it to controls. These are the copies that this run executed.",
+            **_unless_empty("rlinks", [{"href": f"notebooks/{step}.ipynb"} for step in ran]),
+        },
+        {
+            "uuid": uuid("catalogue"),
+            "title": "The catalogue of controls",
+            "citation": {"text": "NIST SP 800-53 rev. 5, Security and Privacy Controls, doi:10.6028/NIST.SP.800-53r5"},
+        },
+    ]
+
+
+def _unless_empty(name: str, values: list) -> dict[str, list]:
+    """OSCAL knows no empty lists."""
+    return {name: values} if values else {}

@@ -1,0 +1,58 @@
+"""The controls that checks are evidence of, as lib/controls.yml maps them, and which rows of a run each is about."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+FILE = Path(__file__).with_name("controls.yml")
+
+
+class Evidence(BaseModel):
+    """Rows of a run's tables: checks by step and words, probes by how ids begin, cases by who asks with what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    what: str = Field(description="what these rows show, in words that stand after the control's name")
+    steps: list[str] = []
+    words: list[str] = Field([], description="of the checks' names; none: all checks of these steps")
+    probes: list[str] = []
+    figures: list[str] = []
+    callers: list[str] = []
+    tokens: list[str] = []
+
+    def covers(self, row: dict) -> bool:
+        """Whether a row of checks.csv (it has a `name`) or responses.csv is meant."""
+        if "name" in row:
+            named = not self.words or any(word in row["name"] for word in self.words)
+            return row["step"][:2] in self.steps and named
+        if row.get("probe"):
+            return row["probe"].startswith(tuple(self.probes))
+        wanted = {"figure": self.figures, "caller": self.callers, "token": self.tokens}
+        asked = {column: values for column, values in wanted.items() if values}
+        return bool(asked) and all(row[column] in values for column, values in asked.items())
+
+
+class Control(BaseModel):
+    """A control, why the project's checks are evidence of it, and which."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z]{2}-\d+$")
+    title: str
+    why: str
+    evidence: list[Evidence] = Field(min_length=1)
+
+    @property
+    def name(self) -> str:
+        """The control as NIST writes it: IA-2."""
+        return self.id.upper()
+
+
+@cache
+def load(file: Path = FILE) -> tuple[Control, ...]:
+    """Return the controls of the mapping."""
+    return tuple(Control(**one) for one in yaml.safe_load(file.read_text(encoding="utf-8"))["controls"])
