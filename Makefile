@@ -9,7 +9,7 @@ SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser check lock
+.PHONY: help env run why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser check lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebo
 	@$(PYTHON) -m jupyterlab --allow-root --ServerApp.ip=127.0.0.1 \
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
+
+why: env ## why was it refused: URL=… [HOST=…] [TOKEN_FILE=…] [FROM=pod]
+	@$(PYTHON) -m lib why --env $(ENV) $(URL) $(if $(HOST),--host $(HOST)) $(if $(TOKEN_FILE),--token-file $(TOKEN_FILE)) \
+	  $(if $(FROM),--from $(FROM))
 
 params: env ## check params/$(ENV).yml and print what is in force
 	@$(PYTHON) -m lib params $(ENV)
@@ -84,7 +88,7 @@ test-browser: env ## the pages in a headless Chromium (Debian's, installed where
 
 check: env ## ruff, and no outputs in the notebooks
 	@$(PYTHON) -m ruff check .
-	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb
+	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb notebooks/labs/*.ipynb
 
 lock: env ## pin pyproject.toml's dependencies anew, with hashes
 	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

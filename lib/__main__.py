@@ -106,6 +106,26 @@ def past(given) -> None:
     print(f"Page: {_short(overview.write_history(folder))}")
 
 
+def why(given) -> None:
+    """Send one request, and tell who refused it, why, and what to change."""
+    from lib import params
+    from lib.record import Record
+    from lib.run import Run
+    from lib.why import ask
+
+    cluster = Run("why", params.load(given.env), Record()).cluster
+    print(ask(cluster, given.url, _token(given.token_file), given.caller, given.host))
+
+
+def _token(path: Path | None) -> str | None:
+    """Return what a file holds, or standard input for -, without the line's end."""
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8") if path else None
+    except (OSError, ValueError) as error:
+        raise RunbookError(f"expected a token in {path}, got: {error}; name the file that holds it.") from None
+    return text if text is None else text.strip()
+
+
 def params(given) -> None:
     """Print an environment's params with their defaults, if they are valid."""
     import yaml
@@ -172,6 +192,12 @@ def _parser() -> argparse.ArgumentParser:
     one = _command(commands, "compare", compare)
     one.add_argument("one", type=Path, metavar="A", help="a folder of outputs/<env>/")
     one.add_argument("other", type=Path, metavar="B", help="another one")
+    one = _command(commands, "why", why)
+    one.add_argument("--env", required=True, help="a file of params/")
+    one.add_argument("url", help="as in http://address/path, or http://service.namespace:port/path with --from")
+    one.add_argument("--host", default="", help="the Host header, where it is not the URL's")
+    one.add_argument("--token-file", type=Path, help="a file with the token; - is standard input")
+    one.add_argument("--from", dest="caller", default="", metavar="POD", help="its app label, or namespace/app")
     _command(commands, "history", past).add_argument("env", help="a file of params/")
     _command(commands, "params", params).add_argument("env", help="a file of params/")
     _command(commands, "kubeconfig", kubeconfig).add_argument("env", help="a file of params/")

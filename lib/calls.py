@@ -83,16 +83,25 @@ class Case:
 
 
 def over_http(
-    url: str, *, token: str | None = None, host: str | None = None, method: str = "GET", timeout: float = 5
+    url: str,
+    *,
+    token: str | None = None,
+    host: str | None = None,
+    method: str = "GET",
+    timeout: float = 5,
+    agent: str = "",
 ) -> Answer:
-    """Ask on one fresh connection, without proxy or redirects; `timeout` in seconds holds for each step of it."""
+    """Ask on one fresh connection, without proxy or redirects; `timeout` in seconds holds for each step of it.
+
+    `agent` is the User-Agent, by which the request is found again in access logs.
+    """
     place = urlsplit(url)
     kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
     connection = kind(place.hostname, place.port, timeout=timeout)
     target = (place.path or "/") + (f"?{place.query}" if place.query else "")
     start = time.perf_counter()
     try:
-        connection.request(method, target, headers={**_headers(token, host), "Connection": "close"})
+        connection.request(method, target, headers={**_headers(token, host, agent), "Connection": "close"})
         got = connection.getresponse()
         status, headers, body = got.status, _joined(got.getheaders()), got.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
@@ -108,7 +117,9 @@ def over_exec(
     *,
     token: str | None = None,
     host: str | None = None,
+    method: str = "GET",
     timeout: float = 5,
+    agent: str = "",
 ) -> Answer:
     """Ask from inside a pod: `execute(argv, stdin)` runs its curl (7.83 or newer) and gives (stdout, exit code).
 
@@ -116,7 +127,7 @@ def over_exec(
     where curl itself did not run.
     """
     mark = f"--{uuid.uuid4().hex}--"
-    config = _config(url, _headers(token, host), timeout, mark)
+    config = _config(url, method, _headers(token, host, agent), timeout, mark)
     said, code = execute([*CURL, str(len(config.encode()))], config)
     body, found, trailer = said.rpartition(f"\n{mark}")
     if not found:
@@ -162,14 +173,15 @@ def quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def _headers(token: str | None, host: str | None) -> dict[str, str]:
+def _headers(token: str | None, host: str | None, agent: str = "") -> dict[str, str]:
     bearer = {} if token is None else {"Authorization": f"Bearer {_line(token)}"}
-    return bearer | ({"Host": _line(host)} if host else {})
+    return bearer | ({"Host": _line(host)} if host else {}) | ({"User-Agent": _line(agent)} if agent else {})
 
 
-def _config(url: str, headers: dict[str, str], timeout: float, mark: str) -> str:
+def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark: str) -> str:
     trailer = "\n" + mark + '{"curl":%{json},"headers":%{header_json}}'
-    options = [("url", _line(url)), *(("header", f"{name}: {value}") for name, value in headers.items())]
+    options = [("url", _line(url)), ("request", _line(method))]
+    options += [("header", f"{name}: {value}") for name, value in headers.items()]
     options += [("max-time", str(timeout)), ("noproxy", "*"), ("output", "-"), ("write-out", trailer)]
     flags = "silent\nshow-error\ngloboff\npath-as-is\n"
     return "".join(f"{name} = {quoted(value)}\n" for name, value in options) + flags

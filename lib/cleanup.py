@@ -11,6 +11,7 @@ from lib.kube import MANAGER
 from lib.probes import worlds
 from lib.probes.model import HARDENED
 from lib.run import Run
+from lib.why import labs
 
 SECURITY = "security.istio.io/v1"
 
@@ -62,7 +63,7 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    probed = (worlds.NAMESPACE, worlds.STRANGERS, HARDENED)
+    probed = (worlds.NAMESPACE, worlds.STRANGERS, HARDENED, labs.HOME)
     wanted = (*probed, run.params.namespace, mesh.KEYCLOAK, istio.ROOT_NAMESPACE)
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -44,11 +44,30 @@ def world(run: Run, keycloak: Keycloak) -> Iterator[Rotation]:
 
 def refresh_every(run: Run, interval: str) -> None:
     """Let istiod fetch keys in this interval, as in `10s`; empty is its own default. Wait until it does."""
-    stated = {"name": "discovery", "env": [{"name": INTERVAL, "value": interval}]}
+    discovery(run, **({INTERVAL: interval} if interval else {}))
+
+
+def discovery(run: Run, **environment: str) -> None:
+    """Give istiod these variables, and none besides of those given before; wait until it runs with them."""
+    stated = {"name": "discovery", "env": [{"name": name, "value": value} for name, value in environment.items()]}
     run.cluster.apply(
-        _deployment("istiod", {"template": {"spec": {"containers": [stated]}}} if interval else {}), MANAGER
+        _deployment("istiod", {"template": {"spec": {"containers": [stated]}}} if environment else {}), MANAGER
     )
     run.cluster.wait_rolled_out("Deployment", "istiod", PARTS["istiod"], run.params.deadline)
+
+
+@contextmanager
+def stopped(run: Run, part: str) -> Iterator[None]:
+    """Stop a part of PARTS, and start it again at the end."""
+    cluster, home = run.cluster, PARTS[part]
+    replicas = cluster.get("apps/v1", "Deployment", part, home)["spec"]["replicas"]
+    try:
+        cluster.apply(_deployment(part, {"replicas": 0}), MANAGER)
+        _wait_gone(run, lambda: cluster.items("v1", "Pod", home, f"app={part}"), f"{part}'s pods")
+        yield
+    finally:
+        cluster.apply(_deployment(part, {"replicas": replicas}), MANAGER)
+        cluster.wait_rolled_out("Deployment", part, home, run.params.deadline)
 
 
 class Rotation:
@@ -130,18 +149,9 @@ class Rotation:
             closed = {key: value for key, value in thing["spec"].items() if key != "rules"}
             self.run.cluster.apply(thing if allowed else {**thing, "spec": closed})
 
-    @contextmanager
-    def stopped(self, part: str) -> Iterator[None]:
+    def stopped(self, part: str) -> AbstractContextManager[None]:
         """See Slow."""
-        cluster, home = self.run.cluster, PARTS[part]
-        replicas = cluster.get("apps/v1", "Deployment", part, home)["spec"]["replicas"]
-        try:
-            cluster.apply(_deployment(part, {"replicas": 0}), MANAGER)
-            _wait_gone(self.run, lambda: cluster.items("v1", "Pod", home, f"app={part}"), f"{part}'s pods")
-            yield
-        finally:
-            cluster.apply(_deployment(part, {"replicas": replicas}), MANAGER)
-            cluster.wait_rolled_out("Deployment", part, home, self.run.params.deadline)
+        return stopped(self.run, part)
 
     def _build_realm(self) -> None:
         keycloak, client, user = self.keycloak, self.run.params.client_id, self.run.params.user

@@ -1,0 +1,34 @@
+"""Why was it refused? A request is sent, and what refused it, why, and what to change is said, with the evidence.
+
+    from lib import why
+    print(why.ask(run.cluster, url, token=token))
+"""
+
+from __future__ import annotations
+
+from lib.kube import Cluster
+from lib.why import jwt, passed, rbac, reach
+from lib.why.diagnosis import Diagnosis, told
+from lib.why.scene import Scene
+from lib.why.scene import ask as look
+
+CAUSES = (reach.diagnosed, jwt.diagnosed, rbac.diagnosed, passed.diagnosed)
+
+
+def ask(
+    cluster: Cluster, url: str, token: str | None = None, caller: str = "", host: str = "", method: str = "GET"
+) -> Diagnosis:
+    """Send one request, and return who refused it (or let it through), why, and what to change.
+
+    It is sent from here, or from a pod of `caller` (its app label, or namespace/app). `host` is the Host header where
+    it is not the URL's. RunbookError where there is no such pod. The token is in nothing that is returned.
+    """
+    return diagnose(look(cluster, url, token, caller, host, method))
+
+
+def diagnose(scene: Scene) -> Diagnosis:
+    """Return the first cause that explains a scene."""
+    for find in CAUSES:
+        if found := find(scene):
+            return found
+    return told(scene, "application", "no policy refused it: this is the application's own answer", "ask its people")

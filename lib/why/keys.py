@@ -1,0 +1,113 @@
+"""Three ways to see an issuer's keys: those that Envoy holds, those that are published now, and what istiod says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from lib import istio, oidc, tunnel
+from lib.errors import RunbookError
+from lib.kube import Cluster
+from lib.why import routes
+
+SINCE = 1800  # seconds of istiod's log that are read
+COMPLAINT = re.compile(r"(?i)(failed to (?:fetch|get|refresh).*(?:key|jwks).*|.*x509: .*)")
+PLACEHOLDER = "placeholder"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a rule: `held` by Envoy (None: not seen), `published` now (None, with `trouble`: not to be had).
+
+    `state` is lib.istio.key_state's word for what is held, `said` istiod's last complaint about keys, `discovered` the
+    issuer that the issuer's own discovery document names.
+    """
+
+    uri: str = ""
+    held: Sequence[Mapping] | None = None
+    published: Sequence[Mapping] | None = None
+    trouble: str = ""
+    state: str = ""
+    said: str = ""
+    endpoints: int | None = None
+
+    def holds(self, kid: str | None) -> bool:
+        """Whether Envoy has a key of this id."""
+        return any(one.get("kid") == kid for one in self.held or ())
+
+    def publishes(self, kid: str | None) -> bool:
+        """Whether the issuer has a key of this id now."""
+        return any(one.get("kid") == kid for one in self.published or ())
+
+
+def gather(cluster: Cluster, rule: Mapping, execute: istio.Execute | None) -> Keys:
+    """Return the keys of a RequestAuthentication's rule; `execute` runs a command in the proxy that enforces it."""
+    held = None
+    if execute:
+        with suppress(RunbookError, ValueError):
+            held = istio.jwks_held(execute).get(rule.get("issuer", ""), [])
+    if "jwksUri" not in rule:
+        return Keys("", held, None, "", istio.key_state(held, []) if held else "none")
+    uri = rule["jwksUri"]
+    published, trouble, endpoints = _published(cluster, uri)
+    state = istio.key_state(held, published or [{"kid": "none of those"}]) if held is not None else ""
+    return Keys(uri, held, published, trouble, state, complaint(cluster, urlsplit(uri).hostname or ""), endpoints)
+
+
+def complaint(cluster: Cluster, host: str) -> str:
+    """Return what istiod last said about keys that it could not fetch from a host, "" for nothing."""
+    with suppress(RunbookError):
+        pods = cluster.items("v1", "Pod", istio.ROOT_NAMESPACE, "app=istiod")
+        lines = [
+            line
+            for pod in pods
+            for line in cluster.logs(pod["metadata"]["name"], istio.ROOT_NAMESPACE, "discovery", SINCE).splitlines()
+            if host in line and COMPLAINT.search(line)
+        ]
+        return COMPLAINT.search(lines[-1])[0].replace("\t", " ")[:300] if lines else ""
+    return ""
+
+
+def _published(cluster: Cluster, uri: str) -> tuple[list | None, str, int | None]:
+    """Fetch keys: through the Kubernetes API where the URI names a Service of the cluster, else from here."""
+    place, services = urlsplit(uri), cluster.items("v1", "Service")
+    inside = routes.by_host(services, place.hostname or "", "") if "." in (place.hostname or "") else None
+    inside = inside or routes.by_address(services, place.hostname or "")
+    if not inside:
+        named = (place.hostname or "").endswith(routes.CLUSTER_DOMAIN)
+        if named:
+            return None, f"no Service has the name {place.hostname}", 0
+        return *_fetched(uri, None), None
+    pods = routes.selected(cluster.items("v1", "Pod", inside["metadata"]["namespace"]), inside)
+    running = [pod for pod in pods if pod["status"].get("phase") == "Running"]
+    if not running:
+        return None, f"no pod stands behind the Service {inside['metadata']['name']}", 0
+    port = routes.port_of(inside, place.port or (443 if place.scheme == "https" else 80))
+    if not port:
+        return None, f"the Service {inside['metadata']['name']} has no port {place.port or 80}", len(running)
+    if place.scheme == "https":
+        return None, "", len(running)  # whether it is trusted, istiod's log tells
+    number = _number(port, running[0])
+    labels = ",".join(f"{key}={value}" for key, value in inside["spec"]["selector"].items())
+    home = inside["metadata"]["namespace"]
+    session = tunnel.session(lambda: cluster.connect(labels, home, number))
+    return *_fetched(f"http://{place.hostname}{place.path}", session), len(running)
+
+
+def _fetched(uri: str, session) -> tuple[list | None, str]:
+    try:
+        return oidc.jwks(uri, session=session)["keys"], ""
+    except (RunbookError, OSError, KeyError, ValueError) as error:
+        return None, str(error)[:200]
+
+
+def _number(port: Mapping, pod: Mapping) -> int:
+    """Return the number of the pod's port that a Service's port leads to."""
+    target = port.get("targetPort", port["port"])
+    if isinstance(target, int):
+        return target
+    ports = [one for each in pod["spec"]["containers"] for one in each.get("ports", [])]
+    return next((one["containerPort"] for one in ports if one.get("name") == target), port["port"])

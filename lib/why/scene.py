@@ -1,0 +1,325 @@
+"""What there is to know about one refused request: the answer, the logs of both proxies, the token, policies, keys."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from lib import istio, tokens
+from lib.calls import Answer, over_exec, over_http
+from lib.checks import until
+from lib.errors import RunbookError
+from lib.kube import Cluster
+from lib.probes import accesslog
+from lib.why import keys, policies, routes
+
+SINCE = 20  # seconds of access log that are read
+PATIENCE = 3.0  # seconds until Envoy has written its line
+GATEWAY_LABELS = {"istio": "ingressgateway"}  # where the URL names no Service's address
+
+
+@dataclass(frozen=True)
+class Token:
+    """What may be told of a token: its header and claims, or what it is instead of one."""
+
+    header: Mapping = field(default_factory=dict)
+    claims: Mapping = field(default_factory=dict)
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The pods behind something: the first ready one's namespace, labels, account, and what is wrong with them."""
+
+    namespace: str
+    labels: Mapping[str, str]
+    account: str
+    pod: str
+    proxied: bool
+    ready: bool
+    trouble: str = ""
+    rewrites_probes: bool = True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One request, with what there was to know about it a moment later; `skew` is the proxy's clock less ours, in s."""
+
+    url: str
+    host: str
+    path: str
+    method: str
+    answer: Answer
+    token: Token | None = None
+    from_inside: bool = False
+    caller: Workload | None = None
+    gateway: Workload | None = None
+    workload: Workload | None = None
+    service: Mapping | None = None
+    port: Mapping = field(default_factory=dict)
+    route: routes.Route | None = None
+    hosts_served: bool = True
+    gateway_hop: accesslog.Hop | None = None
+    sidecar_hop: accesslog.Hop | None = None
+    caller_hop: accesslog.Hop | None = None
+    policies: Sequence[Mapping] = ()
+    workloads: Sequence[Mapping] = ()
+    gateways: Sequence[Mapping] = ()
+    virtuals: Sequence[Mapping] = ()
+    destination_rule: Mapping | None = None
+    keys: keys.Keys = field(default_factory=keys.Keys)
+    trust_domain: str = "cluster.local"
+    istiod_ready: bool = True
+    now: float = 0.0
+    skew: float | None = None
+
+    @property
+    def refuser(self) -> accesslog.Hop | None:
+        """The hop whose answer it was: the nearest to the application that wrote of the request."""
+        return self.sidecar_hop or self.gateway_hop or self.caller_hop
+
+    @property
+    def guard(self) -> Workload | None:
+        """The workload whose policies refused: the gateway where it answered itself, else the one that was asked."""
+        stopped = self.gateway_hop and not self.sidecar_hop and not self.gateway_hop.upstream
+        return self.gateway if stopped and self.gateway else self.workload
+
+    def rules(self, kind: str, workload: Workload | None = None) -> list[Mapping]:
+        """Return the policies of a kind that are in force for a workload, the refusing one without a name."""
+        about = workload or self.guard
+        return policies.applying(self.policies, kind, about.namespace, about.labels) if about else []
+
+    @property
+    def jwt_rules(self) -> list[tuple[str, Mapping]]:
+        """The rules for tokens that are in force where it was refused, each with its policy's name."""
+        found = self.rules(policies.REQUESTS)
+        return [(policies.name(one), rule) for one in found for rule in one["spec"].get("jwtRules", [])]
+
+    def principal(self, workload: Workload | None) -> str:
+        """Return a workload's principal, "" of one without a proxy."""
+        if not workload or not workload.proxied:
+            return ""
+        return f"{self.trust_domain}/ns/{workload.namespace}/sa/{workload.account}"
+
+
+def ask(
+    cluster: Cluster, url: str, token: str | None = None, caller: str = "", host: str = "", method: str = "GET"
+) -> Scene:
+    """Send the request once, from here or from a pod (`caller` is its app label, or namespace/app); return the scene.
+
+    RunbookError where the caller's pod is not there. The token is in nothing that is returned.
+    """
+    label = f"why-{time.time_ns():x}"
+    pods = cluster.items("v1", "Pod")
+    inside = _caller(pods, caller) if caller else None
+    place = urlsplit(url)
+    options = {"token": token, "host": host or None, "method": method, "agent": label}
+    if inside:
+        name = _container(inside, pods)
+        execute = cluster.execute(_selector(inside.labels), inside.namespace, name)
+        answer = over_exec(execute, url, **options)
+    else:
+        answer = over_http(url, **options)
+    facts = _placed(cluster, pods, place.hostname or "", place.port, host, place.path or "/", inside)
+    scene = Scene(
+        url=url,
+        host=host or place.netloc,
+        path=(place.path or "/") + (f"?{place.query}" if place.query else ""),
+        method=method,
+        answer=answer,
+        token=read(token),
+        from_inside=bool(inside),
+        caller=inside,
+        policies=[one for kind in policies.KINDS for one in cluster.items(policies.API, kind)],
+        workloads=pods,
+        trust_domain=istio.trust_domain(cluster),
+        istiod_ready=_istiod_ready(cluster),
+        now=time.time(),
+        skew=_skew(answer),
+        **facts,
+    )
+    hops = _hops(cluster, label, scene)
+    scene = Scene(**{**vars(scene), **hops})
+    return Scene(**{**vars(scene), "keys": _keys(cluster, scene)})
+
+
+def read(token: str | None) -> Token | None:
+    """Return what may be told of a token, None without one."""
+    if token is None:
+        return None
+    if token.count(".") != 2:
+        what = f'the word "{token}"' if token in ("null", "None", "undefined") else "empty" if not token else "opaque"
+        return Token(trouble=f"{what}, {len(token)} characters with {token.count('.')} dots")
+    try:
+        return Token(tokens.header(token), tokens.claims(token))
+    except ValueError as error:
+        return Token(trouble=f"three parts that cannot be read ({type(error).__name__})")
+
+
+def workload(pods: Sequence[Mapping], said: str = "") -> Workload | None:
+    """Return what pods are, by the first of them that is ready; None of none.
+
+    `said` is what is told of one that is not ready, besides what its status tells.
+    """
+    if not pods:
+        return None
+    best = next((pod for pod in pods if _ready(pod)), pods[0])
+    return Workload(
+        best["metadata"]["namespace"],
+        best["metadata"].get("labels", {}),
+        best["spec"].get("serviceAccountName", "default"),
+        best["metadata"]["name"],
+        istio.proxies(best),
+        _ready(best),
+        "; ".join(filter(None, (_trouble(best), said))) if not _ready(best) else "",
+        best["metadata"].get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",
+    )
+
+
+def _placed(cluster: Cluster, pods, address: str, number: int | None, host: str, path: str, inside) -> dict:
+    """Return which Service, route and workloads the request is about."""
+    services = cluster.items("v1", "Service")
+    rules = cluster.items(routes.API, "DestinationRule")
+    if inside:
+        service = routes.by_host(services, address, inside.namespace) or routes.by_address(services, address)
+        return _target(cluster, service, number, pods, rules, inside.namespace)
+    front = routes.by_address(services, address)
+    at = routes.selected(pods, front) if front else [one for one in pods if _labelled(one, GATEWAY_LABELS)]
+    gateway = workload(at)
+    if not gateway:
+        return _target(cluster, None, number, pods, rules, "")
+    bound = routes.gateways_of(cluster.items(routes.API, "Gateway"), gateway.labels)
+    virtuals = cluster.items(routes.API, "VirtualService")
+    name = host or address
+    fitting = routes.routes(virtuals, bound, name)
+    way = next((found for one in fitting if (found := routes.route(one, path))), None)
+    service = routes.by_host(services, way.destination, way.namespace) if way else None
+    about = _target(cluster, service, way.port if way else None, pods, rules, gateway.namespace)
+    served = {"hosts_served": routes.serves(bound, name), "gateways": bound, "virtuals": fitting}
+    return {**about, **served, "gateway": gateway, "route": way}
+
+
+def _target(cluster: Cluster, service, number: int | None, pods, rules, caller: str) -> dict:
+    if not service:
+        return {"service": None}
+    behind = routes.selected(pods, service)
+    return {
+        "service": service,
+        "port": routes.port_of(service, number),
+        "workload": workload(behind, _complaint(cluster, behind)),
+        "destination_rule": routes.rule_for(rules, service, caller),
+    }
+
+
+def is_readiness(event: Mapping) -> bool:
+    """Whether an Event is the kubelet's, of a readiness probe that failed."""
+    return event.get("reason") == "Unhealthy" and event.get("message", "").startswith("Readiness probe failed")
+
+
+def _complaint(cluster: Cluster, pods: Sequence[Mapping]) -> str:
+    """Return what the kubelet last said of a probe of these pods, where none is ready."""
+    if any(map(_ready, pods)) or not pods:
+        return ""
+    names = {pod["metadata"]["name"] for pod in pods}
+    events = cluster.items("v1", "Event", pods[0]["metadata"]["namespace"])
+    found = [one for one in events if one["involvedObject"].get("name") in names and is_readiness(one)]
+    return max(found, key=lambda one: str(one.get("lastTimestamp"))).get("message", "") if found else ""
+
+
+def _hops(cluster: Cluster, label: str, scene: Scene) -> dict:
+    """Read the proxies' access logs until the request stands in one of them, as long as Envoy keeps lines back."""
+    places = {"gateway_hop": scene.gateway, "sidecar_hop": scene.workload, "caller_hop": scene.caller}
+    proxied = {name: one for name, one in places.items() if one and one.proxied}
+
+    def found() -> dict:
+        return {name: hop for name, one in proxied.items() if (hop := _hop(cluster, one, label))}
+
+    def settled(hops: dict) -> bool:
+        first = hops.get("gateway_hop") or hops.get("caller_hop")
+        return "sidecar_hop" in hops or bool(first and (not first.upstream or "sidecar_hop" not in proxied))
+
+    return until(found, settled, deadline=PATIENCE if proxied else 0.0).value or {}
+
+
+def _hop(cluster: Cluster, one: Workload, label: str) -> accesslog.Hop | None:
+    with suppress(RunbookError):
+        found = accesslog.fetch(cluster, _selector(one.labels), one.namespace, SINCE)
+        return found.get(label)
+    return None
+
+
+def _keys(cluster: Cluster, scene: Scene) -> keys.Keys:
+    """Return the keys in question: those of the rule for the token's issuer, or of the only rule there is."""
+    said = scene.token.claims.get("iss") if scene.token else None
+    rules = [rule for _, rule in scene.jwt_rules]
+    rule = next((one for one in rules if one.get("issuer") == said), rules[0] if len(rules) == 1 else None)
+    if not rule or not scene.token or scene.answer.status not in (401, 403) or not scene.guard:
+        return keys.Keys()
+    execute = None
+    if scene.guard.proxied and scene.guard.ready:
+        with suppress(RunbookError):
+            execute = cluster.execute(_selector(scene.guard.labels), scene.guard.namespace, accesslog.PROXY)
+    return keys.gather(cluster, rule, execute)
+
+
+def _caller(pods: Sequence[Mapping], name: str) -> Workload:
+    home, _, app = name.rpartition("/")
+    fitting = [one for one in pods if one["metadata"].get("labels", {}).get("app") == app]
+    fitting = [one for one in fitting if not home or one["metadata"]["namespace"] == home]
+    homes = {one["metadata"]["namespace"] for one in fitting}
+    if len(homes) > 1:
+        names = ", ".join(f"{one}/{app}" for one in sorted(homes))
+        raise RunbookError(f"expected one app={app} to ask from, got {names}; name one of these.")
+    found = workload([one for one in fitting if one["status"].get("phase") == "Running"])
+    if not found:
+        raise RunbookError(f"expected a running pod app={app} to ask from, got none; name it as namespace/app.")
+    return found
+
+
+def _container(one: Workload, pods: Sequence[Mapping]) -> str:
+    pod = next(pod for pod in pods if pod["metadata"]["name"] == one.pod)
+    return next(each["name"] for each in pod["spec"]["containers"] if each["name"] != accesslog.PROXY)
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    """The labels that tell a workload from others: not those that differ from pod to pod."""
+    return ",".join(f"{key}={labels[key]}" for key in ("app", "istio", "app.kubernetes.io/name") if key in labels)
+
+
+def _labelled(pod: Mapping, wanted: Mapping[str, str]) -> bool:
+    return wanted.items() <= pod["metadata"].get("labels", {}).items()
+
+
+def _ready(pod: Mapping) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _trouble(pod: Mapping) -> str:
+    states = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
+    waiting = [f"{one['name']}: {one['state']['waiting'].get('reason')}" for one in states if "waiting" in one["state"]]
+    unready = [f"{one['name']} is not ready" for one in states if not one.get("ready") and "running" in one["state"]]
+    return "; ".join([*waiting, *unready]) or pod["status"].get("phase", "unknown")
+
+
+def _istiod_ready(cluster: Cluster) -> bool:
+    found = cluster.find("apps/v1", "Deployment", "istiod", istio.ROOT_NAMESPACE)
+    return found is None or found.get("status", {}).get("availableReplicas", 0) > 0
+
+
+def _skew(answer: Answer) -> float | None:
+    with suppress(ValueError, KeyError):
+        return round(parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time(), 1)
+    return None
+
+
+def plain(scene: Scene) -> str:
+    """Return the token's header and claims as JSON on a line, those that refusals depend on."""
+    kept = ("iss", "aud", "azp", "sub", "typ", "iat", "nbf", "exp")
+    claims = {key: scene.token.claims[key] for key in kept if scene.token and key in scene.token.claims}
+    return json.dumps({**{key: value for key, value in scene.token.header.items() if key in ("alg", "kid")}, **claims})
