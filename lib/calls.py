@@ -18,26 +18,6 @@ from lib.redact import clean
 
 REASON = 120  # characters of a refusal's body that are kept as its reason
 
-# (status, text in the body or reason, meaning); the first that fits is told. None stands for an empty body.
-MEANINGS = (
-    (401, "Jwt issuer is not configured", "the token's iss is not the policy's issuer, byte for byte"),
-    (401, "Jwt verification fails", "the signature fits no key that Envoy has: changed, another realm's, or old keys"),
-    (401, "Jwks doesn't have key to match", "Envoy lacks the token's key: another realm's, or old or placeholder keys"),
-    (401, "Jwt is expired", "the token's lifetime is over, and Envoy's 60 s of grace too"),
-    (401, "Jwt is not in the form of", "this is no JWT but garbage, null or opaque: see what the token endpoint said"),
-    (401, "Jwks remote fetch is failed", "Envoy fetches the keys itself and does not reach them"),
-    (403, "Audiences in Jwt are not allowed", "the token's aud lacks the policy's audience: the client needs a mapper"),
-    (403, "RBAC: access denied", "no rule allows it: token missing, stripped or without sub, or caller not listed"),
-    (404, None, "the gateway has no route for this host and path, or its selector fits no gateway"),
-    (503, "TLS_error", "caller and called disagree on mutual TLS: look for a DestinationRule with a tls block"),
-    (503, "no healthy upstream", "no ready pod stands behind the service"),
-    (503, "upstream connect error", "the proxy did not reach the pod: not ready, or mutual TLS on one side only"),
-    (0, "connection reset", "plain text where mutual TLS is required: the caller has no sidecar"),
-    (0, "refused", "nothing listens there yet"),
-    (0, "name not found", "the name does not resolve: too new, or misspelt"),
-    (0, "timeout", "nothing answered: an internal load balancer, one asked from behind itself, or a security group"),
-)
-
 # Counted, since Kubernetes' exec may leave standard input open, and curl reads its config to the end.
 CURL = ("sh", "-c", 'head -c "$1" | curl --disable --config -', "curl")
 
@@ -141,14 +121,6 @@ def over_exec(
         return _none(EXITS.get(about["exitcode"]) or about["errormsg"], latency)
     headers = _joined((name, value) for name, values in meta["headers"].items() for value in values)
     return _answer(about["http_code"], headers, body, latency)
-
-
-def diagnose(status: int, body: str) -> str:
-    """Return what a refusal most probably means, in a short sentence; "" if unknown. Of status 0 pass the reason."""
-    for code, text, meaning in MEANINGS:
-        if code == status and (text in body if text else not body.strip()):
-            return meaning
-    return ""
 
 
 def peer(answer: Answer) -> str:

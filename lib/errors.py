@@ -10,6 +10,7 @@ RunbookError
 ├── AwsError         AWS refused, or answered otherwise than expected
 ├── ClusterError     the Kubernetes API refused, or answered otherwise than expected
 ├── IstioError       istioctl or the mesh
+├── LegacyError      an old policy that has no equal today
 └── KeycloakError    Keycloak refused, or answered otherwise than expected
 """
 
@@ -52,6 +53,10 @@ class ClusterError(RunbookError):
 
 class IstioError(RunbookError):
     """istioctl failed, or the mesh answered otherwise than expected."""
+
+
+class LegacyError(RunbookError):
+    """An old policy has no equal today, or cannot be read; names the field."""
 
 
 class KeycloakError(RunbookError):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import istio, oidc, tokens, tunnel, verdicts
-from lib.calls import Answer, Case, diagnose, over_exec, over_http, peer
+from lib import istio, oidc, tokens, tunnel, verdicts, why
+from lib.calls import Answer, Case, over_exec, over_http, peer
 from lib.checks import until
-from lib.errors import MissingStep
+from lib.errors import MissingStep, RunbookError
 from lib.keycloak import Keycloak
 from lib.run import Run
 
@@ -131,21 +131,46 @@ def token_table(run: Run) -> pd.DataFrame:
 
 def inside(run: Run) -> dict[str, istio.Execute]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
+    return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in _homes(run).items()}
+
+
+def _homes(run: Run) -> dict[str, str]:
     here = run.params.namespace
-    homes = {"sleep": here, "visitor": here, "outsider": istio.ROOT_NAMESPACE}
-    return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in homes.items()}
+    return {"sleep": here, "visitor": here, "outsider": istio.ROOT_NAMESPACE}
 
 
-def callers(run: Run, workload: str, path: str) -> dict[str, Callable[[str | None], Answer]]:
-    """Return, by caller, a function that asks `workload` with a token on a fresh connection."""
+@dataclass(frozen=True)
+class Caller:
+    """One who asks a workload, each time on a fresh connection: from here as `host`, or from a pod by its curl."""
+
+    run: Run
+    url: str
+    host: str = ""
+    pod: str = ""  # namespace/app
+    execute: istio.Execute | None = None
+
+    def __call__(self, token: str | None) -> Answer:
+        """Return the answer to a request with this token, or without one."""
+        if self.execute:
+            return over_exec(self.execute, self.url, token=token)
+        return over_http(self.url, token=token, host=self.host)
+
+    def why(self, token: str | None) -> str:
+        """Return in three sentences who refused it, why, and what to change (lib.why); why that cannot be told."""
+        try:
+            return why.ask(self.run.cluster, self.url, token, self.pod, self.host).told()
+        except RunbookError as error:
+            return f"why cannot be told: {error}"
+
+
+def callers(run: Run, workload: str, path: str) -> dict[str, Caller]:
+    """Return who asks `workload`, by name."""
     public, own = f"{ingress_url(run)}{path}", f"http://{workload}.{run.params.namespace}:8000{path}"
-    host = f"{workload}.example"
-
-    def pod(execute: istio.Execute) -> Callable[[str | None], Answer]:
-        return lambda token: over_exec(execute, own, token=token)
-
-    outside = {"user": lambda token: over_http(public, token=token, host=host)}
-    return outside | {name: pod(execute) for name, execute in inside(run).items()}
+    outside = {"user": Caller(run, public, f"{workload}.example")}
+    return outside | {
+        name: Caller(run, own, pod=f"{_homes(run)[name]}/{name}", execute=execute)
+        for name, execute in inside(run).items()
+    }
 
 
 def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: dict[str, str | None]) -> pd.DataFrame:
@@ -160,13 +185,18 @@ def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: 
     limit = run.patience
 
     def one(case: Case) -> dict:
-        ask = lambda: ways[case.caller](known[case.token])  # noqa: E731
-        return _settled(run, figure, case, ask, ids.get(case.caller, ""), limit)
+        return _settled(run, figure, case, ways[case.caller], known[case.token], ids.get(case.caller, ""), limit)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         rows = list(pool.map(one, cases))
     columns = ["", "caller", "token", "expected", "got", "reason", "latency_ms", "seconds", "tries"]
     return pd.DataFrame([{"": verdicts.MARKS[row["verdict"]], **row} for row in rows], columns=columns)
+
+
+def check_status(run: Run, name: str, caller: Caller, token: str | None, expected: int, reason: str = "") -> None:
+    """Ask until the status is the expected one, and record that; where it is not, with who refused it and why."""
+    ask, told = lambda: caller(token).status, lambda: caller.why(token)
+    run.check_until(name, expected, ask, run.params.streak, reason, told)
 
 
 def keys_agree(run: Run, workload: str) -> str:
@@ -186,8 +216,11 @@ def require_realm(run: Run) -> None:
         ) from None
 
 
-def _settled(run: Run, figure: str, case: Case, ask: Callable[[], Answer], identity: str, limit: float) -> dict:
-    answer = until(ask, lambda got: _as_expected(case, got, identity), streak=run.params.streak, deadline=limit)
+def _settled(
+    run: Run, figure: str, case: Case, caller: Caller, token: str | None, identity: str, limit: float
+) -> dict:
+    fits = lambda got: _as_expected(case, got, identity)  # noqa: E731
+    answer = until(lambda: caller(token), fits, streak=run.params.streak, deadline=limit)
     got = answer.value or Answer(0, answer.error, 0.0)
     reason = peer(got) if got.status == 200 else got.reason
     row = {
@@ -201,7 +234,7 @@ def _settled(run: Run, figure: str, case: Case, ask: Callable[[], Answer], ident
         "latency_ms": got.latency_ms,
     }
     wanted = f"{case.expected} {case.reason or identity}".strip()
-    means = "" if answer.held else diagnose(got.status, got.body or got.reason)
+    means = "" if answer.held else caller.why(token)
     verdict = verdicts.of(answer.held, bool(answer.error))
     actual, name = f"{got.status} {reason}".strip(), f"{figure}: {case.name}"
     check = run.keep(name, wanted, actual, verdict, answer.seconds, answer.tries, means, row)

@@ -23,6 +23,7 @@ ARTICLE = ROOT / "notebooks" / "article"
 IMPATIENT = 15  # seconds
 PUBLIC = ("username", "client-id")  # keys of Secrets whose values are names
 CERTIFICATE = "-----BEGIN CERTIFICATE-----"  # what Secrets hold too and everybody may see
+Ask, Why = Callable[[], object], Callable[[], str] | None
 
 
 class Run:
@@ -152,19 +153,23 @@ class Run:
         """Record whether `actual` equals `expected`."""
         self.keep(name, expected, actual, verdicts.of(expected == actual), reason=reason)
 
-    def check_ready(self, name: str, expected, ask: Callable[[], object], streak: int = 1, reason: str = "") -> None:
-        """Ask, as long as a part may take to be ready, until the answer is `expected`; record it with its seconds."""
-        self._until(name, expected, ask, streak, reason, self.params.deadline)
+    def check_ready(self, name: str, expected, ask: Ask, streak: int = 1, reason: str = "", why: Why = None) -> None:
+        """Ask, as long as a part may take to be ready, until the answer is `expected`; record it with its seconds.
 
-    def check_until(self, name: str, expected, ask: Callable[[], object], streak: int = 1, reason: str = "") -> None:
-        """Ask until the answer is `expected`, `streak` times in a row; record it with the seconds that took."""
-        self._until(name, expected, ask, streak, reason, self.patience)
+        Where it is not, `why` is asked, and what it says is told as the reason.
+        """
+        self._until(name, expected, ask, streak, reason, why, self.params.deadline)
 
-    def _until(self, name: str, expected, ask, streak: int, reason: str, deadline: float) -> None:
+    def check_until(self, name: str, expected, ask: Ask, streak: int = 1, reason: str = "", why: Why = None) -> None:
+        """Ask until the answer is `expected`, `streak` times in a row; otherwise as `check_ready`."""
+        self._until(name, expected, ask, streak, reason, why, self.patience)
+
+    def _until(self, name: str, expected, ask, streak: int, reason: str, why: Why, deadline: float) -> None:
         answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline)
         actual = str(answer.value) if not answer.error else answer.error
         verdict = verdicts.of(answer.held, bool(answer.error))
-        self.keep(name, expected, actual, verdict, answer.seconds, answer.tries, reason)
+        told = "; ".join(filter(None, (reason, why() if why and not answer.held else "")))
+        self.keep(name, expected, actual, verdict, answer.seconds, answer.tries, told)
 
     def skip(self, name: str, expected, reason: str) -> None:
         """Record a check that cannot be made here, and why."""

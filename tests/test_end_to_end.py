@@ -157,8 +157,12 @@ def test_a_deleted_policy_turns_the_run_red_and_seals_the_bundle(first):
     short = python("-m", "lib", "run", "--env", "dev", "--only", "11", limit=600)
     bundle = ROOT / re.search(r"(outputs/dev/\S+)/index.html", short.stdout).group(1)
     assert short.returncode == 1
-    red = {(row["caller"], row["token"]) for row in rows(bundle, "responses.csv") if row["passed"] == "False"}
+    answers = [row for row in rows(bundle, "responses.csv") if row["passed"] == "False"]
+    red = {(row["caller"], row["token"]) for row in answers}
     assert red >= {("user", "none"), ("sleep", "none"), ("visitor", "none")}
+    told = [row["note"] for row in answers if not row["probe"] and row["caller"] == "user"]
+    assert told and all("why: a RequestAuthentication alone" in note and "change: add an" in note for note in told)
+    assert "why: a RequestAuthentication alone" in short.stdout
     assert python("-m", "lib", "verify", str(bundle)).returncode == 0
     code, healed = run("--from", "10")
     assert code == 0

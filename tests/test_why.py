@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 
-import nbformat
 import pytest
+import yaml
 from runbook import ROOT, python
 
-from lib import mesh, params
+from lib import mesh, params, tokens
+from lib.checks import wait
+from lib.legacy import translate
 from lib.record import Record
 from lib.run import Run
-from lib.why.breaks import BREAKS
-from lib.why.labs import HOST, NAKED, URL, lab
+from lib.why.breaks import BREAKS, PATIENCE
+from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, URL, lab
 
 pytestmark = pytest.mark.sandbox
 PAGE = ROOT / "docs" / "why.md"
@@ -63,22 +65,6 @@ def plain(here, text: str) -> str:
     return re.sub(r"\d+ s\b", "… s", re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "<ip>", text))
 
 
-LABS = sorted((ROOT / "notebooks" / "labs").glob("*.ipynb"))
-
-
-@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
-def test_a_lab_runs_and_each_of_its_breaks_is_named(first, path, tmp_path):
-    copy = tmp_path / path.name
-    done = python("-m", "papermill", str(path), str(copy), "--no-progress-bar", limit=600)
-    assert done.returncode == 0
-    cells = [cell for cell in nbformat.read(copy, 4).cells if cell.cell_type == "code"]
-    asked = [re.search(r'break_it\("(.+)"\)', cell.source)[1] for cell in cells if "break_it(" in cell.source]
-    told = ["".join(output.text for output in cell.outputs) for cell in cells if cell.source == "bench.why()"]
-    causes = {row["name"]: row["cause"] for row in ROW.finditer(PAGE.read_text())}
-    assert len(asked) == len(told) >= 5 and all(name in causes for name in asked)
-    assert all("\nwhy: " in text and "\nchange: " in text for text in told)
-
-
 def test_the_command_says_the_same(here, tmp_path):
     token = tmp_path / "token"
     token.write_text(mesh.user_token(here.run, client_id="no-audience"))
@@ -90,3 +76,55 @@ def test_the_command_says_the_same(here, tmp_path):
     assert "no sidecar: plain text" in plain.stdout
     missing = python("-m", "lib", "why", "--env", "dev", URL, "--from", "nobody")
     assert missing.returncode == 2 and "expected a running pod app=nobody" in missing.stderr
+
+
+OLD = """
+apiVersion: authentication.istio.io/v1alpha1
+kind: Policy
+metadata: {{name: web, namespace: {home}}}
+spec:
+  targets: [{{name: {app}}}]
+  peers: [{{mtls: {{}}}}]
+  origins: [{{jwt: {{issuer: "{issuer}", jwksUri: "{keys}", audiences: [istio], triggerRules: {triggers}}}}}]
+  principalBinding: USE_ORIGIN
+"""
+
+
+@pytest.fixture
+def translated(here):
+    """Put an old policy in the place of the lab's own, translated."""
+
+    def put(triggers: str) -> None:
+        issuer, keys = mesh.issuer(here.run), mesh.jwks_uri(here.run)
+        old = OLD.format(home=HOME, app=APP, issuer=issuer, keys=keys, triggers=triggers)
+        for thing in here.policies():
+            here.delete(thing)
+        for one in translate([yaml.safe_load(old), *here.workload()[1:2]]):
+            here.add(one.thing)
+
+    yield put
+    here.heal()
+
+
+def settled(here, wanted, *asked, **options):
+    status = lambda: here.ask(*asked, **options).refused  # noqa: E731
+    wait(f"{wanted} for {options}", status, lambda said: f": {wanted}" in said, deadline=PATIENCE)
+
+
+def test_the_articles_policy_translated_does_what_it_did(here, translated):
+    translated("[]")
+    settled(here, 403, None)
+    settled(here, 403, None, caller=FRIEND)
+    settled(here, 200, here.good)
+    settled(here, 200, here.good, caller=FRIEND)
+    settled(here, 401, tokens.tampered(here.good))
+    settled(here, 403, mesh.user_token(here.run, client_id="no-audience"))
+    assert here.ask(here.good, caller=NAKED).cause == "plain-text"
+
+
+def test_a_trigger_rule_translated_demands_a_token_on_its_paths_alone(here, translated):
+    translated('[{excludedPaths: [{prefix: "/status/"}]}]')
+    settled(here, 403, None)
+    free = here.url.replace("/headers", "/status/204")
+    settled(here, 204, None, url=free)
+    settled(here, 401, tokens.tampered(here.good), url=free)  # today: a bad token is refused on every path

@@ -20,6 +20,10 @@ class Diagnosis:
     change: str
     evidence: Sequence[str] = ()
 
+    def told(self) -> str:
+        """Return the three lines as one."""
+        return f"{self.refused}; why: {self.why}; change: {self.change}"
+
     def __str__(self) -> str:
         lines = [self.refused, f"why: {self.why}", f"change: {self.change}", *(f"  · {one}" for one in self.evidence)]
         return "\n".join(lines)

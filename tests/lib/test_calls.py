@@ -148,24 +148,6 @@ def test_curl_that_does_not_run_is_no_answer():
         calls.over_exec(lambda argv, stdin: ("curl: not found", 127), "http://x/")
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "part"),
-    [
-        (403, "RBAC: access denied", "no rule allows it"),
-        (401, "Jwt issuer is not configured", "byte for byte"),
-        (404, "", "no route"),
-        (404, '{"status_code":404}', None),
-        (503, "upstream connect error or disconnect. reset reason: TLS_error:|268435703", "mutual TLS: look"),
-        (0, "connection reset", "no sidecar"),
-        (200, "", None),
-        (418, "teapot", None),
-    ],
-)
-def test_diagnose(status, body, part):
-    meaning = calls.diagnose(status, body)
-    assert part in meaning if part else meaning == ""
-
-
 GATEWAY = "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"
 
 

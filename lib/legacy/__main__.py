@@ -1,0 +1,65 @@
+"""python -m lib.legacy FILE…: read old policies, write today's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+from lib.errors import LegacyError
+from lib.legacy import translate
+from lib.legacy.services import Services
+from lib.legacy.write import document
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print today's objects; return 0, 1 where an old one has no equal (nothing is printed then), 2 if unreadable."""
+    given = _parser().parse_args(arguments)
+    try:
+        things = [thing for path in given.files for thing in _read(path)]
+        more = [thing for path in given.services for thing in _read(path)]
+        chosen = dict(map(_selector, given.selector))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        print(f"expected YAML of Kubernetes objects, got: {' '.join(str(error).split())}; mend it.", file=sys.stderr)
+        return 2
+    services = Services.of([*things, *more], chosen)
+    try:
+        made = translate(things, services, given.root_namespace, given.namespace, given.strict)
+    except LegacyError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 1
+    print(document(made), end="")
+    return 0
+
+
+def _read(path: str) -> list[dict]:
+    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    found = [thing for thing in yaml.safe_load_all(text) if thing is not None]
+    if not all(isinstance(thing, dict) and isinstance(thing.get("metadata"), dict) for thing in found):
+        raise ValueError(f"a document in {path} that has no metadata")
+    return found
+
+
+def _selector(text: str) -> tuple[str, dict[str, str]]:
+    name, _, labels = text.partition("=")
+    pairs = [one.partition("=") for one in labels.split(",")]
+    if not name or not all(key and value for key, _, value in pairs):
+        raise ValueError(f"--selector {text}, which is not SERVICE=key=value")
+    return name, {key: value for key, _, value in pairs}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lib.legacy", description=__doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="YAML of old policies; - is standard input")
+    parser.add_argument("--services", action="append", default=[], metavar="FILE", help="YAML of v1 Services they name")
+    parser.add_argument("--selector", action="append", default=[], metavar="SERVICE=key=value[,key=value]")
+    parser.add_argument("--root-namespace", default="istio-system", help="istio-system")
+    parser.add_argument("--namespace", default="", help="of objects that name none")
+    parser.add_argument("--strict", action="store_true", help="refuse also what has only a near equal")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
