@@ -203,10 +203,11 @@ def checks_of(notebook: Path) -> list[str]:
 
 
 def named(call: ast.Call) -> str:
-    """Return the name of the check that `run.check…(name, …)` makes, with {} for what is filled in."""
-    if not re.fullmatch(r"run\.check(_until|_ready)?", ast.unparse(call.func)):
+    """Return the name of the check that run.check… or mesh.check_status makes, with {} for what is filled in."""
+    function = ast.unparse(call.func)
+    if not re.fullmatch(r"run\.check(_until|_ready)?|mesh\.check_status", function):
         return ""
-    first = call.args[0]
+    first = call.args[function.startswith("mesh.")]
     parts = first.values if isinstance(first, ast.JoinedStr) else [first]
     return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
 
