@@ -5,12 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lib import verdicts
 from lib.errors import TimedOut
 
 PAUSE = 0.2  # seconds between two tries
+SLOW = 3.0  # seconds after which a wait is told of, and
+AGAIN = 1.0  # seconds until it is told of again
+
+
+class Watcher(Protocol):
+    """Who is told of waits that take long."""
+
+    def during(self, what: str, seconds: float, deadline: float, seen) -> None:
+        """Hear that `what` has been waited for so long, and what was seen last."""
+
+    def after(self, what: str, seconds: float, held: bool) -> None:
+        """Hear how it ended."""
+
+
+_watchers: list[Watcher] = []
+
+
+def watch(by: Watcher) -> None:
+    """Let this one be told of all waits from now on, and nobody else."""
+    _watchers[:] = [by]
 
 
 @dataclass(frozen=True)
@@ -56,13 +76,15 @@ def until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     tell: Callable[[float, Any], None] | None = None,
+    what: str = "",
 ) -> Answer:
     """Ask until `good` held `streak` times in a row or `deadline` seconds are over; return the Answer.
 
     An exception of `ask` counts as a bad answer, and the last one is kept in `Answer.error`. At least one
-    try is made. `tell(seconds, value)` is called after each try that did not settle it.
+    try is made. `tell(seconds, value)` is called after each try that did not settle it; of `what` the watcher is told
+    where it takes long.
     """
-    start, row, tries = clock(), 0, 0
+    start, row, tries, due = clock(), 0, 0, SLOW
     while True:
         tries += 1
         value, error = None, ""
@@ -72,18 +94,21 @@ def until(
         except Exception as problem:
             row, error = 0, f"{type(problem).__name__}: {problem}"
         seconds = clock() - start
-        if row >= streak:
-            return Answer(value, True, seconds, tries)
-        if seconds + pause >= deadline:
-            return Answer(value, False, seconds, tries, error)
+        if row >= streak or seconds + pause >= deadline:
+            _ended(what, seconds, row >= streak)
+            return Answer(value, row >= streak, seconds, tries, error)
         if tell:
             tell(seconds, error or value)
+        if what and seconds >= due:
+            due = seconds + AGAIN
+            for one in _watchers:
+                one.during(what, seconds, deadline, error or value)
         sleep(pause)
 
 
 def wait(what: str, ask: Callable[[], Any], good: Callable[[Any], bool] = bool, *, fix: str = "", **options) -> Any:
     """Return the value for which `good` held; raise TimedOut with the last thing seen. Options as for `until`."""
-    answer = until(ask, good, **options)
+    answer = until(ask, good, what=what, **options)
     if answer.held:
         return answer.value
     seen = answer.error or repr(answer.value)
@@ -91,3 +116,8 @@ def wait(what: str, ask: Callable[[], Any], good: Callable[[Any], bool] = bool, 
     raise TimedOut(
         f"expected {what} within {answer.seconds:.0f} s, got {seen[:300]} after {answer.tries} tries{advice}."
     )
+
+
+def _ended(what: str, seconds: float, held: bool) -> None:
+    for one in _watchers if what else ():
+        one.after(what, seconds, held)

@@ -22,7 +22,7 @@ class Progress:
 
     @contextmanager
     def running(self, number: int, step: str, events: Path) -> Iterator[None]:
-        """Show, on a terminal, the step's seconds and the checks it has passed so far, until the block ends."""
+        """Show, on a terminal, the seconds, the checks passed and what is waited for, until the block ends."""
         if not self._out.isatty():
             yield
             return
@@ -33,10 +33,12 @@ class Progress:
         begin = self._clock()
 
         def line() -> Text:
-            counts = count(read(events))
+            found = read(events)
+            counts, last = count(found), found[-1] if found else {}
             seconds = self._clock() - begin
             checks = f"{counts['passed']} of {counts['checks']} checks"
-            return Text(f"{self._place(number)} {step:<20} … {checks}  {seconds:.0f} s{self._elapsed()}")
+            waiting = f"  waiting for: {last['what']}" if last.get("event") == "waiting" else ""
+            return Text(f"{self._place(number)} {step:<20} … {checks}  {seconds:.0f} s{self._elapsed()}{waiting}")
 
         with Live(get_renderable=line, console=Console(file=self._out), refresh_per_second=4, transient=True):
             yield

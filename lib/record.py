@@ -23,8 +23,8 @@ POLL = 1  # seconds
 class Record:
     """One step's events, in `events` and, if there is a path, as lines in that file; for several threads.
 
-    Events: step_started, change, check, response, token, fact, evidence, step_finished; outputs/README.md lists their
-    fields.
+    Events: step_started, change, check, response, token, fact, evidence, waiting, waited, step_finished;
+    outputs/README.md lists their fields.
     """
 
     def __init__(self, path: Path | None = None, secrets_fd: int | None = None, clock: Callable[[], str] | None = None):

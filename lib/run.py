@@ -12,8 +12,8 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, evidence, kube, params, verdicts
-from lib.checks import Check, until
+from lib import aws, evidence, kube, params, verdicts, waiting
+from lib.checks import Check, until, watch
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.params import ROOT, Params
 from lib.record import Record
@@ -44,7 +44,9 @@ class Run:
         pd.set_option("display.max_rows", 600)
         pd.set_option("display.colheader_justify", "left")
         given = {key: names[key] for key in Params.model_fields if key in names and key != "env"}
-        return cls(step, params.load(names["env"], given), Record.from_environment())
+        made = cls(step, params.load(names["env"], given), Record.from_environment())
+        watch(waiting.Waiting(made.record, waiting.in_notebook()))
+        return made
 
     # Where things are
 
@@ -165,7 +167,7 @@ class Run:
         self._until(name, expected, ask, streak, reason, why, self.patience)
 
     def _until(self, name: str, expected, ask, streak: int, reason: str, why: Why, deadline: float) -> None:
-        answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline)
+        answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline, what=name)
         actual = str(answer.value) if not answer.error else answer.error
         verdict = verdicts.of(answer.held, bool(answer.error))
         told = "; ".join(filter(None, (reason, why() if why and not answer.held else "")))
