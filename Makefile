@@ -38,7 +38,11 @@ build: env ## build the sandbox's parts without starting it
 drop-caches: env ## then delete Go's module and build caches (6 GB); what was built stays
 	@$(PYTHON) -m sandbox build --drop-caches
 
+# What JupyterLab remembers of its windows is kept in .jupyter; at first the table of contents is open
+lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/.jupyter
+lab: export JUPYTER_CONFIG_PATH = $(CURDIR)/tools/jupyter
 lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebooks
+	@test -d .jupyter || $(PYTHON) -m jupyterlab workspaces import tools/jupyter/workspace.json > /dev/null
 	@$(PYTHON) -m jupyterlab --allow-root --ServerApp.ip=127.0.0.1 \
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb

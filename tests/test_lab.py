@@ -48,6 +48,7 @@ def lab(first, tmp_path_factory):
     words += ["--LabApp.expose_app_in_browser=True"]
     home = tmp_path_factory.mktemp("jupyter")
     environment = {**os.environ, "JUPYTER_TOKEN": TOKEN, "JUPYTER_CONFIG_DIR": str(home), "PYTHONPATH": str(ROOT)}
+    environment |= {"JUPYTER_CONFIG_PATH": str(ROOT / "tools" / "jupyter"), "JUPYTERLAB_WORKSPACES_DIR": str(home)}
     command = [sys.executable, "-m", "jupyterlab", *words]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
