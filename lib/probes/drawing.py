@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from IPython.display import HTML
 
-from lib.probes import answers
+from lib.probes import answers, model
 from lib.probes.accesslog import GATEWAY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
-from lib.probes.results import Result
+from lib.probes.results import Result, skipped
 from lib.render import rendered
 
 ISSUER = "issuer"  # what Keycloak's address is called among the addresses; the other names are the profiles'
@@ -31,11 +32,11 @@ FREQUENT = 3  # statuses that an arrow tells, where there are more than one othe
 TOP, PANEL, HEAD, LINE = 100, 20, 24, 46  # what the drawing measures, in its own units
 
 
-def drawing(results: Sequence[Result], addresses: Mapping[str, str]) -> str:
+def drawing(results: Sequence[Result], addresses: Mapping[str, str], counts: str = "this run's answers") -> str:
     """Return an SVG of the workloads that were asked, or "" where none was.
 
     `addresses` holds the issuer's URL as `issuer` and the gateway's host:port by profile; one that is not there is
-    drawn without.
+    drawn without. `counts` says what the counts on the arrows are.
     """
     panels, y = [], TOP
     for profile in PROFILES:
@@ -46,8 +47,15 @@ def drawing(results: Sequence[Result], addresses: Mapping[str, str]) -> str:
     if not panels:
         return ""
     return rendered(
-        "drawing.svg.j2", panels=panels, issuer=addresses.get(ISSUER, ""), height=y, alt=alt(panels), panel=PANEL
+        "drawing.svg.j2", panels=panels, issuer=addresses.get(ISSUER, ""), height=y, alt=alt(panels), counts=counts
     )
+
+
+def planned(profiles: Sequence[str]) -> HTML:
+    """Return the drawing of what will be built, with the answers that the tables of probes expect."""
+    asked = [skipped(probe, profile, "") for profile in profiles for probe in model.load() if not probe.world]
+    expected = [replace(one, got=one.expected) for one in asked if one.caller in CALLERS]
+    return HTML(drawing(expected, {}, "the answers that are expected"))
 
 
 def shown(results: Sequence[Result], addresses: Mapping[str, str]) -> HTML:
@@ -70,12 +78,13 @@ def alt(panels: Sequence[Mapping]) -> str:
 
 
 def _way(who: str, results: Sequence[Result]) -> dict:
-    stopped = [one for one in results if _at_gateway(one)] if who == USER else []
+    known = any(one.hop for one in results)  # of answers that are only expected nobody knows who gives them
+    stopped = [one for one in results if _at_gateway(one)] if who == USER and known else []
     inside = [one for one in results if one not in stopped]
     return {
         "who": who,
         "what": CALLERS.get(who, ""),
-        "to_gateway": f"{len(results)} asked, {len(stopped)} ended here" if who == USER else "",
+        "to_gateway": f"{len(results)} asked{f', {len(stopped)} ended here' if known else ''}" if who == USER else "",
         "through": f"{sum(one.passed_through for one in inside)} through",
         "refused": refused(inside),
         "open": any(one.passed_through for one in inside),

@@ -195,3 +195,11 @@ def test_the_drawing_in_words_and_none_of_nothing():
     assert drawing.drawing([], {}) == ""
     said = ET.fromstring(drawing.drawing(RESULTS, {})).get("aria-label")
     assert "sleep, with a sidecar: 0 through, 1 × 403" in said and "user, outside the mesh: 3 asked, 1 ended at" in said
+
+
+def test_what_is_planned_is_drawn_with_the_answers_that_are_expected():
+    root = ET.fromstring(drawing.planned(["figure-2", "figure-1"]).data)
+    said = root.get("aria-label")
+    assert "Figure 1: users by token, sleep by mutual TLS" in said and "hardened" not in said
+    assert "outsider, without a sidecar: 0 through, 3 × no HTTP" in said
+    assert any("the answers that are expected" in text.text for text in root.iter(f"{SVG}text"))
