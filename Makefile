@@ -3,13 +3,14 @@
 ENV ?= dev
 PYTHON ?= .venv/bin/python
 export PYTHONPATH := $(CURDIR)
+export CONFIRM
 
 SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 # Only the local environment needs the sandbox
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser check lock
+.PHONY: help env run plan why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser check lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +18,7 @@ help: ## this list
 env: ## the Python environment .venv, from requirements.lock (done where needed)
 	@$(if $(filter .venv/bin/python,$(PYTHON)),python3 tools/environment.py,true)
 
-run: env $(SANDBOX) ## all notebooks 00-12, recorded: ENV=dev|eks|existing [FROM=04] [ONLY=11]
+run: env $(SANDBOX) ## all notebooks 00-12, recorded: ENV=dev|eks|existing [FROM=04] [ONLY=11] [CONFIRM=yes]
 	@$(PYTHON) -m lib run --env $(ENV) $(SERIES)
 
 up: env ## the sandbox: build what is missing, start the AWS endpoint
@@ -46,6 +47,9 @@ lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebo
 	@$(PYTHON) -m jupyterlab --allow-root --ServerApp.ip=127.0.0.1 \
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
+
+plan: env ## what make run would make in the AWS account of ENV, and what it costs per hour; changes nothing
+	@$(PYTHON) -m lib plan --env $(ENV)
 
 why: env ## why was it refused: URL=… [HOST=…] [TOKEN_FILE=…] [FROM=pod]
 	@$(PYTHON) -m lib why --env $(ENV) $(URL) $(if $(HOST),--host $(HOST)) $(if $(TOKEN_FILE),--token-file $(TOKEN_FILE)) \

@@ -106,6 +106,22 @@ def past(given) -> None:
     print(f"Page: {_short(overview.write_history(folder))}")
 
 
+def plan(given) -> None:
+    """Tell what a run would make in the AWS account, what of it is there, and what it costs; nothing is changed."""
+    from lib import params, plan
+    from lib.errors import ParamsError
+    from lib.record import Record
+    from lib.run import Run
+
+    here = params.load(given.env)
+    if here.cluster_source != "eks":
+        raise ParamsError(f"expected an environment with cluster_source: eks, got {here.env}; nothing is made there.")
+    run = Run("plan", here, Record())
+    table = plan.rows(run)
+    _show(table)
+    print("\n".join(plan.told(run, table)))
+
+
 def why(given) -> None:
     """Send one request, and tell who refused it, why, and what to change."""
     from lib import params
@@ -192,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     one = _command(commands, "compare", compare)
     one.add_argument("one", type=Path, metavar="A", help="a folder of outputs/<env>/")
     one.add_argument("other", type=Path, metavar="B", help="another one")
+    _command(commands, "plan", plan).add_argument("--env", required=True, help="a file of params/")
     one = _command(commands, "why", why)
     one.add_argument("--env", required=True, help="a file of params/")
     one.add_argument("url", help="as in http://address/path, or http://service.namespace:port/path with --from")

@@ -111,6 +111,12 @@ def delete_role(iam, name: str, tags: dict[str, str]) -> str:
     return "deleted"
 
 
+@spoken()
+def find_role(iam, name: str) -> dict | None:
+    """Return a role, or None."""
+    return _role(iam, name)
+
+
 def check_ours(what: str, found: dict[str, str], tags: dict[str, str]) -> None:
     """Raise AwsError unless `found` has all of `tags`: what somebody else made is neither changed nor deleted."""
     if not tags.items() <= found.items():

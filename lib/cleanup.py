@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib import aws, clusters, eks, istio, mesh, network
+from lib import aws, clusters, eks, istio, mesh, network, plan
 from lib.checks import wait
 from lib.errors import RunbookError
 from lib.kube import MANAGER
@@ -40,6 +40,7 @@ def delete_cluster(run: Run) -> None:
     """Delete node group, cluster, network and roles of the EKS environment; an existing cluster is left alone."""
     if run.params.cluster_source == "existing":
         return
+    plan.check_account(run)
     service, name, limit = run.aws("eks"), run.params.cluster_name, run.params.deadline
     run.changed("node group", clusters.NODE_GROUP, eks.delete_node_group(service, name, clusters.NODE_GROUP, run.tags))
     eks.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit)

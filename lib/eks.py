@@ -46,6 +46,18 @@ def ensure_cluster(
     return _cluster(eks, name), "changed"
 
 
+@spoken()
+def find_cluster(eks, name: str) -> dict | None:
+    """Return a cluster, or None."""
+    return _cluster(eks, name)
+
+
+@spoken()
+def find_node_group(eks, cluster: str, name: str) -> dict | None:
+    """Return a node group, or None."""
+    return _node_group(eks, cluster, name)
+
+
 def wait_cluster_active(eks, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
     """Return the cluster once it is ACTIVE; AwsError with its issues if it failed, TimedOut after `deadline` s."""
     return _wait_active(f"cluster {name}", lambda: _cluster(eks, name), deadline, tell, options)

@@ -33,6 +33,18 @@ def ensure_network(ec2, name: str, cidr: str, tags: dict[str, str], zones: int =
 
 
 @spoken()
+def counts(ec2, tags: dict[str, str]) -> dict[str, int]:
+    """Return how many of each kind of object the network with these tags has."""
+    kinds = {
+        "vpc": (ec2.describe_vpcs, "Vpcs"),
+        "internet gateway": (ec2.describe_internet_gateways, "InternetGateways"),
+        "subnet": (ec2.describe_subnets, "Subnets"),
+        "route table": (ec2.describe_route_tables, "RouteTables"),
+    }
+    return {kind: len(_all(*asked, tags)) for kind, asked in kinds.items()}
+
+
+@spoken()
 def delete_network(ec2, tags: dict[str, str]) -> str:
     """Delete the network with these tags, the VPC last; return "deleted" or "absent"."""
     vpcs = _all(ec2.describe_vpcs, "Vpcs", tags)

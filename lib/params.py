@@ -36,6 +36,9 @@ class Params(BaseModel):
 
     # AWS
     region: str = "us-east-1"
+    account_id: Annotated[str, Field(pattern=r"^\d{12}$")] | None = Field(
+        None, description="the AWS account that is meant; in another one nothing is written"
+    )
     aws_endpoint_url: str | None = Field(None, description="an AWS endpoint other than Amazon's own: the sandbox's")
     aws_profile: str | None = Field(None, description="the profile of the shared credentials file")
     aws_credentials_file: str | None = Field(

@@ -1,0 +1,161 @@
+"""What a run would make in an AWS account and what that costs, and the two questions before it does: which, and yes?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from lib import aws, clusters, eks, network
+from lib.errors import AwsError
+from lib.probes.model import HARDENED
+from lib.run import Run
+
+PRICES = Path(__file__).with_name("prices.yml")
+ZONES = 2  # of the subnets, and so of a load balancer
+DISK = 20  # GiB of a node's disk, EKS's default; PostgreSQL's volume is smaller and not counted
+CREATE, KEEP, CHANGE = "create", "keep", "change"
+
+
+@cache
+def prices() -> Mapping:
+    """Return the data of prices.yml."""
+    return yaml.safe_load(PRICES.read_text(encoding="utf-8"))
+
+
+def local(run: Run) -> bool:
+    """Whether the AWS endpoint is not Amazon's, or there is none: nothing costs anything."""
+    return bool(run.params.aws_endpoint_url) or run.params.cluster_source != "eks"
+
+
+def rows(run: Run) -> pd.DataFrame:
+    """Return what the run makes: kind, name, now (what is there), action (create, keep, change), usd_per_hour.
+
+    Nothing is changed. The price is "" where none is known, or nothing costs anything there. With an existing cluster
+    nothing is made.
+    """
+    made = run.params.cluster_source == "eks"
+    found = [*_roles(run), *_network(run), _cluster(run), _nodes(run), *_balancers(run)] if made else []
+    table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
+    if local(run):
+        table["usd_per_hour"] = ""
+    return table
+
+
+def total(table: pd.DataFrame) -> float:
+    """Return the US dollars per hour of all that has a price."""
+    return round(sum(value for value in table["usd_per_hour"] if value != ""), 4)
+
+
+def told(run: Run, table: pd.DataFrame) -> list[str]:
+    """Return who asks, where, and what it comes to, in sentences."""
+    who = aws.whoami(run.aws("sts"))
+    lines = [f"You are {who['arn']} in account {who['account']}{_alias(run)}, region {run.params.region}."]
+    count = {one: int((table["action"] == one).sum()) for one in (CREATE, CHANGE, KEEP)}
+    lines.append(f"{count[CREATE]} to create, {count[CHANGE]} to change, {count[KEEP]} kept.")
+    if local(run):
+        return [*lines, f"The endpoint is {run.params.aws_endpoint_url}: nothing costs anything."]
+    unknown = [row.name for row in table.itertuples(index=False) if row.kind == "node group" and row.usd_per_hour == ""]
+    since = prices()["as_of"]
+    age = f" That is {(date.today() - since).days} days ago: look whether they still hold." if _old(since) else ""
+    lines.append(f"About ${total(table):.2f} an hour by the list prices of us-east-1 of {since}, without traffic.{age}")
+    if unknown:
+        lines.append(f"No price is known here of {run.params.node_instance_type}: its nodes are not in that sum.")
+    wanted = run.params.account_id
+    lines.append(_account(wanted, who["account"]) or f"It is the account that the params name ({wanted}).")
+    return lines
+
+
+def guard(run: Run) -> None:
+    """Raise AwsError before anything is written, unless the account is the one meant and creating is confirmed.
+
+    Where the endpoint is a local one nobody is asked.
+    """
+    if local(run):
+        return
+    check_account(run)
+    table = rows(run)
+    made = table[table["action"] == CREATE]
+    if len(made) and os.environ.get("CONFIRM") != "yes":
+        raise AwsError(
+            f"expected CONFIRM=yes before {len(made)} things are made in account {run.params.account_id} for about "
+            f"${total(made):.2f} an hour, got none; see make plan ENV={run.params.env}, then say "
+            f"make run ENV={run.params.env} CONFIRM=yes."
+        )
+
+
+def check_account(run: Run) -> None:
+    """Raise AwsError unless the caller's account is the one that the params name; at a local endpoint any is."""
+    if not local(run) and (problem := _account(run.params.account_id, aws.whoami(run.aws("sts"))["account"])):
+        raise AwsError(problem)
+
+
+def _account(wanted: str | None, found: str) -> str:
+    if wanted is None:
+        return f"expected account_id in the params, got none; if {found} is the account you mean, write it there."
+    if wanted != found:
+        return f"expected to be in account {wanted}, got {found}; take the credentials of the other account."
+    return ""
+
+
+def _old(since: date) -> bool:
+    return (date.today() - since).days > 180
+
+
+def _alias(run: Run) -> str:
+    """The account's alias is a courtesy: who may not ask for it goes without."""
+    try:
+        with aws.spoken():
+            names = run.aws("iam").list_account_aliases()["AccountAliases"]
+    except AwsError:
+        return ""
+    return f" ({names[0]})" if names else ""
+
+
+def _roles(run: Run) -> list[tuple]:
+    found = {name: aws.find_role(run.aws("iam"), name) for name in clusters.roles(run.params.cluster_name)}
+    return [("role", name, "there" if role else "none", KEEP if role else CREATE, "") for name, role in found.items()]
+
+
+def _network(run: Run) -> list[tuple]:
+    counts = network.counts(run.aws("ec2"), run.tags)
+    wanted = {"vpc": 1, "internet gateway": 1, "subnet": ZONES, "route table": 1}
+    name = run.params.cluster_name
+    return [
+        (kind, name, f"{counts[kind]} of {number}", KEEP if counts[kind] >= number else CREATE, "")
+        for kind, number in wanted.items()
+    ]
+
+
+def _cluster(run: Run) -> tuple:
+    here = run.params
+    found = eks.find_cluster(run.aws("eks"), here.cluster_name)
+    same = found and found["version"] == here.kubernetes_version
+    now = f"{found['status']}, {found['version']}" if found else "none"
+    return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, prices()["cluster"]
+
+
+def _nodes(run: Run) -> tuple:
+    here, cost = run.params, prices()
+    found = eks.find_node_group(run.aws("eks"), here.cluster_name, clusters.NODE_GROUP)
+    each = cost["instances"].get(here.node_instance_type)
+    price = "" if each is None else round(here.node_count * (each + cost["public_ipv4"] + DISK * cost["volume_gib"]), 4)
+    size = found["scalingConfig"]["desiredSize"] if found else 0
+    now = f"{found['status']}, {size} × {', '.join(found['instanceTypes'])}" if found else "none"
+    action = CREATE if not found else KEEP if size == here.node_count else CHANGE
+    return "node group", f"{here.node_count} × {here.node_instance_type}", now, action, price
+
+
+def _balancers(run: Run) -> list[tuple]:
+    """What Kubernetes makes for Services; whether they are there already only the cluster knows."""
+    names = ["keycloak-http", "istio-ingressgateway"]
+    names += ["hardened gateway"] if HARDENED in run.params.profiles else []
+    price = round(prices()["load_balancer"] + ZONES * prices()["public_ipv4"], 4)
+    there = eks.find_cluster(run.aws("eks"), run.params.cluster_name)
+    now = "not looked at" if there else "none"
+    return [("load balancer", name, now, KEEP if there else CREATE, price) for name in names]

@@ -1,0 +1,151 @@
+"""What would be made and what it costs; nothing is written before the account is right and a yes is said."""
+
+import json
+from types import SimpleNamespace
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from lib import aws, cleanup, clusters, eks, network, params, plan
+from lib.errors import AwsError
+from lib.record import Record
+from lib.run import Run
+
+ACCOUNT = "123456789012"  # moto's
+IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
+
+
+@pytest.fixture
+def session(monkeypatch):
+    monkeypatch.delenv("CONFIRM", raising=False)
+    with mock_aws():
+        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+
+
+def run(session, **changed):
+    """A run of an environment on what it takes for a real account."""
+    values = {"env": "real", "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", "account_id": ACCOUNT}
+    here = params.Params(**{**values, **IMAGES, **changed})
+    return SimpleNamespace(params=here, aws=lambda name: aws.client(session, name), tags=aws.tags("demo"))
+
+
+def build(session):
+    """Make what step 01 makes, but the nodes."""
+    iam, ec2, service = (aws.client(session, name) for name in ("iam", "ec2", "eks"))
+    role, _ = aws.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], aws.tags("demo"))
+    net, _ = network.ensure_network(ec2, "demo", "10.0.0.0/16", aws.tags("demo"))
+    eks.ensure_cluster(service, "demo", "1.36", role["Arn"], net["subnet_ids"], aws.tags("demo"))
+
+
+def actions(table):
+    return {row.kind: row.action for row in table.itertuples(index=False)}
+
+
+def test_in_an_empty_account_all_of_it_is_made_and_priced(session):
+    table = plan.rows(run(session))
+    assert set(table["action"]) == {"create"} and len(table) == 11
+    by_kind = table.set_index("kind")["usd_per_hour"]
+    assert by_kind["cluster"] == 0.10 and by_kind["role"].tolist() == ["", ""]
+    assert by_kind["node group"] == pytest.approx(2 * (0.096 + 0.005 + 20 * 0.00011))
+    assert plan.total(table) == pytest.approx(0.10 + 0.2064 + 3 * (0.0225 + 0.01))
+
+
+def test_what_is_there_is_kept_and_what_differs_is_changed(session):
+    build(session)
+    found = actions(plan.rows(run(session)))
+    assert found["vpc"] == found["subnet"] == found["cluster"] == found["load balancer"] == "keep"
+    assert found["node group"] == "create"
+    assert actions(plan.rows(run(session, kubernetes_version="1.37")))["cluster"] == "change"
+
+
+def test_nothing_is_written_while_it_is_planned(session):
+    plan.rows(run(session))
+    ec2, iam = aws.client(session, "ec2"), aws.client(session, "iam")
+    assert not iam.list_roles()["Roles"] and len(ec2.describe_vpcs()["Vpcs"]) == 1  # the account's default one
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"account_id": None}, f"expected account_id in the params, got none; if {ACCOUNT} is the account you mean"),
+        ({"account_id": "210987654321"}, f"expected to be in account 210987654321, got {ACCOUNT}"),
+        ({}, "expected CONFIRM=yes before 11 things are made in account 123456789012 for about $0.40 an hour"),
+    ],
+)
+def test_it_stops_before_the_first_write(session, changed, words):
+    with pytest.raises(AwsError) as refused:
+        plan.guard(run(session, **changed))
+    assert words in str(refused.value)
+
+
+def test_a_yes_is_enough_in_the_right_account_only(session, monkeypatch):
+    monkeypatch.setenv("CONFIRM", "yes")
+    plan.guard(run(session))
+    with pytest.raises(AwsError):
+        plan.guard(run(session, account_id="210987654321"))
+
+
+def test_where_all_is_there_nobody_is_asked(session):
+    build(session)
+    role = aws.client(session, "iam").create_role(RoleName="demo-nodes", AssumeRolePolicyDocument="{}")["Role"]
+    service, subnets = aws.client(session, "eks"), aws.client(session, "ec2").describe_subnets()["Subnets"]
+    own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
+    eks.ensure_node_group(service, "demo", "workers", role["Arn"], own, "m5.large", 2, aws.tags("demo"))
+    plan.guard(run(session))
+
+
+@pytest.mark.parametrize("changed", [{"aws_endpoint_url": "http://127.0.0.1:1"}, {"cluster_source": "existing"}])
+def test_a_local_endpoint_and_an_existing_cluster_ask_nothing(session, changed):
+    plan.guard(run(session, account_id=None, **changed))
+
+
+def test_it_is_told_in_sentences(session):
+    here = run(session, node_instance_type="p5.48xlarge")
+    lines = plan.told(here, plan.rows(here))
+    assert lines[0].startswith("You are arn:aws:") and f"account {ACCOUNT}" in lines[0]
+    assert lines[1] == "11 to create, 0 to change, 0 kept."
+    assert any("No price is known here of p5.48xlarge" in line for line in lines)
+    assert lines[-1] == f"It is the account that the params name ({ACCOUNT})."
+
+
+UNCALLED = {  # needed without a call of that name, or called only where something is not as it was
+    "ec2:CreateTags", "ec2:ReplaceRoute", "eks:TagResource", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
+    "iam:CreateServiceLinkedRole", "iam:PassRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy",
+}  # fmt: skip
+
+
+@pytest.fixture
+def whole():
+    """A session whose IAM has Amazon's own policies."""
+    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+
+
+def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
+    session, called = whole, set()
+    monkeypatch.setenv("CONFIRM", "yes")
+    here = Run("01-cluster", run(session).params, Record())
+    here.aws = listening(session, called)
+    plan.guard(here)
+    plan.told(here, plan.rows(here))
+    for _ in range(2):
+        clusters.state(here)
+        clusters.ensure(here)
+    cleanup.inventory(here)
+    cleanup.delete_cluster(here)
+    page = (params.ROOT / "docs" / "eks.md").read_text()
+    (statement,) = json.loads(page.partition("```json\n")[2].partition("```")[0])["Statement"]
+    assert set(statement["Action"]) - UNCALLED == called and statement["Action"] == sorted(statement["Action"])
+
+
+def listening(session, called):
+    """Return what makes clients that note their calls, as IAM names them."""
+
+    def client(name):
+        made = aws.client(session, name)
+        note = lambda model, **_: called.add(f"{model.service_model.service_name}:{model.name}")  # noqa: E731
+        made.meta.events.register("before-call.*.*", note)
+        return made
+
+    return client
