@@ -203,3 +203,16 @@ def test_what_is_planned_is_drawn_with_the_answers_that_are_expected():
     assert "Figure 1: users by token, sleep by mutual TLS" in said and "hardened" not in said
     assert "outsider, without a sidecar: 0 through, 3 × no HTTP" in said
     assert any("the answers that are expected" in text.text for text in root.iter(f"{SVG}text"))
+
+
+def test_every_kind_has_its_place_in_the_legend():
+    root = ET.fromstring(pictures.heat_map(RESULTS))
+    width, height = map(float, root.get("viewBox").split()[2:])
+    places = {}
+    for group in root.iter(f"{SVG}g"):
+        texts = [text.text for text in group.iter(f"{SVG}text")]
+        if texts and texts[-1] in [meaning for _, _, meaning in pictures.KINDS.values()]:
+            x, y = map(float, group.get("transform")[len("translate(") : -1].split())
+            places[texts[-1]] = x, y
+    assert len(set(places.values())) == len(pictures.KINDS)
+    assert all(x + 215 <= width and y + 12 <= height for x, y in places.values())
