@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from tiny import KEY
 
-from lib import bundle, page
+from lib import bundle, history, overview, page
 from lib.checks import Check
 from lib.record import Record
 
@@ -34,7 +34,11 @@ def driver(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A sealed bundle with every kind of row, some of it with markup and long words in it."""
-    folder = bundle.create("tiny", "a" * 40, datetime(2026, 1, 31, 12, tzinfo=UTC), tmp_path_factory.mktemp("outputs"))
+    return sealed(tmp_path_factory.mktemp("outputs"), 12)
+
+
+def sealed(outputs: Path, hour: int) -> Path:
+    folder = bundle.create("tiny", "a" * 40, datetime(2026, 1, 31, hour, tzinfo=UTC), outputs)
     for step in STEPS:
         record = Record(folder / "events" / f"{step}.jsonl", clock=lambda: AT)
         for number in range(20):
@@ -93,6 +97,29 @@ def opened(driver, path, dark=False, size=DESK):
 
 def pages(folder):
     return {"index": folder / "index.html", "notebook": folder / "html" / f"{STEPS[0]}.html"}
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> dict[str, Path]:
+    """The pages about several runs: two that differ in a check and an answer, and one that was never sealed."""
+    outputs = tmp_path_factory.mktemp("several")
+    one, other = sealed(outputs, 12), sealed(outputs, 13)
+    table = other / "checks.csv"
+    table.write_text(table.read_text().replace(",pass,", ",fail,").replace("x" * 90, "y" * 90))
+    bundle.create("tiny", "b" * 40, datetime(2026, 1, 31, 14, tzinfo=UTC), outputs)
+    compared = overview.write_comparison(one, other, history.compare(one, other))
+    return {"compare": compared, "history": overview.write_history(outputs / "tiny")}
+
+
+@pytest.mark.parametrize("name", ["compare", "history"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_page_about_several_runs_is_accessible_and_asks_for_nothing(driver, several, name, dark):
+    opened(driver, several[name], dark)
+    assert violations(driver) == []
+    assert asked_for(driver) == [several[name].as_uri()] and complaints(driver) == []
+    screen(driver, PHONE)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    shoot(driver, f"{name}-{'dark' if dark else 'light'}")
 
 
 @pytest.mark.parametrize("name", ["index", "notebook"])
