@@ -8,6 +8,11 @@ import pytest
 from runbook import assert_nothing_left, python, run
 
 
+def pytest_collection_modifyitems(items):
+    """What ends the cluster comes after all that needs it."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture(scope="session")
 def first() -> Path:
     """A first run from nothing; the sandbox is down again after the tests."""

@@ -226,6 +226,7 @@ def test_strangers_are_refused(first):
         assert refused.value.code in (401, 403)
 
 
+@pytest.mark.last
 def test_a_killed_sandbox_is_cleaned_up_by_the_next(first):
     state = json.loads((KUBECTL.parent.parent / "sandbox.json").read_text())
     os.kill(state["pid"], 9)

@@ -43,7 +43,7 @@ def lab(first, tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = subprocess.run(["make", "-n", "-s", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    words = flags.replace("\\\n", " ").split("-m jupyterlab")[1].split()
+    words = flags.replace("\\\n", " ").rsplit("-m jupyterlab", 1)[1].split()
     words += ["--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     words += ["--LabApp.expose_app_in_browser=True"]
     home = tmp_path_factory.mktemp("jupyter")

@@ -44,6 +44,8 @@ def _no_rules(scene: Scene) -> Diagnosis:
     rules = [one for one in every if one["kind"] == RULES]
     for one in rules:
         home, wanted = one["metadata"]["namespace"], policies.selector(one)
+        if _selects_somebody(scene, home, wanted):
+            continue
         if home == workload.namespace and policies.resembles(wanted, workload.labels):
             return told(
                 scene, "selector", f"the policy {policies.name(one)} selects {_labels(wanted)}, which is no label of "
@@ -62,6 +64,12 @@ def _no_rules(scene: Scene) -> Diagnosis:
         )  # fmt: skip
     peers = "mutual TLS is all that is asked" if scene.rules(PEERS, workload) else "no policy is about it at all"
     return told(scene, "nothing-demanded", peers, "add a RequestAuthentication and an AuthorizationPolicy for it")
+
+
+def _selects_somebody(scene: Scene, home: str, wanted) -> bool:
+    """Whether a policy is about other pods: then it is where it was meant to be."""
+    pods = [pod["metadata"] for pod in scene.workloads if pod["metadata"]["namespace"] == home]
+    return bool(wanted) and any(wanted.items() <= pod.get("labels", {}).items() for pod in pods)
 
 
 def _labels(found) -> str:

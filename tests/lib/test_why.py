@@ -379,6 +379,17 @@ def test_causes_of_being_let_through(one, name):
     assert cause(one) == name
 
 
+def test_a_policy_of_another_workload_is_not_taken_for_a_slip_of_the_pen():
+    other = policy(name="other", selector={"matchLabels": {"app": "httpbin-1"}}, rules=[USERS])
+    assert cause(passed(other)) == "selector"
+    pod = {"metadata": {"name": "x", "namespace": "foo", "labels": {"app": "httpbin-1"}}}
+    assert cause(passed(other, workloads=[pod])) == "nothing-demanded"
+    away = policy(name="away", home="bar", selector={"matchLabels": {"app": "httpbin"}}, rules=[USERS])
+    twin = {"metadata": {"name": "y", "namespace": "bar", "labels": {"app": "httpbin"}}}
+    assert cause(passed(away)) == "wrong-namespace"
+    assert cause(passed(away, workloads=[twin])) == "nothing-demanded"
+
+
 def test_it_is_told_in_three_lines_and_then_the_evidence():
     lines = str(why.diagnose(seen(token=None, rules=[allow(USERS)]))).splitlines()
     assert lines[0] == "the sidecar of foo/httpbin: 403 RBAC: access denied"
