@@ -13,7 +13,7 @@ from lib.errors import RunbookError
 from lib.probes import rotation, worlds
 from lib.probes.model import HARDENED
 from lib.why.diagnosis import Diagnosis
-from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, REALM, STRANGER, URL, Lab
+from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
 from lib.why.scene import is_readiness
 
 PATIENCE = 40  # seconds that a change may take to reach the proxies
@@ -86,7 +86,7 @@ def _missing_realm(lab: Lab) -> None:
 
 def _too_early(lab: Lab) -> None:
     """The policy first, and its realm when istiod has looked for it in vain."""
-    name = f"{REALM}-late"
+    name = lab.new_name()
     lab.rule(issuer=mesh.issuer(lab.run, name), jwksUri=mesh.jwks_uri(lab.run, name))
     ask = lambda: lab.ask(lab.signed(iss=mesh.issuer(lab.run, name))).cause  # noqa: E731
     wait("istiod to have given up", ask, lambda cause: cause == "realm-missing", deadline=PATIENCE)
@@ -95,12 +95,13 @@ def _too_early(lab: Lab) -> None:
 
 def _rotated(lab: Lab) -> None:
     """Envoy gets the realm's keys, and the realm a newer one."""
-    first = lab.realm()
-    lab.rule(issuer=mesh.issuer(lab.run, REALM), jwksUri=mesh.jwks_uri(lab.run, REALM))
+    name = lab.new_name()
+    first = lab.realm(name)
+    lab.rule(issuer=mesh.issuer(lab.run, name), jwksUri=mesh.jwks_uri(lab.run, name))
     known = lambda: lab.ask(first).cause  # noqa: E731
     wait("Envoy to hold the realm's keys", known, lambda cause: cause == "issuer-not-in-rule", deadline=PATIENCE)
-    lab.new_key()
-    lab.kept["token"] = lab.realm()
+    lab.new_key(name)
+    lab.kept["token"] = lab.realm(name)
 
 
 def _policy(name: str, namespace: str = HOME, **spec) -> dict:

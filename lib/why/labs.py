@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ HOME = APP = "labs"  # namespace, and the workload in it
 HOST = f"{APP}.example"
 FRIEND, STRANGER = "friend", "stranger"  # callers: one that the policy lists, and one that it does not
 NAKED = "istio-system/outsider"  # a caller without a sidecar
-REALM = "labs"  # made by the breaks about keys, gone with the lab
+REALMS = "labs-"  # how the realms begin that breaks about keys make; each name is used once: istiod keeps keys by URI
 URL = f"http://{APP}.{HOME}:8000/headers"  # as callers inside ask
 
 
@@ -60,8 +61,10 @@ class Lab:
     def close(self) -> None:
         """Take the lab away, with its realm."""
         self.cluster.delete("v1", "Namespace", HOME)
-        for name in (REALM, f"{REALM}-late"):
-            mesh.admin(self.run).delete_realm(name)
+        keycloak = mesh.admin(self.run)
+        for realm in keycloak.get("", briefRepresentation="true"):
+            if realm["realm"].startswith(REALMS):
+                keycloak.delete_realm(realm["realm"])
         gone = lambda: self.cluster.find("v1", "Namespace", HOME)  # noqa: E731
         wait(f"namespace {HOME} gone", gone, lambda found: not found, deadline=self.run.params.deadline)
 
@@ -171,8 +174,12 @@ class Lab:
         self.run.record.secret(token)
         return token
 
-    def realm(self, name: str = REALM) -> str:
-        """Make a realm with the client and a user of its own; return the user's token."""
+    def new_name(self) -> str:
+        """Return a name for a realm that nobody has used."""
+        return f"{REALMS}{secrets.token_hex(4)}"
+
+    def realm(self, name: str) -> str:
+        """Make a realm with the client and a user of its own, where it is not there; return the user's token."""
         keycloak, client, user = mesh.admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
@@ -186,7 +193,7 @@ class Lab:
         self.run.record.secret(said["access_token"])
         return said["access_token"]
 
-    def new_key(self, name: str = REALM) -> None:
+    def new_key(self, name: str) -> None:
         """Let a realm of the lab sign with a new key from now on."""
         components.ensure_generated_key(mesh.admin(self.run), name, "newer", components.OWN_PRIORITY * 2)
 
