@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,8 +32,13 @@ def translate(
     `root` is the mesh's root namespace, `namespace` that of objects which name none. `strict` refuses what has only a
     near equal. LegacyError names the object and the field that has no equal.
     """
-    known = services or Services.of(things)
+    known = replace(services or Services.of(things), root=root)
     bindings = [one for one in things if one.get("kind") == "ServiceRoleBinding"]
+    roles = {_place(one, namespace) for one in things if one.get("kind") == "ServiceRole"}
+    for one in bindings:
+        role = (one.get("spec") or {}).get("roleRef") or (one.get("spec") or {}).get("role_ref") or {}
+        if (_place(one, namespace)[0], role.get("name")) not in roles or not _place(one, namespace)[1]:
+            raise LegacyError("ServiceRoleBinding: expected a name and its ServiceRole beside it, got none; add it.")
     made: list[Translated] = []
     for one in things:
         if one.get("kind") == "Service" or one.get("kind") == "ServiceRoleBinding":
@@ -41,7 +47,23 @@ def translate(
             made += _one(one, bindings, known, root, namespace, strict)
         except LegacyError as error:
             raise LegacyError(f"{one.get('kind')} {one.get('metadata', {}).get('name')}: {error}") from None
+    _check_once(made)
     return made
+
+
+def _place(one: Mapping, namespace: str) -> tuple[str, str]:
+    metadata = one.get("metadata") or {}
+    return metadata.get("namespace") or namespace, metadata.get("name", "")
+
+
+def _check_once(made: Sequence[Translated]) -> None:
+    """Two objects for the same pods: of peers' Istio takes the oldest, which nothing here tells."""
+    seen = set()
+    for one in (found.thing for found in made if found.thing.get("kind") == "PeerAuthentication"):
+        key = one["metadata"]["namespace"], str(one["spec"].get("selector"))
+        if key in seen:
+            raise LegacyError(f"expected one policy for the same pods in {key[0]}, got two; leave one out.")
+        seen.add(key)
 
 
 def _one(one: Mapping, bindings, services: Services, root: str, namespace: str, strict: bool) -> list[Translated]:
@@ -60,6 +82,8 @@ def _one(one: Mapping, bindings, services: Services, root: str, namespace: str, 
     if api.startswith(AUTHN) and kind == "Policy":
         return authn.translate(_parsed(Spec, spec), name, home, services, False, strict)
     if api.startswith(RBAC) and kind == "ServiceRole":
+        if home == root:
+            raise LegacyError("expected a ServiceRole outside of the root namespace, got one in it; move it.")
         mine = _bound(bindings, name, home, namespace)
         return rbac.allow(_parsed(Role, spec), mine, name, home, services)
     raise LegacyError(f"expected an old policy, got {kind or 'no kind'} of {api or 'no apiVersion'}; leave it out.")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from lib.errors import LegacyError
+from lib.errors import LegacyError, ParamsError
 from lib.legacy import translate
 from lib.legacy.services import Services
 from lib.legacy.write import document
+from lib.params import _UniqueKeys
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         things = [thing for path in given.files for thing in _read(path)]
         more = [thing for path in given.services for thing in _read(path)]
         chosen = dict(map(_selector, given.selector))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, LegacyError, ParamsError) as error:
         print(f"expected YAML of Kubernetes objects, got: {' '.join(str(error).split())}; mend it.", file=sys.stderr)
         return 2
     services = Services.of([*things, *more], chosen)
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _read(path: str) -> list[dict]:
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    found = [thing for thing in yaml.safe_load_all(text) if thing is not None]
+    found = [thing for thing in yaml.load_all(text, _UniqueKeys) if thing is not None]
     if not all(isinstance(thing, dict) and isinstance(thing.get("metadata"), dict) for thing in found):
         raise ValueError(f"a document in {path} that has no metadata")
     return found

@@ -29,6 +29,10 @@ def translate(spec: Spec, name: str, namespace: str, services: Services, mesh: b
         raise LegacyError("expected a MeshPolicy without targets, got targets; make a Policy of it.")
     if not mesh and not spec.targets and name != "default":
         raise LegacyError(f"expected targets, or the name default, got neither in Policy {name}; it was invalid then.")
+    if not mesh and namespace == services.root:
+        raise LegacyError("expected a Policy outside of the root namespace, got one in it; move it.")
+    if any(one.labels or one.subset for one in spec.targets):
+        raise LegacyError("expected targets by name and ports, got labels or a subset; select these pods by hand.")
     made = []
     for target in spec.targets or [None]:
         labels = services.labels(target.name, namespace) if target else {}
@@ -55,6 +59,8 @@ def _peers(spec: Spec, name, namespace, target: Target | None, labels, services:
 def _mode(peers: list[Peer], optional: bool) -> tuple[str, list[str]]:
     if any(one.jwt for one in peers):
         raise LegacyError("expected peers by mtls, got a jwt among them; no peer is known by a token today.")
+    if any(one.mtls is None for one in peers):
+        raise LegacyError("expected mtls in each of the peers, got an empty one; write what was meant.")
     ways = [one.mtls for one in peers if one.mtls]
     if not ways:
         return "DISABLE", ["No peers were listed, so that mutual TLS was off; without this object it is PERMISSIVE."]
@@ -135,4 +141,6 @@ def _paths(found: list[Match]) -> list[str]:
             raise LegacyError(f"expected paths by exact, prefix or suffix, got the regex {one.regex}; list the paths.")
         if len([value for value in (one.exact, one.prefix, one.suffix) if value]) != 1:
             raise LegacyError("expected one of exact, prefix and suffix for a path, got none or several; write one.")
+        if "*" in f"{one.exact}{one.prefix}{one.suffix}" or "{" in f"{one.exact}{one.prefix}{one.suffix}":
+            raise LegacyError("expected a path without * and {, got one with it; today it would be a pattern.")
     return [one.exact or (f"{one.prefix}*" if one.prefix else f"*{one.suffix}") for one in found]

@@ -92,6 +92,10 @@ def _source(subject: Subject) -> tuple[dict, list[dict]]:
     """Return a subject as a source and conditions; user * is everybody, with or without an identity."""
     if subject.group:
         raise LegacyError(f"expected subjects by user or properties, got the group {subject.group}; use a claim.")
+    named = [subject.user and subject.user != "*", subject.names, "source.principal" in subject.properties]
+    spaces = [subject.namespaces, "source.namespace" in subject.properties]
+    if sum(map(bool, named)) > 1 or sum(map(bool, spaces)) > 1:
+        raise LegacyError("expected one way to name a subject, got several, all of which had to hold; write one.")
     source: dict[str, list[str]] = {}
     if subject.user and subject.user != "*":
         source["principals"] = [subject.user]

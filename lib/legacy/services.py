@@ -15,6 +15,7 @@ class Services:
 
     given: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     found: Mapping[tuple[str, str], Mapping] = field(default_factory=dict)
+    root: str = "istio-system"  # the mesh's root namespace
 
     @classmethod
     def of(cls, things: Iterable[Mapping], given: Mapping[str, Mapping[str, str]] | None = None) -> Services:

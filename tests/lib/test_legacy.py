@@ -303,3 +303,29 @@ def test_the_pages_example_is_what_is_written():
     old, new = (ROOT / "docs" / "legacy.md").read_text().split("```yaml\n")[1:3]
     found = translate(list(yaml.safe_load_all(old.partition("```")[0])), Services({"httpbin": {"app": "httpbin"}}))
     assert new.partition("```")[0] == document(found)
+
+
+BOTH = {"user": "u", "properties": {"source.principal": "p"}}
+
+
+@pytest.mark.parametrize(
+    "things",
+    [
+        [rbac("viewer", "ServiceRole", **ROLE), rbac("b", "ServiceRoleBinding", **{**BINDING, "subjects": [BOTH]})],
+        [rbac("b", "ServiceRoleBinding", **BINDING)],
+        [policy("viewer", "istio-system", "ServiceRole", "rbac.istio.io", rules=[{"services": ["*"]}])],
+        [policy("default", "istio-system", peers=[{"mtls": {"mode": "PERMISSIVE"}}])],
+        [policy("default", peers=[{}])],
+        [for_web(peers=[{"mtls": {}}]), policy("b", targets=[{"name": "web"}])],
+        [policy(targets=[{"name": "web", "labels": {"v": "1"}}])],
+        [for_web(origins=[{"jwt": {**JWT, "triggerRules": [{"excludedPaths": [{"exact": "/a*"}]}]}}])],
+    ],
+)
+def test_what_would_be_weaker_today_is_refused(things):
+    assert "expected" in refused(*things)
+
+
+def test_a_key_that_stands_twice_is_refused(capsys, tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text(yaml.safe_dump(policy("default", peers=[{"mtls": {}}])) + "spec: {}\n")
+    assert main([str(file)]) == 2 and capsys.readouterr().out == ""
