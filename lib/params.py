@@ -133,7 +133,7 @@ def _filled(value, environment: Mapping[str, str]):
 
 def _read(path: Path) -> dict:
     try:
-        values = yaml.load(path.read_text(), Loader=_UniqueKeys)
+        values = yaml.load(path.read_text(), Loader=UniqueKeys)
     except yaml.YAMLError as error:
         raise ParamsError(
             f"{_short(path)}: expected YAML, got: {' '.join(str(error).split())}; mend that line."
@@ -165,7 +165,7 @@ def _sentence(path: Path, error: ValidationError) -> str:
     )
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, where YAML would quietly take the last."""
 
 
@@ -178,4 +178,4 @@ def _mapping(loader, node):
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)

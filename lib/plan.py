@@ -39,8 +39,10 @@ def rows(run: Run) -> pd.DataFrame:
     Nothing is changed. The price is "" where none is known, or nothing costs anything there. With an existing cluster
     nothing is made.
     """
-    made = run.params.cluster_source == "eks"
-    found = [*_roles(run), *_network(run), _cluster(run), _nodes(run), *_balancers(run)] if made else []
+    found = []
+    if run.params.cluster_source == "eks":
+        cluster = eks.find_cluster(run.aws("eks"), run.params.cluster_name)
+        found = [*_roles(run), *_network(run), _cluster(run, cluster), _nodes(run), *_balancers(run, cluster)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
     if local(run):
         table["usd_per_hour"] = ""
@@ -132,9 +134,8 @@ def _network(run: Run) -> list[tuple]:
     ]
 
 
-def _cluster(run: Run) -> tuple:
+def _cluster(run: Run, found: dict | None) -> tuple:
     here = run.params
-    found = eks.find_cluster(run.aws("eks"), here.cluster_name)
     same = found and found["version"] == here.kubernetes_version
     now = f"{found['status']}, {found['version']}" if found else "none"
     return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, prices()["cluster"]
@@ -151,11 +152,10 @@ def _nodes(run: Run) -> tuple:
     return "node group", f"{here.node_count} × {here.node_instance_type}", now, action, price
 
 
-def _balancers(run: Run) -> list[tuple]:
+def _balancers(run: Run, cluster: dict | None) -> list[tuple]:
     """What Kubernetes makes for Services; whether they are there already only the cluster knows."""
     names = ["keycloak-http", "istio-ingressgateway"]
     names += ["hardened gateway"] if HARDENED in run.params.profiles else []
     price = round(prices()["load_balancer"] + ZONES * prices()["public_ipv4"], 4)
-    there = eks.find_cluster(run.aws("eks"), run.params.cluster_name)
-    now = "not looked at" if there else "none"
-    return [("load balancer", name, now, KEEP if there else CREATE, price) for name in names]
+    now = "not looked at" if cluster else "none"
+    return [("load balancer", name, now, KEEP if cluster else CREATE, price) for name in names]

@@ -68,15 +68,13 @@ def _check_once(made: Sequence[Translated]) -> None:
 
 def _one(one: Mapping, bindings, services: Services, root: str, namespace: str, strict: bool) -> list[Translated]:
     api, kind = str(one.get("apiVersion", "")), str(one.get("kind", ""))
-    metadata, spec = one.get("metadata") or {}, one.get("spec") or {}
-    name = metadata.get("name", "")
+    (home, name), spec = _place(one, namespace), one.get("spec") or {}
     if api.startswith(NETWORKING) and kind == "DestinationRule":
         return _destination_rule(name, spec)
     if api.startswith(AUTHN) and kind == "MeshPolicy":
         return authn.translate(_parsed(Spec, spec), name, root, services, True, strict)
     if api.startswith(RBAC) and kind in ("ClusterRbacConfig", "RbacConfig"):
         return rbac.default(_parsed(Config, spec), root, services)
-    home = metadata.get("namespace") or namespace
     if not home:
         raise LegacyError("expected a namespace, got none; write it into the metadata, or give --namespace.")
     if api.startswith(AUTHN) and kind == "Policy":
@@ -90,8 +88,8 @@ def _one(one: Mapping, bindings, services: Services, root: str, namespace: str, 
 
 
 def _bound(bindings: Sequence[Mapping], role: str, home: str, namespace: str) -> dict[str, Binding]:
-    here = [one for one in bindings if (one["metadata"].get("namespace") or namespace) == home]
-    read = {one["metadata"]["name"]: _parsed(Binding, one.get("spec") or {}) for one in here}
+    here = [one for one in bindings if _place(one, namespace)[0] == home]
+    read = {_place(one, namespace)[1]: _parsed(Binding, one.get("spec") or {}) for one in here}
     return {name: one for name, one in read.items() if one.role_ref and one.role_ref.name == role}
 
 

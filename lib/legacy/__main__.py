@@ -12,7 +12,7 @@ from lib.errors import LegacyError, ParamsError
 from lib.legacy import translate
 from lib.legacy.services import Services
 from lib.legacy.write import document
-from lib.params import _UniqueKeys
+from lib.params import UniqueKeys
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _read(path: str) -> list[dict]:
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    found = [thing for thing in yaml.load_all(text, _UniqueKeys) if thing is not None]
+    found = [thing for thing in yaml.load_all(text, UniqueKeys) if thing is not None]
     if not all(isinstance(thing, dict) and isinstance(thing.get("metadata"), dict) for thing in found):
         raise ValueError(f"a document in {path} that has no metadata")
     return found

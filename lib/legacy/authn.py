@@ -141,6 +141,6 @@ def _paths(found: list[Match]) -> list[str]:
             raise LegacyError(f"expected paths by exact, prefix or suffix, got the regex {one.regex}; list the paths.")
         if len([value for value in (one.exact, one.prefix, one.suffix) if value]) != 1:
             raise LegacyError("expected one of exact, prefix and suffix for a path, got none or several; write one.")
-        if "*" in f"{one.exact}{one.prefix}{one.suffix}" or "{" in f"{one.exact}{one.prefix}{one.suffix}":
+        if set("*{") & set(f"{one.exact}{one.prefix}{one.suffix}"):
             raise LegacyError("expected a path without * and {, got one with it; today it would be a pattern.")
     return [one.exact or (f"{one.prefix}*" if one.prefix else f"*{one.suffix}") for one in found]

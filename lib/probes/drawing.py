@@ -93,7 +93,7 @@ def _way(who: str, results: Sequence[Result]) -> dict:
 
 def refused(results: Iterable[Result]) -> str:
     """Return how many that were not let through were answered how, the most frequent first; "" where all were."""
-    every = Counter(_last(one)[0] for one in results if not one.passed_through)
+    every = Counter(one.last[0] for one in results if not one.passed_through)
     most = every.most_common(FREQUENT if len(every) > FREQUENT + 1 else None)
     others = every.total() - sum(count for _, count in most)
     told = [f"{count} × {_status(status)}" for status, count in most]
@@ -112,10 +112,4 @@ def _status(status: str) -> str:
 
 def _at_gateway(result: Result) -> bool:
     """What the gateway refuses before it has read the headers has no name in its log, and so no hop here."""
-    return result.hop == GATEWAY or (not result.hop and _last(result)[1] in (*answers.UNREAD, "route"))
-
-
-def _last(result: Result) -> tuple[str, str]:
-    """Return status and code of the answer, of a sequence the last one's."""
-    status, _, code = result.got.rpartition(", ")[2].partition(" ")
-    return status, code
+    return result.hop == GATEWAY or (not result.hop and result.last[1] in (*answers.UNREAD, "route"))

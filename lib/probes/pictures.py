@@ -48,7 +48,7 @@ def kind(result: Result) -> str:
         return "red"
     if result.finding:
         return "finding"
-    return "through" if result.passed_through or 100 < _status(result) < 400 else "refused"
+    return "through" if result.passed_through or 100 < int(result.last[0] or 0) < 400 else "refused"
 
 
 def heat_map(results: Sequence[Result]) -> str:
@@ -117,11 +117,6 @@ def _panels(results: Iterable[Result]) -> dict[str, list[Result]]:
 def _counted(rows: Iterable[Result]) -> str:
     every = Counter(kind(one) for one in rows)
     return ", ".join(f"{every[name]} {name}" for name in KINDS if every[name])
-
-
-def _status(result: Result) -> int:
-    """Return the status of the answer, of a sequence the last one's; 0 where there is none."""
-    return int(result.got.rpartition(", ")[2].partition(" ")[0] or 0)
 
 
 def _number(result: Result) -> int:

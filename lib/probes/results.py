@@ -56,6 +56,12 @@ class Result:
         """Whether the application was reached."""
         return self.got.endswith(" app")
 
+    @property
+    def last(self) -> tuple[str, str]:
+        """Status and code of the answer, of a sequence the last one's; "" and "" where there is none."""
+        status, _, code = self.got.rpartition(", ")[2].partition(" ")
+        return status, code
+
 
 def judge(
     probe: Probe,

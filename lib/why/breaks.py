@@ -14,7 +14,7 @@ from lib.probes import rotation, worlds
 from lib.probes.model import HARDENED
 from lib.why.diagnosis import Diagnosis
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
-from lib.why.scene import is_readiness
+from lib.why.pods import is_readiness
 
 PATIENCE = 40  # seconds that a change may take to reach the proxies
 Token = Callable[[Lab], str | None]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lib.probes.accesslog import Hop
 from lib.why import policies
-from lib.why.scene import Scene, Workload, plain
+from lib.why.pods import Workload
+from lib.why.scene import Scene, plain
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from lib.why import routes
 
 SINCE = 1800  # seconds of istiod's log that are read
 COMPLAINT = re.compile(r"(?i)(failed to (?:fetch|get|refresh).*(?:key|jwks).*|.*x509: .*)")
-PLACEHOLDER = "placeholder"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _published(cluster: Cluster, uri: str) -> tuple[list | None, str, int | None
         return None, f"the Service {inside['metadata']['name']} has no port {place.port or 80}", len(running)
     if place.scheme == "https":
         return None, "", len(running)  # whether it is trusted, istiod's log tells
-    number = _number(port, running[0])
+    number = routes.target(port, running[:1]) or port["port"]
     labels = ",".join(f"{key}={value}" for key, value in inside["spec"]["selector"].items())
     home = inside["metadata"]["namespace"]
     session = tunnel.session(lambda: cluster.connect(labels, home, number))
@@ -102,12 +101,3 @@ def _fetched(uri: str, session) -> tuple[list | None, str]:
         return oidc.jwks(uri, session=session)["keys"], ""
     except (RunbookError, OSError, KeyError, ValueError) as error:
         return None, str(error)[:200]
-
-
-def _number(port: Mapping, pod: Mapping) -> int:
-    """Return the number of the pod's port that a Service's port leads to."""
-    target = port.get("targetPort", port["port"])
-    if isinstance(target, int):
-        return target
-    ports = [one for each in pod["spec"]["containers"] for one in each.get("ports", [])]
-    return next((one["containerPort"] for one in ports if one.get("name") == target), port["port"])

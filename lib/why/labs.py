@@ -163,13 +163,13 @@ class Lab:
             self._good, self._until = mesh.user_token(self.run), time.time() + 120
         return self._good
 
-    def signed(self, kid: str = "", header: dict | None = None, **claims) -> str:
+    def signed(self, kid: str = "", **claims) -> str:
         """Return a token with a good one's claims and these, signed by the key of the realm that is known here.
 
         With a `kid` it is signed by a key of nobody's, under that name.
         """
         pem = components.generate_key() if kid else self.run.read_secret(realms.KEY, mesh.KEYCLOAK)["key"]
-        head = {"alg": "RS256", "typ": "JWT", "kid": kid or components.key_id(pem), **(header or {})}
+        head = {"alg": "RS256", "typ": "JWT", "kid": kid or components.key_id(pem)}
         token = jwt.encode(head, {**tokens.claims(self.good), **claims}, RSAKey.import_key(pem))
         self.run.record.secret(token)
         return token

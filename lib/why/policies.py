@@ -136,12 +136,6 @@ def misses(policy: Mapping, call: Call) -> list[list[Miss]]:
     return ways
 
 
-def wants_token(policies: Iterable[Mapping]) -> bool:
-    """Whether any rule of these policies speaks of a request principal or a claim."""
-    texts = [str(one.get("spec")) for one in policies]
-    return any("equestPrincipals" in text or "request.auth." in text for text in texts)
-
-
 def speaks_http(policies: Iterable[Mapping]) -> list[str]:
     """Return the fields in these policies' rules that only HTTP can fill."""
     text = str([one.get("spec", {}).get("rules") for one in policies]).lower()

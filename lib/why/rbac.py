@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from lib.probes.answers import RBAC
-from lib.why import policies
+from lib.why import policies, routes
 from lib.why.diagnosis import Diagnosis, named, told
 from lib.why.policies import RULES, Call, Miss
 from lib.why.scene import Scene
@@ -72,12 +72,8 @@ def _workload_port(scene: Scene) -> int | str:
     """Return the number of the pod's port: what a policy's ports are about."""
     if scene.guard is scene.gateway or not scene.port:
         return ""
-    target = scene.port.get("targetPort", scene.port.get("port", ""))
-    if isinstance(target, int):
-        return target
     pods = [pod for pod in scene.workloads if scene.workload and pod["metadata"]["name"] == scene.workload.pod]
-    ports = [one for pod in pods for each in pod["spec"]["containers"] for one in each.get("ports", [])]
-    return next((one["containerPort"] for one in ports if one.get("name") == target), "")
+    return routes.target(scene.port, pods) or ""
 
 
 def _denied(scene: Scene) -> Diagnosis | None:

@@ -8,7 +8,6 @@ from lib.why.rbac import late, seen
 from lib.why.scene import Scene
 
 CUT = ("connection reset", "closed without an answer", "cut off")
-TLS = ("TLS_error", "WRONG_VERSION_NUMBER", "CERTIFICATE", "TLSV1_ALERT", "upstream_reset_before_response_started")
 
 
 def diagnosed(scene: Scene) -> Diagnosis | None:

@@ -78,6 +78,15 @@ def port_of(service: Mapping, number: int | None) -> Mapping:
     return next((one for one in ports if number in (None, one["port"])), {})
 
 
+def target(port: Mapping, pods: Iterable[Mapping]) -> int | None:
+    """Return the number of the pods' port that a Service's port leads to; None where it is a name that none has."""
+    wanted = port.get("targetPort", port.get("port"))
+    if not isinstance(wanted, str):
+        return wanted
+    ports = [one for pod in pods for each in pod["spec"]["containers"] for one in each.get("ports", [])]
+    return next((one["containerPort"] for one in ports if one.get("name") == wanted), None)
+
+
 def protocol(port: Mapping) -> str:
     """Return the protocol that Istio takes a Service's port for, by appProtocol or name; "" is detected by Envoy."""
     said = port.get("appProtocol") or port.get("name", "").partition("-")[0]

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -17,6 +17,8 @@ from lib.errors import RunbookError
 from lib.kube import Cluster
 from lib.probes import accesslog
 from lib.why import keys, policies, routes
+from lib.why import pods as who
+from lib.why.pods import Workload
 
 SINCE = 20  # seconds of access log that are read
 PATIENCE = 3.0  # seconds until Envoy has written its line
@@ -30,20 +32,6 @@ class Token:
     header: Mapping = field(default_factory=dict)
     claims: Mapping = field(default_factory=dict)
     trouble: str = ""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The pods behind something: the first ready one's namespace, labels, account, and what is wrong with them."""
-
-    namespace: str
-    labels: Mapping[str, str]
-    account: str
-    pod: str
-    proxied: bool
-    ready: bool
-    trouble: str = ""
-    rewrites_probes: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,12 +104,12 @@ def ask(
     """
     label = f"why-{time.time_ns():x}"
     pods = cluster.items("v1", "Pod")
-    inside = _caller(pods, caller) if caller else None
+    inside = who.caller(pods, caller) if caller else None
     place = urlsplit(url)
     options = {"token": token, "host": host or None, "method": method, "agent": label}
     if inside:
-        name = _container(inside, pods)
-        execute = cluster.execute(_selector(inside.labels), inside.namespace, name)
+        name = who.container(inside, pods)
+        execute = cluster.execute(who.selector(inside.labels), inside.namespace, name)
         answer = over_exec(execute, url, **options)
     else:
         answer = over_http(url, **options)
@@ -143,9 +131,8 @@ def ask(
         skew=_skew(answer),
         **facts,
     )
-    hops = _hops(cluster, label, scene)
-    scene = Scene(**{**vars(scene), **hops})
-    return Scene(**{**vars(scene), "keys": _keys(cluster, scene)})
+    scene = replace(scene, **_hops(cluster, label, scene))
+    return replace(scene, keys=_keys(cluster, scene))
 
 
 def read(token: str | None) -> Token | None:
@@ -161,26 +148,6 @@ def read(token: str | None) -> Token | None:
         return Token(trouble=f"three parts that cannot be read ({type(error).__name__})")
 
 
-def workload(pods: Sequence[Mapping], said: str = "") -> Workload | None:
-    """Return what pods are, by the first of them that is ready; None of none.
-
-    `said` is what is told of one that is not ready, besides what its status tells.
-    """
-    if not pods:
-        return None
-    best = next((pod for pod in pods if _ready(pod)), pods[0])
-    return Workload(
-        best["metadata"]["namespace"],
-        best["metadata"].get("labels", {}),
-        best["spec"].get("serviceAccountName", "default"),
-        best["metadata"]["name"],
-        istio.proxies(best),
-        _ready(best),
-        "; ".join(filter(None, (_trouble(best), said))) if not _ready(best) else "",
-        best["metadata"].get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",
-    )
-
-
 def _placed(cluster: Cluster, pods, address: str, number: int | None, host: str, path: str, inside) -> dict:
     """Return which Service, route and workloads the request is about."""
     services = cluster.items("v1", "Service")
@@ -189,8 +156,8 @@ def _placed(cluster: Cluster, pods, address: str, number: int | None, host: str,
         service = routes.by_host(services, address, inside.namespace) or routes.by_address(services, address)
         return _target(cluster, service, number, pods, rules, inside.namespace)
     front = routes.by_address(services, address)
-    at = routes.selected(pods, front) if front else [one for one in pods if _labelled(one, GATEWAY_LABELS)]
-    gateway = workload(at)
+    at = routes.selected(pods, front) if front else [one for one in pods if who.labelled(one, GATEWAY_LABELS)]
+    gateway = who.workload(at)
     if not gateway:
         return _target(cluster, None, number, pods, rules, "")
     bound = routes.gateways_of(cluster.items(routes.API, "Gateway"), gateway.labels)
@@ -211,24 +178,9 @@ def _target(cluster: Cluster, service, number: int | None, pods, rules, caller: 
     return {
         "service": service,
         "port": routes.port_of(service, number),
-        "workload": workload(behind, _complaint(cluster, behind)),
+        "workload": who.workload(behind, who.complaint(cluster, behind)),
         "destination_rule": routes.rule_for(rules, service, caller),
     }
-
-
-def is_readiness(event: Mapping) -> bool:
-    """Whether an Event is the kubelet's, of a readiness probe that failed."""
-    return event.get("reason") == "Unhealthy" and event.get("message", "").startswith("Readiness probe failed")
-
-
-def _complaint(cluster: Cluster, pods: Sequence[Mapping]) -> str:
-    """Return what the kubelet last said of a probe of these pods, where none is ready."""
-    if any(map(_ready, pods)) or not pods:
-        return ""
-    names = {pod["metadata"]["name"] for pod in pods}
-    events = cluster.items("v1", "Event", pods[0]["metadata"]["namespace"])
-    found = [one for one in events if one["involvedObject"].get("name") in names and is_readiness(one)]
-    return max(found, key=lambda one: str(one.get("lastTimestamp"))).get("message", "") if found else ""
 
 
 def _hops(cluster: Cluster, label: str, scene: Scene) -> dict:
@@ -248,7 +200,7 @@ def _hops(cluster: Cluster, label: str, scene: Scene) -> dict:
 
 def _hop(cluster: Cluster, one: Workload, label: str) -> accesslog.Hop | None:
     with suppress(RunbookError):
-        found = accesslog.fetch(cluster, _selector(one.labels), one.namespace, SINCE)
+        found = accesslog.fetch(cluster, who.selector(one.labels), one.namespace, SINCE)
         return found.get(label)
     return None
 
@@ -263,48 +215,8 @@ def _keys(cluster: Cluster, scene: Scene) -> keys.Keys:
     execute = None
     if scene.guard.proxied and scene.guard.ready:
         with suppress(RunbookError):
-            execute = cluster.execute(_selector(scene.guard.labels), scene.guard.namespace, accesslog.PROXY)
+            execute = cluster.execute(who.selector(scene.guard.labels), scene.guard.namespace, accesslog.PROXY)
     return keys.gather(cluster, rule, execute)
-
-
-def _caller(pods: Sequence[Mapping], name: str) -> Workload:
-    home, _, app = name.rpartition("/")
-    fitting = [one for one in pods if one["metadata"].get("labels", {}).get("app") == app]
-    fitting = [one for one in fitting if not home or one["metadata"]["namespace"] == home]
-    homes = {one["metadata"]["namespace"] for one in fitting}
-    if len(homes) > 1:
-        names = ", ".join(f"{one}/{app}" for one in sorted(homes))
-        raise RunbookError(f"expected one app={app} to ask from, got {names}; name one of these.")
-    found = workload([one for one in fitting if one["status"].get("phase") == "Running"])
-    if not found:
-        raise RunbookError(f"expected a running pod app={app} to ask from, got none; name it as namespace/app.")
-    return found
-
-
-def _container(one: Workload, pods: Sequence[Mapping]) -> str:
-    pod = next(pod for pod in pods if pod["metadata"]["name"] == one.pod)
-    return next(each["name"] for each in pod["spec"]["containers"] if each["name"] != accesslog.PROXY)
-
-
-def _selector(labels: Mapping[str, str]) -> str:
-    """The labels that tell a workload from others: not those that differ from pod to pod."""
-    return ",".join(f"{key}={labels[key]}" for key in ("app", "istio", "app.kubernetes.io/name") if key in labels)
-
-
-def _labelled(pod: Mapping, wanted: Mapping[str, str]) -> bool:
-    return wanted.items() <= pod["metadata"].get("labels", {}).items()
-
-
-def _ready(pod: Mapping) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-def _trouble(pod: Mapping) -> str:
-    states = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
-    waiting = [f"{one['name']}: {one['state']['waiting'].get('reason')}" for one in states if "waiting" in one["state"]]
-    unready = [f"{one['name']} is not ready" for one in states if not one.get("ready") and "running" in one["state"]]
-    return "; ".join([*waiting, *unready]) or pod["status"].get("phase", "unknown")
 
 
 def _istiod_ready(cluster: Cluster) -> bool:
