@@ -12,12 +12,14 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lib import ingress
 from lib.errors import ParamsError
 from lib.verdicts import Waiver
 
 ROOT = Path(__file__).resolve().parent.parent
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+CertificateArn = Annotated[str, Field(pattern=r"^arn:aws[-a-z]*:acm:[-a-z0-9]+:\d{12}:certificate/.+$")]
 
 
 class Params(BaseModel):
@@ -60,10 +62,49 @@ class Params(BaseModel):
     keycloak_command: list[str] = Field(["start"], description="what the image's kc.sh is started with")
     postgres_image: str
     storage_class: str | None = Field(None, description="for PostgreSQL's volume; empty is the cluster's default")
-    load_balancer_annotations: dict[str, str] = Field({}, description="for the Services of type LoadBalancer")
     realm: DnsLabel = "istio"
     client_id: DnsLabel = "istio"
     user: DnsLabel = "alice"
+
+    # The way in
+    load_balancer_controller: Literal["aws-load-balancer-controller", "in-tree"] | None = Field(
+        None, description="what makes network load balancers of AWS in this cluster; empty where it is none of these"
+    )
+    load_balancer_scheme: Literal["internet-facing", "internal"] = Field(
+        "internet-facing", description="the article's users come from outside; internal is for those of the VPC alone"
+    )
+    load_balancer_target_type: Literal["ip", "instance"] | None = Field(
+        None, description="pods or nodes; empty is what the controller does best"
+    )
+    load_balancer_source_ranges: list[str] = Field([], description="networks that may connect; empty is everybody")
+    acm_certificate_arn: CertificateArn | None = Field(
+        None, description="TLS ended by the load balancer on port 443, and encrypted anew to the pods"
+    )
+    load_balancer_tls_policy: str = Field(
+        "ELBSecurityPolicy-TLS13-1-2-2021-06", description="which TLS the load balancer speaks with clients"
+    )
+    load_balancer_proxy_protocol: bool = Field(
+        False, description="the client's address comes in a PROXY header: gateways take nothing else then"
+    )
+    load_balancer_preserve_client_ip: bool | None = Field(
+        None, description="the client's address stays on the connection; empty is AWS's default, by target type"
+    )
+    load_balancer_cross_zone: bool = False
+    load_balancer_idle_seconds: Annotated[int, Field(ge=60, le=6000)] | None = Field(
+        None, description="after which a quiet connection is forgotten; empty is AWS's 350"
+    )
+    load_balancer_health_seconds: Annotated[int, Field(ge=5, le=300)] | None = Field(
+        None, description="between two health checks; empty is the controller's default"
+    )
+    external_traffic_policy: Literal["Cluster", "Local"] | None = Field(
+        None, description="Local: only nodes with such a pod take requests, and the client's address stays"
+    )
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = Field(
+        0, description="proxies before the gateway that add to X-Forwarded-For; a network load balancer does not"
+    )
+    load_balancer_annotations: dict[str, str] = Field(
+        {}, description="further annotations of the Services of type LoadBalancer"
+    )
 
     # Workloads
     namespace: DnsLabel = "foo"
@@ -89,6 +130,12 @@ class Params(BaseModel):
     def _only_for_eks(self):
         if self.cluster_source == "existing" and self.aws_endpoint_url:
             raise ValueError("aws_endpoint_url is for cluster_source: eks; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _a_way_in_that_works(self):
+        if told := ingress.problem(self):
+            raise ValueError(told)
         return self
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import istio, mesh, realms
+from lib import ingress, istio, mesh, realms
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.run import Run
 
@@ -59,7 +59,7 @@ def hardened(run: Run) -> list[dict]:
         return []
     load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
     things = [*load("namespace"), *load("admission")]
-    things += load(GATEWAY, annotations=json.dumps(run.params.load_balancer_annotations))
+    things += ingress.gateway(load(GATEWAY), run.params)
     things += run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED)
     return things + load("policy", **_names(run))
 
