@@ -73,7 +73,7 @@ compare: env ## what differs between two runs, also as a page: A=outputs/dev/…
 history: env ## the runs of ENV, oldest first, also as a page with a picture
 	@$(PYTHON) -m lib history $(ENV)
 
-clean-up: env ## take away what the runbook made in ENV (notebook 99)
+clean-up: env ## take away what the runbook made in ENV (notebook 99) [CONFIRM=yes]
 	@$(PYTHON) -m lib clean-up --env $(ENV)
 
 probes-slow: env $(SANDBOX) ## the probes that wait (rotated keys, stopped parts): notebook 90, about 5 minutes, after make run

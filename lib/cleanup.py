@@ -2,54 +2,125 @@
 
 from __future__ import annotations
 
+import os
+
 import pandas as pd
 
-from lib import aws, clusters, eks, istio, mesh, network, plan
-from lib.checks import wait
-from lib.errors import RunbookError
+from lib import aws, clusters, eks, istio, leftovers, mesh, network, plan
+from lib.checks import until, wait
+from lib.errors import AwsError, RunbookError
 from lib.kube import MANAGER
 from lib.probes import worlds
 from lib.probes.model import HARDENED
 from lib.run import Run
 from lib.why import labs
 
+VANISH = 600  # seconds that the cluster's controllers are given to take away what they made
 SECURITY = "security.istio.io/v1"
 
 
 def inventory(run: Run) -> pd.DataFrame:
-    """Return what is there of what the runbook makes: objects of the cluster, and of the account."""
+    """Return what is there of what the runbook and its cluster made: objects of the cluster, and of the account."""
     return pd.DataFrame([*_in_cluster(run), *_in_account(run)], columns=["where", "kind", "name"])
 
 
+def guard(run: Run) -> None:
+    """Raise AwsError before anything is deleted, unless account and cluster are the ones meant and it is confirmed.
+
+    At a local endpoint nobody is asked for a yes, and an existing cluster's account is none of the runbook's.
+    """
+    if run.params.cluster_source == "existing":
+        return
+    plan.check_account(run)
+    found = eks.find_cluster(run.aws("eks"), run.params.cluster_name)
+    if found:
+        aws.check_ours(f"cluster {found['name']}", found.get("tags", {}), run.tags)
+    doomed = _in_account(run)
+    if doomed and not plan.local(run) and os.environ.get("CONFIRM") != "yes":
+        raise AwsError(
+            f"expected CONFIRM=yes before {len(doomed)} things are deleted in account {run.params.account_id}, got "
+            f"none; see the list above, then say make clean-up ENV={run.params.env} CONFIRM=yes."
+        )
+
+
 def delete_objects(run: Run) -> None:
-    """Delete the policies, then the namespaces with all that is in them, then Istio, and wait until they are gone."""
+    """Delete policies, then namespaces with all that is in them, then Istio, and wait until they are gone.
+
+    Of a cluster that is the runbook's own, all load balancers and volumes go, also those that others asked for. It is
+    deleted next, so what will not go there is left to the account's part.
+    """
+    guard(run)
+    own = run.params.cluster_source == "eks"
+    if own:
+        _ensure_kubeconfig(run)
     if not _reachable(run):
         return
     for kind in ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication"):
         for thing in _managed(run, SECURITY, kind):
             run.delete({"apiVersion": SECURITY, "kind": kind, **thing})
+    for kind, thing in _costly(run) if own else []:
+        run.delete({"apiVersion": "v1", "kind": kind, **thing})
     for namespace in _namespaces(run):
         run.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     for api_version, kind in _CLUSTER_WIDE:
         for thing in _managed(run, api_version, kind):
             run.delete({"apiVersion": api_version, "kind": kind, **thing})
-    wait("the runbook's objects gone", lambda: _in_cluster(run), lambda left: not left, deadline=run.params.deadline)
+    gone = {"good": lambda left: not left, "deadline": min(run.params.deadline, VANISH)}
+    if own:
+        until(lambda: [*_in_cluster(run), *_costly(run)], what="the runbook's objects gone", **gone)
+    else:
+        wait("the runbook's objects gone", lambda: _in_cluster(run), **gone)
+
+
+def delete_made(run: Run) -> None:
+    """Delete the load balancers that Kubernetes made, where it does not do so itself, and wait until they are gone.
+
+    As long as the cluster answers, its controllers are given time; what they leave, or nobody can delete any more, goes
+    by the cluster's tags.
+    """
+    guard(run)
+    if run.params.cluster_source == "existing":
+        return
+    elbv2, ec2, name = run.aws("elbv2"), run.aws("ec2"), run.params.cluster_name
+    if _reachable(run):
+        left = lambda: [*_balanced(run), *leftovers.volumes(ec2, name)]  # noqa: E731
+        leftovers.wait_vanished(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
+    _tell(run, leftovers.delete_balancers(elbv2, name, run.params.deadline))
 
 
 def delete_cluster(run: Run) -> None:
-    """Delete node group, cluster, network and roles of the EKS environment; an existing cluster is left alone."""
+    """Delete node group, cluster, what is left of both, network and roles; an existing cluster is left alone."""
+    guard(run)
     if run.params.cluster_source == "existing":
         return
-    plan.check_account(run)
     service, name, limit = run.aws("eks"), run.params.cluster_name, run.params.deadline
+    ec2, iam = run.aws("ec2"), run.aws("iam")
     run.changed("node group", clusters.NODE_GROUP, eks.delete_node_group(service, name, clusters.NODE_GROUP, run.tags))
     eks.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit)
     run.changed("cluster", name, eks.delete_cluster(service, name, run.tags))
     eks.wait_cluster_gone(service, name, limit)
-    run.changed("network", name, network.delete_network(run.aws("ec2"), run.tags))
+    _tell(run, leftovers.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
+    run.changed("network", name, network.delete_network(ec2, run.tags))
     for role in clusters.roles(name):
-        run.changed("role", role, aws.delete_role(run.aws("iam"), role, run.tags))
+        run.changed("role", role, aws.delete_role(iam, role, run.tags))
+    for one in leftovers.providers(iam, run.tags):
+        with aws.spoken():
+            iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=one.id)
+        run.changed(one.kind, one.name, "deleted")
+    for one in _logs(run):
+        with aws.spoken():
+            run.aws("logs").delete_log_group(logGroupName=one.id)
+        run.changed(one.kind, one.id, "deleted")
     run.params.kubeconfig.unlink(missing_ok=True)
+
+
+def check(run: Run) -> pd.DataFrame:
+    """Record whether nothing is left, with the names of what is; return it."""
+    left = inventory(run)
+    names = "; ".join(f"{row.kind} {row.name}" for row in left.itertuples(index=False))
+    advice = "run make clean-up again: it goes on where it was" if names else ""
+    run.check("nothing is left", "nothing", names or "nothing", advice)
+    return left
 
 
 _CLUSTER_WIDE = [
@@ -93,16 +164,48 @@ def _in_cluster(run: Run) -> list[tuple[str, str, str]]:
 def _in_account(run: Run) -> list[tuple[str, str, str]]:
     if run.params.cluster_source == "existing":
         return []
-    name, found = run.params.cluster_name, []
-    listed = [one for page in run.aws("eks").get_paginator("list_clusters").paginate() for one in page["clusters"]]
-    found += [("account", "cluster", one) for one in listed if one == name]
-    wanted = [{"Name": f"tag:{key}", "Values": [value]} for key, value in run.tags.items()]
-    vpcs = run.aws("ec2").describe_vpcs(Filters=wanted)["Vpcs"]
-    found += [("account", "vpc", vpc["VpcId"]) for vpc in vpcs]
-    names = {
-        role["RoleName"] for page in run.aws("iam").get_paginator("list_roles").paginate() for role in page["Roles"]
-    }
-    return found + [("account", "role", role) for role in clusters.roles(name) if role in names]
+    service, ec2, iam, name = run.aws("eks"), run.aws("ec2"), run.aws("iam"), run.params.cluster_name
+    found = [(kind, name) for kind, one in (("cluster", eks.find_cluster(service, name)),) if one]
+    if found and eks.find_node_group(service, name, clusters.NODE_GROUP):
+        found.append(("node group", clusters.NODE_GROUP))
+    made = [*_balanced(run), *leftovers.security_groups(ec2, name), *leftovers.volumes(ec2, name)]
+    made += [*leftovers.ours(ec2, run.tags), *leftovers.providers(iam, run.tags), *_logs(run)]
+    made += leftovers.interfaces(ec2, name, run.tags)
+    found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in made]
+    found += [("role", role) for role in clusters.roles(name) if aws.find_role(iam, role)]
+    return [("account", *row) for row in found]
+
+
+def _balanced(run: Run) -> list[leftovers.Thing]:
+    elbv2, name = run.aws("elbv2"), run.params.cluster_name
+    return [*leftovers.balancers(elbv2, name), *leftovers.target_groups(elbv2, name)]
+
+
+def _logs(run: Run) -> list[leftovers.Thing]:
+    return leftovers.log_groups(run.aws("logs"), run.params.cluster_name) if run.params.delete_log_group else []
+
+
+def _tell(run: Run, things: list[leftovers.Thing]) -> None:
+    for one in things:
+        run.changed(one.kind, one.name or one.id, "deleted")
+
+
+def _costly(run: Run) -> list[tuple[str, dict]]:
+    """What in the cluster has something in the account that costs money: load balancers and volumes."""
+    things = [
+        ("Service", thing)
+        for thing in run.cluster.items("v1", "Service")
+        if thing["spec"].get("type") == "LoadBalancer"
+    ]
+    things += [("PersistentVolumeClaim", thing) for thing in run.cluster.items("v1", "PersistentVolumeClaim")]
+    return [(kind, {"metadata": {key: one["metadata"][key] for key in ("name", "namespace")}}) for kind, one in things]
+
+
+def _ensure_kubeconfig(run: Run) -> None:
+    """A run that was interrupted may have made the cluster and not its kubeconfig."""
+    here, found = run.params, eks.find_cluster(run.aws("eks"), run.params.cluster_name)
+    if found and found.get("endpoint") and not here.kubeconfig.exists():
+        clusters.ensure_kubeconfig(run)
 
 
 def _reachable(run: Run) -> bool:

@@ -10,6 +10,8 @@ import ipaddress
 
 import yaml
 
+from lib import aws
+
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
 LBC, IN_TREE = "aws-load-balancer-controller", "in-tree"  # the two that make network load balancers
 IP, INSTANCE = "ip", "instance"
@@ -128,7 +130,8 @@ def _notes(service: dict, here, of_gateway: bool) -> dict[str, str]:
     if controller is None:
         return {}
     # Said always: where it is not, the AWS Load Balancer Controller makes an internal one since 2.2
-    notes = {f"{AWS}scheme": here.load_balancer_scheme}
+    tags = ",".join(f"{key}={value}" for key, value in aws.tags(here.cluster_name).items())
+    notes = {f"{AWS}scheme": here.load_balancer_scheme, f"{AWS}additional-resource-tags": tags}
     if controller == IN_TREE:
         notes = {f"{AWS}type": "nlb", **notes}
         if here.load_balancer_scheme == "internal":

@@ -51,6 +51,8 @@ class Params(BaseModel):
     node_instance_type: str = "m5.large"
     node_count: Annotated[int, Field(ge=1, le=10)] = 2
 
+    delete_log_group: bool = Field(False, description="the clean-up deletes the control plane's log group as well")
+
     # Istio
     istioctl: str = Field("istioctl", description="the istioctl to call: a name on PATH or a file")
     istio_hub: str = "docker.io/istio"

@@ -28,6 +28,8 @@ def service(ports=PORTS, **spec):
 
 def notes(here, thing=None, of_gateway=True):
     found = ingress.dressed(thing or service(), here, of_gateway)["metadata"].get("annotations", {})
+    tags = found.pop(f"{AWS}additional-resource-tags", "")
+    assert tags == ("Project=istio-keycloak-runbook,Cluster=runbook" if found else "")
     return {key.removeprefix(AWS): value for key, value in found.items()}
 
 

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import account
 import boto3
 import pytest
 from moto import mock_aws
@@ -125,14 +126,22 @@ def whole():
 def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     session, called = whole, set()
     monkeypatch.setenv("CONFIRM", "yes")
-    here = Run("01-cluster", run(session).params, Record())
+    here = Run("01-cluster", run(session, delete_log_group=True).params, Record())
     here.aws = listening(session, called)
     plan.guard(here)
     plan.told(here, plan.rows(here))
     for _ in range(2):
         clusters.state(here)
         clusters.ensure(here)
+    found = eks.find_cluster(aws.client(session, "eks"), "demo")["resourcesVpcConfig"]
+    vpc = aws.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
+    account.made_by_kubernetes(session, {"vpc_id": vpc, "subnet_ids": found["subnetIds"]})
+    iam, tags = aws.client(session, "iam"), aws.tag_list(here.tags)
+    iam.create_open_id_connect_provider(Url="https://a.example", ThumbprintList=["0" * 40], Tags=tags)
+    aws.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
+    cleanup.guard(here)
     cleanup.inventory(here)
+    cleanup.delete_made(here)
     cleanup.delete_cluster(here)
     page = (params.ROOT / "docs" / "eks.md").read_text()
     (statement,) = json.loads(page.partition("```json\n")[2].partition("```")[0])["Statement"]
@@ -144,7 +153,7 @@ def listening(session, called):
 
     def client(name):
         made = aws.client(session, name)
-        note = lambda model, **_: called.add(f"{model.service_model.service_name}:{model.name}")  # noqa: E731
+        note = lambda model, **_: called.add(f"{model.service_model.signing_name}:{model.name}")  # noqa: E731
         made.meta.events.register("before-call.*.*", note)
         return made
 
