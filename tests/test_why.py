@@ -100,7 +100,8 @@ def translated(here):
         for thing in here.policies():
             here.delete(thing)
         for one in translate([yaml.safe_load(old), *here.workload()[1:2]]):
-            here.add(one.thing)
+            if one.thing:
+                here.add(one.thing)
 
     yield put
     here.heal()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-from pydantic import BaseModel, ValidationError
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from lib.errors import LegacyError
 from lib.legacy import authn, rbac
-from lib.legacy.read import Binding, Config, Role, Spec
+from lib.legacy.read import Config, Found, read
+from lib.legacy.ruling import ruling
 from lib.legacy.services import Services
-from lib.legacy.write import Translated
+from lib.legacy.write import Translated, thing
 
-AUTHN, RBAC, NETWORKING = "authentication.istio.io/", "rbac.istio.io/", "networking.istio.io/"
+NETWORKING = "networking.istio.io/"
 NEEDLESS = (
     "DestinationRule {name} for {host} is needless and harmful today: clients use mutual TLS by themselves where they "
     "can, and this one breaks every call to a pod without a sidecar. Delete it."
+)
+ASSUMED = (
+    "no MeshPolicy is among the files: the one that Istio was installed with is assumed, PERMISSIVE, which is what "
+    "holds today without an object. If the mesh had another (or none: then all was plain text), add it."
 )
 
 
@@ -30,80 +33,100 @@ def translate(
     """Return today's objects for all old ones among `things`, in their order; Services among them are read as such.
 
     `root` is the mesh's root namespace, `namespace` that of objects which name none. `strict` refuses what has only a
-    near equal. LegacyError names the object and the field that has no equal.
+    near equal: where there is a warning. LegacyError names the object and the field that has no equal.
     """
-    known = replace(services or Services.of(things), root=root)
-    bindings = [one for one in things if one.get("kind") == "ServiceRoleBinding"]
-    roles = {_place(one, namespace) for one in things if one.get("kind") == "ServiceRole"}
-    for one in bindings:
-        role = (one.get("spec") or {}).get("roleRef") or (one.get("spec") or {}).get("role_ref") or {}
-        if (_place(one, namespace)[0], role.get("name")) not in roles or not _place(one, namespace)[1]:
-            raise LegacyError("ServiceRoleBinding: expected a name and its ServiceRole beside it, got none; add it.")
-    made: list[Translated] = []
+    services = services or Services.of(things)
+    made, old = [], []
     for one in things:
-        if one.get("kind") == "Service" or one.get("kind") == "ServiceRoleBinding":
-            continue
-        try:
-            made += _one(one, bindings, known, root, namespace, strict)
-        except LegacyError as error:
-            raise LegacyError(f"{one.get('kind')} {one.get('metadata', {}).get('name')}: {error}") from None
-    _check_once(made)
+        with _naming(f"{one.get('kind')} {(one.get('metadata') or {}).get('name')}"):
+            if one.get("kind") == "DestinationRule" and str(one.get("apiVersion", "")).startswith(NETWORKING):
+                made.append(_destination_rule(one))
+            elif one.get("kind") != "Service" or one.get("apiVersion") != "v1":
+                old.append(read(one, namespace))
+    _check_once([(one.kind, one.namespace, one.name) for one in old])
+    over = ruling([one for one in old if one.kind in ("MeshPolicy", "Policy")], services, root)
+    on, bindings = rbac.On(_config(old), root), _bindings(old)
+    for one in old:
+        with _naming(str(one)):
+            if one.kind in ("MeshPolicy", "Policy"):
+                made += authn.translate(one, root, over, services)
+            elif one.kind == "ServiceRole":
+                made += rbac.allow(one, bindings.get((one.namespace, one.name), []), on, over, services)
+            elif one.kind != "ServiceRoleBinding":
+                made += rbac.switch(one, on, services)
+    services.check_apart({(policy.namespace, target.name) for policy, target in over.aimed} | rbac.named(old, on))
+    made = _merged(made)
+    _check_once([(found["kind"], found["metadata"]["namespace"], found["metadata"]["name"])
+                 for found in (one.thing for one in made) if found])  # fmt: skip
+    if old and not over.mesh:
+        made.append(Translated({}, [], [ASSUMED]))
+    if strict and (careful := [warning for one in made for warning in one.warnings]):
+        raise LegacyError(f"expected only what has an equal (--strict), got: {careful[0]} Mend it.")
     return made
 
 
-def _place(one: Mapping, namespace: str) -> tuple[str, str]:
-    metadata = one.get("metadata") or {}
-    return metadata.get("namespace") or namespace, metadata.get("name", "")
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """A refusal in here names the object."""
+    try:
+        yield
+    except LegacyError as error:
+        raise LegacyError(f"{name}: {error}") from None
 
 
-def _check_once(made: Sequence[Translated]) -> None:
-    """Two objects for the same pods: of peers' Istio takes the oldest, which nothing here tells."""
-    seen = set()
-    for one in (found.thing for found in made if found.thing.get("kind") == "PeerAuthentication"):
-        key = one["metadata"]["namespace"], str(one["spec"].get("selector"))
-        if key in seen:
-            raise LegacyError(f"expected one policy for the same pods in {key[0]}, got two; leave one out.")
-        seen.add(key)
+def _check_once(keys: Sequence[tuple[str, str, str]]) -> None:
+    for kind, namespace, name in keys:
+        if keys.count((kind, namespace, name)) > 1:
+            raise LegacyError(f"{kind} {name}: expected it once in {namespace or 'the mesh'}, got two; rename one.")
 
 
-def _one(one: Mapping, bindings, services: Services, root: str, namespace: str, strict: bool) -> list[Translated]:
-    api, kind = str(one.get("apiVersion", "")), str(one.get("kind", ""))
-    (home, name), spec = _place(one, namespace), one.get("spec") or {}
-    if api.startswith(NETWORKING) and kind == "DestinationRule":
-        return _destination_rule(name, spec)
-    if api.startswith(AUTHN) and kind == "MeshPolicy":
-        return authn.translate(_parsed(Spec, spec), name, root, services, True, strict)
-    if api.startswith(RBAC) and kind in ("ClusterRbacConfig", "RbacConfig"):
-        return rbac.default(_parsed(Config, spec), root, services)
-    if not home:
-        raise LegacyError("expected a namespace, got none; write it into the metadata, or give --namespace.")
-    if api.startswith(AUTHN) and kind == "Policy":
-        return authn.translate(_parsed(Spec, spec), name, home, services, False, strict)
-    if api.startswith(RBAC) and kind == "ServiceRole":
-        if home == root:
-            raise LegacyError("expected a ServiceRole outside of the root namespace, got one in it; move it.")
-        mine = _bound(bindings, name, home, namespace)
-        return rbac.allow(_parsed(Role, spec), mine, name, home, services)
-    raise LegacyError(f"expected an old policy, got {kind or 'no kind'} of {api or 'no apiVersion'}; leave it out.")
+def _config(old: Sequence[Found]) -> Config:
+    """Return where RBAC was on. A role without it changed nothing, so that it is asked for."""
+    found = [one for one in old if isinstance(one.spec, Config)]
+    if len(found) > 1:
+        raise LegacyError(f"{found[1]}: expected one ClusterRbacConfig or RbacConfig, got two; leave one out.")
+    roles = [one for one in old if one.kind == "ServiceRole"]
+    if roles and not found:
+        raise LegacyError(
+            f"{roles[0]}: expected a ClusterRbacConfig in the files, got none, without which roles changed nothing; "
+            "add the cluster's, or leave the roles out."
+        )
+    return found[0].spec if found else Config()
 
 
-def _bound(bindings: Sequence[Mapping], role: str, home: str, namespace: str) -> dict[str, Binding]:
-    here = [one for one in bindings if _place(one, namespace)[0] == home]
-    read = {_place(one, namespace)[1]: _parsed(Binding, one.get("spec") or {}) for one in here}
-    return {name: one for name, one in read.items() if one.role_ref and one.role_ref.name == role}
+def _bindings(old: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
+    """Return the bindings by namespace and name of their role."""
+    roles = {(one.namespace, one.name) for one in old if one.kind == "ServiceRole"}
+    made: dict[tuple[str, str], list[Found]] = {}
+    for one in (one for one in old if one.kind == "ServiceRoleBinding"):
+        key = one.namespace, one.spec.role_ref.name if one.spec.role_ref else ""
+        if key not in roles:
+            raise LegacyError(f"{one}: expected its ServiceRole beside it, got none; add it.")
+        made.setdefault(key, []).append(one)
+    return made
 
 
-def _destination_rule(name: str, spec: Mapping) -> list[Translated]:
+def _destination_rule(one: Mapping) -> Translated:
+    spec = one.get("spec") or {}
     mode, host = spec.get("trafficPolicy", {}).get("tls", {}).get("mode"), str(spec.get("host", ""))
     if mode == "ISTIO_MUTUAL" and host.startswith("*"):
-        return [Translated({}, [NEEDLESS.format(name=name, host=host)])]
+        return Translated({}, [NEEDLESS.format(name=one.get("metadata", {}).get("name"), host=host)])
     raise LegacyError(f"expected a wildcard host with ISTIO_MUTUAL, got {host} with {mode}; it stays as it is.")
 
 
-def _parsed(model: type[BaseModel], spec: Mapping):
-    try:
-        return model.model_validate(spec)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise LegacyError(f"expected the fields of the old API, got {where}: {first['msg']}; correct it.") from None
+def _merged(made: Sequence[Translated]) -> list[Translated]:
+    """Of several PeerAuthentications for the same pods Istio takes the oldest alone: the ports of all go into one."""
+    done: dict = {}
+    for one in made:
+        found, spec = one.thing, one.thing.get("spec", {})
+        key = (found["metadata"]["namespace"], str(spec["selector"])) if "portLevelMtls" in spec else len(done)
+        if first := done.get(key):
+            ports = {**first.thing["spec"]["portLevelMtls"], **spec["portLevelMtls"]}
+            content = {**first.thing["spec"], "portLevelMtls": ports}
+            metadata = {k: v for k, v in first.thing["metadata"].items() if k not in ("name", "namespace")}
+            whole = thing("PeerAuthentication", first.thing["metadata"]["name"], key[0], content, metadata)
+            notes = [*first.notes, f"With the ports of {found['metadata']['name']}.", *one.notes]
+            done[key] = Translated(whole, list(dict.fromkeys(notes)), first.warnings)
+        else:
+            done[key] = one
+    return list(done.values())

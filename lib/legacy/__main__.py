@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -13,6 +14,8 @@ from lib.legacy import translate
 from lib.legacy.services import Services
 from lib.legacy.write import document
 from lib.params import UniqueKeys
+
+UNSEEN = "careful: policies that are in the cluster but not in the files were not seen; translate all of them at once."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"refused: {error}", file=sys.stderr)
         return 1
     print(document(made), end="")
+    for one in made:
+        for warning in one.warnings:
+            print(f"careful: {_named(one.thing)}{warning}", file=sys.stderr)
+    print(UNSEEN, file=sys.stderr)
     return 0
+
+
+def _named(thing: Mapping) -> str:
+    return f"{thing['kind']} {thing['metadata']['namespace']}/{thing['metadata']['name']}: " if thing else ""
 
 
 def _read(path: str) -> list[dict]:

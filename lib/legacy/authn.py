@@ -5,121 +5,142 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lib.errors import LegacyError
-from lib.legacy.read import Jwt, Match, Peer, Spec, Target, Trigger
+from lib.legacy.read import Found, Jwt, Match, Spec, Target, Trigger
+from lib.legacy.ruling import Ruling, tokens
 from lib.legacy.services import Services
 from lib.legacy.write import Translated, thing
 
 FORWARDED = "Then the token always went on to the application; today only with forwardOriginalToken."
 OLD_PATH = "/auth left Keycloak's paths with version 17: today's issuer is without it, unless it was put back."
 MISSING = "A request without a token was 401 then; today it is 403: RequestAuthentication lets it pass, this denies it."
-SUBJECT = "Today a token counts as a principal only with iss and sub; then iss alone would do."
+SUBJECT = "Today a token counts as a principal only with iss and sub; then it counted without sub too."
+PREFLIGHT = (
+    "A browser's preflight (OPTIONS with Origin and Access-Control-Request-Method) passed without a token then; today "
+    "it is 403. Where browsers call from other origins, add notMethods: [OPTIONS] to the operation; then "
+    "each OPTIONS passes."
+)
 AUDIENCE = "A token for another audience was 401 then, and is 403 today."
-ANY_AUDIENCE = "No audience is named: then the service's name was taken for one, today any audience will do."
-EVERYWHERE = "Then a token was looked at on these paths only; today a bad token is 401 on every path."
-REPLACED = "Then this policy replaced the wider one as a whole; today peers, tokens and rules stand each for itself."
-BOTH = "principalBinding is gone: today a request has both identities, source.principal and request.auth.principal."
+ANY_AUDIENCE = "No audience is named: any will do. The old pages promised the Service's name, but nothing checked it."
+ORIGIN = "principalBinding is gone: today a request has both identities, source.principal and request.auth.principal."
+PEER = "USE_PEER: then request.auth.principal was the caller's service account; today it is the token's iss/sub."
+INHERITED = "The origins are those of the {wider}, and hold by it: today they are not said twice."
+BARE = "Then (1.4) the header Authorization was to have the bare token when it was named; here it has Bearer before it."
+KEYS = "Both jwks and jwksUri stood there: then jwks won, so that the other is left out."
+OFF = "No peers were listed, so that mutual TLS was off; without this object the wider one holds, or PERMISSIVE."
+STRICT = "mtls: mutual TLS and nothing else. No DestinationRule is needed for it: clients find out."
+FIRST = "Several peers: then the first told the listener what to take."
+NOT_OPTIONAL = "peerIsOptional: the listener of a STRICT sidecar took no plain text then either, so it is STRICT."
+PORTS = "Ports are the workload's today, not the Service's."
+# where today's objects refuse what was let in
+EVERYWHERE = "then a token was looked at on these paths only; today a bad token is 401 on every path."
+ALL_PORTS = "then a token was looked at on these ports only; today a bad token is 401 on all of the workload's."
+OPTIONAL = "originIsOptional: then a bad token passed as if there were none; today it is 401, or 403 for its audience."
+TCP = (
+    "then no token was asked on plain TCP ports; today this denies them altogether. With the Service's manifest "
+    "(--services), of which each port's name tells its protocol, it is for the HTTP ports alone."
+)
+TCP_WIDE = "then no token was asked on plain TCP ports; today this denies those of all its workloads altogether."
+ALL_TCP = "All ports are plain TCP, on which no token was asked then, nor is it now."
 
 
-def translate(spec: Spec, name: str, namespace: str, services: Services, mesh: bool, strict: bool) -> list[Translated]:
-    """Return today's objects for one old policy; LegacyError where there is no equal.
-
-    `mesh` is a MeshPolicy, `namespace` then the root namespace. `strict` refuses where the meaning is only near.
-    """
-    if mesh and spec.targets:
-        raise LegacyError("expected a MeshPolicy without targets, got targets; make a Policy of it.")
-    if not mesh and not spec.targets and name != "default":
-        raise LegacyError(f"expected targets, or the name default, got neither in Policy {name}; it was invalid then.")
-    if not mesh and namespace == services.root:
-        raise LegacyError("expected a Policy outside of the root namespace, got one in it; move it.")
-    if any(one.labels or one.subset for one in spec.targets):
-        raise LegacyError("expected targets by name and ports, got labels or a subset; select these pods by hand.")
+def translate(policy: Found, root: str, ruling: Ruling, services: Services) -> list[Translated]:
+    """Return today's objects for one old policy; LegacyError where there is no equal."""
+    spec, namespace = policy.spec, policy.namespace or root
     made = []
     for target in spec.targets or [None]:
-        labels = services.labels(target.name, namespace) if target else {}
-        own = f"{name}-{target.name}" if target and len(spec.targets) > 1 else name
-        made += _peers(spec, own, namespace, target, labels, services, mesh)
-        made += _origins(spec, own, namespace, target, labels, services, strict)
+        selector = {"selector": {"matchLabels": services.labels(target.name, namespace)}} if target else {}
+        ports = services.ports(target.name, namespace, target.ports) if target else []
+        own = f"{policy.name}-{target.name}" if len(spec.targets) > 1 else policy.name
+        put = lambda kind, name, content, selector=selector: thing(  # noqa: E731
+            kind, name, namespace, {**selector, **content}, policy.metadata
+        )
+        made.append(_peers(spec, put, own, ports))
+        wider = ruling.wider(policy)
+        if spec.origins and wider and tokens(wider) == tokens(policy):
+            made[-1] = Translated(made[-1].thing, [*made[-1].notes, INHERITED.format(wider=wider)])
+        elif spec.origins:
+            made.append(_origins(spec, put, own, ports))
+            if not spec.origin_is_optional:
+                made.append(_demand(spec, put, own, namespace, target, ports, services))
     return made
 
 
-def _peers(spec: Spec, name, namespace, target: Target | None, labels, services: Services, mesh) -> list[Translated]:
-    mode, notes = _mode(spec.peers, spec.peer_is_optional)
-    if not mesh:
-        notes.append(REPLACED)
-    content: dict = {"selector": {"matchLabels": labels}} if labels else {}
-    ports = [services.port(target.name, namespace, port) for port in target.ports] if target else []
-    if ports:
-        content["portLevelMtls"] = {port: {"mode": mode} for port in ports}
-        notes.append("Ports are the workload's today, not the Service's.")
-    else:
-        content["mtls"] = {"mode": mode}
-    return [Translated(thing("PeerAuthentication", name, namespace, content), notes)]
+def _peers(spec: Spec, put, name: str, ports: list[int]) -> Translated:
+    mode, notes = _mode(spec)
+    content: dict = {"portLevelMtls": {port: {"mode": mode} for port in ports}} if ports else {"mtls": {"mode": mode}}
+    return Translated(put("PeerAuthentication", name, content), [*notes, *([PORTS] if ports else [])])
 
 
-def _mode(peers: list[Peer], optional: bool) -> tuple[str, list[str]]:
-    if any(one.jwt for one in peers):
+def _mode(spec: Spec) -> tuple[str, list[str]]:
+    """The first decides, as it did: pilot/pkg/security/authn/v1alpha1/policy_applier.go, GetMutualTLS."""
+    if any(one.jwt for one in spec.peers):
         raise LegacyError("expected peers by mtls, got a jwt among them; no peer is known by a token today.")
-    if any(one.mtls is None for one in peers):
+    if any(one.mtls is None for one in spec.peers):
         raise LegacyError("expected mtls in each of the peers, got an empty one; write what was meant.")
-    ways = [one.mtls for one in peers if one.mtls]
-    if not ways:
-        return "DISABLE", ["No peers were listed, so that mutual TLS was off; without this object it is PERMISSIVE."]
+    ways = [one.mtls for one in spec.peers if one.mtls]
     if any(one.allow_tls for one in ways):
         raise LegacyError("expected mtls without allowTls, got allowTls: true; it has no equal today.")
-    if optional or any(one.mode == "PERMISSIVE" for one in ways):
-        why = "peerIsOptional: whoever comes without a certificate is let in." if optional else "As it was."
-        return "PERMISSIVE", [why]
-    return "STRICT", ["mtls: mutual TLS and nothing else. No DestinationRule is needed for it: clients find out."]
+    if not ways:
+        return "DISABLE", [OFF]
+    several = [FIRST] if len(ways) > 1 else []
+    if ways[0].mode == "PERMISSIVE":
+        return "PERMISSIVE", ["As it was: plain text is let in too.", *several]
+    return "STRICT", [STRICT, *several, *([NOT_OPTIONAL] if spec.peer_is_optional else [])]
 
 
-def _origins(spec: Spec, name, namespace, target, labels, services: Services, strict) -> list[Translated]:
+def _origins(spec: Spec, put, name: str, ports: list[int]) -> Translated:
     jwts = [one.jwt for one in spec.origins]
-    if not jwts:
-        return []
-    selector = {"selector": {"matchLabels": labels}} if labels else {}
-    notes = [FORWARDED, *([AUDIENCE] if any(one.audiences for one in jwts) else [])]
-    notes += [ANY_AUDIENCE] if any(not one.audiences for one in jwts) else []
-    notes += [BOTH] if spec.principal_binding == "USE_ORIGIN" else []
-    notes += [OLD_PATH] if any("/auth/realms/" in one.issuer for one in jwts) else []
-    notes += [EVERYWHERE] if any(one.trigger_rules for one in jwts) else []
-    if target and target.ports:
-        notes.append("Then this was for some ports alone; today a token is looked at on all of the workload's.")
-    if spec.origin_is_optional:
-        notes.append("originIsOptional: then a bad token passed too, as if there were none; today it is 401.")
-        if strict:
-            raise LegacyError("expected originIsOptional: false, got true; today a bad token is refused in any case.")
-    rules = {**selector, "jwtRules": [_rule(one) for one in jwts]}
-    made = [Translated(thing("RequestAuthentication", name, namespace, rules), notes)]
-    if not spec.origin_is_optional:
-        made.append(_demand(jwts, name, namespace, target, selector, services))
-    return made
+    said = {
+        FORWARDED: True,
+        AUDIENCE: any(one.audiences for one in jwts),
+        ANY_AUDIENCE: any(not one.audiences for one in jwts),
+        ORIGIN: spec.principal_binding == "USE_ORIGIN",
+        PEER: spec.principal_binding == "USE_PEER",
+        OLD_PATH: any("/auth/realms/" in one.issuer for one in jwts),
+        BARE: any(header.lower() == "authorization" for one in jwts for header in one.jwt_headers),
+        KEYS: any(one.jwks and one.jwks_uri for one in jwts),
+    }
+    careful = {
+        EVERYWHERE: any(one.trigger_rules for one in jwts),
+        ALL_PORTS: bool(ports),
+        OPTIONAL: spec.origin_is_optional,
+    }
+    made = put("RequestAuthentication", name, {"jwtRules": [_rule(one) for one in jwts]})
+    return Translated(made, [one for one, so in said.items() if so], [one for one, so in careful.items() if so])
 
 
-def _demand(jwts: list[Jwt], name, namespace, target: Target | None, selector, services: Services) -> Translated:
+def _demand(spec: Spec, put, name, namespace, target: Target | None, ports, services: Services) -> Translated:
     """DENY and no ALLOW: authentication came before authorization then, whatever that allowed."""
-    triggers = {str(one.trigger_rules) for one in jwts}
-    if len(triggers) > 1:
+    jwts = [one.jwt for one in spec.origins]
+    if any(one.trigger_rules != jwts[0].trigger_rules for one in jwts):
         raise LegacyError("expected the same triggerRules for all issuers, got others; split the paths by hand.")
-    source = {"notRequestPrincipals": [f"{one.issuer}/*" for one in jwts]}
-    rule: dict = {"from": [{"source": source}]}
-    ports = [services.port(target.name, namespace, port) for port in target.ports] if target else []
+    http = services.http(target.name, namespace) if target else None
+    if http is not None and services.tcp(target.name, namespace):
+        ports = [one for one in ports or http if one in http]
+        if not ports:
+            return Translated({}, [ALL_TCP])
     operations = [_operation(one) for one in jwts[0].trigger_rules] or [{}]
     if ports:
         operations = [{**one, "ports": [str(port) for port in ports]} for one in operations]
+    rule: dict = {"from": [{"source": {"notRequestPrincipals": [f"{one.issuer}/*" for one in jwts]}}]}
     if all(operations):
         rule["to"] = [{"operation": one} for one in operations]
-    content = {**selector, "action": "DENY", "rules": [rule]}
-    return Translated(thing("AuthorizationPolicy", f"{name}-needs-token", namespace, content), [MISSING, SUBJECT])
+    made = put("AuthorizationPolicy", f"{name}-needs-token", {"action": "DENY", "rules": [rule]})
+    careful = [TCP_WIDE] if target is None else [TCP] if http is None else []
+    return Translated(made, [MISSING, SUBJECT, PREFLIGHT], careful)
 
 
 def _rule(jwt: Jwt) -> dict:
-    headers = [{"name": one, **_prefix(one)} for one in jwt.jwt_headers]
+    if any(one.lower() == "ingress-authorization" for one in jwt.jwt_headers):
+        raise LegacyError("expected jwtHeaders without ingress-authorization, got it: an exchanged token has no equal.")
+    if "*" in jwt.issuer:
+        raise LegacyError(f"expected an issuer without *, got {jwt.issuer}; write the token's iss.")
     stated = {
         "issuer": jwt.issuer,
         "audiences": jwt.audiences,
-        "jwksUri": jwt.jwks_uri,
+        "jwksUri": "" if jwt.jwks else jwt.jwks_uri,
         "jwks": jwt.jwks,
-        "fromHeaders": headers,
+        "fromHeaders": [{"name": one, **_prefix(one)} for one in jwt.jwt_headers],
         "fromParams": jwt.jwt_params,
     }
     return {**{key: value for key, value in stated.items() if value}, "forwardOriginalToken": True}

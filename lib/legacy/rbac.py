@@ -1,120 +1,165 @@
-"""ServiceRole, ServiceRoleBinding and ClusterRbacConfig as today's AuthorizationPolicy."""
+"""ServiceRole, ServiceRoleBinding and ClusterRbacConfig as today's AuthorizationPolicy.
+
+What was: Istio 1.4, pilot/pkg/model/authorization.go and pilot/pkg/security/authz/model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lib.errors import LegacyError
-from lib.legacy.read import Binding, Config, Role, Rule, Subject
-from lib.legacy.services import Services
+from lib.legacy.read import Config, Found, Rule, Scope
+from lib.legacy.ruling import Ruling
+from lib.legacy.services import Services, split
+from lib.legacy.subjects import check_looked, source, when
 from lib.legacy.write import Translated, thing
 
 KIND = "AuthorizationPolicy"
-FIELDS = {  # a property of a subject: the field of today's source that says the same
-    "source.principal": "principals",
-    "source.namespace": "namespaces",
-    "source.ip": "ipBlocks",
-    "request.auth.principal": "requestPrincipals",
-}
-CONDITIONS = ("request.auth.", "request.headers[", "destination.port")
 OPERATIONS = ("hosts", "not_hosts", "paths", "not_paths", "methods", "not_methods")
+CONSTRAINTS = ("request.headers[", "destination.port", "destination.ip", "connection.sni")
 CLOSED = "RBAC was on: nobody may do what no rule allows. Today that is an ALLOW policy without rules."
+OPEN = "RBAC was not on here: one ALLOW policy that allows all keeps it open beside the one that closes the mesh."
 NOBODY = "Mode OFF: nothing was asked. Today that is no policy at all."
+BOUND = "From the ServiceRole and its bindings {names}; each subject is a rule of its own."
+UNBOUND = "ServiceRole {name} is bound to nobody, and so allowed nothing: no object."
+IDLE = "RBAC was not on for ServiceRole {name} in {namespace}, so that it changed nothing: no object."
+QUERY = (
+    "Then the query (?…) counted as part of a path: the condition on :path keeps it so. Without it the paths would be "
+    "allowed with any query."
+)
+UNQUERIED = "Today a path is looked at without its query (?…): one that notPaths names is refused with any query too."
+GATEWAYS = (
+    "this closes gateways too; then RBAC was on for a gateway's ports that are its Service's targetPort. Allow what "
+    "they are to let in: an ALLOW policy with the gateway's labels in its namespace."
+)
 
 
-def allow(
-    role: Role, bindings: Mapping[str, Binding], name: str, namespace: str, services: Services
-) -> list[Translated]:
-    """Return an ALLOW policy for each rule and Service of a role, for the subjects of its bindings, by their names."""
-    subjects = [subject for binding in bindings.values() for subject in binding.subjects]
-    if not subjects:
-        return [Translated({}, [f"ServiceRole {name} is bound to nobody, and so allowed nothing: no object."])]
-    sources = [_source(one) for one in subjects]
-    made = []
-    for number, rule in enumerate(role.rules):
-        whens = [_when(one.key, one.values) for one in rule.constraints]
-        rules = [_stated(source, rule, [*when, *whens]) for source, when in sources]
-        for service in rule.services:
-            own = f"{name}-{number}" if len(role.rules) > 1 else name
-            made.append(_policy(own, namespace, service, rules, services, len(rule.services) > 1, bindings))
-    return made
+@dataclass(frozen=True)
+class On:
+    """Where RBAC was on."""
+
+    config: Config
+    root: str
+
+    def listed(self) -> Scope:
+        """Return what the mode lists: what is included, or excluded, or nothing."""
+        modes = {"ON_WITH_INCLUSION": self.config.inclusion, "ON_WITH_EXCLUSION": self.config.exclusion}
+        return modes.get(self.config.mode, Scope())
+
+    def parts(self, services: Sequence[str], namespace: str) -> list[str]:
+        """Return of these Services of a namespace ("" for all) those for which RBAC was on."""
+        mode, listed = self.config.mode, self.listed()
+        if mode == "ON_WITH_INCLUSION" and namespace not in listed.namespaces:
+            mine = [name for name, home in map(split, listed.services) if home == namespace]
+            return mine if "" in services else [one for one in services if one in mine]
+        excluded = mode == "ON_WITH_EXCLUSION" and namespace in listed.namespaces
+        return [] if excluded or mode == "OFF" else list(services)
 
 
-def default(config: Config, root: str, services: Services) -> list[Translated]:
+def switch(config: Found, on: On, services: Services) -> list[Translated]:
     """Return what closes the mesh, or the namespaces and Services that are listed."""
-    if config.mode == "OFF":
+    spec = config.spec
+    if config.name != "default":
+        raise LegacyError(f"expected the name default, got {config.name}; Istio took no other.")
+    if spec.mode == "OFF":
         return [Translated({}, [NOBODY])]
-    if config.mode == "ON":
-        return [Translated(thing(KIND, "allow-nothing", root, {}), [CLOSED])]
-    if config.mode == "ON_WITH_EXCLUSION":
-        raise LegacyError("expected ON or ON_WITH_INCLUSION, got ON_WITH_EXCLUSION; list what is to be closed instead.")
-    made = [Translated(thing(KIND, "allow-nothing", one, {}), [CLOSED]) for one in config.inclusion.namespaces]
-    for service in config.inclusion.services:
-        name, home = _service(service, root)
-        content = {"selector": {"matchLabels": services.labels(name, home)}}
-        made.append(Translated(thing(KIND, f"allow-nothing-{name}", home, content), [CLOSED]))
+    listed, root = on.listed(), on.root
+    if root in listed.namespaces or root in (split(one)[1] for one in listed.services):
+        raise LegacyError(
+            f"expected inclusion and exclusion without the root namespace {root}, got it: a policy there is for the "
+            "whole mesh today. Leave it out, and write policies for its workloads by their labels."
+        )
+    made = []
+    name, content, note = "allow-nothing", {}, CLOSED
+    if spec.mode != "ON_WITH_INCLUSION":
+        made.append(Translated(thing(KIND, name, root, content, config.metadata), [note], [GATEWAYS]))
+        name, content, note = "allow-all", {"action": "ALLOW", "rules": [{}]}, OPEN
+    for space in listed.namespaces:
+        made.append(Translated(thing(KIND, name, space, content, config.metadata), [note]))
+    for one, home in map(split, listed.services):
+        if home not in listed.namespaces:
+            selected = {"selector": {"matchLabels": services.labels(one, home)}, **content}
+            made.append(Translated(thing(KIND, f"{name}-{one}", home, selected, config.metadata), [note]))
     return made
 
 
-def _policy(name, namespace, service: str, rules: list, services: Services, several: bool, bindings) -> Translated:
-    notes = [f"From the ServiceRole and its bindings {', '.join(bindings)}; each subject is a rule of its own."]
-    if service == "*":
-        return Translated(thing(KIND, name, namespace, {"action": "ALLOW", "rules": rules}), notes)
-    if "*" in service:
-        raise LegacyError(f"expected a Service by its name, or * for all, got {service}; name each.")
-    target, home = _service(service, namespace)
-    if home != namespace:
-        raise LegacyError(f"expected a Service of the namespace {namespace}, got {service}; move it there.")
-    content = {"selector": {"matchLabels": services.labels(target, home)}, "action": "ALLOW", "rules": rules}
-    return Translated(thing(KIND, f"{name}-{target}" if several else name, namespace, content), notes)
+def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, services: Services) -> list[Translated]:
+    """Return an ALLOW policy for each rule and Service of a role, for the subjects of its bindings."""
+    if role.namespace == on.root:
+        raise LegacyError("expected a ServiceRole outside of the root namespace, got one in it; move it.")
+    subjects = [subject for binding in bindings for subject in binding.spec.subjects]
+    if not subjects:
+        return [Translated({}, [UNBOUND.format(name=role.name)])]
+    said = [source(one) for one in subjects]
+    notes = [BOUND.format(names=", ".join(one.name for one in bindings)), *(note for one in said for note in one.notes)]
+    made = []
+    for number, rule in enumerate(role.spec.rules):
+        conditions, more = _conditions(rule)
+        rules = [_stated(one.source, rule, [*one.when, *conditions]) for one in said]
+        parts = on.parts(_services(rule, role.namespace), role.namespace)
+        for part in parts:
+            for subject in subjects:
+                check_looked(subject, part, role.namespace, ruling)
+            own = f"{role.name}-{number}" if len(role.spec.rules) > 1 else role.name
+            content: dict = {"action": "ALLOW", "rules": rules}
+            if part:
+                own = f"{own}-{part}" if len(parts) > 1 else own
+                content = {"selector": {"matchLabels": services.labels(part, role.namespace)}, **content}
+            policy = thing(KIND, own, role.namespace, content, role.metadata)
+            made.append(Translated(policy, list(dict.fromkeys([*notes, *more]))))
+    return made or [Translated({}, [IDLE.format(name=role.name, namespace=role.namespace)])]
 
 
-def _service(name: str, namespace: str) -> tuple[str, str]:
-    first, _, rest = name.removesuffix(".svc.cluster.local").partition(".")
-    return first, rest or namespace
+def named(found: Sequence[Found], on: On) -> set[tuple[str, str]]:
+    """Return namespace and name of each Service for which something is written."""
+    roles = [(one.namespace, rule) for one in found if one.kind == "ServiceRole" for rule in one.spec.rules]
+    listed = on.listed().services
+    written = {(home, name) for home, rule in roles for name in on.parts(_services(rule, home), home) if name}
+    return written | {(home, name) for name, home in map(split, listed)}
 
 
-def _stated(source: dict, rule: Rule, when: list[dict]) -> dict:
+def _services(rule: Rule, namespace: str) -> list[str]:
+    """Return the names of a rule's Services; "" for all. Then it was the whole name that had to match."""
+    if not rule.services or "*" in rule.services:
+        return [""]
+    found = [split(one) for one in dict.fromkeys(rule.services)]
+    for name, home in found:
+        if home != namespace:
+            raise LegacyError(f"expected a Service of the namespace {namespace}, got {name}.{home}; move it there.")
+    return [name for name, _ in found]
+
+
+def _conditions(rule: Rule) -> tuple[list[dict], list[str]]:
+    """Return a rule's constraints as conditions, and what there is to say of them."""
+    keys = [one.key for one in rule.constraints]
+    if len(set(keys)) < len(keys):
+        raise LegacyError("expected each constraint once, got one twice, of which the last won; leave one out.")
+    if any("{" in one for one in (*rule.paths, *rule.not_paths)):
+        raise LegacyError("expected a path without {, got one with it; today it would be a pattern.")
+    made = [when(one.key, one.values, CONSTRAINTS) for one in rule.constraints]
+    ends = [one for one in rule.not_paths if one.startswith("*")]
+    exact = [] if all(one.endswith("*") for one in rule.paths) else rule.paths
+    if exact or ends:
+        asked = {"values": exact, "notValues": ends}
+        made.append({"key": "request.headers[:path]", **{key: value for key, value in asked.items() if value}})
+    unasked = rule.not_paths or any(one.startswith("*") for one in rule.paths)
+    return made, [*([QUERY] if exact or ends else []), *([UNQUERIED] if unasked else [])]
+
+
+def _stated(source: dict, rule: Rule, conditions: list[dict]) -> dict:
     operation = {_camel(key): getattr(rule, key) for key in OPERATIONS if getattr(rule, key)}
     for key, ports in (("ports", rule.ports), ("notPorts", rule.not_ports)):
         if ports:
             operation[key] = [str(port) for port in ports]
-    if operation.get("methods") == ["*"]:
-        del operation["methods"]
+    for key in ("methods", "paths"):
+        if "*" in operation.get(key, []):
+            del operation[key]
     return {
         **({"from": [{"source": source}]} if source else {}),
         **({"to": [{"operation": operation}]} if operation else {}),
-        **({"when": when} if when else {}),
+        **({"when": conditions} if conditions else {}),
     }
-
-
-def _source(subject: Subject) -> tuple[dict, list[dict]]:
-    """Return a subject as a source and conditions; user * is everybody, with or without an identity."""
-    if subject.group:
-        raise LegacyError(f"expected subjects by user or properties, got the group {subject.group}; use a claim.")
-    named = [subject.user and subject.user != "*", subject.names, "source.principal" in subject.properties]
-    spaces = [subject.namespaces, "source.namespace" in subject.properties]
-    if sum(map(bool, named)) > 1 or sum(map(bool, spaces)) > 1:
-        raise LegacyError("expected one way to name a subject, got several, all of which had to hold; write one.")
-    source: dict[str, list[str]] = {}
-    if subject.user and subject.user != "*":
-        source["principals"] = [subject.user]
-    for field in ("names", "not_names", "namespaces", "not_namespaces"):
-        if values := getattr(subject, field):
-            source[{"names": "principals", "not_names": "notPrincipals"}.get(field, _camel(field))] = values
-    when = []
-    for key, value in subject.properties.items():
-        if key in FIELDS:
-            source.setdefault(FIELDS[key], []).append(value)
-        else:
-            when.append(_when(key, [value]))
-    return source, when
-
-
-def _when(key: str, values: list[str]) -> dict:
-    if not key.startswith(CONDITIONS):
-        raise LegacyError(f"expected a condition on a request, got {key}; today's rules have {', '.join(CONDITIONS)}….")
-    return {"key": key, "values": values}
 
 
 def _camel(name: str) -> str:

@@ -6,10 +6,14 @@ may be written in camelCase or as in the .proto. A field that is none of them is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+
+from lib.errors import LegacyError
 
 Empty = BeforeValidator(lambda value: {} if value is None else value)  # `mtls:` and `mtls: null` mean `mtls: {}`
 
@@ -107,7 +111,7 @@ class Constraint(Old):
 class Rule(Old):
     """What a ServiceRole lets one do."""
 
-    services: list[str]
+    services: list[str] = []
     hosts: list[str] = []
     not_hosts: list[str] = []
     paths: list[str] = []
@@ -130,6 +134,7 @@ class Subject(Old):
 
     user: str = ""
     group: str = ""
+    groups: list[str] = []
     properties: dict[str, str] = {}
     names: list[str] = []
     not_names: list[str] = []
@@ -166,3 +171,56 @@ class Config(Old):
     inclusion: Scope = Scope()
     exclusion: Scope = Scope()
     enforcement_mode: Literal["ENFORCED"] = "ENFORCED"
+
+
+LEFT = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")  # annotations that tell of the old object alone
+KINDS: dict[str, type[Old]] = {
+    "MeshPolicy": Spec,
+    "Policy": Spec,
+    "ServiceRole": Role,
+    "ServiceRoleBinding": Binding,
+    "ClusterRbacConfig": Config,
+    "RbacConfig": Config,
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """An old object that was read: what it is, where, and its spec as data."""
+
+    kind: str
+    name: str
+    namespace: str
+    spec: Old
+    metadata: Mapping[str, Mapping[str, str]]  # the labels and annotations that go over to today's objects
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def read(thing: Mapping, namespace: str) -> Found:
+    """Return an object of the old API as data; LegacyError where it is none, or has a field that is unknown.
+
+    `namespace` is that of objects which name none.
+    """
+    api, kind, metadata = str(thing.get("apiVersion", "")), str(thing.get("kind", "")), thing.get("metadata") or {}
+    if not api.startswith(("authentication.istio.io/", "rbac.istio.io/")) or kind not in KINDS:
+        raise LegacyError(f"expected an old policy, got {kind or 'no kind'} of {api or 'no apiVersion'}; leave it out.")
+    home = "" if kind in ("MeshPolicy", "ClusterRbacConfig") else metadata.get("namespace") or namespace
+    if not home and kind not in ("MeshPolicy", "ClusterRbacConfig", "RbacConfig"):
+        raise LegacyError("expected a namespace, got none; write it into the metadata, or give --namespace.")
+    if not metadata.get("name"):
+        raise LegacyError("expected a name, got none; write it into the metadata.")
+    try:
+        spec = KINDS[kind].model_validate(thing.get("spec") or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise LegacyError(f"expected the fields of the old API, got {where}: {first['msg']}; correct it.") from None
+    return Found(kind, metadata["name"], home, spec, _kept(metadata))
+
+
+def _kept(metadata: Mapping) -> dict[str, dict[str, str]]:
+    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    kept = {"labels": dict(labels), "annotations": {k: v for k, v in notes.items() if not k.startswith(LEFT)}}
+    return {key: value for key, value in kept.items() if value}

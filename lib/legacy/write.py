@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -14,23 +14,35 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Translated:
-    """An object of today's API, or none where none is needed, and what was decided on the way to it."""
+    """An object of today's API, or none where none is needed, and what was decided on the way to it.
+
+    `notes` are what is said differently today; `warnings` are where today's objects refuse what was let in then.
+    """
 
     thing: dict
     notes: Sequence[str] = field(default_factory=list)
+    warnings: Sequence[str] = field(default_factory=list)
 
 
-def thing(kind: str, name: str, namespace: str, spec: dict) -> dict:
-    """Return an object of security.istio.io/v1."""
-    metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": API, "kind": kind, "metadata": metadata, "spec": spec}
+class Plain(yaml.SafeDumper):
+    """What stands in two places is written twice, without YAML's anchors."""
+
+    def ignore_aliases(self, data) -> bool:
+        return True
+
+
+def thing(kind: str, name: str, namespace: str, spec: dict, metadata: Mapping | None = None) -> dict:
+    """Return an object of security.istio.io/v1; `metadata` is more of it: labels and annotations."""
+    named = {"name": name, "namespace": namespace, **(metadata or {})}
+    return {"apiVersion": API, "kind": kind, "metadata": named, "spec": spec}
 
 
 def document(made: Iterable[Translated]) -> str:
     """Return the objects as a stream of YAML documents; a document without an object is comments alone."""
     parts = []
     for one in made:
-        notes = "".join(textwrap.indent(textwrap.fill(note, WIDTH), "# ") + "\n" for note in one.notes)
-        body = yaml.safe_dump(one.thing, sort_keys=False, width=WIDTH, allow_unicode=True) if one.thing else ""
+        said = [*one.notes, *(f"Careful: {warning}" for warning in one.warnings)]
+        notes = "".join(textwrap.indent(textwrap.fill(note, WIDTH), "# ") + "\n" for note in said)
+        body = yaml.dump(one.thing, Dumper=Plain, sort_keys=False, width=WIDTH, allow_unicode=True) if one.thing else ""
         parts.append(f"---\n{notes}{body}")
     return "".join(parts)

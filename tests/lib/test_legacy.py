@@ -14,7 +14,7 @@ from lib.errors import LegacyError
 from lib.legacy import authn, translate
 from lib.legacy.__main__ import main
 from lib.legacy.services import Services
-from lib.legacy.write import document
+from lib.legacy.write import Translated, document
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ARTICLE = sorted((ROOT / "notebooks" / "article").glob("*.yaml"))
@@ -39,7 +39,7 @@ def for_web(**spec):
 def made(*things, **options):
     """Return the objects by kind, with the notes of all."""
     found = translate([*things, yaml.safe_load(SERVICE)], **options)
-    notes = " ".join(note for one in found for note in one.notes)
+    notes = " ".join(note for one in found for note in (*one.notes, *one.warnings))
     return {one.thing["kind"]: one.thing for one in found if one.thing}, notes
 
 
@@ -68,7 +68,7 @@ def test_the_articles_three_objects_are_figure_2():
     source = {"notRequestPrincipals": [f"{issuer}/*"]}
     assert objects[3]["spec"] == {"selector": selector, "action": "DENY", "rules": [{"from": [{"source": source}]}]}
     assert objects[4]["metadata"] == {"name": "default", "namespace": "istio-system"}
-    assert authn.BOTH in found[2].notes and authn.OLD_PATH in found[2].notes
+    assert authn.ORIGIN in found[2].notes and authn.OLD_PATH in found[2].notes
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,8 @@ def test_the_articles_three_objects_are_figure_2():
         ({"peers": [{"mtls": {}}]}, "STRICT"),
         ({"peers": [{"mtls": None}]}, "STRICT"),
         ({"peers": [{"mtls": {"mode": "PERMISSIVE"}}]}, "PERMISSIVE"),
-        ({"peers": [{"mtls": {}}], "peerIsOptional": True}, "PERMISSIVE"),
+        ({"peers": [{"mtls": {}}], "peerIsOptional": True}, "STRICT"),  # its listener took no plain text
+        ({"peers": [{"mtls": {}}, {"mtls": {"mode": "PERMISSIVE"}}]}, "STRICT"),  # the first decided
         ({"peers": []}, "DISABLE"),
         ({}, "DISABLE"),
     ],
@@ -129,7 +130,7 @@ def test_an_optional_origin_demands_nothing_and_strict_refuses_it():
     optional = for_web(origins=[{"jwt": JWT}], originIsOptional=True)
     objects, notes = made(optional)
     assert "AuthorizationPolicy" not in objects and "today it is 401" in notes
-    assert "a bad token is refused in any case" in refused(optional, strict=True)
+    assert "(--strict), got: originIsOptional" in refused(optional, strict=True)
 
 
 def test_a_namespace_and_a_mesh():
@@ -154,8 +155,13 @@ def rbac(name, kind, **spec):
     return policy(name, kind=kind, api="rbac.istio.io", **spec)
 
 
+ON = policy(
+    "default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_INCLUSION", inclusion={"namespaces": ["foo"]}
+)
+
+
 def test_a_role_and_its_binding_are_one_policy():
-    objects, _ = made(rbac("viewer", "ServiceRole", **ROLE), rbac("bind", "ServiceRoleBinding", **BINDING))
+    objects, _ = made(ON, rbac("viewer", "ServiceRole", **ROLE), rbac("bind", "ServiceRoleBinding", **BINDING))
     spec = objects["AuthorizationPolicy"]["spec"]
     to = [{"operation": {"paths": ["/a*"], "methods": ["GET"]}}]
     header = {"key": "request.headers[v]", "values": ["1"]}
@@ -170,7 +176,7 @@ def test_a_role_and_its_binding_are_one_policy():
 def test_everybody_is_nobody_in_particular():
     binding = {**BINDING, "subjects": [{"user": "*"}]}
     role = {"rules": [{"services": ["*"], "methods": ["*"]}]}
-    objects, _ = made(rbac("viewer", "ServiceRole", **role), rbac("bind", "ServiceRoleBinding", **binding))
+    objects, _ = made(ON, rbac("viewer", "ServiceRole", **role), rbac("bind", "ServiceRoleBinding", **binding))
     assert objects["AuthorizationPolicy"]["spec"] == {"action": "ALLOW", "rules": [{}]}
 
 
@@ -194,19 +200,23 @@ def test_a_cluster_that_is_closed(spec, homes):
         (policy(targets=[{"name": "nobody"}]), "--selector nobody=app=nobody"),
         (policy(targets=[{"name": "web", "ports": [{"number": 9}]}]), "expected the port 9"),
         (policy(targets=[{"name": "web", "ports": [{"number": 81}]}]), "expected a number as targetPort"),
-        (policy("other"), "neither in Policy other"),
-        (policy("default", "", "MeshPolicy", targets=[{"name": "web"}]), "MeshPolicy without targets"),
+        (policy("other"), "no targets, got other"),
+        (policy("default", "", "MeshPolicy", targets=[{"name": "web"}]), "MeshPolicy default without targets"),
         (policy("default", ""), "expected a namespace"),
         (for_web(peers=[{"jwt": JWT}]), "got a jwt among them"),
         (for_web(peers=[{"mtls": {"allowTls": True}}]), "got allowTls: true"),
         (for_web(origins=[{"jwt": {**JWT, "triggerRules": [{"includedPaths": [{"regex": "a|b"}]}]}}]), "the regex a|b"),
-        (for_web(origins=[{"jwt": JWT}, {"jwt": {**JWT, "triggerRules": [{"includedPaths": [{"exact": "/"}]}]}}]),
+        (for_web(origins=[{"jwt": JWT}, {"jwt": {"issuer": "http://o", "triggerRules": [{"includedPaths": []}]}}]),
          "the same triggerRules"),
         (for_web(origin=[]), "got origin: Extra inputs are not permitted"),
         (for_web(origins=[{"jwt": {"jwksUri": "x"}}]), "origins.0.jwt.issuer: Field required"),
         (policy("d", kind="DestinationRule", api="networking.istio.io", host="a"), "it stays as it is"),
         (policy("x", kind="ConfigMap", api=""), "expected an old policy, got ConfigMap"),
-        (policy("default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_EXCLUSION"), "ON_WITH_EXCLUSION"),
+        (policy("default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_INCLUSION",
+                inclusion={"namespaces": ["istio-system"]}), "without the root namespace istio-system"),
+        (policy("other", "", "MeshPolicy"), "Istio took no other"),
+        (policy("default", targets=[{"name": "web"}]), "the name default and no targets"),
+        (policy("r", kind="ServiceRole", api="rbac.istio.io", rules=[{}]), "expected a ClusterRbacConfig"),
     ],
 )  # fmt: skip
 def test_what_has_no_equal_is_refused_by_name(thing, words):
@@ -218,11 +228,13 @@ def test_roles_that_have_no_equal():
     def said(role=None, subject=None):
         binding = {**BINDING, "subjects": [subject or {"user": "*"}]}
         rules = {"rules": [{"services": ["*"], **(role or {})}]}
-        return refused(rbac("viewer", "ServiceRole", **rules), rbac("bind", "ServiceRoleBinding", **binding))
+        return refused(ON, rbac("viewer", "ServiceRole", **rules), rbac("bind", "ServiceRoleBinding", **binding))
 
-    assert "got the group g" in said(subject={"group": "g"})
+    assert "got an empty one" in said(subject={"names": []})
+    assert "got destination.port" in said(subject={"properties": {"destination.port": "1"}})
+    assert "got web; a short name" in said({"services": ["web"]})
     assert "got web*" in said({"services": ["web*"]})
-    assert "got web.bar" in said({"services": ["web.bar"]})
+    assert "got web.bar" in said({"services": ["web.bar.svc.cluster.local"]})
     assert "got destination.labels[v]" in said({"constraints": [{"key": "destination.labels[v]", "values": ["1"]}]})
 
 
@@ -278,7 +290,9 @@ def test_the_command_reads_files_and_standard_input(tmp_path):
     services.write_text(SERVICE)
     done = command("-", "--services", str(services), text=yaml.safe_dump(for_web(peers=[{"mtls": {}}])))
     assert done.returncode == 0
-    assert list(yaml.safe_load_all(done.stdout)) == [made(for_web(peers=[{"mtls": {}}]))[0]["PeerAuthentication"]]
+    found = [one for one in yaml.safe_load_all(done.stdout) if one]
+    assert found == [made(for_web(peers=[{"mtls": {}}]))[0]["PeerAuthentication"]]
+    assert "careful: no MeshPolicy is among the files" in done.stderr and "were not seen" in done.stderr
     assert all(line.startswith("# ") for line in done.stdout.splitlines()[1:2])
 
 
@@ -329,3 +343,73 @@ def test_a_key_that_stands_twice_is_refused(capsys, tmp_path):
     file = tmp_path / "old.yaml"
     file.write_text(yaml.safe_dump(policy("default", peers=[{"mtls": {}}])) + "spec: {}\n")
     assert main([str(file)]) == 2 and capsys.readouterr().out == ""
+
+
+def test_a_mesh_that_excludes_is_closed_and_the_excluded_opened():
+    scope = {"namespaces": ["a"], "services": ["web.foo.svc.cluster.local"]}
+    config = policy("default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_EXCLUSION", exclusion=scope)
+    found = [one.thing for one in translate([config, yaml.safe_load(SERVICE)]) if one.thing]
+    assert [(one["metadata"]["namespace"], one["spec"].get("rules")) for one in found] == [
+        ("istio-system", None), ("a", [{}]), ("foo", [{}]),
+    ]  # fmt: skip
+    assert found[2]["spec"]["selector"] == {"matchLabels": {"app": "web"}}
+
+
+def test_labels_and_annotations_go_over_and_what_tells_of_the_old_object_does_not():
+    old = policy("default", peers=[{"mtls": {}}])
+    note = "kubectl.kubernetes.io/last-applied-configuration"
+    old["metadata"] |= {"labels": {"team": "a"}, "annotations": {"why": "b", note: "{}"}}
+    metadata = made(old)[0]["PeerAuthentication"]["metadata"]
+    assert metadata["labels"] == {"team": "a"} and metadata["annotations"] == {"why": "b"}
+
+
+def test_of_two_sources_of_keys_the_one_that_won_is_left():
+    objects, notes = made(for_web(origins=[{"jwt": {**JWT, "jwks": "{}"}}]))
+    (rule,) = objects["RequestAuthentication"]["spec"]["jwtRules"]
+    assert rule["jwks"] == "{}" and "jwksUri" not in rule and authn.KEYS in notes
+
+
+def test_two_policies_for_ports_of_their_own_are_one_object_of_peers():
+    ports = [for_web(peers=[{"mtls": {}}]), policy("q", targets=[{"name": "web"}])]
+    for one, number in zip(ports, (80, 82), strict=True):
+        one["spec"]["targets"][0]["ports"] = [{"number": number}]
+    service = yaml.safe_load(SERVICE)
+    service["spec"]["ports"].append({"name": "http-b", "port": 82, "targetPort": 8082})
+    found = [one.thing for one in translate(ports, Services.of([service])) if one.thing]
+    assert [one["spec"]["portLevelMtls"] for one in found] == [{8080: {"mode": "STRICT"}, 8082: {"mode": "DISABLE"}}]
+
+
+def test_a_token_is_demanded_on_http_ports_alone_where_the_manifest_tells_them():
+    service = yaml.safe_load(SERVICE)
+    service["spec"]["ports"] = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tcp-db", "port": 90}]
+    found = {one.thing.get("kind"): one for one in translate([for_web(origins=[{"jwt": JWT}])], Services.of([service]))}
+    assert found["AuthorizationPolicy"].thing["spec"]["rules"][0]["to"] == [{"operation": {"ports": ["8080"]}}]
+    assert not found["AuthorizationPolicy"].warnings
+
+
+def test_the_origins_of_the_mesh_are_not_said_twice_and_others_are_refused():
+    mesh = policy("default", "", "MeshPolicy", origins=[{"jwt": JWT}])
+    same = policy("default", peers=[{"mtls": {}}], origins=[{"jwt": JWT}])
+    kinds = [(one.thing["kind"], one.thing["metadata"]["namespace"]) for one in translate([mesh, same]) if one.thing]
+    assert ("PeerAuthentication", "foo") in kinds and ("RequestAuthentication", "foo") not in kinds
+    assert "today both would hold" in refused(mesh, policy("default", peers=[{"mtls": {}}]))
+
+
+def test_services_that_may_share_pods_are_refused():
+    other = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b", "namespace": "foo"},
+             "spec": {"selector": {"tier": "x"}, "ports": []}}  # fmt: skip
+    assert "whose pods are apart" in refused(for_web(), other)
+
+
+def test_the_same_object_twice_is_refused():
+    assert "expected it once in foo" in refused(policy("default"), policy("default"))
+
+
+def test_the_query_counts_in_a_path_as_it_did():
+    rules = {"rules": [{"services": ["*"], "paths": ["/a"], "not_paths": ["*.css"]}]}
+    objects, notes = made(ON, rbac("viewer", "ServiceRole", **rules), rbac("b", "ServiceRoleBinding", **BINDING))
+    asked = {"key": "request.headers[:path]", "values": ["/a"], "notValues": ["*.css"]}
+    assert all(asked in rule["when"] for rule in objects["AuthorizationPolicy"]["spec"]["rules"])
+    assert "the condition on :path keeps it so" in notes and "&id" not in document(
+        [Translated(one) for one in objects.values()]
+    )

@@ -1,0 +1,120 @@
+"""Which of the old policies ruled: that for the Service's port, or its namespace's, or the mesh's; always one, whole.
+
+By Istio 1.4, pilot/pkg/model/push_context.go (AuthenticationPolicyForWorkload). Today's objects do not replace one
+another as a whole, so that what depends on it is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from lib.errors import LegacyError
+from lib.legacy.read import Found, Jwt, Target
+from lib.legacy.services import Services
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """The policies by what they are for: the mesh, namespaces by name, and the targets of the others."""
+
+    mesh: Found | None = None
+    spaces: dict[str, Found] = field(default_factory=dict)
+    aimed: Sequence[tuple[Found, Target]] = ()
+
+    def wider(self, policy: Found) -> Found | None:
+        """Return the policy in whose place this one is."""
+        if policy.kind == "MeshPolicy":
+            return None
+        return self.mesh if not policy.spec.targets else self.spaces.get(policy.namespace, self.mesh)
+
+    def targets(self, namespace: str) -> list[str]:
+        """Return the Services of a namespace that have a policy of their own."""
+        return [target.name for policy, target in self.aimed if policy.namespace == namespace]
+
+    def over(self, service: str, namespace: str) -> list[Found | None]:
+        """Return what ruled the ports of a Service; None is the mesh without a policy in the files."""
+        mine = [(one, to) for one, to in self.aimed if one.namespace == namespace and to.name == service]
+        rest = [] if any(not to.ports for _, to in mine) else [self.spaces.get(namespace, self.mesh)]
+        return [*(one for one, _ in mine), *rest]
+
+
+def ruling(found: Iterable[Found], services: Services, root: str) -> Ruling:
+    """Return the old policies by what they are for; LegacyError where one was invalid, or two might have ruled."""
+    mesh: Found | None = None
+    spaces: dict[str, Found] = {}
+    aimed: list[tuple[Found, Target]] = []
+    for one in found:
+        _check_valid(one, root)
+        if one.kind == "MeshPolicy":
+            mesh = one
+        elif one.spec.targets:
+            aimed += [(one, target) for target in one.spec.targets]
+        else:
+            spaces[one.namespace] = one
+    made = Ruling(mesh, spaces, aimed)
+    for one, other in combinations(aimed, 2):
+        if (one[0].namespace, one[1].name) == (other[0].namespace, other[1].name):
+            _check_ports_apart(one, other, services)
+            _check_same_issuers(one[0], other[0])
+    for one in (*spaces.values(), *(policy for policy, _ in aimed)):
+        _check_inherited(one, made.wider(one))
+    return made
+
+
+def tokens(policy: Found) -> tuple:
+    """Return what a policy said about tokens, to be compared."""
+    spec = policy.spec
+    return spec.origins, bool(spec.origins) and spec.origin_is_optional
+
+
+def _check_valid(policy: Found, root: str) -> None:
+    """Istio 1.4 refused most of these when they were applied: pkg/config/validation, ValidateAuthenticationPolicy."""
+    spec, name = policy.spec, policy.name
+    issuers = [one.jwt.issuer for one in spec.origins]
+    said = ""
+    if policy.kind == "MeshPolicy" and (name != DEFAULT or spec.targets):
+        said = f"expected a MeshPolicy {DEFAULT} without targets, got {name}; Istio took no other, leave it out."
+    elif policy.kind == "Policy" and (name == DEFAULT) == bool(spec.targets):
+        said = f"expected targets, or the name {DEFAULT} and no targets, got {name}; it was invalid then, mend it."
+    elif policy.namespace == root:
+        said = f"expected a Policy outside of {root}, where today's objects are for the whole mesh; select by hand."
+    elif any(one.labels or one.subset or "." in one.name for one in spec.targets):
+        said = "expected targets by a Service's short name and ports, got labels, a subset or a domain; name it."
+    elif len(set(issuers)) < len(issuers):
+        said = "expected each issuer once, got one twice; it was invalid then, leave one out."
+    elif spec.principal_binding == "USE_ORIGIN" and spec.peers and not spec.origins:
+        said = "expected origins for USE_ORIGIN, got none, and so each request was refused; leave principalBinding out."
+    if said:
+        raise LegacyError(f"{policy}: {said}")
+
+
+def _check_ports_apart(one, other, services: Services) -> None:
+    """Which of two ruled was told by their age: the older one."""
+    first, second = ((to.name, policy.namespace, to.ports) for policy, to in (one, other))
+    if not first[2] or not second[2] or set(services.ports(*first)) & set(services.ports(*second)):
+        raise LegacyError(
+            f"{other[0]}: expected one policy for each port of the Service {first[0]}, got {one[0].name} too; of two "
+            "the older one ruled, and no age is told here: leave one out."
+        )
+
+
+def _check_same_issuers(one: Found, other: Found) -> None:
+    rules: dict[str, Jwt] = {}
+    for jwt in (origin.jwt for origin in (*one.spec.origins, *other.spec.origins)):
+        if rules.setdefault(jwt.issuer, jwt) != jwt:
+            raise LegacyError(
+                f"{other}: expected the issuer {jwt.issuer} with the same fields as in {one.name}, which is for "
+                "another port of the Service, got others; today they are for all its ports: write the same."
+            )
+
+
+def _check_inherited(policy: Found, wider: Found | None) -> None:
+    if wider and wider.spec.origins and tokens(policy) != tokens(wider):
+        raise LegacyError(
+            f"{policy}: expected the origins of {wider}, in whose place it was, got others; today both would hold. "
+            f"Give {wider} no origins, and a Policy to each namespace or Service that needs them."
+        )
