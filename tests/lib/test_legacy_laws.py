@@ -9,7 +9,7 @@ from itertools import product
 import legacy_now
 import legacy_then
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from legacy_then import ROOT, Request
 
@@ -185,7 +185,7 @@ def reasons(request: Request) -> set[str]:
 
 
 @given(configurations() | guarded(), st.integers(0, 2**32), st.booleans())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_translated_lets_in_nothing_new_and_refuses_nothing_unsaid(things, seed, manifests):
     known = Services.of([*SERVICES, *things]) if manifests else Services({"web": {"app": "web"}, "api": {"app": "api"}})
     try:
