@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -15,6 +16,8 @@ from lib.errors import IstioError
 from lib.kube import Cluster
 
 ROOT_NAMESPACE = "istio-system"
+GATEWAY = "istio-ingressgateway"  # its Service, and what else of it has a name
+PORTS = (15012, 15017)  # istiod's: for proxies, and for the API server, which asks it to inject
 PLACEHOLDERS = (
     "vqS7RN4b34i3",
     "0xObjM0UvS_o",
@@ -58,10 +61,37 @@ def version(istioctl: str) -> str:
 
 
 def ingress(cluster: Cluster) -> dict:
-    """Return what the live ingress gateway is: namespace, service account, labels that a Gateway selects."""
-    pod = cluster.pod("istio=ingressgateway", ROOT_NAMESPACE)
-    account = pod["spec"]["serviceAccountName"]
-    return {"namespace": ROOT_NAMESPACE, "account": account, "labels": {"istio": "ingressgateway"}}
+    """Return what the live ingress gateway is: namespace, service account, labels that a Gateway selects.
+
+    They are those of the pod that its Service leads to: Helm's chart labels it `istio: ingress`, others otherwise.
+    """
+    selector = cluster.get("v1", "Service", GATEWAY, ROOT_NAMESPACE)["spec"]["selector"]
+    pod = cluster.pod(",".join(f"{key}={value}" for key, value in selector.items()), ROOT_NAMESPACE)
+    worn = pod["metadata"]["labels"]
+    labels = {"istio": worn["istio"]} if "istio" in worn else selector
+    return {"namespace": ROOT_NAMESPACE, "account": pod["spec"]["serviceAccountName"], "labels": labels}
+
+
+def hairpins(things: list[dict]) -> list[str]:
+    """Return the issuers of RequestAuthentications whose keys istiod would fetch at the issuer's own public host.
+
+    So it is also where no jwksUri is said: it asks the issuer then. Behind an internal load balancer that may lead out
+    of a node and back into the same one, and times out now and then.
+    """
+    rules = [rule for thing in things if thing["kind"] == "RequestAuthentication" for rule in thing["spec"]["jwtRules"]]
+    host = lambda url: urlsplit(url).hostname  # noqa: E731
+    return [
+        rule["issuer"]
+        for rule in rules
+        if "jwks" not in rule and host(rule.get("jwksUri", rule["issuer"])) == host(rule["issuer"])
+    ]
+
+
+def injects(cluster: Cluster) -> bool:
+    """Return whether a pod that asks for a sidecar is given one, by a dry run: nothing is kept of it."""
+    about = {"name": "asks-for-a-sidecar", "namespace": "default", "labels": {"sidecar.istio.io/inject": "true"}}
+    spec = {"containers": [{"name": "one", "image": "none"}]}
+    return proxies(cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}))
 
 
 def trust_domain(cluster: Cluster) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import istio, oidc, tokens, tunnel, verdicts, why
+from lib import istio, network, oidc, tokens, tunnel, verdicts, why
 from lib.calls import Answer, Case, over_exec, over_http, peer
 from lib.checks import until
 from lib.errors import MissingStep, RunbookError
@@ -61,6 +61,18 @@ def admin(run: Run) -> Keycloak:
     known = run.read_secret("keycloak-admin", KEYCLOAK)
     session = tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, 8080))
     return Keycloak("http://keycloak", known["username"], known["password"], session)
+
+
+def check_injection(run: Run) -> None:
+    """Record whether the nodes let the control plane reach istiod, and whether a pod would get its sidecar."""
+    if run.params.cluster_source == "eks":
+        found = run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]["resourcesVpcConfig"]
+        group = found["clusterSecurityGroupId"]
+        shut = network.shut(run.aws("ec2"), group, istio.PORTS)
+        told = f"add a rule to {group} that lets it in from itself: without 15017 no pod gets a sidecar" if shut else ""
+        run.check(f"ports shut in the cluster's security group, of {istio.PORTS}", [], shut, told)
+    fix = "let the control plane reach the nodes' port 15017 (their security group), and see istiod's log"
+    run.check_ready("a pod gets its sidecar (dry run)", True, lambda: istio.injects(run.cluster), why=lambda: fix)
 
 
 def user_token(run: Run, client_id: str = "", realm: str = "", user: str = "") -> str:

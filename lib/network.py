@@ -45,6 +45,23 @@ def counts(ec2, tags: dict[str, str]) -> dict[str, int]:
 
 
 @spoken()
+def shut(ec2, group_id: str, ports: tuple[int, ...]) -> list[int]:
+    """Return which TCP ports a security group keeps shut for its own members: EKS's lets them in everywhere."""
+    (group,) = ec2.describe_security_groups(GroupIds=[group_id])["SecurityGroups"]
+    mine = [
+        rule
+        for rule in group["IpPermissions"]
+        if rule["IpProtocol"] in ("-1", "tcp")
+        and (
+            any(pair["GroupId"] == group_id for pair in rule.get("UserIdGroupPairs", []))
+            or any(one["CidrIp"] == "0.0.0.0/0" for one in rule.get("IpRanges", []))
+        )
+    ]
+    lets = lambda rule, port: rule["IpProtocol"] == "-1" or rule["FromPort"] <= port <= rule["ToPort"]  # noqa: E731
+    return [port for port in ports if not any(lets(rule, port) for rule in mine)]
+
+
+@spoken()
 def delete_network(ec2, tags: dict[str, str]) -> str:
     """Delete the network with these tags, the VPC last; return "deleted" or "absent"."""
     vpcs = _all(ec2.describe_vpcs, "Vpcs", tags)

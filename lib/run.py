@@ -13,7 +13,7 @@ import yaml
 from IPython.display import Markdown, display
 
 from lib import aws, evidence, kube, params, verdicts, waiting
-from lib.checks import Check, until, watch
+from lib.checks import PAUSE, Check, until, watch
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.params import ROOT, Params
 from lib.record import Record
@@ -155,19 +155,21 @@ class Run:
         """Record whether `actual` equals `expected`."""
         self.keep(name, expected, actual, verdicts.of(expected == actual), reason=reason)
 
-    def check_ready(self, name: str, expected, ask: Ask, streak: int = 1, reason: str = "", why: Why = None) -> None:
+    def check_ready(
+        self, name: str, expected, ask: Ask, streak: int = 1, reason: str = "", why: Why = None, pause: float = PAUSE
+    ) -> None:
         """Ask, as long as a part may take to be ready, until the answer is `expected`; record it with its seconds.
 
         Where it is not, `why` is asked, and what it says is told as the reason.
         """
-        self._until(name, expected, ask, streak, reason, why, self.params.deadline)
+        self._until(name, expected, ask, streak, reason, why, self.params.deadline, pause)
 
     def check_until(self, name: str, expected, ask: Ask, streak: int = 1, reason: str = "", why: Why = None) -> None:
         """Ask until the answer is `expected`, `streak` times in a row; otherwise as `check_ready`."""
         self._until(name, expected, ask, streak, reason, why, self.patience)
 
-    def _until(self, name: str, expected, ask, streak: int, reason: str, why: Why, deadline: float) -> None:
-        answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline, what=name)
+    def _until(self, name: str, expected, ask, streak: int, reason: str, why: Why, deadline: float, pause=PAUSE):
+        answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline, what=name, pause=pause)
         actual = str(answer.value) if not answer.error else answer.error
         verdict = verdicts.of(answer.held, bool(answer.error))
         told = "; ".join(filter(None, (reason, why() if why and not answer.held else "")))

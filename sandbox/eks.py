@@ -129,6 +129,7 @@ class EksApi(EKSResponse):
         ec2, name = self._ec2(), f"eks-cluster-sg-{cluster.name}"
         vpc_id = ec2.get_subnet(cluster.resources_vpc_config["subnetIds"][0]).vpc_id
         group = ec2.create_security_group(name, "EKS created security group of the cluster", vpc_id)
+        ec2.authorize_security_group_ingress(group.id, "-1", None, None, [], source_groups=[{"GroupId": group.id}])
         return {"vpcId": vpc_id, "clusterSecurityGroupId": group.id}
 
     def _ec2(self):

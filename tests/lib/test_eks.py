@@ -194,3 +194,16 @@ def test_a_refused_connection_says_how_to_start_the_sandbox():
     core = boto3.Session("AKIAEXAMPLE", "secret", region_name=REGION)
     with pytest.raises(AwsError, match="make up"):
         aws.whoami(aws.client(core, "sts", "http://127.0.0.1:1"))
+
+
+def test_which_ports_a_security_group_keeps_shut(session):
+    ec2 = aws.client(session, "ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    group = ec2.create_security_group(GroupName="g", Description="d", VpcId=vpc)["GroupId"]
+    assert network.shut(ec2, group, (15012, 15017)) == [15012, 15017]
+    own = [{"GroupId": group}]
+    rule = {"IpProtocol": "tcp", "FromPort": 15000, "ToPort": 15012, "UserIdGroupPairs": own}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    assert network.shut(ec2, group, (15012, 15017)) == [15017]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": own}])
+    assert network.shut(ec2, group, (15012, 15017)) == []

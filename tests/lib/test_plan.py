@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lib import aws, cleanup, clusters, eks, network, params, plan
+from lib import arrival, aws, cleanup, clusters, eks, network, params, plan
 from lib.errors import AwsError
 from lib.record import Record
 from lib.run import Run
@@ -139,6 +139,8 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     iam, tags = aws.client(session, "iam"), aws.tag_list(here.tags)
     iam.create_open_id_connect_provider(Url="https://a.example", ThumbprintList=["0" * 40], Tags=tags)
     aws.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
+    elbv2 = here.aws("elbv2")
+    arrival.targets(elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80)
     cleanup.guard(here)
     cleanup.inventory(here)
     cleanup.delete_made(here)

@@ -25,7 +25,9 @@ def test_a_clusters_life(world, refusal):
     assert cluster["resourcesVpcConfig"]["endpointPublicAccess"] is True and cluster["identity"]["oidc"]["issuer"]
     group_id = cluster["resourcesVpcConfig"]["clusterSecurityGroupId"]
     ec2 = world.client("ec2")
-    assert ec2.describe_security_groups(GroupIds=[group_id])["SecurityGroups"]
+    (group,) = ec2.describe_security_groups(GroupIds=[group_id])["SecurityGroups"]
+    (rule,) = group["IpPermissions"]  # EKS's group lets its own members in everywhere
+    assert (rule["IpProtocol"], rule["UserIdGroupPairs"][0]["GroupId"]) == ("-1", group_id)
     eks.delete_cluster(name="runbook")
     world.until("cluster_deleted")
     assert refusal(ec2.describe_security_groups, GroupIds=[group_id])[1] == "InvalidGroup.NotFound"

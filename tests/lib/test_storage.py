@@ -1,0 +1,55 @@
+"""Whoever has nobody to make a volume is told before a pod waits for it."""
+
+import pytest
+
+from lib import storage
+from lib.errors import ClusterError
+
+EBS = "ebs.csi.aws.com"
+
+
+class Cluster:
+    """A cluster with StorageClasses by name and provisioner, and CSI drivers."""
+
+    def __init__(self, classes, default="", drivers=()):
+        self.classes, self.default, self.drivers = classes, default, drivers
+
+    def items(self, *_):
+        notes = lambda name: {storage.DEFAULT: "true"} if name == self.default else {}  # noqa: E731
+        return [
+            {"metadata": {"name": name, "annotations": notes(name)}, "provisioner": who}
+            for name, who in self.classes.items()
+        ]
+
+    def find(self, api_version, kind, name):
+        return {"metadata": {"name": name}} if name in self.drivers else None
+
+
+def test_the_default_or_the_one_that_is_wanted():
+    cluster = Cluster({"a": "x", "gp3": EBS}, "a", [EBS])
+    assert storage.require(cluster, None) == "a" and storage.require(cluster, "gp3") == "gp3"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "wanted", "words"),
+    [
+        (Cluster({}), None, "expected a default StorageClass .*: none; on EKS the add-on aws-ebs-csi-driver"),
+        (Cluster({"gp2": storage.EBS[1]}), None, "of all classes: gp2; .*then storage_class: gp2 in the params"),
+        (Cluster({"a": "x"}, "a"), "b", "expected the StorageClass b"),
+        (
+            Cluster({"gp2": storage.EBS[1]}),
+            "gp2",
+            "expected the CSI driver .*StorageClass gp2, found none; add",
+        ),
+        (Cluster({"gp3": EBS}, "gp3"), None, "add the EKS add-on aws-ebs-csi-driver with its role"),
+    ],
+)
+def test_nobody_who_makes_it(cluster, wanted, words):
+    with pytest.raises(ClusterError, match=words):
+        storage.require(cluster, wanted)
+
+
+def test_the_claim_names_the_class_that_is_wanted():
+    things = [{"kind": "PersistentVolumeClaim", "spec": {}}, {"kind": "Service", "spec": {}}]
+    assert storage.placed(things, None) == things
+    assert [one["spec"] for one in storage.placed(things, "gp3")] == [{"storageClassName": "gp3"}, {}]
