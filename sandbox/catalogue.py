@@ -7,6 +7,14 @@ from pathlib import Path
 from sandbox.home import HUB, version
 from sandbox.images import Image, files_layer
 
+# The public images that a node has without a registry: each is one of ours, of the same program at the same version.
+STANDS_IN = {
+    "go-httpbin": ("docker.io/mccutchen/go-httpbin:2.26.0",),
+    "curl": ("docker.io/curlimages/curl:8.16.0",),  # Debian's curl, which is older: 7.88
+    "postgres": ("docker.io/library/postgres:15",),
+    "keycloak": ("quay.io/keycloak/keycloak:26.7.0",),
+}
+
 
 def names() -> dict[str, str]:
     """Return the full name of each image by its short one."""
@@ -53,15 +61,26 @@ def images_of(parts: dict[str, Path], folder: Path) -> list[Image]:
         ),
         Image(full["istio/proxyv2"], (base, files("proxy", proxy)), ("/usr/local/bin/pilot-agent",)),
         Image(
-            full["go-httpbin"], (program("go-httpbin", "go-httpbin"),), ("/usr/local/bin/go-httpbin",), "65532:65532"
+            full["go-httpbin"],
+            (program("go-httpbin", "go-httpbin"),),
+            ("/usr/local/bin/go-httpbin",),
+            "65532:65532",
+            also=STANDS_IN["go-httpbin"],
         ),
-        Image(full["curl"], (base,), (), "65532:65532"),
+        Image(full["curl"], (base,), (), "65532:65532", also=STANDS_IN["curl"]),
         Image(
             full["postgres"],
             (base, parts["postgres"] / "layer.tar"),
             (),
             "",
             ("PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/bin:/bin",),
+            also=STANDS_IN["postgres"],
         ),
-        Image(full["keycloak"], (base, jre, parts["keycloak"] / "layer.tar"), ("/opt/keycloak/bin/kc.sh",), "1000:0"),
+        Image(
+            full["keycloak"],
+            (base, jre, parts["keycloak"] / "layer.tar"),
+            ("/opt/keycloak/bin/kc.sh",),
+            "1000:0",
+            also=STANDS_IN["keycloak"],
+        ),
     ]

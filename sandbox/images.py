@@ -20,7 +20,7 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Image:
-    """One image: its name, its layer tars from the bottom up, and how it starts."""
+    """One image: its name, its layer tars from the bottom up, how it starts, and under which names it is known too."""
 
     name: str
     layers: tuple[Path, ...]
@@ -28,6 +28,7 @@ class Image:
     user: str = ""
     env: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     def config(self) -> dict:
         """Return the runtime part of the image's configuration."""
@@ -58,13 +59,14 @@ def archive(images: list[Image], target: Path) -> dict[str, str]:
     """Write all images into one OCI layout tar; return each image's name and its manifest's digest."""
     with tarfile.open(target, "w") as tar:
         done: dict[Path, dict] = {}
-        index = [_add_image(tar, image, done) for image in images]
+        index = [entry for image in images for entry in _add_image(tar, image, done)]
         _add(tar, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
         _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": index}).encode())
     return {entry["annotations"]["io.containerd.image.name"]: entry["digest"] for entry in index}
 
 
-def _add_image(tar: tarfile.TarFile, image: Image, done: dict[Path, dict]) -> dict:
+def _add_image(tar: tarfile.TarFile, image: Image, done: dict[Path, dict]) -> list[dict]:
+    """Add an image; return its entry in the index for each of its names."""
     layers = [done.get(path) or done.setdefault(path, _add_layer(tar, path)) for path in image.layers]
     config = {
         "architecture": "amd64",
@@ -73,9 +75,12 @@ def _add_image(tar: tarfile.TarFile, image: Image, done: dict[Path, dict]) -> di
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
     }
     manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": _blob(tar, config, _CONFIG), "layers": layers}
-    tag = image.name.rsplit(":", 1)[1]
-    names = {"io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": tag}
-    return {**_blob(tar, manifest, _MANIFEST), "annotations": names}
+    entry = _blob(tar, manifest, _MANIFEST)
+    return [{**entry, "annotations": _named(name)} for name in (image.name, *image.also)]
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rsplit(":", 1)[1]}
 
 
 def _add_layer(tar: tarfile.TarFile, path: Path) -> dict:

@@ -186,10 +186,11 @@ def _debian_layer(packages: str, first: str = "") -> Callable[[Path, IO], None]:
     return make
 
 
-# Settings that Keycloak takes only when it is built: the start is half as long then.
+# Settings that Keycloak takes only when it is built: the start is half as long then. Its group may write, as in the
+# public image, so that a start with other settings builds again.
 _KEYCLOAK_BUILD = (
     "cd /opt/keycloak && bin/kc.sh build --db=postgres --health-enabled=true --metrics-enabled=true"
-    " && chmod -R a+rX /opt/keycloak && mkdir -p data && chmod 777 data && rm -rf /tmp/* data/tmp"
+    " && chmod -R a+rX,g+w /opt/keycloak && mkdir -p data && chmod 777 data && rm -rf /tmp/* data/tmp"
 )
 
 

@@ -1,5 +1,6 @@
 """The catalogue: every image that it names is made, of layers that are there."""
 
+from lib import params
 from sandbox import catalogue
 
 BUILT = {
@@ -36,3 +37,13 @@ def test_no_image_runs_as_root_unless_it_must(tmp_path):
     }
     # coredns binds port 53, istio-init writes iptables, PostgreSQL's user comes from the pod
     assert as_root == {"coredns", "istio/proxyv2", "postgres"}
+
+
+def test_what_an_account_of_ones_own_would_pull_is_there_under_its_public_name(tmp_path):
+    here = params.load("eks")
+    wanted = {here.keycloak_image, here.postgres_image, here.httpbin_image, here.sleep_image}
+    found = {name: image for image in catalogue.images_of(built(tmp_path), tmp_path) for name in image.also}
+    assert set(found) == wanted
+    for name, image in found.items():
+        program, version = image.name.rsplit("/", 1)[1].split(":")
+        assert name.endswith(f":{version}") or program == "curl"

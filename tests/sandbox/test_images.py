@@ -119,3 +119,11 @@ def test_a_layer_of_files_has_folders_first_and_keeps_what_may_run(tmp_path):
     assert [info.isdir() for info in found.values()] == [True] * 4 + [False] * 2
     assert found["usr/bin/program"].mode == 0o755 and found["etc/some/text"].mode == 0o644
     assert {(info.mtime, info.uid, info.gid) for info in found.values()} == {(0, 0, 0)}
+
+
+def test_an_image_may_have_more_names_and_is_kept_once(two, tmp_path):
+    known = Image(**{**two[0].__dict__, "also": ("docker.io/some/plain:1.0",)})
+    digests = archive([known], tmp_path / "images.tar")
+    names, _ = contents(tmp_path / "images.tar")
+    assert list(digests) == ["hub.local/plain:1", "docker.io/some/plain:1.0"] and len(set(digests.values())) == 1
+    assert len(names) == len(set(names))
