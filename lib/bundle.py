@@ -24,6 +24,7 @@ ACTIONS = ("created", "changed", "unchanged", "deleted")
 IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that tell which cluster it was
 LISTS = ("real", "emulated")  # the facts that add up to lists
 EVIDENCE = ("objects", "mesh")  # folders that steps write to, where they have something
+STANDING = "standing"  # the fact that tells what stood at the end: lib.standing.facts
 TABLED = ("images", "addresses")  # the facts that add up to tables: digests by name, addresses by part
 COUNTS = {"passed": "pass", "failed": "fail", "errors": "error", "skipped": "skipped", "waived": "waived"}
 
@@ -130,11 +131,12 @@ def _complete(run: dict, events: dict[str, list[dict]]) -> dict:
         **run,
         "versions": {
             "runner": run["versions"],
-            "cluster": {key: value for key, value in last.items() if key not in (*IDENTITY, *LISTS, *TABLED)},
+            "cluster": {key: value for key, value in last.items() if key not in (*IDENTITY, *LISTS, *TABLED, STANDING)},
         },
         "cluster": {key: last[key] for key in IDENTITY if key in last},
         **{key: _added(facts, key) for key in LISTS},
         **{key: _joint(facts, key) for key in TABLED},
+        STANDING: last.get(STANDING, {}),
         "steps": steps,
         "totals": {key: sum(row[key] for row in steps) for key in ("checks", *COUNTS, *ACTIONS)},
         "verdict": whole,

@@ -35,6 +35,7 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
         places=list(dict.fromkeys(str(row["figure"]) for row in probes)),
         probes=by_probe(probes),
         **_pictures(probes, run["addresses"]),
+        standing=_standing(run.get("standing")),
         latencies=(found := latency.distributions(tables["responses.csv"])),
         latency=Markup(latency.picture(found)),
         script=Markup(script),
@@ -52,6 +53,7 @@ def prepare() -> None:
     """Import what `notebook` and `index` need, which takes some seconds."""
     import nbconvert  # noqa: F401
 
+    from lib import standing  # noqa: F401
     from lib.probes import drawing, pictures  # noqa: F401
 
 
@@ -112,6 +114,13 @@ def _pictures(responses: list[dict], addresses: dict[str, str]) -> dict[str, Mar
     if not last:
         return {"built": Markup(), "heat_map": Markup()}
     return {"built": Markup(drawing.drawing(last, addresses)), "heat_map": Markup(pictures.heat_map(last))}
+
+
+def _standing(found: dict | None) -> Markup:
+    """What stood at the end; a bundle of before has nothing about it."""
+    from lib import standing
+
+    return Markup(standing.drawing(found)) if found else Markup()
 
 
 def _grouped(responses: list[dict], *keys: str) -> list[dict]:

@@ -51,6 +51,8 @@ def sealed(outputs: Path, hour: int) -> Path:
         record.write("change", kind="Service", namespace="foo", name="httpbin", action="created")
         addresses = {"issuer": "http://10.0.0.1/realms/istio", "figure-1": "10.0.0.2:80"}
         record.write("fact", key="addresses", value=addresses)
+        parts = {"user": "browser", "gateway": "x" * 70, "httpbin": "sidecar, STRICT, tokens checked, rules"}
+        record.write("fact", key="standing", value={"parts": parts, "may": {"httpbin": {"user": "a token"}}})
         notebook = nbformat.v4.new_notebook(cells=cells())
         path = folder / "notebooks" / f"{step}.ipynb"
         nbformat.write(notebook, path)

@@ -1,0 +1,193 @@
+"""Where we are: what stands in the cluster, drawn, what a step adds to it, and who may ask what by the policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from IPython.display import HTML
+
+from lib import istio, mesh
+from lib.kube import Cluster
+from lib.params import Params
+from lib.render import rendered
+from lib.run import Run
+from lib.why import policies
+
+NETWORKING = "networking.istio.io/v1"
+SHOWN = 30  # characters of an address that a box holds
+USER = "browser, curl, program"
+APPS = ("httpbin", "httpbin-figure-1")
+CALLERS = ("user", "sleep", "visitor", "outsider")
+
+# What each step adds, by the parts that `facts` tells of.
+ADDED = {
+    "01": ("cluster",),
+    "02": ("istiod", "gateway"),
+    "03": ("keycloak", "postgres"),
+    "04": ("realm",),
+    "05": ("foo",),
+    "06": ("httpbin", "sleep", "visitor", "outsider"),
+    "07": ("route",),
+    "08": ("mtls",),
+    "09": ("mtls",),
+    "10": ("httpbin",),
+    "11": ("user",),
+    "12": ("httpbin-figure-1",),
+}
+NAMES = {"foo": "the namespace", "mtls": "mutual TLS", "route": "the way in", "user": "everybody who asks"}
+
+
+def shown(run: Run) -> HTML:
+    """Return the drawing for a notebook, with what its step adds marked; what stands goes into the record too."""
+    found = facts(_cluster(run), run.params)
+    run.fact("standing", found)
+    return HTML(drawing(found, run.step[:2]))
+
+
+def facts(cluster: Cluster | None, here: Params) -> dict[str, dict]:
+    """Return `parts` (what stands, each with a word about it) and `may` (by app and caller, what it takes to get in).
+
+    Without a cluster nothing stands but the user. What is there is told, not whether it is ready.
+    """
+    if cluster is None:
+        return {"parts": {"user": USER}, "may": {}}
+    home = here.namespace
+    pods = [one for one in cluster.items("v1", "Pod") if "deletionTimestamp" not in one["metadata"]]
+    found = [one for kind in policies.KINDS for one in cluster.items(policies.API, kind)]
+    ways = _routes(cluster, home)
+    parts = {"user": USER, "cluster": f"Kubernetes {cluster.version()}"}
+    parts |= _services(cluster, pods) | _realm(cluster, here)
+    namespace = cluster.find("v1", "Namespace", home)
+    if namespace:
+        injected = namespace["metadata"].get("labels", {}).get("istio-injection") == "enabled"
+        parts["foo"] = "pods made here get a sidecar" if injected else "pods made here get no sidecar"
+    parts |= {name: _pod(pod, found) for name in (*APPS, *CALLERS[1:]) if (pod := _named(pods, name, home))}
+    if ways:
+        parts["route"] = f"leads to {', '.join(sorted(ways))}"
+    if istio.ROOT_NAMESPACE in {one["metadata"]["namespace"] for one in found if one["kind"] == policies.PEERS}:
+        parts["mtls"] = policies.mode(found, home, {})[0]
+    domain = istio.trust_domain(cluster) if "istiod" in parts else ""
+    may = {app: _may(app, pods, found, ways, here, domain) for app in APPS if app in parts}
+    return {"parts": parts, "may": may}
+
+
+def drawing(found: Mapping[str, Mapping], step: str = "") -> str:
+    """Return what stands as SVG with a table of who may ask, what `step` (two digits) adds marked in words."""
+    parts, may = found["parts"], found["may"]
+    added = ADDED.get(step, ())
+    callers = [name for name in CALLERS if any(name in row for row in may.values())]
+    return rendered(
+        "standing.svg.j2",
+        parts={name: _short(text) for name, text in parts.items()},
+        added=added,
+        step=step,
+        may=may,
+        callers=callers,
+        alt=alt(parts, added, step),
+    )
+
+
+def alt(parts: Mapping[str, str], added: Iterable[str] = (), step: str = "") -> str:
+    """Return the drawing in words, for who cannot see it."""
+    there = "; ".join(f"{NAMES.get(name, name)}: {text}" for name, text in parts.items())
+    names = ", ".join(NAMES.get(name, name) for name in added)
+    return f"What stands now: {there}." + (f" Step {step} is about: {names}." if names else "")
+
+
+def _cluster(run: Run) -> Cluster | None:
+    """Before step 01 there is none, and after `make down` one that does not answer."""
+    try:
+        return run.cluster if run.cluster.ready() else None
+    except Exception:  # of whatever kind: the drawing tells what stands, a check would tell why not
+        return None
+
+
+def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
+    parts = {}
+    places = {"istiod": ("istiod", istio.ROOT_NAMESPACE), "postgres": ("postgres", mesh.KEYCLOAK)}
+    for name, (app, home) in places.items():
+        if _named(pods, app, home):
+            parts[name] = "gives Envoy policies and keys" if name == "istiod" else "keeps what Keycloak knows"
+    balanced = {
+        "gateway": ("istio-ingressgateway", istio.ROOT_NAMESPACE),
+        "keycloak": ("keycloak-http", mesh.KEYCLOAK),
+    }
+    for name, (service, home) in balanced.items():
+        entry = cluster.find("v1", "Service", service, home)
+        if entry:
+            address = (entry.get("status", {}).get("loadBalancer", {}).get("ingress") or [{}])[0]
+            parts[name] = address.get("hostname") or address.get("ip") or "no address yet"
+    return parts
+
+
+def _realm(cluster: Cluster, here: Params) -> dict[str, str]:
+    known = cluster.find("v1", "Secret", f"client-{here.realm}-{here.client_id}", mesh.KEYCLOAK)
+    return {"realm": f"{here.realm}, client {here.client_id}"} if known else {}
+
+
+def _routes(cluster: Cluster, home: str) -> set[str]:
+    if not cluster.items(NETWORKING, "Gateway", home):
+        return set()
+    found = cluster.items(NETWORKING, "VirtualService", home)
+    ways = [way for one in found for http in one["spec"].get("http", []) for way in http.get("route", [])]
+    return {way["destination"]["host"].split(".")[0] for way in ways} & set(APPS)
+
+
+def _named(pods: list[dict], app: str, home: str) -> dict | None:
+    homes = (home, istio.ROOT_NAMESPACE)  # where outsider is
+    fits = lambda one: _labels(one).get("app") == app and one["metadata"]["namespace"] in homes  # noqa: E731
+    return next((one for one in pods if fits(one)), None)
+
+
+def _labels(pod: dict) -> dict[str, str]:
+    return pod["metadata"].get("labels", {})
+
+
+def _pod(pod: dict, found: list[dict]) -> str:
+    if not istio.proxies(pod):
+        return "no sidecar"
+    rules = {
+        policies.REQUESTS: "tokens checked",
+        policies.RULES: "rules",
+    }
+    home, labels = pod["metadata"]["namespace"], _labels(pod)
+    told = [text for kind, text in rules.items() if policies.applying(found, kind, home, labels)]
+    return ", ".join([f"sidecar, {policies.mode(found, home, labels)[0]}", *told])
+
+
+def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], here: Params, domain: str) -> dict[str, str]:
+    """Return for each caller what it takes to get an answer of `app`, as the policies are now."""
+    pod = _named(pods, app, here.namespace)
+    labels, home = _labels(pod), pod["metadata"]["namespace"]
+    rules = policies.applying(found, policies.RULES, home, labels)
+    requests = policies.applying(found, policies.REQUESTS, home, labels)
+    issuer = next((rule["issuer"] for one in requests for rule in one["spec"].get("jwtRules", [])), "")
+    strict = istio.proxies(pod) and policies.mode(found, home, labels)[0] == "STRICT"
+    entrance = next((one for one in pods if _labels(one).get("istio") == "ingressgateway"), None)
+    told = {}
+    for name in CALLERS:
+        one = entrance if name == "user" else _named(pods, name, here.namespace)
+        if one is None or (name == "user" and app not in ways):
+            told[name] = "no way in" if name == "user" else "not there"
+            continue
+        told[name] = _takes(one, rules, issuer, strict, domain)
+    return told
+
+
+def _takes(caller: dict, rules: list[dict], issuer: str, strict: bool, domain: str) -> str:
+    """Return what a caller's request must have: nothing, a token, or that nothing helps."""
+    known = istio.proxies(caller)
+    if strict and not known:
+        return "nothing helps: plain text"
+    home, account = caller["metadata"]["namespace"], caller["spec"].get("serviceAccountName", "default")
+    principal = f"{domain}/ns/{home}/sa/{account}" if known else ""
+    somebody = {"iss": issuer, "sub": "somebody"}
+    token = policies.Call(principal=principal, request_principal=f"{issuer}/somebody", claims=somebody)
+    if policies.decide(rules, policies.Call(principal=principal)).allowed:
+        return "no token needed" if issuer else "nothing at all"
+    return "a token" if issuer and policies.decide(rules, token).allowed else "nothing helps"
+
+
+def _short(text: str) -> str:
+    """An address of a load balancer on AWS is longer than a box; what has a blank in it is no address."""
+    return text if " " in text or len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

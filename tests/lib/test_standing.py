@@ -1,0 +1,152 @@
+"""What stands is drawn from the cluster's own objects, and who may ask what follows from the policies there."""
+
+import xml.etree.ElementTree as XML
+from types import SimpleNamespace
+
+import pytest
+
+from lib import standing
+from lib.params import load
+
+HERE = load("dev")
+ISSUER = "https://sso.example/realms/istio"
+GATEWAY = "cluster.local/ns/istio-system/sa/gw"
+
+
+class Cluster:
+    """Objects by kind; what is not there is not found."""
+
+    def __init__(self, *things):
+        self.things = things
+
+    def items(self, api_version, kind, namespace=None, labels=""):
+        return [one for one in self.things if one["kind"] == kind and namespace in (None, home(one))]
+
+    def find(self, api_version, kind, name, namespace=None):
+        found = [one for one in self.items(api_version, kind, namespace) if one["metadata"]["name"] == name]
+        return found[0] if found else None
+
+    def get(self, *named):
+        return self.find(*named)
+
+    def version(self):
+        return "v1.36.3"
+
+
+def home(thing):
+    return thing["metadata"].get("namespace")
+
+
+def thing(kind, name, namespace=None, **more):
+    return {"kind": kind, "metadata": {"name": name, "namespace": namespace}, **more}
+
+
+def pod(app, namespace="foo", sidecar=True, account="", **labels):
+    names = ["app", "istio-proxy"] if sidecar else ["app"]
+    made = thing("Pod", f"{app}-1", namespace)
+    made["metadata"]["labels"] = {"app": app, **labels}
+    made["spec"] = {"containers": [{"name": name} for name in names], "serviceAccountName": account or app}
+    return made
+
+
+def balanced(name, namespace, **address):
+    return thing("Service", name, namespace, status={"loadBalancer": {"ingress": [address]}})
+
+
+def policy(kind, namespace, app="", **spec):
+    selector = {"selector": {"matchLabels": {"app": app}}} if app else {}
+    return thing(kind, "one", namespace, spec={**selector, **spec})
+
+
+def mesh_of(*more):
+    """Everything up to step 08."""
+    route = {"route": [{"destination": {"host": "httpbin", "port": {"number": 8000}}}]}
+    labelled = thing("Namespace", "foo")
+    labelled["metadata"]["labels"] = {"istio-injection": "enabled"}
+    return Cluster(
+        pod("istiod", "istio-system", False),
+        pod("gateway", "istio-system", account="gw", istio="ingressgateway"),
+        balanced("istio-ingressgateway", "istio-system", hostname="k8s-" + "x" * 60 + ".elb.us-east-1.amazonaws.com"),
+        balanced("keycloak-http", "keycloak", ip="198.18.0.102"),
+        thing("ConfigMap", "istio", "istio-system", data={"mesh": "{}"}),
+        labelled,
+        pod("httpbin"), pod("sleep"), pod("visitor"), pod("outsider", "istio-system", False),
+        thing("Gateway", "way", "foo"), thing("VirtualService", "way", "foo", spec={"http": [route]}),
+        *more,
+    )  # fmt: skip
+
+
+STRICT = policy("PeerAuthentication", "istio-system", mtls={"mode": "STRICT"})
+TOKENS = policy("RequestAuthentication", "foo", "httpbin", jwtRules=[{"issuer": ISSUER}])
+BOTH = {"principals": ["*"], "requestPrincipals": [f"{ISSUER}/*"]}
+FIGURE_2 = policy("AuthorizationPolicy", "foo", "httpbin", rules=[{"from": [{"source": BOTH}]}])
+USERS = {"principals": [GATEWAY], "requestPrincipals": [f"{ISSUER}/*"]}
+SLEEP = {"principals": ["cluster.local/ns/foo/sa/sleep"]}
+FIGURE_1 = policy(
+    "AuthorizationPolicy", "foo", "httpbin", rules=[{"from": [{"source": USERS}]}, {"from": [{"source": SLEEP}]}]
+)
+
+
+@pytest.mark.parametrize(
+    "objects, expected",
+    [
+        ([], ["nothing at all"] * 4),
+        ([STRICT], ["nothing at all"] * 3 + ["nothing helps: plain text"]),
+        ([STRICT, TOKENS], ["no token needed"] * 3 + ["nothing helps: plain text"]),
+        ([STRICT, TOKENS, FIGURE_2], ["a token"] * 3 + ["nothing helps: plain text"]),
+        ([STRICT, TOKENS, FIGURE_1], ["a token", "no token needed", "nothing helps", "nothing helps: plain text"]),
+        ([TOKENS, FIGURE_2], ["a token"] * 3 + ["nothing helps"]),
+        ([FIGURE_2], ["nothing helps"] * 4),
+    ],
+)
+def test_who_may_ask_follows_from_the_policies(objects, expected):
+    may = standing.facts(mesh_of(*objects), HERE)["may"]
+    assert list(may) == ["httpbin"]
+    assert [may["httpbin"][caller] for caller in standing.CALLERS] == expected
+
+
+def test_each_part_is_told_as_it_is():
+    parts = standing.facts(mesh_of(STRICT, TOKENS, FIGURE_2), HERE)["parts"]
+    assert (
+        parts["cluster"] == "Kubernetes v1.36.3" and parts["mtls"] == "STRICT" and parts["keycloak"] == "198.18.0.102"
+    )
+    assert parts["httpbin"] == "sidecar, STRICT, tokens checked, rules" and parts["outsider"] == "no sidecar"
+    assert parts["foo"] == "pods made here get a sidecar" and parts["route"] == "leads to httpbin"
+    assert "realm" not in parts and "postgres" not in parts and "httpbin-figure-1" not in parts
+
+
+def test_without_a_cluster_nothing_stands_but_the_user():
+    found = standing.facts(None, HERE)
+    assert list(found["parts"]) == ["user"] and found["may"] == {}
+    assert "no cluster yet" in standing.drawing(found, "01") and "<table" not in standing.drawing(found, "01")
+
+
+def test_before_istio_a_cluster_is_drawn_too():
+    found = standing.facts(Cluster(), HERE)
+    assert found["parts"].keys() == {"user", "cluster"} and found["may"] == {}
+
+
+def test_the_drawing_marks_what_its_step_adds_in_words_and_what_is_not_there_yet():
+    drawn = standing.drawing(standing.facts(mesh_of(STRICT), HERE), "12")
+    picture = XML.fromstring(drawn[: drawn.index("</svg>") + 6])
+    said = " ".join(picture.itertext())
+    assert "▶ httpbin-figure-1" in said and said.count("not yet") == 3  # that, the realm, PostgreSQL
+    assert "Step 12 is about: httpbin-figure-1." in picture.get("aria-label")
+    assert "amazonaws.com" not in said and "…" in said  # an address that is too long for its box
+    assert "▶" not in standing.drawing(standing.facts(mesh_of(), HERE))
+
+
+def test_every_step_adds_something_that_the_drawing_knows():
+    whole = standing.facts(mesh_of(STRICT), HERE)
+    for step, names in standing.ADDED.items():
+        marks = standing.drawing(whole, step).count("▶ ")
+        assert marks == len(names) + 1, step  # and once in the legend
+
+
+def test_what_stands_is_kept_in_the_record(tmp_path):
+    kept = {}
+    run = SimpleNamespace(
+        cluster=None, params=HERE, step="05-namespace", fact=lambda key, value: kept.update({key: value})
+    )
+    assert "▶ foo" in standing.shown(run).data
+    assert kept["standing"]["parts"] == {"user": standing.USER}
