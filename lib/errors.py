@@ -18,6 +18,10 @@ RunbookError
 class RunbookError(Exception):
     """One sentence: what was expected, what was found, what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of it (IPython asks for it by this name): the sentence, not where it arose."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ParamsError(RunbookError):
     """A params file, or a value in it, is not what the runbook understands."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from IPython.display import HTML
+from IPython.display import HTML, display
 
 from lib import istio, mesh
+from lib.errors import MissingStep
 from lib.kube import Cluster
-from lib.params import Params
+from lib.params import ROOT, Params
 from lib.render import rendered
 from lib.run import Run
 from lib.why import policies
 
+NOTEBOOKS = ROOT / "notebooks"
 NETWORKING = "networking.istio.io/v1"
 SHOWN = 30  # characters of an address that a box holds
 USER = "browser, curl, program"
@@ -34,14 +36,45 @@ ADDED = {
     "11": ("user",),
     "12": ("httpbin-figure-1",),
 }
+# What each step cannot do without, in the order of the steps that make it.
+NEEDED = {
+    "02": ("cluster",),
+    "03": ("cluster",),
+    "04": ("keycloak",),
+    "05": ("istiod",),
+    "06": ("foo",),
+    "07": ("gateway", "httpbin"),
+    "08": ("httpbin", "outsider"),
+    "09": ("realm", "sleep", "mtls"),
+    "10": ("realm", "outsider", "route", "mtls"),
+    "11": ("realm", "sleep", "route", "mtls"),
+    "12": ("realm", "sleep", "route", "mtls"),
+}
 NAMES = {"foo": "the namespace", "mtls": "mutual TLS", "route": "the way in", "user": "everybody who asks"}
 
 
 def shown(run: Run) -> HTML:
-    """Return the drawing for a notebook, with what its step adds marked; what stands goes into the record too."""
-    found = facts(_cluster(run), run.params)
+    """Return the drawing for a notebook, with what its step adds marked; what stands goes into the record too.
+
+    Where something is not there that the step cannot do without, it is drawn, and MissingStep names the step to run.
+    """
+    found, step = facts(_cluster(run), run.params), run.step[:2]
     run.fact("standing", found)
-    return HTML(drawing(found, run.step[:2]))
+    drawn = HTML(drawing(found, step))
+    if sentence := missing(found["parts"], step):
+        display(drawn)
+        raise MissingStep(sentence)
+    return drawn
+
+
+def missing(parts: Mapping[str, str], step: str) -> str:
+    """Return which step must come first, and for want of what; "" where `step` (two digits) has all that it needs."""
+    lacking = [name for name in NEEDED.get(step, ()) if name not in parts]
+    if not lacking:
+        return ""
+    maker = min(number for number, names in ADDED.items() if lacking[0] in names)
+    (path,) = NOTEBOOKS.glob(f"{maker}-*.ipynb")
+    return f"step {step}: expected {NAMES.get(lacking[0], lacking[0])}, found none; run {path.stem} first."
 
 
 def facts(cluster: Cluster | None, here: Params) -> dict[str, dict]:

@@ -47,6 +47,12 @@ def test_the_plan_of_an_empty_account_is_told_and_changes_nothing(eks):
     assert service(eks).list_clusters()["clusters"] == ["runbook"]
 
 
+def test_a_step_before_its_time_names_the_one_to_run_and_makes_nothing(eks):
+    done = python("-m", "lib", "run", "--env", NAME, "--only", "12", **eks)
+    assert done.returncode == 2 and "run 01-cluster first" in done.stdout
+    assert service(eks).list_clusters()["clusters"] == ["runbook"]
+
+
 def test_an_empty_account_becomes_green(eks):
     bundle = lib("run", eks)
     about = json.loads((bundle / "run.json").read_text())

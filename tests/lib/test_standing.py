@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from lib import standing
+from lib.errors import MissingStep
 from lib.params import load
 
 HERE = load("dev")
@@ -143,10 +144,45 @@ def test_every_step_adds_something_that_the_drawing_knows():
         assert marks == len(names) + 1, step  # and once in the legend
 
 
-def test_what_stands_is_kept_in_the_record(tmp_path):
+@pytest.mark.parametrize(
+    "step, objects, first",
+    [
+        ("02", None, "01-cluster"),
+        ("04", [], "03-keycloak"),
+        ("05", [], "02-istio"),
+        ("06", [], "05-namespace"),
+        ("07", [], "02-istio"),
+        ("10", [], "04-realm-and-client"),
+        ("12", [], "04-realm-and-client"),
+    ],
+)
+def test_a_step_out_of_order_is_told_which_must_come_first(step, objects, first):
+    parts = standing.facts(None if objects is None else Cluster(*objects), HERE)["parts"]
+    assert standing.missing(parts, step).endswith(f"found none; run {first} first.")
+
+
+def test_every_step_has_what_it_needs_once_the_steps_before_it_are_done():
+    for step, names in standing.NEEDED.items():
+        made = [name for number, added in standing.ADDED.items() if number < step for name in added]
+        assert set(names) <= set(made), step
+        assert standing.missing(dict.fromkeys(made, "there"), step) == ""
+
+
+def test_what_is_missing_is_drawn_and_then_refused(capsys):
+    run = SimpleNamespace(cluster=None, params=HERE, step="05-namespace", fact=lambda key, value: None)
+    with pytest.raises(MissingStep, match="run 02-istio first"):
+        standing.shown(run)
+    assert "HTML" in capsys.readouterr().out
+
+
+def test_a_notebook_shows_the_sentence_and_not_where_it_arose():
+    assert MissingStep("run that first.")._render_traceback_() == ["MissingStep: run that first."]
+
+
+def test_what_stands_is_kept_in_the_record():
     kept = {}
     run = SimpleNamespace(
-        cluster=None, params=HERE, step="05-namespace", fact=lambda key, value: kept.update({key: value})
+        cluster=None, params=HERE, step="01-cluster", fact=lambda key, value: kept.update({key: value})
     )
-    assert "▶ foo" in standing.shown(run).data
+    assert "▶ no cluster yet" in standing.shown(run).data
     assert kept["standing"]["parts"] == {"user": standing.USER}
