@@ -113,9 +113,9 @@ class Cluster:
             return None
 
     def items(self, api_version: str, kind: str, namespace: str | None = None, labels: str = "") -> list[dict]:
-        """Return all objects of a kind (in all namespaces where none is given), optionally those with labels."""
-        path = self._path(api_version, kind, namespace, None)
+        """Return all objects of a kind, of all namespaces or one, with these labels; none where no such kind is."""
         try:
+            path = self._path(api_version, kind, namespace, None)
             return json.loads(self._call("GET", path, query=[("labelSelector", labels)] if labels else []))["items"]
         except _NotFound:
             return []

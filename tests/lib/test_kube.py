@@ -53,3 +53,8 @@ def kept(version="1", **more):
 )
 def test_an_apply_tells_what_it_did(before, after, action):
     assert Cluster(Api(before, after)).apply(THING) == action
+
+
+def test_of_a_kind_that_the_cluster_does_not_know_there_are_no_objects():
+    assert Cluster(Api(None, None)).items("security.istio.io/v1", "AuthorizationPolicy") == []
+    assert Cluster(Api(None, None)).items("v1", "NoSuchKind") == []
