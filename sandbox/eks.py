@@ -35,9 +35,13 @@ class EksApi(EKSResponse):
 
     def create_cluster(self) -> ActionResult:
         with self.lock:
-            if self._get_param("name") not in self.eks_backend.clusters:
+            held = self.eks_backend.clusters.get(self._get_param("name"))
+            if held and self._is_repeat(held):
+                return ActionResult({"cluster": held})
+            if not held:
                 self._check_cluster()
             result = super().create_cluster()
+            result.result["cluster"].asked = json.loads(self.body)
             cluster, access = result.result["cluster"], _access(self._get_param("accessConfig"))
             _dress_cluster(cluster, access)
             cluster.resources_vpc_config |= self._network(cluster)
@@ -69,8 +73,13 @@ class EksApi(EKSResponse):
 
     def create_nodegroup(self) -> ActionResult:
         with self.lock:
+            cluster = self.eks_backend.clusters.get(self._get_param("name"))
+            held = cluster and cluster.nodegroups.get(self._get_param("nodegroupName"))
+            if held and self._is_repeat(held):
+                return ActionResult({"nodegroup": held})
             self._check_trust(self._get_param("nodeRole"), "ec2.amazonaws.com", NODE_ROLE_REFUSED)
             result = super().create_nodegroup()
+            result.result["nodegroup"].asked = json.loads(self.body)
             _dress_group(result.result["nodegroup"], self.clusters.kubernetes_version, self._get_param("remoteAccess"))
             self.clusters.join(result.result["nodegroup"])
         return result
@@ -95,6 +104,15 @@ class EksApi(EKSResponse):
 
     def create_fargate_profile(self) -> ActionResult:
         raise InvalidRequestException(message="The sandbox has no Fargate; create a node group.")
+
+    def _is_repeat(self, held: Cluster | Nodegroup) -> bool:
+        """Say whether what is there was made by this same call, sent again because its answer was lost."""
+        now = json.loads(self.body)
+        if not now.get("clientRequestToken") or now["clientRequestToken"] != held.asked.get("clientRequestToken"):
+            return False
+        if now != held.asked:
+            self._refuse("expected the parameters that this clientRequestToken came with first, got others.")
+        return True
 
     def _check_cluster(self) -> None:
         if self.region != self.clusters.region:

@@ -35,6 +35,22 @@ def test_a_clusters_life(world, refusal):
     world.cluster()
 
 
+def test_a_call_that_is_sent_again_makes_nothing_new(world, refusal):
+    first, node = world.cluster(clientRequestToken="a"), world.nodes["runbook"]
+    again = world.cluster(clientRequestToken="a")
+    assert again["arn"] == first["arn"] and world.nodes["runbook"] is node
+    code, error = refusal(world.cluster, clientRequestToken="a", tags={"Project": "other"})[:2]
+    assert (code, error) == (400, "InvalidParameterException")
+    assert refusal(world.cluster, clientRequestToken="b")[1] == "ResourceInUseException"
+    world.until("cluster_active")
+    group = world.group(clientRequestToken="c")
+    assert world.group(clientRequestToken="c")["nodegroupArn"] == group["nodegroupArn"]
+    assert refusal(world.group, clientRequestToken="c", labels={"a": "b"})[1] == "InvalidParameterException"
+    assert refusal(world.group, clientRequestToken="d")[1] == "ResourceInUseException"
+    world.until("nodegroup_active")
+    assert [done[0] for done in node.done] == ["start", "join"]
+
+
 def test_a_node_groups_life(world, refusal):
     world.active()
     node = world.nodes["runbook"]
