@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,12 +16,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lib.errors import AwsError
 
 PROJECT = "istio-keycloak-runbook"
+RETRIES = {"mode": "standard", "max_attempts": 6}  # throttled calls are repeated for some 20 seconds, then told
+
+# "… is not authorized to perform: ec2:CreateVpc on resource: arn:… because …" is how AWS says that a right is missing
+LACKED = re.compile(r"perform: (?P<action>[\w-]+:\w+)(?: on (?:the )?resource:? (?P<resource>[^\s.,]+))?")
 
 HINTS = (  # (part of the error's code, what to do); the first that fits is told
     ("NoSuchBucket", "make the bucket, or name one that is there"),
-    ("AccessDenied", "give the caller this permission"),
-    ("UnauthorizedOperation", "give the caller this permission"),
-    ("Expired", "log in again"),
+    ("AccessDenied", "give the caller the permission of docs/eks.md that it lacks"),
+    ("UnauthorizedOperation", "give the caller the permission of docs/eks.md that it lacks"),
+    ("Throttling", "AWS wants fewer calls: wait a minute, and run it again"),
+    ("TooManyRequests", "AWS wants fewer calls: wait a minute, and run it again"),
+    ("RequestLimitExceeded", "AWS wants fewer calls: wait a minute, and run it again"),
+    ("Expired", "log in again, and run it again: what is there is kept"),
     ("SSO", "log in again: aws sso login"),
     ("InvalidClientTokenId", "check the profile's access key"),
     ("UnrecognizedClient", "check the profile's access key"),
@@ -29,6 +37,9 @@ HINTS = (  # (part of the error's code, what to do); the first that fits is told
     ("NoCredentials", "name aws_profile or aws_credentials_file in the params, or log in"),
     ("PartialCredentials", "complete the profile's access key and secret key"),
     ("ProfileNotFound", "name a profile that the credentials file has"),
+    ("InsufficientInstanceCapacity", "take another node_instance_type or region, or wait: AWS has none of these left"),
+    ("UnsupportedAvailabilityZone", "take another region: EKS has no capacity in one of these zones"),
+    ("OptInRequired", "enable the region, or the service, for this account"),
     ("LimitExceeded", "delete what is not needed, or ask AWS for a higher quota"),
     ("DependencyViolation", "delete first what Kubernetes made there: Services of type LoadBalancer, security groups"),
     ("DeleteConflict", "detach what still uses it first"),
@@ -52,7 +63,7 @@ def session(region: str, profile: str | None = None, credentials_file: str | Non
 def client(session: boto3.Session, service: str, endpoint_url: str | None = None):
     """Return boto3's client of the service; `endpoint_url` is for an AWS endpoint other than Amazon's own."""
     with spoken():
-        return session.client(service, endpoint_url=endpoint_url, config=Config(retries={"mode": "standard"}))
+        return session.client(service, endpoint_url=endpoint_url, config=Config(retries=RETRIES))
 
 
 def tags(cluster: str) -> dict[str, str]:
@@ -162,4 +173,9 @@ def _sentence(error: BotoCoreError | ClientError) -> str:
     else:
         code, message, expected = type(error).__name__.removesuffix("Error"), str(error), "AWS to be usable"
     hint = next((do for part, do in HINTS if part in code), "see AWS's documentation of this error")
-    return f"expected {expected}, got {code}: {' '.join(message.split())[:200].rstrip('.')}; {hint}."
+    if lacked := LACKED.search(message):
+        hint = f"give the caller {lacked['action']}" + (f" on {lacked['resource']}" if lacked["resource"] else "")
+    plain, _, encoded = " ".join(message.split()).partition("Encoded authorization failure message:")
+    if encoded:
+        hint += "; which rule refuses tells aws sts decode-authorization-message, if you may call it"
+    return f"expected {expected}, got {code}: {plain[:200].rstrip('. ')}; {hint}."

@@ -98,9 +98,7 @@ def _ensure_eks(run: Run) -> None:
         role, action = aws.ensure_role(iam, name, principal, policies, run.tags)
         arns[name] = role["Arn"]
         run.changed("role", name, action)
-    net, changes = network.ensure_network(run.aws("ec2"), here.cluster_name, here.vpc_cidr, run.tags)
-    for kind, name, action in changes:
-        run.changed(kind, name, action)
+    net, _ = network.ensure_network(run.aws("ec2"), here.cluster_name, here.vpc_cidr, run.tags, tell=run.changed)
     cluster_role, node_role = (arns[name] for name in roles(here.cluster_name))
     subnets = net["subnet_ids"]
     _, action = eks.ensure_cluster(service, here.cluster_name, here.kubernetes_version, cluster_role, subnets, run.tags)

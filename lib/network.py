@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 
 from lib.aws import spoken, tag_dict, tag_list
 from lib.errors import AwsError
@@ -11,24 +12,36 @@ from lib.errors import AwsError
 NO_EKS = ("use1-az3", "usw1-az2", "cac1-az3")
 
 Change = tuple[str, str, str]  # kind, name, action
+Tell = Callable[[str, str, str], None]  # the same
 
 
 @spoken()
-def ensure_network(ec2, name: str, cidr: str, tags: dict[str, str], zones: int = 2) -> tuple[dict, list[Change]]:
+def ensure_network(
+    ec2, name: str, cidr: str, tags: dict[str, str], zones: int = 2, tell: Tell | None = None
+) -> tuple[dict, list[Change]]:
     """Create or update the network of the cluster `name`; return ({vpc_id, subnet_ids}, changes).
 
     The subnets are public: nodes have public addresses and need no NAT. Private subnets with NAT come later: each
-    public one takes a sixteenth of the VPC's range, the rest is left for them. `changes` has one row per object.
+    public one takes a sixteenth of the VPC's range, the rest is left for them. `changes` has one row per object; `tell`
+    is told each as soon as it is made, so that a run which ends in the middle has lost none.
     """
-    vpc_id, vpc_action = _ensure_vpc(ec2, name, cidr, tags)
-    gateway_id, gateway_action = _ensure_gateway(ec2, name, vpc_id, tags)
-    subnets, changes = [], [("vpc", name, vpc_action), ("internet gateway", name, gateway_action)]
+    subnets, changes = [], []
+
+    def made(*change: str) -> None:
+        changes.append(change)
+        if tell:
+            tell(*change)
+
+    vpc_id, action = _ensure_vpc(ec2, name, cidr, tags)
+    made("vpc", name, action)
+    gateway_id, action = _ensure_gateway(ec2, name, vpc_id, tags)
+    made("internet gateway", name, action)
     for zone, part in zip(_zones(ec2, zones), _parts(cidr, zones), strict=True):
         label = f"{name}-public-{zone}"
         subnet_id, action = _ensure_subnet(ec2, label, vpc_id, zone, part, tags, _roles(name))
         subnets.append(subnet_id)
-        changes.append(("subnet", label, action))
-    changes.append(("route table", f"{name}-public", _ensure_routes(ec2, name, vpc_id, gateway_id, subnets, tags)))
+        made("subnet", label, action)
+    made("route table", f"{name}-public", _ensure_routes(ec2, name, vpc_id, gateway_id, subnets, tags))
     return {"vpc_id": vpc_id, "subnet_ids": subnets}, changes
 
 

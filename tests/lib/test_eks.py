@@ -181,7 +181,7 @@ def test_another_refusal_is_not_tried_again():
         (EndpointConnectionError(endpoint_url="https://eks.us-east-1.amazonaws.com/"), "check the network"),
         (NoCredentialsError(), "got NoCredentials: Unable to locate credentials; name aws_profile"),
         (ProfileNotFound(profile="x"), "ProfileNotFound.*; name a profile"),
-        (refusal("AccessDeniedException", "no."), "AccessDeniedException: no; give the caller this permission"),
+        (refusal("AccessDeniedException", "no."), "AccessDeniedException: no; give the caller the permission"),
         (refusal("Odd", "odd"), "got Odd: odd; see AWS's documentation"),
     ],
 )
