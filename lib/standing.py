@@ -36,7 +36,7 @@ ADDED = {
     "11": ("user",),
     "12": ("httpbin-figure-1",),
 }
-# What each step cannot do without, in the order of the steps that make it.
+# What each step cannot do without; what those parts need in their turn is not said again.
 NEEDED = {
     "02": ("cluster",),
     "03": ("cluster",),
@@ -50,7 +50,14 @@ NEEDED = {
     "11": ("realm", "sleep", "route", "mtls"),
     "12": ("realm", "sleep", "route", "mtls"),
 }
-NAMES = {"foo": "the namespace", "mtls": "mutual TLS", "route": "the way in", "user": "everybody who asks"}
+NAMES = {
+    "cluster": "the cluster",
+    "realm": "the realm",
+    "foo": "the namespace",
+    "mtls": "mutual TLS",
+    "route": "the way in",
+    "user": "everybody who asks",
+}
 
 
 def shown(run: Run) -> HTML:
@@ -69,12 +76,22 @@ def shown(run: Run) -> HTML:
 
 def missing(parts: Mapping[str, str], step: str) -> str:
     """Return which step must come first, and for want of what; "" where `step` (two digits) has all that it needs."""
-    lacking = [name for name in NEEDED.get(step, ()) if name not in parts]
+    lacking = {_maker(name): name for name in reversed(_needed(step)) if name not in parts}
     if not lacking:
         return ""
-    maker = min(number for number, names in ADDED.items() if lacking[0] in names)
+    maker, name = min(lacking.items())
     (path,) = NOTEBOOKS.glob(f"{maker}-*.ipynb")
-    return f"step {step}: expected {NAMES.get(lacking[0], lacking[0])}, found none; run {path.stem} first."
+    return f"step {step}: expected {NAMES.get(name, name)}, found none; run {path.stem} first."
+
+
+def _needed(step: str) -> list[str]:
+    """Return what a step needs, and what those steps need that make it."""
+    own = NEEDED.get(step, ())
+    return [*own, *(name for one in own for name in _needed(_maker(one)))]
+
+
+def _maker(part: str) -> str:
+    return min(number for number, names in ADDED.items() if part in names)
 
 
 def facts(cluster: Cluster | None, here: Params) -> dict[str, dict]:

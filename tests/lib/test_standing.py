@@ -150,10 +150,10 @@ def test_every_step_adds_something_that_the_drawing_knows():
         ("02", None, "01-cluster"),
         ("04", [], "03-keycloak"),
         ("05", [], "02-istio"),
-        ("06", [], "05-namespace"),
+        ("06", [], "02-istio"),
         ("07", [], "02-istio"),
-        ("10", [], "04-realm-and-client"),
-        ("12", [], "04-realm-and-client"),
+        ("10", [], "02-istio"),
+        ("12", None, "01-cluster"),
     ],
 )
 def test_a_step_out_of_order_is_told_which_must_come_first(step, objects, first):
@@ -166,11 +166,14 @@ def test_every_step_has_what_it_needs_once_the_steps_before_it_are_done():
         made = [name for number, added in standing.ADDED.items() if number < step for name in added]
         assert set(names) <= set(made), step
         assert standing.missing(dict.fromkeys(made, "there"), step) == ""
+        for name in names:
+            parts = dict.fromkeys(set(made) - {name}, "there")
+            assert f"expected {standing.NAMES.get(name, name)}, found none" in standing.missing(parts, step)
 
 
 def test_what_is_missing_is_drawn_and_then_refused(capsys):
     run = SimpleNamespace(cluster=None, params=HERE, step="05-namespace", fact=lambda key, value: None)
-    with pytest.raises(MissingStep, match="run 02-istio first"):
+    with pytest.raises(MissingStep, match="expected the cluster, found none; run 01-cluster first"):
         standing.shown(run)
     assert "HTML" in capsys.readouterr().out
 
