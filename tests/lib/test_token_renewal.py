@@ -1,0 +1,92 @@
+"""EKS takes a token for 15 minutes; a step may be longer: the client asks for another before its token's end."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import yaml
+from kubernetes import client
+
+from lib import kubeconfig
+from lib.kube import Cluster
+
+COUNTING = """
+import json, pathlib, sys
+file = pathlib.Path(sys.argv[1]); number = int(file.read_text() or 0) + 1; file.write_text(str(number))
+status = {"token": f"token-{number}", "expirationTimestamp": sys.argv[2]}
+print(json.dumps({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": status}))
+"""
+
+
+@pytest.fixture
+def api():
+    """An API server on loopback that is ready, and remembers the tokens it was shown."""
+    shown = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            shown.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", shown
+    server.shutdown()
+    server.server_close()
+
+
+def cluster(folder, server, left):
+    """A cluster whose tokens have `left` of their life when they are made."""
+    ends = (datetime.now(UTC) + left).strftime("%Y-%m-%dT%H:%M:%SZ")
+    count = folder / "count"
+    count.write_text("")
+    command = {"apiVersion": kubeconfig.API, "command": sys.executable, "interactiveMode": "Never",
+               "args": ["-c", COUNTING, str(count), ends]}  # fmt: skip
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "c", "user": {"exec": command}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+    }))  # fmt: skip
+    return Cluster.from_kubeconfig(path)
+
+
+def test_a_token_that_has_most_of_its_life_is_used_again(api, tmp_path):
+    server, shown = api
+    found = cluster(tmp_path, server, kubeconfig.LIFETIME)
+    assert all(found.ready() for _ in range(3))
+    assert shown == ["Bearer token-1"] * 3
+
+
+def test_a_token_near_its_end_is_renewed_before_it_is_over(api, tmp_path):
+    server, shown = api
+    found = cluster(tmp_path, server, timedelta(minutes=4))
+    assert all(found.ready() for _ in range(3))
+    assert len(set(shown)) == 3
+
+
+def test_so_are_those_of_the_clients_that_run_commands_in_pods(api, tmp_path):
+    """Streams take a client of their own, over the same configuration."""
+    server, shown = api
+    found = cluster(tmp_path, server, timedelta(minutes=4))
+    for _ in range(2):
+        own = client.ApiClient(found.api.configuration)
+        own.call_api(*own.param_serialize("GET", "/readyz", auth_settings=["BearerToken"]))
+    assert len(set(shown)) == 2
+
+
+def test_the_life_that_is_told_is_shorter_than_what_eks_grants(capsys, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    kubeconfig.print_exec_credential("c", "us-east-1")
+    ends = datetime.fromisoformat(json.loads(capsys.readouterr().out)["status"]["expirationTimestamp"])
+    assert timedelta(minutes=13) < ends - datetime.now(UTC) < timedelta(minutes=15)
