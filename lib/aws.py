@@ -28,6 +28,8 @@ HINTS = (  # (part of the error's code, what to do); the first that fits is told
     ("Throttling", "AWS wants fewer calls: wait a minute, and run it again"),
     ("TooManyRequests", "AWS wants fewer calls: wait a minute, and run it again"),
     ("RequestLimitExceeded", "AWS wants fewer calls: wait a minute, and run it again"),
+    ("RequestExpired", "set this machine's clock: it is more than minutes off"),
+    ("TooSkewed", "set this machine's clock: it is more than minutes off"),
     ("Expired", "log in again, and run it again: what is there is kept"),
     ("SSO", "log in again: aws sso login"),
     ("InvalidClientTokenId", "check the profile's access key"),

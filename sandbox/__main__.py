@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lib.checks import until, wait
 from lib.errors import RunbookError
-from sandbox import cgroups, link, machine, vectors
+from sandbox import cgroups, kernel, link, machine, vectors
 from sandbox.build import BuildFailed, build, drop_caches
 from sandbox.home import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
 
@@ -66,6 +66,7 @@ def up() -> None:
     _clean()
     machine.require_port()
     machine.require_free(0)
+    kernel.widen()
     LOGS.mkdir(parents=True, exist_ok=True)
     with SERVER_LOG.open("a") as log:
         command = [sys.executable, "-m", "sandbox", "serve"]
@@ -206,6 +207,7 @@ def _clean() -> None:
         link.remove(name)
     for name in cgroups.leftovers():
         until(lambda name=name: cgroups.remove(name) or name not in cgroups.leftovers(), deadline=20)
+    kernel.restore()
     shutil.rmtree(RUN, ignore_errors=True)
     STATE.unlink(missing_ok=True)
     CREDENTIALS.unlink(missing_ok=True)
