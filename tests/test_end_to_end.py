@@ -56,9 +56,12 @@ def test_its_pages_open_in_a_browser_and_are_accessible(first, tmp_path):
             assert browser.asked_for(driver) == [path.as_uri()] and browser.complaints(driver) == []
             assert browser.violations(driver) == []
             assert browser.shoot(driver, f"run-{path.stem}").stat().st_size > 50_000
-        drawn = driver.find_element("css selector", "svg.built")
-        issuer = json.loads((first / "run.json").read_text())["addresses"]["issuer"]
-        assert issuer in drawn.text and drawn.get_attribute("role") == "img"
+        before, answered, after = driver.find_elements("css selector", "svg.built")  # what stood twice, and the answers
+        about = json.loads((first / "run.json").read_text())
+        assert about["addresses"]["issuer"] in answered.text and "route" in before.text
+        assert {one.get_attribute("role") for one in (before, answered, after)} == {"img"}
+        assert about["standing"]["may"]["httpbin-figure-1"]["sleep"] == "no token needed"
+        assert about["standing"]["may"]["httpbin"]["sleep"] == "a token"
 
 
 def test_figure_1_is_reached_beside_figure_2(first):
