@@ -10,8 +10,6 @@ import ipaddress
 
 import yaml
 
-from lib import aws
-
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
 LBC, IN_TREE = "aws-load-balancer-controller", "in-tree"  # the two that make network load balancers
 IP, INSTANCE = "ip", "instance"
@@ -129,6 +127,8 @@ def _notes(service: dict, here, of_gateway: bool) -> dict[str, str]:
     controller, ports = here.load_balancer_controller, service["spec"]["ports"]
     if controller is None:
         return {}
+    from lib import aws  # boto3, and so half a second: every params file is checked here, and few ask for this
+
     # Said always: where it is not, the AWS Load Balancer Controller makes an internal one since 2.2
     tags = ",".join(f"{key}={value}" for key, value in aws.tags(here.cluster_name).items())
     notes = {f"{AWS}scheme": here.load_balancer_scheme, f"{AWS}additional-resource-tags": tags}

@@ -159,7 +159,7 @@ def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
         if _named(pods, app, home):
             parts[name] = "gives Envoy policies and keys" if name == "istiod" else "keeps what Keycloak knows"
     balanced = {
-        "gateway": ("istio-ingressgateway", istio.ROOT_NAMESPACE),
+        "gateway": (istio.GATEWAY, istio.ROOT_NAMESPACE),
         "keycloak": ("keycloak-http", mesh.KEYCLOAK),
     }
     for name, (service, home) in balanced.items():

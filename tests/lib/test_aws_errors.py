@@ -125,8 +125,9 @@ def test_wherever_a_run_breaks_off_the_next_one_adopts_what_is_there(session, po
         except AwsError as told:
             assert "expected" in str(told)
             broken.append(fault.failed)
-            recorded = [event for event in here.record.events if event["event"] == "change"]
-            assert len(recorded) == len(here.changes)
+            recorded = {event["kind"] for event in here.record.events if event["event"] == "change"}
+            if fault.failed in ("CreateSubnet", "CreateRoute"):  # what came before is in the record already
+                assert {"role", "vpc", "internet gateway"} <= recorded
         else:
             break
         made = [row for row in here.changes if row["action"] == "created"]
