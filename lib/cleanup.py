@@ -100,7 +100,7 @@ def delete_cluster(run: Run) -> None:
     run.changed("cluster", name, eks.delete_cluster(service, name, run.tags))
     eks.wait_cluster_gone(service, name, limit)
     _tell(run, leftovers.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
-    run.changed("network", name, network.delete_network(ec2, run.tags))
+    run.changed("network", name, network.delete_network(ec2, run.tags, limit))
     for role in clusters.roles(name):
         run.changed("role", role, aws.delete_role(iam, role, run.tags))
     for one in leftovers.providers(iam, run.tags):

@@ -6,7 +6,7 @@ import sys
 
 import pandas as pd
 
-from lib import aws, eks, kube, kubeconfig, network
+from lib import aws, eks, kube, kubeconfig, place
 from lib.params import ROOT
 from lib.run import Run
 
@@ -94,17 +94,17 @@ def roles(name: str) -> dict[str, tuple[str, list[str]]]:
 def _ensure_eks(run: Run) -> None:
     here, arns = run.params, {}
     iam, service = run.aws("iam"), run.aws("eks")
+    given = place.check(run, fresh=not eks.find_cluster(service, here.cluster_name))
     for name, (principal, policies) in roles(here.cluster_name).items():
         role, action = aws.ensure_role(iam, name, principal, policies, run.tags)
         arns[name] = role["Arn"]
         run.changed("role", name, action)
-    net, _ = network.ensure_network(run.aws("ec2"), here.cluster_name, here.vpc_cidr, run.tags, tell=run.changed)
+    subnets, node_subnets = place.ensure(run, given)
     cluster_role, node_role = (arns[name] for name in roles(here.cluster_name))
-    subnets = net["subnet_ids"]
     _, action = eks.ensure_cluster(service, here.cluster_name, here.kubernetes_version, cluster_role, subnets, run.tags)
     run.changed("cluster", here.cluster_name, action)
     eks.wait_cluster_active(service, here.cluster_name, here.deadline)
     size = (here.node_instance_type, here.node_count)
-    _, action = eks.ensure_node_group(service, here.cluster_name, NODE_GROUP, node_role, subnets, *size, run.tags)
+    _, action = eks.ensure_node_group(service, here.cluster_name, NODE_GROUP, node_role, node_subnets, *size, run.tags)
     run.changed("node group", NODE_GROUP, action)
     eks.wait_node_group_active(service, here.cluster_name, NODE_GROUP, here.deadline)

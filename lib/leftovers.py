@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
+from lib import nat
 from lib.aws import spoken, tag_dict
 from lib.checks import until, wait
 
@@ -99,9 +100,9 @@ def ours(ec2, tags: dict[str, str]) -> list[Thing]:
     wanted, found = {f"tag:{key}": value for key, value in tags.items()}, []
     for kind, (describe, key, identity) in OURS.items():
         for one in _pages(ec2, describe, key, wanted):
-            if one.get("State") != "deleted":  # NAT gateways are told of for an hour after
-                name = tag_dict(one.get("Tags", [])).get("Name", "")
-                found.append(Thing(kind, one[identity], name))
+            named = tag_dict(one.get("Tags", []))
+            if one.get("State") not in nat.OVER and tags.items() <= named.items():
+                found.append(Thing(kind, one[identity], named.get("Name", "")))
     return found
 
 

@@ -1,15 +1,21 @@
-"""The cluster's network in EC2: one VPC, public subnets in several zones, a way out; found again by its tags."""
+"""A VPC of the cluster's own in EC2: subnets in several zones, public or private with NAT; found again by its tags.
+
+A cluster in subnets that are there already is in lib/subnets.py.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
 
+from lib import nat as gateways
+from lib import tagged
 from lib.aws import spoken, tag_dict, tag_list
 from lib.errors import AwsError
 
 # Zones that take no EKS control plane ("Amazon EKS networking requirements for VPC and subnets", EKS user guide).
 NO_EKS = ("use1-az3", "usw1-az2", "cac1-az3")
+PUBLIC, PRIVATE = "kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"
 
 Change = tuple[str, str, str]  # kind, name, action
 Tell = Callable[[str, str, str], None]  # the same
@@ -17,32 +23,81 @@ Tell = Callable[[str, str, str], None]  # the same
 
 @spoken()
 def ensure_network(
-    ec2, name: str, cidr: str, tags: dict[str, str], zones: int = 2, tell: Tell | None = None
+    ec2,
+    name: str,
+    cidr: str,
+    tags: dict[str, str],
+    zones: int = 2,
+    tell: Tell | None = None,
+    nat: str = gateways.NONE,
+    extra: dict[str, str] | None = None,
+    deadline: float = 600,
 ) -> tuple[dict, list[Change]]:
     """Create or update the network of the cluster `name`; return ({vpc_id, subnet_ids}, changes).
 
-    The subnets are public: nodes have public addresses and need no NAT. Private subnets with NAT come later: each
-    public one takes a sixteenth of the VPC's range, the rest is left for them. `changes` has one row per object; `tell`
-    is told each as soon as it is made, so that a run which ends in the middle has lost none.
+    Without NAT the subnets are public, and nodes have public addresses. With it (single: one for all zones, per-zone)
+    `subnet_ids` are the private ones, and the public ones are there for load balancers. Each public one takes a
+    sixteenth of the VPC's range, each private one a quarter. `changes` has one row per object; `tell` is told each as
+    soon as it is made, so that a run which ends in the middle has lost none. `extra` are tags that are given, and never
+    asked for. NAT gateways may take `deadline` seconds.
     """
-    subnets, changes = [], []
+    changes, extra = [], extra or {}
+    private = nat != gateways.NONE
 
     def made(*change: str) -> None:
         changes.append(change)
         if tell:
             tell(*change)
 
-    vpc_id, action = _ensure_vpc(ec2, name, cidr, tags)
+    public_parts, private_parts = _parts(cidr, zones)
+    names = _zones(ec2, zones)
+    if not private and (there := tagged.every(ec2.describe_subnets, "Subnets", {**tags, PRIVATE: "1"})):
+        raise AwsError(
+            f"expected the network {name} to have no private subnets with nat: none, got {len(there)}, which nodes may "
+            "be in; set nat back, or clean up first."
+        )
+    vpc_id, action = _ensure_vpc(ec2, name, cidr, tags, extra)
     made("vpc", name, action)
-    gateway_id, action = _ensure_gateway(ec2, name, vpc_id, tags)
+    gateway_id, action = _ensure_gateway(ec2, name, vpc_id, tags, extra)
     made("internet gateway", name, action)
-    for zone, part in zip(_zones(ec2, zones), _parts(cidr, zones), strict=True):
-        label = f"{name}-public-{zone}"
-        subnet_id, action = _ensure_subnet(ec2, label, vpc_id, zone, part, tags, _roles(name))
-        subnets.append(subnet_id)
-        made("subnet", label, action)
-    made("route table", f"{name}-public", _ensure_routes(ec2, name, vpc_id, gateway_id, subnets, tags))
-    return {"vpc_id": vpc_id, "subnet_ids": subnets}, changes
+
+    def subnets(kind: str, parts: list[str], roles: dict[str, str]) -> dict[str, str]:
+        found = {}
+        for zone, part in zip(names, parts, strict=True):
+            label = f"{name}-{kind}-{zone}"
+            place = {"VpcId": vpc_id, "AvailabilityZone": zone, "CidrBlock": part}
+            found[zone], action = _ensure_subnet(ec2, label, place, tags, roles, extra, public=kind == "public")
+            made("subnet", label, action)
+        return found
+
+    shared = {f"kubernetes.io/cluster/{name}": "shared"}
+    public = subnets("public", public_parts, {PUBLIC: "1", **shared})
+    route = lambda label, ids, target: made(  # noqa: E731
+        "route table", label, gateways.ensure_route(ec2, vpc_id, label, ids, target, tags, extra)
+    )
+    route(f"{name}-public", list(public.values()), {"GatewayId": gateway_id})
+    if not private:
+        return {"vpc_id": vpc_id, "subnet_ids": list(public.values())}, changes
+    gateways.wait_none_going(ec2, tags, deadline)
+    places = dict(list(public.items())[:1]) if nat == gateways.SINGLE else public
+    ways = gateways.ensure_gateways(ec2, name, places, tags, extra, made)
+    inside = subnets("private", private_parts, {PRIVATE: "1", **shared})
+    gateways.wait_available(ec2, list(ways.values()), tags, deadline)
+    for zone, subnet_id in inside.items():
+        way = ways.get(zone) or next(iter(ways.values()))
+        route(f"{name}-private-{zone}", [subnet_id], {"NatGatewayId": way})
+    kept = tuple(gateways.label(name, zone) for zone in places)
+    for label in gateways.drop(ec2, tags, deadline, keep=kept):  # of another `nat` than now
+        made("nat gateway or address", label, "deleted")
+    return {"vpc_id": vpc_id, "subnet_ids": list(inside.values())}, changes
+
+
+def wanted(zones: int, nat: str) -> dict[str, int]:
+    """Return how many of each kind of object such a network has."""
+    private = 0 if nat == gateways.NONE else zones
+    ways = {gateways.NONE: 0, gateways.SINGLE: 1, gateways.PER_ZONE: zones}[nat]
+    kinds = {"vpc": 1, "internet gateway": 1, "subnet": zones + private, "route table": 1 + private}
+    return {**kinds, **({"nat gateway": ways, "address": ways} if ways else {})}
 
 
 @spoken()
@@ -53,8 +108,10 @@ def counts(ec2, tags: dict[str, str]) -> dict[str, int]:
         "internet gateway": (ec2.describe_internet_gateways, "InternetGateways"),
         "subnet": (ec2.describe_subnets, "Subnets"),
         "route table": (ec2.describe_route_tables, "RouteTables"),
+        "address": (ec2.describe_addresses, "Addresses"),
     }
-    return {kind: len(_all(*asked, tags)) for kind, asked in kinds.items()}
+    found = {kind: len(tagged.every(*asked, tags)) for kind, asked in kinds.items()}
+    return {**found, "nat gateway": gateways.count(ec2, tags)}
 
 
 @spoken()
@@ -75,28 +132,33 @@ def shut(ec2, group_id: str, ports: tuple[int, ...]) -> list[int]:
 
 
 @spoken()
-def delete_network(ec2, tags: dict[str, str]) -> str:
-    """Delete the network with these tags, the VPC last; return "deleted" or "absent"."""
-    vpcs = _all(ec2.describe_vpcs, "Vpcs", tags)
-    for table in _all(ec2.describe_route_tables, "RouteTables", tags):
+def delete_network(ec2, tags: dict[str, str], deadline: float = 600, **options) -> str:
+    """Delete the network with these tags, NAT gateways first, the VPC last; return "deleted" or "absent".
+
+    NAT gateways are waited for, up to `deadline` seconds: what they use cannot be deleted before.
+    """
+    dropped = gateways.drop(ec2, tags, deadline, **options)
+    vpcs = tagged.every(ec2.describe_vpcs, "Vpcs", tags)
+    for table in tagged.every(ec2.describe_route_tables, "RouteTables", tags):
         for link in table["Associations"]:
             ec2.disassociate_route_table(AssociationId=link["RouteTableAssociationId"])
         ec2.delete_route_table(RouteTableId=table["RouteTableId"])
-    for subnet in _all(ec2.describe_subnets, "Subnets", tags):
+    for subnet in tagged.every(ec2.describe_subnets, "Subnets", tags):
         ec2.delete_subnet(SubnetId=subnet["SubnetId"])
-    for gateway in _all(ec2.describe_internet_gateways, "InternetGateways", tags):
+    for gateway in tagged.every(ec2.describe_internet_gateways, "InternetGateways", tags):
         for link in gateway["Attachments"]:
             ec2.detach_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"], VpcId=link["VpcId"])
         ec2.delete_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"])
     for vpc in vpcs:
         ec2.delete_vpc(VpcId=vpc["VpcId"])
-    return "deleted" if vpcs else "absent"
+    return "deleted" if vpcs or dropped else "absent"
 
 
-def _ensure_vpc(ec2, name: str, cidr: str, tags: dict[str, str]) -> tuple[str, str]:
-    found, action = _one(ec2.describe_vpcs, "Vpcs", {**tags, "Name": name}), "unchanged"
+def _ensure_vpc(ec2, name: str, cidr: str, tags: dict[str, str], extra: dict[str, str]) -> tuple[str, str]:
+    named, action = {**tags, "Name": name}, "unchanged"
+    found = tagged.one(ec2.describe_vpcs, "Vpcs", named)
     if found is None:
-        found, action = ec2.create_vpc(CidrBlock=cidr, **_tagged("vpc", {**tags, "Name": name}))["Vpc"], "created"
+        found, action = ec2.create_vpc(CidrBlock=cidr, **tagged.making("vpc", {**named, **extra}))["Vpc"], "created"
         ec2.get_waiter("vpc_available").wait(VpcIds=[found["VpcId"]])
     if found["CidrBlock"] != cidr:
         raise AwsError(
@@ -106,55 +168,38 @@ def _ensure_vpc(ec2, name: str, cidr: str, tags: dict[str, str]) -> tuple[str, s
     asked = {"Attribute": "enableDnsHostnames", "VpcId": found["VpcId"]}
     if not ec2.describe_vpc_attribute(**asked)["EnableDnsHostnames"]["Value"]:
         ec2.modify_vpc_attribute(VpcId=found["VpcId"], EnableDnsHostnames={"Value": True})
-        action = _touched(action)
+        action = tagged.touched(action)
     return found["VpcId"], action
 
 
-def _ensure_gateway(ec2, name: str, vpc_id: str, tags: dict[str, str]) -> tuple[str, str]:
+def _ensure_gateway(ec2, name: str, vpc_id: str, tags: dict, extra: dict) -> tuple[str, str]:
     named, action = {**tags, "Name": name}, "unchanged"
-    found = _one(ec2.describe_internet_gateways, "InternetGateways", named)
+    found = tagged.one(ec2.describe_internet_gateways, "InternetGateways", named)
     if found is None:
-        found, action = ec2.create_internet_gateway(**_tagged("internet-gateway", named))["InternetGateway"], "created"
+        asked = tagged.making("internet-gateway", {**named, **extra})
+        found, action = ec2.create_internet_gateway(**asked)["InternetGateway"], "created"
     gateway_id = found["InternetGatewayId"]
     if vpc_id not in [link["VpcId"] for link in found.get("Attachments", [])]:
         ec2.attach_internet_gateway(InternetGatewayId=gateway_id, VpcId=vpc_id)
-        action = _touched(action)
+        action = tagged.touched(action)
     return gateway_id, action
 
 
-def _ensure_subnet(ec2, label: str, vpc_id: str, zone: str, cidr: str, tags: dict, roles: dict) -> tuple[str, str]:
+def _ensure_subnet(ec2, label: str, place: dict, tags: dict, roles: dict, extra: dict, public: bool) -> tuple[str, str]:
     named, action = {**tags, "Name": label}, "unchanged"
-    found = _one(ec2.describe_subnets, "Subnets", named)
+    found = tagged.one(ec2.describe_subnets, "Subnets", named)
     if found is None:
-        place = {"VpcId": vpc_id, "AvailabilityZone": zone, "CidrBlock": cidr}
-        found, action = ec2.create_subnet(**place, **_tagged("subnet", {**named, **roles}))["Subnet"], "created"
+        asked = tagged.making("subnet", {**named, **roles, **extra})
+        found, action = ec2.create_subnet(**place, **asked)["Subnet"], "created"
         ec2.get_waiter("subnet_available").wait(SubnetIds=[found["SubnetId"]])
     subnet_id = found["SubnetId"]
     if not roles.items() <= tag_dict(found.get("Tags", [])).items():
         ec2.create_tags(Resources=[subnet_id], Tags=tag_list(roles))
-        action = _touched(action)
-    if not found.get("MapPublicIpOnLaunch"):
-        ec2.modify_subnet_attribute(SubnetId=subnet_id, MapPublicIpOnLaunch={"Value": True})
-        action = _touched(action)
+        action = tagged.touched(action)
+    if bool(found.get("MapPublicIpOnLaunch")) != public:
+        ec2.modify_subnet_attribute(SubnetId=subnet_id, MapPublicIpOnLaunch={"Value": public})
+        action = tagged.touched(action)
     return subnet_id, action
-
-
-def _ensure_routes(ec2, name: str, vpc_id: str, gateway_id: str, subnets: list[str], tags: dict[str, str]) -> str:
-    named, action = {**tags, "Name": f"{name}-public"}, "unchanged"
-    table = _one(ec2.describe_route_tables, "RouteTables", named)
-    if table is None:
-        table, action = ec2.create_route_table(VpcId=vpc_id, **_tagged("route-table", named))["RouteTable"], "created"
-    table_id = table["RouteTableId"]
-    ways = {way.get("DestinationCidrBlock"): way.get("GatewayId") for way in table.get("Routes", [])}
-    if ways.get("0.0.0.0/0") != gateway_id:
-        put = ec2.replace_route if "0.0.0.0/0" in ways else ec2.create_route
-        put(RouteTableId=table_id, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway_id)
-        action = _touched(action)
-    linked = [link.get("SubnetId") for link in table.get("Associations", [])]
-    for subnet_id in sorted(set(subnets) - set(linked)):
-        ec2.associate_route_table(RouteTableId=table_id, SubnetId=subnet_id)
-        action = _touched(action)
-    return action
 
 
 def _zones(ec2, count: int) -> list[str]:
@@ -166,33 +211,12 @@ def _zones(ec2, count: int) -> list[str]:
     return names[:count]
 
 
-def _parts(cidr: str, count: int) -> list[str]:
-    """The first sixteenths of the range; EC2 takes subnets from /28 up."""
+def _parts(cidr: str, count: int) -> tuple[list[str], list[str]]:
+    """The public subnets' ranges, the first sixteenths, and the private ones', the later quarters of the VPC's.
+
+    EC2 takes subnets from /28 up. Neither depends on how many there are, nor on the other.
+    """
     whole = ipaddress.ip_network(cidr)
-    if whole.prefixlen > 24 or count > 16:
-        raise AwsError(f"expected a vpc_cidr of /24 or larger and up to 16 zones, got {cidr} and {count}; change them.")
-    return [str(part) for part in list(whole.subnets(4))[:count]]
-
-
-def _roles(cluster: str) -> dict[str, str]:
-    """The tags by which load-balancer controllers find the subnets."""
-    return {"kubernetes.io/role/elb": "1", f"kubernetes.io/cluster/{cluster}": "shared"}
-
-
-def _touched(action: str) -> str:
-    return "changed" if action == "unchanged" else action
-
-
-def _tagged(kind: str, tags: dict[str, str]) -> dict:
-    return {"TagSpecifications": [{"ResourceType": kind, "Tags": tag_list(tags)}]}
-
-
-def _all(describe, key: str, tags: dict[str, str]) -> list[dict]:
-    return describe(Filters=[{"Name": f"tag:{name}", "Values": [value]} for name, value in tags.items()])[key]
-
-
-def _one(describe, key: str, tags: dict[str, str]) -> dict | None:
-    found = _all(describe, key, tags)
-    if len(found) > 1:
-        raise AwsError(f"expected one of {key} with the tags {tags}, got {len(found)}; delete those that are not used.")
-    return found[0] if found else None
+    if whole.prefixlen > 24 or count > 3:
+        raise AwsError(f"expected a vpc_cidr of /24 or larger and up to 3 zones, got {cidr} and {count}; change them.")
+    return [str(part) for part in list(whole.subnets(4))[:count]], [str(p) for p in list(whole.subnets(2))[1:][:count]]

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lib import ingress
+from lib import choices, ingress
 from lib.errors import ParamsError
 from lib.verdicts import Waiver
 
@@ -47,9 +47,19 @@ class Params(BaseModel):
         None, description="a shared credentials file other than ~/.aws/credentials"
     )
     kubernetes_version: Annotated[str, Field(pattern=r"^1\.\d+$")] = "1.36"
-    vpc_cidr: str = "10.0.0.0/16"
     node_instance_type: str = "m5.large"
     node_count: Annotated[int, Field(ge=1, le=10)] = 2
+
+    # The network: a VPC that is made, or subnets that are there
+    vpc_cidr: str = "10.0.0.0/16"
+    vpc_zones: Annotated[int, Field(ge=2, le=3)] = Field(2, description="zones of the VPC that is made")
+    nat: Literal["none", "single", "per-zone"] = Field(
+        "none", description="none: nodes in public subnets; else in private ones, with one NAT gateway, or one a zone"
+    )
+    subnet_ids: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]] = Field(
+        [], description="subnets that are there: no VPC is made then, and nothing of theirs is changed"
+    )
+    subnet_tags: dict[str, str] = Field({}, description="the same, by tags that they all have")
 
     delete_log_group: bool = Field(False, description="the clean-up deletes the control plane's log group as well")
 
@@ -137,6 +147,12 @@ class Params(BaseModel):
     @model_validator(mode="after")
     def _a_way_in_that_works(self):
         if told := ingress.problem(self):
+            raise ValueError(told)
+        return self
+
+    @model_validator(mode="after")
+    def _one_place(self):
+        if told := choices.problem(self):
             raise ValueError(told)
         return self
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from lib import aws, clusters, eks, network
+from lib import aws, clusters, eks, network, place
 from lib.errors import AwsError
 from lib.probes.model import HARDENED
 from lib.run import Run
+from lib.subnets import Given
 
 PRICES = Path(__file__).with_name("prices.yml")
-ZONES = 2  # of the subnets, and so of a load balancer
 DISK = 20  # GiB of a node's disk, EKS's default; PostgreSQL's volume is smaller and not counted
 CREATE, KEEP, CHANGE = "create", "keep", "change"
 
@@ -42,7 +42,9 @@ def rows(run: Run) -> pd.DataFrame:
     found = []
     if run.params.cluster_source == "eks":
         cluster = eks.find_cluster(run.aws("eks"), run.params.cluster_name)
-        found = [*_roles(run), *_network(run), _cluster(run, cluster), _nodes(run), *_balancers(run, cluster)]
+        given = place.given(run, fresh=not cluster)
+        found = [*_roles(run), *_network(run, given), _cluster(run, cluster), _nodes(run, given)]
+        found += _balancers(run, cluster, given)
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
     if local(run):
         table["usd_per_hour"] = ""
@@ -124,14 +126,21 @@ def _roles(run: Run) -> list[tuple]:
     return [("role", name, "there" if role else "none", KEEP if role else CREATE, "") for name, role in found.items()]
 
 
-def _network(run: Run) -> list[tuple]:
+def _network(run: Run, given: Given | None) -> list[tuple]:
+    if given:
+        return [("subnet", name, about, KEEP, "") for name, about in given.rows]
+    here, cost, name = run.params, prices(), run.params.cluster_name
     counts = network.counts(run.aws("ec2"), run.tags)
-    wanted = {"vpc": 1, "internet gateway": 1, "subnet": ZONES, "route table": 1}
-    name = run.params.cluster_name
+    each = {"nat gateway": cost["nat_gateway"], "address": cost["public_ipv4"]}
+    action = lambda kind, number: KEEP if counts[kind] >= number else CREATE  # noqa: E731
     return [
-        (kind, name, f"{counts[kind]} of {number}", KEEP if counts[kind] >= number else CREATE, "")
-        for kind, number in wanted.items()
+        (kind, name, f"{counts[kind]} of {number}", action(kind, number), _times(number, each.get(kind)))
+        for kind, number in network.wanted(here.vpc_zones, here.nat).items()
     ]
+
+
+def _times(number: int, each: float | None) -> float | str:
+    return "" if each is None else round(number * each, 4)
 
 
 def _cluster(run: Run, found: dict | None) -> tuple:
@@ -141,21 +150,24 @@ def _cluster(run: Run, found: dict | None) -> tuple:
     return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, prices()["cluster"]
 
 
-def _nodes(run: Run) -> tuple:
+def _nodes(run: Run, given: Given | None) -> tuple:
     here, cost = run.params, prices()
     found = eks.find_node_group(run.aws("eks"), here.cluster_name, clusters.NODE_GROUP)
     each = cost["instances"].get(here.node_instance_type)
-    price = "" if each is None else round(here.node_count * (each + cost["public_ipv4"] + DISK * cost["volume_gib"]), 4)
+    address = cost["public_ipv4"] if place.public_nodes(run, given) else 0
+    price = "" if each is None else _times(here.node_count, each + address + DISK * cost["volume_gib"])
     size = found["scalingConfig"]["desiredSize"] if found else 0
     now = f"{found['status']}, {size} × {', '.join(found['instanceTypes'])}" if found else "none"
     action = CREATE if not found else KEEP if size == here.node_count else CHANGE
     return "node group", f"{here.node_count} × {here.node_instance_type}", now, action, price
 
 
-def _balancers(run: Run, cluster: dict | None) -> list[tuple]:
+def _balancers(run: Run, cluster: dict | None, given: Given | None) -> list[tuple]:
     """What Kubernetes makes for Services; whether they are there already only the cluster knows."""
     names = ["keycloak-http", "istio-ingressgateway"]
     names += ["hardened gateway"] if HARDENED in run.params.profiles else []
-    price = round(prices()["load_balancer"] + ZONES * prices()["public_ipv4"], 4)
+    zones = len({about.split(",")[0] for _, about in given.rows}) if given else run.params.vpc_zones
+    public = run.params.load_balancer_scheme == "internet-facing"
+    price = round(prices()["load_balancer"] + (zones * prices()["public_ipv4"] if public else 0), 4)
     now = "not looked at" if cluster else "none"
     return [("load balancer", name, now, KEEP if cluster else CREATE, price) for name in names]

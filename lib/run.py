@@ -70,6 +70,12 @@ class Run:
         """The tags by which this environment's AWS objects are found again."""
         return aws.tags(self.params.cluster_name)
 
+    @property
+    def made_by(self) -> dict[str, str]:
+        """The tag that says which run made an object: its bundle's name. It is given, and never asked for again."""
+        path = self.record.path
+        return {"Run": path.parent.parent.name if path else "by hand"}
+
     # Objects
 
     def load(self, file: str, **values) -> list[dict]:

@@ -27,7 +27,7 @@ def build(session) -> dict:
     arns = [
         aws.ensure_role(iam, name, who, policies, TAGS)[0]["Arn"] for name, (who, _) in clusters.roles(NAME).items()
     ]
-    net, _ = network.ensure_network(ec2, NAME, "10.0.0.0/16", TAGS)
+    net, _ = network.ensure_network(ec2, NAME, "10.0.0.0/16", TAGS, nat="single")
     eks.ensure_cluster(service, NAME, "1.36", arns[0], net["subnet_ids"], TAGS)
     eks.ensure_node_group(service, NAME, clusters.NODE_GROUP, arns[1], net["subnet_ids"], "m5.large", 2, TAGS)
     return net
@@ -79,15 +79,22 @@ def foreign(session) -> dict:
 def everything(session) -> dict[str, set]:
     """Return the ids of all there is in the account, by kind."""
     ec2, elbv2 = client(session, "ec2"), client(session, "elbv2")
+    subnets = {one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]}
     return {
         "balancers": {one["LoadBalancerArn"] for one in elbv2.describe_load_balancers()["LoadBalancers"]},
         "target groups": {one["TargetGroupArn"] for one in elbv2.describe_target_groups()["TargetGroups"]},
         "groups": {one["GroupId"] for one in ec2.describe_security_groups()["SecurityGroups"]},
         "volumes": {one["VolumeId"] for one in ec2.describe_volumes()["Volumes"]},
-        "interfaces": {one["NetworkInterfaceId"] for one in ec2.describe_network_interfaces()["NetworkInterfaces"]},
+        "interfaces": {  # moto leaves that of a NAT gateway, in a subnet that is gone
+            one["NetworkInterfaceId"]
+            for one in ec2.describe_network_interfaces()["NetworkInterfaces"]
+            if one["SubnetId"] in subnets
+        },
         "vpcs": {one["VpcId"] for one in ec2.describe_vpcs()["Vpcs"]},
-        "subnets": {one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]},
+        "subnets": subnets,
         "tables": {one["RouteTableId"] for one in ec2.describe_route_tables()["RouteTables"]},
+        "addresses": {one["AllocationId"] for one in ec2.describe_addresses()["Addresses"]},
+        "nat": {one["NatGatewayId"] for one in ec2.describe_nat_gateways()["NatGateways"] if one["State"] != "deleted"},
         "gateways": {one["InternetGatewayId"] for one in ec2.describe_internet_gateways()["InternetGateways"]},
         "roles": {one["RoleName"] for one in client(session, "iam").list_roles()["Roles"]},
         "clusters": set(client(session, "eks").list_clusters()["clusters"]),

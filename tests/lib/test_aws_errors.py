@@ -16,7 +16,8 @@ from lib.record import Record
 from lib.run import Run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "eks.md"
-ROWS = [line.strip("| ").split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+REFUSALS = DOCS.read_text().partition("## When AWS refuses")[2].partition("\n## ")[0]
+ROWS = [line.strip("| ").split(" | ") for line in REFUSALS.splitlines() if line.startswith("| `")]
 TABLE = [(code, do) for codes, do in ROWS for code in re.findall(r"`(\w+)`", codes)]
 IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 WRITES = ("Create", "Attach", "Associate", "Modify")

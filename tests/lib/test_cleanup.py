@@ -14,7 +14,7 @@ from lib.run import Run
 
 ACCOUNT = "123456789012"  # moto's
 IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
-DELETES = ("Delete", "Detach", "Disassociate", "Revoke")
+DELETES = ("Delete", "Detach", "Disassociate", "Revoke", "Release")
 PROVIDER = {"Url": "https://oidc.eks.us-east-1.amazonaws.com/id/1", "ThumbprintList": ["0" * 40]}
 ENV = "of-the-clean-ups-tests"
 LOGS = f"/aws/eks/{account.NAME}/cluster"
@@ -106,24 +106,24 @@ def test_all_of_it_goes_though_nobody_answers_for_the_cluster(session):
     assert clean(run(session)).empty
 
 
-def test_interrupted_after_any_call_it_goes_on(session):
-    """Each time one call further, until nothing interrupts it any more."""
+def test_interrupted_after_each_single_call_it_goes_on(session):
+    """Each clean-up takes one more thing away and is stopped, until nothing stops it any more."""
     account.foreign(session)
-    before, count, interrupted = account.everything(session), 0, []
+    before, interrupted = account.everything(session), []
+    fill(session)
+    stopping = _interrupting(session)
     while True:
-        fill(session)
-        count += 1
         try:
-            clean(run(session, client=_interrupting(session, count)))
+            clean(run(session, client=stopping))
         except KeyboardInterrupt as stopped:
             interrupted.append(str(stopped))
         else:
             break
-        assert clean(run(session)).empty, interrupted[-1]
-        assert account.everything(session) == before, interrupted[-1]
+    assert account.everything(session) == before and cleanup.inventory(run(session)).empty
     kinds = ["LoadBalancer", "TargetGroup", "Nodegroup", "Cluster", "Volume", "Vpc", "SecurityGroup", "Subnet", "Role"]
     kinds += ["LogGroup", "RouteTable", "InternetGateway", "NetworkInterface", "OpenIDConnectProvider"]
-    assert {f"Delete{kind}" for kind in kinds} <= set(interrupted)
+    kinds += ["NatGateway"]
+    assert {f"Delete{kind}" for kind in kinds} | {"ReleaseAddress"} <= set(interrupted)
 
 
 def test_what_is_left_of_a_cluster_that_is_gone_is_found(session):
@@ -215,15 +215,12 @@ def test_an_existing_clusters_account_is_not_touched(session):
     assert clean(here).empty and account.everything(session) == before
 
 
-def _interrupting(session, count):
-    """Return what makes clients that stop everything after the count-th call that takes something away."""
-    left = [count]
+def _interrupting(session):
+    """Return what makes clients that stop everything after each call that takes something away."""
 
     def after(model, **_):
         if model.name.startswith(DELETES):
-            left[0] -= 1
-            if not left[0]:
-                raise KeyboardInterrupt(model.name)
+            raise KeyboardInterrupt(model.name)
 
     @cache
     def client(name):

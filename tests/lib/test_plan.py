@@ -110,6 +110,23 @@ def test_it_is_told_in_sentences(session):
     assert lines[-1] == f"It is the account that the params name ({ACCOUNT})."
 
 
+def test_a_nat_gateway_is_priced_with_its_address_and_its_nodes_without(session):
+    table = plan.rows(run(session, nat="per-zone", vpc_zones=3, load_balancer_scheme="internal",
+                          load_balancer_controller="in-tree")).set_index("kind")["usd_per_hour"]  # fmt: skip
+    assert table["nat gateway"] == pytest.approx(3 * 0.045) and table["address"] == pytest.approx(3 * 0.005)
+    assert table["node group"] == pytest.approx(2 * (0.096 + 20 * 0.00011))
+    assert set(table["load balancer"]) == {0.0225}  # internal ones have no public address
+
+
+def test_subnets_that_are_there_are_kept_and_no_vpc_is_made(session):
+    ec2 = aws.client(session, "ec2")
+    net, _ = network.ensure_network(ec2, "theirs", "10.0.0.0/16", aws.tags("theirs"))
+    table = plan.rows(run(session, subnet_ids=net["subnet_ids"]))
+    assert "vpc" not in set(table["kind"])
+    subnets = table[table["kind"] == "subnet"]
+    assert sorted(subnets["name"]) == sorted(net["subnet_ids"]) and set(subnets["action"]) == {"keep"}
+
+
 UNCALLED = {  # needed without a call of that name, or called only where something is not as it was
     "ec2:CreateTags", "ec2:ReplaceRoute", "eks:TagResource", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
     "iam:CreateServiceLinkedRole", "iam:PassRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy",
@@ -126,7 +143,7 @@ def whole():
 def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     session, called = whole, set()
     monkeypatch.setenv("CONFIRM", "yes")
-    here = Run("01-cluster", run(session, delete_log_group=True).params, Record())
+    here = Run("01-cluster", run(session, delete_log_group=True, nat="single").params, Record())
     here.aws = listening(session, called)
     plan.guard(here)
     plan.told(here, plan.rows(here))

@@ -1,0 +1,31 @@
+"""Which params about the network go together: said when they are read, before AWS is asked anything."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def problem(here) -> str:
+    """Return why these params name no one place, as a sentence without its full stop; '' where they do."""
+    named = [name for name in ("subnet_ids", "subnet_tags") if getattr(here, name)]
+    stated = type(here).model_fields
+    own = [name for name in ("vpc_cidr", "vpc_zones", "nat") if getattr(here, name) != stated[name].default]
+    if named and here.cluster_source == "existing":
+        return f"{named[0]} is for cluster_source: eks; an existing cluster is where it is"
+    if len(named) > 1:
+        return "subnet_ids and subnet_tags both name the subnets; remove one of them"
+    if named and own:
+        return f"{own[0]} is of a VPC that is made, and {named[0]} says that none is; remove one of them"
+    if here.subnet_ids and len(set(here.subnet_ids)) < max(2, len(here.subnet_ids)):
+        return f"subnet_ids needs two or more, in different zones, each once; it has {', '.join(here.subnet_ids)}"
+    return _range_problem(here.vpc_cidr)
+
+
+def _range_problem(text: str) -> str:
+    try:
+        found = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        return f"vpc_cidr must be a network such as 10.0.0.0/16; {error}"
+    if not 16 <= found.prefixlen <= 24:
+        return f"vpc_cidr must be from /16, EC2's largest, to /24, which leaves room; it is /{found.prefixlen}"
+    return ""
