@@ -117,9 +117,10 @@ def plan(given) -> None:
     if here.cluster_source != "eks":
         raise ParamsError(f"expected an environment with cluster_source: eks, got {here.env}; nothing is made there.")
     run = Run("plan", here, Record())
-    table = plan.rows(run)
-    _show(table)
-    print("\n".join(plan.told(run, table)))
+    tables = plan.tables(run)
+    for title, table in tables.items():
+        _show(table, title)
+    print("\n".join(plan.told(run, next(iter(tables.values())))))
 
 
 def why(given) -> None:

@@ -105,7 +105,7 @@ def ensure_role(iam, name: str, service: str, policies: list[str], tags: dict[st
         changes = [] if role["AssumeRolePolicyDocument"] == trust else ["trust"]
         if changes:
             iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
-    for policy in sorted(set(policies) - set(_attached(iam, name))):
+    for policy in sorted(set(policies) - set(attached(iam, name))):
         iam.attach_role_policy(RoleName=name, PolicyArn=policy)
         changes.append(policy)
     return _role(iam, name), "created" if "created" in changes else "changed" if changes else "unchanged"
@@ -118,7 +118,7 @@ def delete_role(iam, name: str, tags: dict[str, str]) -> str:
     if role is None:
         return "absent"
     check_ours(f"role {name}", tag_dict(role.get("Tags", [])), tags)
-    for policy in _attached(iam, name):
+    for policy in attached(iam, name):
         iam.detach_role_policy(RoleName=name, PolicyArn=policy)
     iam.delete_role(RoleName=name)
     return "deleted"
@@ -128,6 +128,13 @@ def delete_role(iam, name: str, tags: dict[str, str]) -> str:
 def find_role(iam, name: str) -> dict | None:
     """Return a role, or None."""
     return _role(iam, name)
+
+
+@spoken()
+def attached(iam, name: str) -> list[str]:
+    """Return the ARNs of a role's managed policies."""
+    pages = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
+    return [policy["PolicyArn"] for page in pages for policy in page["AttachedPolicies"]]
 
 
 def check_ours(what: str, found: dict[str, str], tags: dict[str, str]) -> None:
@@ -156,11 +163,6 @@ def _role(iam, name: str) -> dict | None:
         return iam.get_role(RoleName=name)["Role"]
     except iam.exceptions.NoSuchEntityException:
         return None
-
-
-def _attached(iam, name: str) -> list[str]:
-    pages = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
-    return [policy["PolicyArn"] for page in pages for policy in page["AttachedPolicies"]]
 
 
 def _sentence(error: BotoCoreError | ClientError) -> str:

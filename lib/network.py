@@ -50,7 +50,7 @@ def ensure_network(
             tell(*change)
 
     public_parts, private_parts = _parts(cidr, zones)
-    names = _zones(ec2, zones)
+    names = first_zones(ec2, zones)
     if not private and (there := tagged.every(ec2.describe_subnets, "Subnets", {**tags, PRIVATE: "1"})):
         raise AwsError(
             f"expected the network {name} to have no private subnets with nat: none, got {len(there)}, which nodes may "
@@ -90,6 +90,22 @@ def ensure_network(
     for label in gateways.drop(ec2, tags, deadline, keep=kept):  # of another `nat` than now
         made("nat gateway or address", label, "deleted")
     return {"vpc_id": vpc_id, "subnet_ids": list(inside.values())}, changes
+
+
+@spoken()
+def first_zones(ec2, count: int) -> list[str]:
+    """Return the first `count` zones of the region that EKS takes. AWS: DescribeAvailabilityZones, EC2."""
+    asked = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
+    found = ec2.describe_availability_zones(Filters=asked)["AvailabilityZones"]
+    names = sorted(zone["ZoneName"] for zone in found if zone.get("ZoneId") not in NO_EKS)
+    if len(names) < count:
+        raise AwsError(f"expected {count} zones for the subnets, got {names}; take another region.")
+    return names[:count]
+
+
+def labels(name: str, nat: str, zones: list[str]) -> list[str]:
+    """Return the Names of the subnets that the cluster and its nodes are in."""
+    return [f"{name}-{'public' if nat == gateways.NONE else 'private'}-{zone}" for zone in zones]
 
 
 def wanted(zones: int, nat: str) -> dict[str, int]:
@@ -200,15 +216,6 @@ def _ensure_subnet(ec2, label: str, place: dict, tags: dict, roles: dict, extra:
         ec2.modify_subnet_attribute(SubnetId=subnet_id, MapPublicIpOnLaunch={"Value": public})
         action = tagged.touched(action)
     return subnet_id, action
-
-
-def _zones(ec2, count: int) -> list[str]:
-    asked = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
-    found = ec2.describe_availability_zones(Filters=asked)["AvailabilityZones"]
-    names = sorted(zone["ZoneName"] for zone in found if zone.get("ZoneId") not in NO_EKS)
-    if len(names) < count:
-        raise AwsError(f"expected {count} zones for the subnets, got {names}; take another region.")
-    return names[:count]
 
 
 def _parts(cidr: str, count: int) -> tuple[list[str], list[str]]:

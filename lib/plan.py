@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from IPython.display import Markdown, display
 
-from lib import aws, clusters, eks, network, place
+from lib import aws, network, offers, place, preview
 from lib.errors import AwsError
-from lib.probes.model import HARDENED
 from lib.run import Run
-from lib.subnets import Given
+from lib.seen import Seen
 
 PRICES = Path(__file__).with_name("prices.yml")
 DISK = 20  # GiB of a node's disk, EKS's default; PostgreSQL's volume is smaller and not counted
@@ -33,21 +33,20 @@ def local(run: Run) -> bool:
     return bool(run.params.aws_endpoint_url) or run.params.cluster_source != "eks"
 
 
-def rows(run: Run) -> pd.DataFrame:
-    """Return what the run makes: kind, name, now (what is there), action (create, keep, change), usd_per_hour.
+def rows(run: Run, seen: Seen | None = None) -> pd.DataFrame:
+    """Return what the run makes: kind, name, now, action (create, keep, change), usd_per_hour, usd_per_day.
 
     Nothing is changed. The price is "" where none is known, or nothing costs anything there. With an existing cluster
     nothing is made.
     """
     found = []
     if run.params.cluster_source == "eks":
-        cluster = eks.find_cluster(run.aws("eks"), run.params.cluster_name)
-        given = place.given(run, fresh=not cluster)
-        found = [*_roles(run), *_network(run, given), _cluster(run, cluster), _nodes(run, given)]
-        found += _balancers(run, cluster, given)
+        seen = seen or Seen.look(run)
+        found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _nodes(run, seen), *_balancers(run, seen)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
     if local(run):
         table["usd_per_hour"] = ""
+    table["usd_per_day"] = [value if value == "" else round(24 * value, 2) for value in table["usd_per_hour"]]
     return table
 
 
@@ -67,7 +66,8 @@ def told(run: Run, table: pd.DataFrame) -> list[str]:
     unknown = [row.name for row in table.itertuples(index=False) if row.kind == "node group" and row.usd_per_hour == ""]
     since = prices()["as_of"]
     age = f" That is {(date.today() - since).days} days ago: look whether they still hold." if _old(since) else ""
-    lines.append(f"About ${total(table):.2f} an hour by the list prices of us-east-1 of {since}, without traffic.{age}")
+    cost = f"About ${total(table):.2f} an hour, ${24 * total(table):.2f} a day,"
+    lines.append(f"{cost} by the list prices of us-east-1 of {since}, without traffic.{age}")
     if unknown:
         lines.append(f"No price is known here of {run.params.node_instance_type}: its nodes are not in that sum.")
     wanted = run.params.account_id
@@ -76,14 +76,22 @@ def told(run: Run, table: pd.DataFrame) -> list[str]:
 
 
 def guard(run: Run) -> None:
-    """Raise AwsError before anything is written, unless the account is the one meant and creating is confirmed.
+    """Raise AwsError before anything is written where it could not end well, or is not meant.
 
-    Where the endpoint is a local one nobody is asked.
+    It could not: subnets, versions or an instance type that do not fit, quotas that would be hit, what is there and
+    cannot be changed. It is not meant: another account than the params', or no CONFIRM=yes, which a local endpoint does
+    not ask for.
     """
+    if run.params.cluster_source != "eks":
+        return
+    if not local(run):
+        check_account(run)
+    seen = Seen.look(run)
+    if problems := preview.look(run, seen).problems:
+        raise AwsError(" ".join(problems))
     if local(run):
         return
-    check_account(run)
-    table = rows(run)
+    table = rows(run, seen)
     made = table[table["action"] == CREATE]
     if len(made) and os.environ.get("CONFIRM") != "yes":
         raise AwsError(
@@ -91,6 +99,32 @@ def guard(run: Run) -> None:
             f"${total(made):.2f} an hour, got none; see make plan ENV={run.params.env}, then say "
             f"make run ENV={run.params.env} CONFIRM=yes."
         )
+
+
+def problems(run: Run) -> list[str]:
+    """Return what would stop a run before its first write, a sentence each."""
+    return preview.look(run, Seen.look(run)).problems if run.params.cluster_source == "eks" else []
+
+
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """Return all that make plan shows, by title: what is made, and where there are any, what differs, quotas, …"""
+    if run.params.cluster_source != "eks":
+        return {}
+    seen = Seen.look(run)
+    found = {"What is made": rows(run, seen), **preview.look(run, seen, may=True).tables}
+    return {title: table for title, table in found.items() if len(table)}
+
+
+def shown(run: Run) -> None:
+    """Show all that make plan tells, in a notebook; an account that cannot be asked is told of in a sentence."""
+    try:
+        found = tables(run)
+        lines = told(run, next(iter(found.values()))) if found else ["The cluster is there: nothing is made in AWS."]
+    except AwsError as problem:
+        found, lines = {}, [str(problem)]
+    for title, table in found.items():
+        display(Markdown(f"### {title}"), table)
+    display(Markdown("\n".join(f"- {line}" for line in lines)))
 
 
 def check_account(run: Run) -> None:
@@ -121,20 +155,20 @@ def _alias(run: Run) -> str:
     return f" ({names[0]})" if names else ""
 
 
-def _roles(run: Run) -> list[tuple]:
-    found = {name: aws.find_role(run.aws("iam"), name) for name in clusters.roles(run.params.cluster_name)}
-    return [("role", name, "there" if role else "none", KEEP if role else CREATE, "") for name, role in found.items()]
-
-
-def _network(run: Run, given: Given | None) -> list[tuple]:
-    if given:
-        return [("subnet", name, about, KEEP, "") for name, about in given.rows]
-    here, cost, name = run.params, prices(), run.params.cluster_name
-    counts = network.counts(run.aws("ec2"), run.tags)
-    each = {"nat gateway": cost["nat_gateway"], "address": cost["public_ipv4"]}
-    action = lambda kind, number: KEEP if counts[kind] >= number else CREATE  # noqa: E731
+def _roles(seen: Seen) -> list[tuple]:
     return [
-        (kind, name, f"{counts[kind]} of {number}", action(kind, number), _times(number, each.get(kind)))
+        ("role", name, "there" if role else "none", KEEP if role else CREATE, "") for name, role in seen.roles.items()
+    ]
+
+
+def _network(run: Run, seen: Seen) -> list[tuple]:
+    if seen.given:
+        return [("subnet", name, about, KEEP, "") for name, about in seen.given.rows]
+    here, cost, name = run.params, prices(), run.params.cluster_name
+    each = {"nat gateway": cost["nat_gateway"], "address": cost["public_ipv4"]}
+    action = lambda kind, number: KEEP if seen.counts[kind] >= number else CREATE  # noqa: E731
+    return [
+        (kind, name, f"{seen.counts[kind]} of {number}", action(kind, number), _times(number, each.get(kind)))
         for kind, number in network.wanted(here.vpc_zones, here.nat).items()
     ]
 
@@ -143,18 +177,18 @@ def _times(number: int, each: float | None) -> float | str:
     return "" if each is None else round(number * each, 4)
 
 
-def _cluster(run: Run, found: dict | None) -> tuple:
-    here = run.params
+def _cluster(run: Run, seen: Seen) -> tuple:
+    here, found, cost = run.params, seen.cluster, prices()
     same = found and found["version"] == here.kubernetes_version
     now = f"{found['status']}, {found['version']}" if found else "none"
-    return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, prices()["cluster"]
+    price = cost["cluster_extended" if seen.support(here.kubernetes_version) == offers.EXTENDED else "cluster"]
+    return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, price
 
 
-def _nodes(run: Run, given: Given | None) -> tuple:
-    here, cost = run.params, prices()
-    found = eks.find_node_group(run.aws("eks"), here.cluster_name, clusters.NODE_GROUP)
+def _nodes(run: Run, seen: Seen) -> tuple:
+    here, cost, found = run.params, prices(), seen.group
     each = cost["instances"].get(here.node_instance_type)
-    address = cost["public_ipv4"] if place.public_nodes(run, given) else 0
+    address = cost["public_ipv4"] if place.public_nodes(run, seen.given) else 0
     price = "" if each is None else _times(here.node_count, each + address + DISK * cost["volume_gib"])
     size = found["scalingConfig"]["desiredSize"] if found else 0
     now = f"{found['status']}, {size} × {', '.join(found['instanceTypes'])}" if found else "none"
@@ -162,12 +196,9 @@ def _nodes(run: Run, given: Given | None) -> tuple:
     return "node group", f"{here.node_count} × {here.node_instance_type}", now, action, price
 
 
-def _balancers(run: Run, cluster: dict | None, given: Given | None) -> list[tuple]:
+def _balancers(run: Run, seen: Seen) -> list[tuple]:
     """What Kubernetes makes for Services; whether they are there already only the cluster knows."""
-    names = ["keycloak-http", "istio-ingressgateway"]
-    names += ["hardened gateway"] if HARDENED in run.params.profiles else []
-    zones = len({about.split(",")[0] for _, about in given.rows}) if given else run.params.vpc_zones
     public = run.params.load_balancer_scheme == "internet-facing"
-    price = round(prices()["load_balancer"] + (zones * prices()["public_ipv4"] if public else 0), 4)
-    now = "not looked at" if cluster else "none"
-    return [("load balancer", name, now, KEEP if cluster else CREATE, price) for name in names]
+    price = round(prices()["load_balancer"] + (len(seen.zones) * prices()["public_ipv4"] if public else 0), 4)
+    now, action = ("not looked at", KEEP) if seen.cluster else ("none", CREATE)
+    return [("load balancer", name, now, action, price) for name in preview.balancers(run.params.profiles)]

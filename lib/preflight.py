@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from lib import aws, istio
+from lib import aws, istio, offers, plan
 from lib.errors import RunbookError
 from lib.run import Run
 
-VERSIONS = Path(__file__).with_name("versions.yml")
 REAL = "Kubernetes, Istio, Envoy, Keycloak, PostgreSQL, every token and every certificate"
 
 
@@ -25,6 +22,7 @@ def check(run: Run) -> pd.DataFrame:
     if here.cluster_source == "eks":
         who, problem = _tried(lambda: aws.whoami(run.aws("sts"))["arn"])
         run.check("AWS knows you", True, str(who).startswith("arn:"), problem)
+        _check_plan(run)
         run.fact("aws identity", who)
         run.fact("real", REAL if here.aws_endpoint_url else f"{REAL}; AWS: Amazon's own endpoints")
         run.fact(
@@ -40,12 +38,12 @@ def check(run: Run) -> pd.DataFrame:
 
 def _check_versions(run: Run) -> None:
     """Record whether this Istio is made for this Kubernetes, and still gets fixes; skipped where nobody here knows."""
-    here, data = run.params, yaml.safe_load(VERSIONS.read_text(encoding="utf-8"))
-    istio_minor = minor(here.istio_tag)
+    here, data = run.params, offers.data()
+    istio_minor = offers.minor(here.istio_tag)
     known = data["istio"].get(istio_minor)
     told, problem = here.kubernetes_version, ""
     if here.cluster_source == "existing":
-        told, problem = _tried(lambda: minor(run.cluster.version().removeprefix("v")))
+        told, problem = _tried(lambda: offers.minor(run.cluster.version().removeprefix("v")))
     name = f"Istio {istio_minor} is made for the cluster's Kubernetes"
     if known is None:
         run.skip(name, True, f"lib/versions.yml, of {data['as_of']}, knows nothing of Istio {istio_minor}")
@@ -57,9 +55,14 @@ def _check_versions(run: Run) -> None:
     run.check(f"Istio {istio_minor} gets fixes", True, not over, f"until {ended}: take a newer minor" if over else "")
 
 
-def minor(version: str) -> str:
-    """Return the minor that a version belongs to: 1.31 of 1.31.1, of 1.31-alpha and of 1.31."""
-    return ".".join(version.split("-")[0].split(".")[:2])
+def _check_plan(run: Run) -> None:
+    """Record whether anything would stop a run before its first write; skipped where AWS does not say."""
+    found, problem = _tried(lambda: plan.problems(run))
+    name = "nothing would stop step 01"
+    if problem:
+        run.skip(name, "nothing", problem)
+    else:
+        run.check(name, "nothing", " ".join(found) or "nothing")
 
 
 def _tried(ask) -> tuple[object, str]:

@@ -30,6 +30,7 @@ class Given:
     subnet_ids: list[str]
     node_subnet_ids: list[str]
     rows: list[tuple[str, str]]  # id, what it is in a few words
+    zones: list[str]  # of the nodes
     problems: list[str] = field(default_factory=list)
 
 
@@ -62,7 +63,8 @@ def read(
     problems += _for_balancers(ec2, vpc_id, inside, ways, cluster, scheme) if scheme else []
     rows = [(one["SubnetId"], f"{one['AvailabilityZone']}, way out: {way[one['SubnetId']]}") for one in subnets]
     named = lambda some: [one["SubnetId"] for one in some]  # noqa: E731
-    return Given(vpc_id, named(subnets), named(inside), rows, problems)
+    zones = sorted({one["AvailabilityZone"] for one in inside})
+    return Given(vpc_id, named(subnets), named(inside), rows, zones, problems)
 
 
 def scheme(here) -> str | None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from lib import params, preflight, verdicts
+from lib.errors import AwsError
 from lib.record import Record
 from lib.run import Run
 
@@ -16,13 +17,17 @@ def run(istio_tag, kubernetes="1.36", server=""):
     made = Run(
         "00-start-here", params.Params(**values, cluster_source="existing" if server else "eks", **IMAGES), Record()
     )
-    made.aws = lambda service: SimpleNamespace(
-        get_caller_identity=lambda: {"Account": "1", "Arn": "arn:a", "UserId": "u"}
-    )
+    made.aws = sts_alone
     if server:
         made.cluster = SimpleNamespace(version=lambda: server, ready=lambda: True)
     preflight.check(made)
     return {check.name: check for check in made.checks if "Istio 1." in check.name}
+
+
+def sts_alone(service):
+    if service != "sts":
+        raise AwsError("expected AWS, got none; there is only STS here.")
+    return SimpleNamespace(get_caller_identity=lambda: {"Account": "1", "Arn": "arn:a", "UserId": "u"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,29 @@
+"""Questions to AWS that may be refused: whoever may not ask gets "not known", and the plan goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from lib.aws import spoken
+from lib.errors import AwsError
+
+NOT_KNOWN = "not known"
+
+
+def optional(ask: Callable[[], Any]) -> tuple[Any, str]:
+    """Return (the answer, ""), or (None, why there is none) where AWS refuses or cannot tell."""
+    try:
+        with spoken():
+            return ask(), ""
+    except AwsError as refused:
+        return None, _short(str(refused))
+
+
+def _short(sentence: str) -> str:
+    """What a table has room for: the action that is lacked, or else AWS's code and words."""
+    if lacked := re.search(r"give the caller ([\w-]+:\w+)", sentence):
+        return f"{NOT_KNOWN}: {lacked[1]} is not allowed"
+    said = sentence.partition(", got ")[2].partition("; ")[0]
+    return f"{NOT_KNOWN}: {(said or sentence)[:90].rstrip('. ')}"

@@ -1,0 +1,89 @@
+"""Drift, field by field: what is there is not what the params say; whether that can be changed, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+YES, NO = "yes", "no"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field of one object that is not as the params say; `change` is yes, no, or how."""
+
+    what: str
+    field: str
+    found: str
+    wanted: str
+    change: str
+
+    @property
+    def problem(self) -> str:
+        """Return it as a sentence where it cannot be changed; "" where it can."""
+        if self.change.startswith(YES):
+            return ""
+        how = self.change.partition(": ")[2] or "set the params back, or clean up first"
+        got = f"got {self.found}, which cannot be changed; {how}"
+        return f"expected {self.field} of {self.what} to be {self.wanted}, {got}."
+
+
+def of_cluster(found: dict | None, name: str, version: str, role: str, subnets: list[str]) -> list[Difference]:
+    """Return how a cluster differs; `role` is a name, `subnets` are ids. AWS: DescribeCluster, UpdateClusterVersion."""
+    if found is None:
+        return []
+    what = f"cluster {name}"
+    told = _differing(what, "version", found["version"], version, _version_change(found["version"], version))
+    told += _differing(what, "role", _last(found["roleArn"]), role, NO)
+    return told + _differing(what, "subnets", _listed(found["resourcesVpcConfig"]["subnetIds"]), _listed(subnets), NO)
+
+
+def of_node_group(
+    found: dict | None, name: str, role: str, subnets: list[str], instance_type: str, count: int
+) -> list[Difference]:
+    """Return how a node group differs. AWS: DescribeNodegroup, UpdateNodegroupConfig."""
+    if found is None:
+        return []
+    what, scaling = f"node group {name}", found["scalingConfig"]
+    sizes = {key: scaling.get(key) for key in ("minSize", "desiredSize", "maxSize")}
+    size = str(sizes["desiredSize"])
+    if len(set(sizes.values())) > 1:
+        size = ", ".join(f"{key} {sizes[key]}" for key in sizes)
+    told = _differing(what, "node count", size, str(count), YES)
+    told += _differing(what, "instance types", _listed(found["instanceTypes"]), instance_type, NO)
+    told += _differing(what, "role", _last(found["nodeRole"]), role, NO)
+    return told + _differing(what, "subnets", _listed(found["subnets"]), _listed(subnets), NO)
+
+
+def of_roles(attached: dict[str, list[str] | None], wanted: dict[str, list[str]]) -> list[Difference]:
+    """Return which policies roles lack; None is a role that is not there. What they have besides stays."""
+    return [
+        Difference(f"role {name}", "policies", _listed(map(_last, have)) or "none", _listed(map(_last, policies)), YES)
+        for name, policies in wanted.items()
+        if (have := attached.get(name)) is not None and not set(policies) <= set(have)
+    ]
+
+
+def of_vpc(found: dict | None, name: str, cidr: str) -> list[Difference]:
+    """Return how the VPC that the runbook made differs."""
+    return _differing(f"vpc {name}", "range", found["CidrBlock"], cidr, NO) if found else []
+
+
+def _version_change(found: str, wanted: str) -> str:
+    (_, now), (_, then) = (map(int, one.split(".")[:2]) for one in (found, wanted))
+    if then == now + 1:
+        return f"{YES}, in minutes, and never back"
+    if then > now:
+        return f"{NO}: EKS takes one minor at a time, so 1.{now + 1} first"
+    return NO
+
+
+def _differing(what: str, field: str, found: str, wanted: str, change: str) -> list[Difference]:
+    return [] if found == wanted else [Difference(what, field, found, wanted, change)]
+
+
+def _listed(names) -> str:
+    return ", ".join(sorted(names))
+
+
+def _last(arn: str) -> str:
+    return arn.rpartition("/")[2]

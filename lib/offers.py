@@ -1,0 +1,121 @@
+"""What AWS offers here: Kubernetes versions of EKS and until when, and in which zones there is an instance type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from lib.asked import optional
+
+VERSIONS = Path(__file__).with_name("versions.yml")
+STANDARD, EXTENDED = "standard support", "extended support"
+
+
+@cache
+def data() -> Mapping:
+    """Return versions.yml: by minor what Istio is made for, and until when EKS supports Kubernetes."""
+    return yaml.safe_load(VERSIONS.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Version:
+    """One of Kubernetes' minors in EKS, and the last days of its standard and its extended support."""
+
+    minor: str
+    standard: date | None
+    extended: date | None
+
+    def support(self, today: date) -> str:
+        """Return which support it is in; "" once it is in none."""
+        if self.standard is None or today <= self.standard:
+            return STANDARD
+        return EXTENDED if self.extended is None or today <= self.extended else ""
+
+
+def versions(eks) -> tuple[dict[str, Version], str]:
+    """Return EKS's Kubernetes versions by minor, and where that is from: EKS, or versions.yml if it cannot be asked.
+
+    AWS: DescribeClusterVersions, EKS API.
+    """
+    pages, why = optional(lambda: list(eks.get_paginator("describe_cluster_versions").paginate()))
+    if pages is None:
+        known = {minor: Version(minor, until["standard"], until["extended"]) for minor, until in data()["eks"].items()}
+        return known, f"lib/versions.yml of {data()['as_of']} ({why})"
+    told = [
+        Version(one["clusterVersion"], _day(one, "endOfStandardSupportDate"), _day(one, "endOfExtendedSupportDate"))
+        for page in pages
+        for one in page["clusterVersions"]
+        if str(one.get("versionStatus") or one.get("status", "")).upper() != "UNSUPPORTED"
+    ]
+    return {one.minor: one for one in told}, "EKS"
+
+
+def problem(wanted: str, istio_tag: str, offered: Mapping[str, Version], source: str, today: date) -> str:
+    """Return why this Kubernetes is not for this EKS and this Istio together, in a sentence; "" where it is.
+
+    An Istio that versions.yml does not know is not refused.
+    """
+    istio = minor(istio_tag)
+    made_for = data()["istio"].get(istio, {}).get("kubernetes")
+    there = sorted((one.minor for one in offered.values() if one.support(today)), key=_number)
+    both = [one for one in there if made_for is None or one in made_for]
+    if wanted in both or (source != "EKS" and _number(wanted) > max(map(_number, there), default=(0, 0))):
+        return ""  # newer than the file knows: EKS may have it by now
+    about = f"EKS offers {_span(there)}" + (f", Istio {istio} is made for {_span(made_for)}" if made_for else "")
+    advice = f"take kubernetes_version: {both[-1]}" if both else "take another istio_tag: the two do not meet"
+    return f"expected a kubernetes_version that both take, got {wanted} ({about}); {advice}."
+
+
+@dataclass(frozen=True)
+class Offer:
+    """In which of some zones there is an instance type; None where it could not be asked, `why` says so."""
+
+    zones: list[str] | None
+    why: str = ""
+
+
+def instance_type(ec2, name: str, zones: list[str]) -> Offer:
+    """Return in which of `zones` the type is offered at all. AWS: DescribeInstanceTypeOfferings, EC2."""
+    asked = [{"Name": "instance-type", "Values": [name]}]
+    pages, why = optional(
+        lambda: list(
+            ec2.get_paginator("describe_instance_type_offerings").paginate(
+                LocationType="availability-zone", Filters=asked
+            )
+        )
+    )
+    if pages is None:
+        return Offer(None, why)
+    there = {one["Location"] for page in pages for one in page["InstanceTypeOfferings"]}
+    return Offer(sorted(there & set(zones)))
+
+
+def type_problem(name: str, zones: list[str], offer: Offer) -> str:
+    """Return that no zone of the nodes has the type, in a sentence; "" where one has, or nobody knows."""
+    if offer.zones is None or offer.zones:
+        return ""
+    return f"expected node_instance_type {name} in {' or '.join(zones)}, got it in neither; take another type."
+
+
+def minor(version: str) -> str:
+    """Return the minor that a version belongs to: 1.31 of 1.31.1, of 1.31-alpha and of 1.31."""
+    return ".".join(version.split("-")[0].split(".")[:2])
+
+
+def _day(one: dict, key: str) -> date | None:
+    found = one.get(key)
+    return found.date() if isinstance(found, datetime) else found
+
+
+def _number(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _span(minors: list[str]) -> str:
+    ordered = sorted(minors, key=_number)
+    return f"{ordered[0]} to {ordered[-1]}" if len(ordered) > 1 else ", ".join(ordered) or "none"

@@ -1,0 +1,133 @@
+"""What else is to be known before anything is made: what differs, what would be hit, what AWS offers, what lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+
+import pandas as pd
+
+from lib import aws, clusters, drift, network, offers, permissions, quotas, tagged
+from lib.aws import spoken
+from lib.probes.model import HARDENED
+from lib.run import Run
+from lib.seen import Seen
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The tables by title, and the problems that would stop a run, a sentence each."""
+
+    tables: dict[str, pd.DataFrame]
+    problems: list[str] = field(default_factory=list)
+
+
+def look(run: Run, seen: Seen, may: bool = False, today: date | None = None) -> Preview:
+    """Return it; what the caller may do is only asked with `may`, since it stops nothing. Nothing is changed."""
+    here, today = run.params, today or date.today()
+    differences = _differences(run, seen)
+    limits = quotas.rows(run.aws, _more(run, seen), here.cluster_name, seen.zones)
+    offer = offers.instance_type(run.aws("ec2"), here.node_instance_type, seen.zones)
+    problems = [
+        *(seen.given.problems if seen.given else ()),
+        *(one.problem for one in differences),
+        offers.problem(here.kubernetes_version, here.istio_tag, seen.versions, seen.source, today),
+        offers.type_problem(here.node_instance_type, seen.zones, offer),
+        *(one.problem for one in limits),
+    ]
+    tables = {
+        "What is there and differs": _drift_table(differences),
+        "What AWS offers": _offered(here, seen, offer, today),
+        "Quotas": _quota_table(limits),
+        "What the caller may not do": _missing(run) if may else pd.DataFrame(),
+        "What would stop a run": pd.DataFrame({"problem": [one for one in problems if one]}),
+    }
+    return Preview(tables, [one for one in problems if one])
+
+
+def balancers(profiles: list[str]) -> list[str]:
+    """Return the load balancers that a run comes to."""
+    return ["keycloak-http", "istio-ingressgateway", *(["hardened gateway"] if HARDENED in profiles else [])]
+
+
+@spoken()
+def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
+    here, wanted = run.params, clusters.roles(run.params.cluster_name)
+    cluster_role, node_role = wanted
+    own = [] if seen.given else _own_subnets(run)
+    attached = {name: aws.attached(run.aws("iam"), name) if role else None for name, role in seen.roles.items()}
+    told = drift.of_roles(attached, {name: policies for name, (_, policies) in wanted.items()})
+    if not seen.given:
+        vpc = tagged.one(run.aws("ec2").describe_vpcs, "Vpcs", {**run.tags, "Name": here.cluster_name})
+        told += drift.of_vpc(vpc, here.cluster_name, here.vpc_cidr)
+    subnets, of_nodes = (seen.given.subnet_ids, seen.given.node_subnet_ids) if seen.given else (own, own)
+    told += drift.of_cluster(seen.cluster, here.cluster_name, here.kubernetes_version, cluster_role, subnets)
+    size = (here.node_instance_type, here.node_count)
+    return told + drift.of_node_group(seen.group, clusters.NODE_GROUP, node_role, of_nodes, *size)
+
+
+def _own_subnets(run: Run) -> list[str]:
+    """The subnets that the cluster would be in: those that are there, and "one to be made" for each that is not."""
+    here = run.params
+    labels = network.labels(here.cluster_name, here.nat, network.first_zones(run.aws("ec2"), here.vpc_zones))
+    there = tagged.every(run.aws("ec2").describe_subnets, "Subnets", run.tags)
+    by_name = {aws.tag_dict(one["Tags"]).get("Name"): one["SubnetId"] for one in there}
+    return [by_name.get(label, f"{label} (to be made)") for label in labels]
+
+
+def _more(run: Run, seen: Seen) -> dict[str, int]:
+    """How many more there will be of what AWS counts."""
+    here, more = run.params, {}
+    if not seen.given:
+        left = {
+            kind: max(0, number - seen.counts[kind])
+            for kind, number in network.wanted(here.vpc_zones, here.nat).items()
+        }
+        more = {
+            quotas.VPCS: left["vpc"],
+            quotas.GATEWAYS: left["internet gateway"],
+            quotas.NAT: min(1, left.get("nat gateway", 0)),
+            quotas.ADDRESSES: left.get("address", 0),
+        }
+    more[quotas.CLUSTERS] = 0 if seen.cluster else 1
+    more[quotas.GROUPS] = 0 if seen.group else 1
+    more[quotas.BALANCERS] = 0 if seen.cluster else len(balancers(here.profiles))
+    nodes = here.node_count - (seen.group["scalingConfig"]["desiredSize"] if seen.group else 0)
+    if nodes > 0 and (each := quotas.vcpus(run.aws("ec2"), here.node_instance_type)):
+        more[quotas.ON_DEMAND] = nodes * each
+    return more
+
+
+def _missing(run: Run) -> pd.DataFrame:
+    who = aws.whoami(run.aws("sts"))
+    roles = [f"arn:aws:iam::{who['account']}:role/{name}" for name in clusters.roles(run.params.cluster_name)]
+    answer = permissions.missing(run.aws("iam"), who["arn"], roles)
+    found = [("", "", answer.why)] if answer.missing is None else [(*one, "not allowed") for one in answer.missing]
+    return pd.DataFrame(found, columns=["action", "on", "says"])
+
+
+def _drift_table(differences: list[drift.Difference]) -> pd.DataFrame:
+    found = [(one.what, one.field, one.found, one.wanted, one.change) for one in differences]
+    return pd.DataFrame(found, columns=["what", "field", "found", "wanted", "can be changed"])
+
+
+def _quota_table(limits: list[quotas.Row]) -> pd.DataFrame:
+    text = lambda number: "?" if number is None else number  # noqa: E731
+    found = [(one.kind, text(one.there), one.more, text(one.limit), one.says) for one in limits]
+    return pd.DataFrame(found, columns=["quota", "there", "more", "limit", "says"])
+
+
+def _offered(here, seen: Seen, offer: offers.Offer, today: date) -> pd.DataFrame:
+    istio = offers.minor(here.istio_tag)
+    made_for = offers.data()["istio"].get(istio, {}).get("kubernetes")
+    found = []
+    for one in seen.versions.values():
+        until = one.standard if one.support(today) == offers.STANDARD else one.extended
+        fits = "?" if made_for is None else "yes" if one.minor in made_for else "no"
+        mark = "← the params'" if one.minor == here.kubernetes_version else ""
+        state = f"{one.support(today) or 'no support any more'} until {until}" if until else one.support(today)
+        found.append((f"Kubernetes {one.minor}", state, f"Istio {istio}: {fits}", mark))
+    said = offer.why if offer.zones is None else ", ".join(offer.zones) or "none of the zones"
+    found.append((here.node_instance_type, f"in {said}" if offer.zones is not None else said, "", "← the params'"))
+    found.append(("Kubernetes' versions", f"by {seen.source}", "", ""))
+    return pd.DataFrame(found, columns=["what", "offered", "fits", ""])

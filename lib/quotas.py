@@ -1,0 +1,146 @@
+"""Service quotas that a run would hit: what AWS allows, what is there, and how much more is to be made."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lib.asked import optional
+
+VPCS, GATEWAYS, NAT, ADDRESSES = "VPCs", "internet gateways", "NAT gateways in a zone", "Elastic IP addresses"
+CLUSTERS, GROUPS, BALANCERS = "EKS clusters", "node groups of a cluster", "network load balancers"
+ON_DEMAND, SPOT = "vCPUs on demand", "vCPUs spot"
+CODES = {  # service and code by which Service Quotas knows each: AWS General Reference, "Service endpoints and quotas"
+    VPCS: ("vpc", "L-F678F1CE"),
+    GATEWAYS: ("vpc", "L-A4707A72"),
+    NAT: ("vpc", "L-FE5A380F"),
+    ADDRESSES: ("ec2", "L-0263D0A3"),
+    CLUSTERS: ("eks", "L-1194D53C"),
+    GROUPS: ("eks", "L-6D54EA21"),
+    BALANCERS: ("elasticloadbalancing", "L-69A177A2"),
+    ON_DEMAND: ("ec2", "L-1216C47A"),
+    SPOT: ("ec2", "L-34B43A08"),
+}
+STANDARD = "acdhimrtz"  # the families whose vCPUs are counted together; others have quotas of their own
+RUNNING = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quota: how many there are, how many more are wanted, what is allowed; None is not known, `why` says so."""
+
+    kind: str
+    there: int | None
+    more: int
+    limit: int | None
+    why: str = ""
+
+    @property
+    def says(self) -> str:
+        """Return it in a word or two."""
+        if self.there is None or self.limit is None:
+            return self.why
+        return "fits" if self.there + self.more <= self.limit else "would be hit"
+
+    @property
+    def problem(self) -> str:
+        """Return it as a sentence where it would be hit, and "" where not, or nobody knows."""
+        if self.says != "would be hit":
+            return ""
+        service, code = CODES[self.kind]
+        return (
+            f"expected room for {self.more} more {self.kind}, got {self.there} of {self.limit} used; delete what is "
+            f"not needed, or ask AWS for a higher quota ({service} {code})."
+        )
+
+
+def rows(client: Callable[[str], object], more: Mapping[str, int], cluster: str, zones: list[str]) -> list[Row]:
+    """Return a Row for each kind of which `more` are wanted. AWS: GetServiceQuota, Service Quotas API.
+
+    `client` makes boto3's clients, `zones` are those that NAT gateways are wanted in.
+    """
+    found, defaults = [], {}
+    for kind, number in more.items():
+        if number <= 0:
+            continue
+        limit, why = _limit(client("service-quotas"), *CODES[kind], defaults)
+        there, unseen = optional(lambda kind=kind: _there(client, kind, cluster, zones))
+        found.append(Row(kind, there, number, limit, why or unseen))
+    return found
+
+
+def vcpus(ec2, instance_type: str) -> int | None:
+    """Return how many vCPUs an instance has; None where nobody knows, or it is not one of the standard families."""
+    if not standard(instance_type):
+        return None
+    found, _ = optional(lambda: ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"])
+    return found[0]["VCpuInfo"]["DefaultVCpus"] if found else None
+
+
+def standard(instance_type: str) -> bool:
+    """Whether an instance's vCPUs count as standard ones: m5.large's do, inf2.xlarge's do not."""
+    family = re.match(r"[a-z]+", instance_type)
+    return bool(family and len(family[0]) == 1 and family[0] in STANDARD)
+
+
+def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, str]:
+    """The account's own value, else AWS's default: of some quotas there is only that."""
+    found, why = optional(lambda: service.get_service_quota(ServiceCode=kind, QuotaCode=code)["Quota"]["Value"])
+    if found is None and "NoSuchResource" in why:
+        if kind not in defaults:
+            pages = lambda: list(  # noqa: E731
+                service.get_paginator("list_aws_default_service_quotas").paginate(ServiceCode=kind)
+            )
+            defaults[kind] = optional(pages)
+        told, why = defaults[kind]
+        values = [one["Value"] for page in told or [] for one in page["Quotas"] if one["QuotaCode"] == code]
+        found, why = (values[0], "") if values else (None, why or "not known: Service Quotas has none of that code")
+    return (None, why) if found is None else (math.floor(found), "")
+
+
+def _there(client: Callable[[str], object], kind: str, cluster: str, zones: list[str]) -> int:
+    ec2 = client("ec2")
+    if kind == VPCS:
+        return len(_all(ec2, "describe_vpcs", "Vpcs"))
+    if kind == GATEWAYS:
+        return len(_all(ec2, "describe_internet_gateways", "InternetGateways"))
+    if kind == ADDRESSES:
+        return len(ec2.describe_addresses()["Addresses"])
+    if kind == NAT:
+        return _in_fullest_zone(ec2, zones)
+    if kind == CLUSTERS:
+        return len(_all(client("eks"), "list_clusters", "clusters"))
+    if kind == GROUPS:
+        names = _all(client("eks"), "list_clusters", "clusters")
+        return len(_all(client("eks"), "list_nodegroups", "nodegroups", clusterName=cluster)) if cluster in names else 0
+    if kind == BALANCERS:
+        found = _all(client("elbv2"), "describe_load_balancers", "LoadBalancers")
+        return len([one for one in found if one["Type"] == "network"])
+    return sum(_vcpus(one) for one in _running(ec2) if (one.get("InstanceLifecycle") == "spot") == (kind == SPOT))
+
+
+def _in_fullest_zone(ec2, zones: list[str]) -> int:
+    places = {one["SubnetId"]: one["AvailabilityZone"] for one in _all(ec2, "describe_subnets", "Subnets")}
+    counted = dict.fromkeys(zones, 0)
+    for one in _all(ec2, "describe_nat_gateways", "NatGateways"):
+        zone = places.get(one["SubnetId"])
+        if zone in counted and one["State"] in ("pending", "available", "deleting"):
+            counted[zone] += 1
+    return max(counted.values(), default=0)
+
+
+def _running(ec2) -> list[dict]:
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=RUNNING)
+    found = [one for page in pages for group in page["Reservations"] for one in group["Instances"]]
+    return [one for one in found if standard(one["InstanceType"])]
+
+
+def _vcpus(instance: dict) -> int:
+    cpu = instance.get("CpuOptions", {})
+    return cpu.get("CoreCount", 1) * cpu.get("ThreadsPerCore", 1)
+
+
+def _all(service, call: str, key: str, **asked) -> list:
+    return [one for page in service.get_paginator(call).paginate(**asked) for one in page[key]]

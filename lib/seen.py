@@ -1,0 +1,46 @@
+"""What is in the account of what a run makes, and what AWS offers there: looked at once, before anything is planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from lib import aws, clusters, eks, network, offers, place
+from lib.run import Run
+from lib.subnets import Given
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All of it. `given` are subnets that the params name, `counts` the objects of a VPC that is made."""
+
+    cluster: dict | None
+    group: dict | None
+    roles: dict[str, dict | None]
+    given: Given | None
+    counts: dict[str, int]
+    zones: list[str]  # of the nodes
+    versions: dict[str, offers.Version]
+    source: str  # of the versions
+
+    @classmethod
+    def look(cls, run: Run) -> Seen:
+        """Return what is there; nothing is changed."""
+        here, service, ec2 = run.params, run.aws("eks"), run.aws("ec2")
+        cluster = eks.find_cluster(service, here.cluster_name)
+        given = place.given(run, fresh=not cluster)
+        versions, source = offers.versions(service)
+        return cls(
+            cluster,
+            eks.find_node_group(service, here.cluster_name, clusters.NODE_GROUP) if cluster else None,
+            {role: aws.find_role(run.aws("iam"), role) for role in clusters.roles(here.cluster_name)},
+            given,
+            {} if given else network.counts(ec2, run.tags),
+            given.zones if given else network.first_zones(ec2, here.vpc_zones),
+            versions,
+            source,
+        )
+
+    def support(self, version: str) -> str:
+        """Return which support of EKS a version is in, by what is known: standard support, extended support or ""."""
+        return self.versions[version].support(date.today()) if version in self.versions else offers.STANDARD
