@@ -137,6 +137,11 @@ def attached(iam, name: str) -> list[str]:
     return [policy["PolicyArn"] for page in pages for policy in page["AttachedPolicies"]]
 
 
+def lacks(error: ClientError) -> bool:
+    """Say whether the endpoint does not know the operation at all: one that stands for AWS may have less of it."""
+    return error.response["Error"]["Code"] in ("404", "501", "NotImplemented", "UnknownOperationException")
+
+
 def check_ours(what: str, found: dict[str, str], tags: dict[str, str]) -> None:
     """Raise AwsError unless `found` has all of `tags`: what somebody else made is neither changed nor deleted."""
     if not tags.items() <= found.items():

@@ -6,7 +6,7 @@ import sys
 
 import pandas as pd
 
-from lib import aws, eks, kube, kubeconfig, place
+from lib import access, aws, eks, kube, kubeconfig, place
 from lib.params import ROOT
 from lib.run import Run
 
@@ -75,6 +75,16 @@ def check(run: Run) -> None:
     run.fact("kube_system_uid", run.cluster.get("v1", "Namespace", "kube-system")["metadata"]["uid"])
 
 
+def entries(run: Run) -> pd.DataFrame:
+    """Return who may use the cluster's API: principal, type, groups, policies; empty where it is not EKS's to say."""
+    if run.params.cluster_source == "existing":
+        return pd.DataFrame(columns=access.COLUMNS)
+    service = run.aws("eks")
+    with aws.spoken():
+        found = service.describe_cluster(name=run.params.cluster_name)["cluster"]
+    return pd.DataFrame(access.listed(service, found), columns=access.COLUMNS)
+
+
 def ready_nodes(cluster: kube.Cluster) -> int:
     """Return how many nodes say they are Ready."""
     nodes = cluster.items("v1", "Node")
@@ -103,7 +113,8 @@ def _ensure_eks(run: Run) -> None:
     cluster_role, node_role = (arns[name] for name in roles(here.cluster_name))
     _, action = eks.ensure_cluster(service, here.cluster_name, here.kubernetes_version, cluster_role, subnets, run.tags)
     run.changed("cluster", here.cluster_name, action)
-    eks.wait_cluster_active(service, here.cluster_name, here.deadline)
+    cluster = eks.wait_cluster_active(service, here.cluster_name, here.deadline)
+    access.ensure_entries(service, cluster, here.access_entries, run.tags, run.changed)
     size = (here.node_instance_type, here.node_count)
     _, action = eks.ensure_node_group(service, here.cluster_name, NODE_GROUP, node_role, node_subnets, *size, run.tags)
     run.changed("node group", NODE_GROUP, action)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lib import choices, ingress
 from lib.errors import ParamsError
 from lib.verdicts import Waiver
+from lib.wanted import AccessEntry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,6 +61,11 @@ class Params(BaseModel):
         [], description="subnets that are there: no VPC is made then, and nothing of theirs is changed"
     )
     subnet_tags: dict[str, str] = Field({}, description="the same, by tags that they all have")
+
+    # The cluster in EKS
+    access_entries: list[AccessEntry] = Field(
+        [], description="who else may use the cluster's API: principal_arn, policy, scope, groups"
+    )
 
     delete_log_group: bool = Field(False, description="the clean-up deletes the control plane's log group as well")
 
@@ -154,6 +160,13 @@ class Params(BaseModel):
     def _one_place(self):
         if told := choices.problem(self):
             raise ValueError(told)
+        return self
+
+    @model_validator(mode="after")
+    def _one_entry_each(self):
+        named = [entry.principal_arn for entry in self.access_entries]
+        if twice := [arn for arn in named if named.count(arn) > 1]:
+            raise ValueError(f"access_entries names {twice[0]} twice; EKS has one entry for each; make them one")
         return self
 
     @property

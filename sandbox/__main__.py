@@ -104,12 +104,12 @@ def serve() -> None:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     parts, nodes, choosing = build(lambda line: None), {}, threading.Lock()
 
-    def make_node(name: str, kubernetes_version: str, authenticate) -> Node:
+    def make_node(name: str, kubernetes_version: str, authenticate, authorize) -> Node:
         with choosing:
             used = {node.link.number for other, node in nodes.items() if node.state.exists() and other != name}
             number = next(number for number in range(256) if number not in used)
             machine.require_free(number)
-            nodes[name] = Node(name, number, parts, authenticate, _log)
+            nodes[name] = Node(name, number, parts, authenticate, authorize, _log)
             nodes[name].state.mkdir(parents=True, exist_ok=True)
             return nodes[name]
 

@@ -11,8 +11,12 @@ from typing import Any
 
 from moto.eks.models import Cluster, EKSBackend, Nodegroup
 
-from sandbox.signature import Identity, Refused
+from sandbox.access import Access
 from sandbox.webhook import SecretOf, verify
+
+
+def _thread(name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, name)
 
 
 @dataclass
@@ -29,22 +33,26 @@ class Running:
 class Clusters:
     """Turns the states of moto's clusters and node groups into real nodes, and back.
 
-    `make_node(name, kubernetes_version, authenticate)` makes a node; `hosts` are the STS hosts that tokens may
-    name; `find` says whose an access key is. Whatever goes wrong ends in the object's `health` and in the log.
+    `make_node(name, kubernetes_version, authenticate, authorize)` makes a node; `hosts` are the STS hosts that tokens
+    may name; `find` says whose an access key is; `worker(name)` makes the executor of a cluster's one thread. Whatever
+    goes wrong ends in the object's `health` and in the log.
     """
 
-    def __init__(self, make_node, kubernetes_version: str, region: str, hosts: set[str], find: SecretOf, log):
+    def __init__(
+        self, make_node, kubernetes_version: str, region: str, hosts: set[str], find: SecretOf, log, worker=_thread
+    ):
         self.make_node, self.kubernetes_version, self.region = make_node, kubernetes_version, region
+        self.worker = worker
         self.hosts, self.find, self.log = hosts, find, log
         self._running: dict[str, Running] = {}
 
-    def start(self, cluster: Cluster, administrator: Identity | None) -> None:
+    def start(self, cluster: Cluster) -> None:
         """Start the cluster's control plane; it is CREATING, then ACTIVE or FAILED."""
-        running = self._running[cluster.name] = Running(ThreadPoolExecutor(1, f"cluster-{cluster.name}"))
-        authenticate = self.authenticator(cluster.name, administrator)
+        running = self._running[cluster.name] = Running(self.worker(f"cluster-{cluster.name}"))
+        authenticate = self.authenticator(cluster.name, cluster.access)
 
         def work():
-            running.node = self.make_node(cluster.name, self.kubernetes_version, authenticate)
+            running.node = self.make_node(cluster.name, self.kubernetes_version, authenticate, cluster.access.allows)
             running.node.start_control_plane()
             cluster.endpoint = running.node.endpoint
             cluster.certificate_authority = {"data": base64.b64encode(running.node.ca_pem).decode()}
@@ -93,20 +101,12 @@ class Clusters:
                 self.log(f"cluster {name}: {error}")
         self._running.clear()
 
-    def authenticator(self, cluster_name: str, administrator: Identity | None) -> Callable[[str], dict]:
-        """Return what takes a token for this cluster and returns the Kubernetes user, or raises Refused.
-
-        Only `administrator` has access: nobody where it is None. Name and uid are those of aws-iam-authenticator
-        (pkg/server/server.go).
-        """
+    def authenticator(self, cluster_name: str, access: Access) -> Callable[[str], dict]:
+        """Return what takes a token for this cluster and returns the Kubernetes user, or raises Refused."""
 
         def authenticate(token: str) -> dict:
             rules = {"cluster_name": cluster_name, "region": self.region, "hosts": self.hosts, "secret_of": self.find}
-            who = verify(token, **rules, now=datetime.now(UTC))
-            if administrator is None or who.principal != administrator.principal:
-                raise Refused(f"expected the creator of the cluster {cluster_name}, got {who.arn}, who has no access.")
-            uid = f"aws-iam-authenticator:{who.account}:{who.user_id.partition(':')[0]}"
-            return {"username": who.arn, "uid": uid, "groups": ["system:masters"]}
+            return access.user(verify(token, **rules, now=datetime.now(UTC)))
 
         return authenticate
 

@@ -36,15 +36,7 @@ def certificates(node: str, host: str, node_name: str) -> list[Certificate]:
 
 
 def files(webhook_url: str) -> dict[str, str]:
-    """Return the configuration files of a node by name, written into /etc/kubernetes."""
-    webhook = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "w",
-        "clusters": [{"name": "w", "cluster": {"server": webhook_url, "certificate-authority": f"{ETC}/ca.crt"}}],
-        "users": [{"name": "apiserver"}],
-        "contexts": [{"name": "w", "context": {"cluster": "w", "user": "apiserver"}}],
-    }
+    """Return the configuration files of a node by name, written into /etc/kubernetes; the webhook is both reviews'."""
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "hairpinMode": True}
     route = [{"dst": "0.0.0.0/0"}]
     bridge["ipam"] = {
@@ -55,10 +47,22 @@ def files(webhook_url: str) -> dict[str, str]:
     }
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return {
-        "webhook.json": json.dumps(webhook),
+        "webhook.json": json.dumps(_webhook(f"{webhook_url}/authenticate")),
+        "rights.json": json.dumps(_webhook(f"{webhook_url}/authorize")),
         "10-bridge.conflist": json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, ports]}),
         "containerd.toml": _CONTAINERD.format(socket=SOCKET, pause=names()["pause"], etc=ETC),
         "resolv.conf": "",
+    }
+
+
+def _webhook(url: str) -> dict:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "w",
+        "clusters": [{"name": "w", "cluster": {"server": url, "certificate-authority": f"{ETC}/ca.crt"}}],
+        "users": [{"name": "apiserver"}],
+        "contexts": [{"name": "w", "context": {"cluster": "w", "user": "apiserver"}}],
     }
 
 
@@ -120,11 +124,15 @@ def apiserver(address: str) -> list[str]:
         f"--tls-cert-file={ETC}/apiserver.crt",
         f"--tls-private-key-file={ETC}/apiserver.key",
         f"--client-ca-file={ETC}/ca.crt",
-        "--authorization-mode=Node,RBAC",
+        "--authorization-mode=Node,RBAC,Webhook",
         "--enable-admission-plugins=NodeRestriction",
         f"--authentication-token-webhook-config-file={ETC}/webhook.json",
         "--authentication-token-webhook-version=v1",
         "--authentication-token-webhook-cache-ttl=1m",
+        f"--authorization-webhook-config-file={ETC}/rights.json",
+        "--authorization-webhook-version=v1",
+        "--authorization-webhook-cache-authorized-ttl=10s",  # so long an access policy that was taken away is believed
+        "--authorization-webhook-cache-unauthorized-ttl=2s",
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
         f"--service-account-key-file={ETC}/service-accounts.pub",
         f"--service-account-signing-key-file={ETC}/service-accounts.key",

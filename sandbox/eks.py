@@ -15,8 +15,11 @@ from moto.eks.responses import EKSResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 
+from sandbox import eks_access
+from sandbox.access import CONFIG_MAP, NODES, Access
 from sandbox.clusters import Clusters
 from sandbox.components import SERVICE_NETWORK
+from sandbox.eks_access import AccessEntries
 from sandbox.identities import ACCOUNT, PARTITION, find
 
 # EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
@@ -24,10 +27,10 @@ ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exis
 NODE_ROLE_REFUSED = (
     "Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {}"
 )
-MORE_PATHS = ("{0}/clusters/(?P<name>[^/]+)/updates$",)  # that moto does not have: UpdateClusterVersion
+MORE_PATHS = ("{0}/clusters/(?P<name>[^/]+)/updates$", *eks_access.PATHS)  # that moto does not have
 
 
-class EksApi(EKSResponse):
+class EksApi(AccessEntries, EKSResponse):
     """moto's REST layer and models; create and delete hand over to `clusters`."""
 
     clusters: Clusters
@@ -46,7 +49,9 @@ class EksApi(EKSResponse):
             _dress_cluster(cluster, access)
             cluster.resources_vpc_config |= self._network(cluster)
             creator = find(self.access_key, self.headers.get("X-Amz-Security-Token"))
-            self.clusters.start(cluster, creator if access["bootstrapClusterCreatorAdminPermissions"] else None)
+            administrator = creator if access["bootstrapClusterCreatorAdminPermissions"] else None
+            cluster.access = Access(cluster.name, cluster.arn, access["authenticationMode"], administrator)
+            self.clusters.start(cluster)
         return result
 
     def delete_cluster(self) -> ActionResult:
@@ -81,6 +86,9 @@ class EksApi(EKSResponse):
             result = super().create_nodegroup()
             result.result["nodegroup"].asked = json.loads(self.body)
             _dress_group(result.result["nodegroup"], self.clusters.kubernetes_version, self._get_param("remoteAccess"))
+            if cluster.access.mode != CONFIG_MAP and self._get_param("nodeRole") not in cluster.access.entries:
+                name = "system:node:{{EC2PrivateDNSName}}"
+                cluster.access.add(self._get_param("nodeRole"), ["system:nodes"], name, NODES)  # as EKS does
             self.clusters.join(result.result["nodegroup"])
         return result
 

@@ -26,7 +26,15 @@ class NodeFailed(Exception):
 class Node:
     """A cluster by name; its processes end with the process that made it."""
 
-    def __init__(self, name: str, number: int, parts: dict[str, Path], authenticate: Callable[[str], dict | None], log):
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        parts: dict[str, Path],
+        authenticate: Callable[[str], dict | None],
+        authorize: Callable[[dict], bool],
+        log,
+    ):
         self.name, self.parts, self.log = name, parts, log
         self.link = link.Link(number)
         self.state, self.images = RUN / name, NODES / name / "containerd"
@@ -34,7 +42,7 @@ class Node:
         self.endpoint = f"https://{self.link.node}:6443"
         self.ca_pem = b""
         self.node_name = f"ip-{self.link.node.replace('.', '-')}.ec2.internal"
-        self._authenticate = authenticate
+        self._authenticate, self._authorize = authenticate, authorize
         self._processes: dict[str, subprocess.Popen] = {}
         self._init: subprocess.Popen | None = None
         self._controllers: Controllers | None = None
@@ -183,12 +191,13 @@ class Node:
         pki.kubeconfig(
             self.admin_kubeconfig, self.endpoint, self.etc / "ca.crt", self.etc / "admin.crt", self.etc / "admin.key"
         )
-        for file, content in components.files(f"https://{self.link.host}:{WEBHOOK_PORT}/authenticate").items():
+        for file, content in components.files(f"https://{self.link.host}:{WEBHOOK_PORT}").items():
             (self.etc / file).write_text(content)
 
     def _start_webhook(self) -> None:
         files = self.etc / "webhook.crt", self.etc / "webhook.key"
-        self._webhook = webhook.serve(self.link.host, WEBHOOK_PORT, *files, self._authenticate, self.log)
+        asked = self._authenticate, self.log, self._authorize
+        self._webhook = webhook.serve(self.link.host, WEBHOOK_PORT, *files, *asked)
 
     def _await_ready(self) -> None:
         from lib.kube import Cluster

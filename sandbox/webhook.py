@@ -32,6 +32,7 @@ MAX_REVIEW = 65536  # bytes
 LIFETIME = timedelta(minutes=15)  # token.go: presignedURLExpiration, from X-Amz-Date, whatever X-Amz-Expires says
 SKEW = timedelta(minutes=5)  # that a client's clock may be ahead
 API = "authentication.k8s.io/v1"
+RIGHTS = "authorization.k8s.io/v1"
 
 FIXED = {
     "Action": "GetCallerIdentity",
@@ -67,17 +68,24 @@ def verify(
 
 
 def serve(
-    host: str, port: int, certfile: Path, keyfile: Path, authenticate: Callable[[str], dict | None], log
+    host: str,
+    port: int,
+    certfile: Path,
+    keyfile: Path,
+    authenticate: Callable[[str], dict | None],
+    log,
+    authorize: Callable[[dict], bool] = lambda asked: False,
 ) -> ThreadingHTTPServer:
-    """Serve POST /authenticate and GET /healthz over TLS 1.2 or later in a daemon thread; return the server.
+    """Serve POST /authenticate, POST /authorize and GET /healthz over TLS 1.2 or later in a daemon thread.
 
-    `authenticate(token)` returns the user (username, uid, groups), or raises Refused. `log(line)` gets one line a
-    token, by its fingerprint. End it with `shutdown()`, then `server_close()`.
+    `authenticate(token)` returns the user (username, uid, groups), or raises Refused; `authorize(spec)` says whether
+    what a SubjectAccessReview asks is allowed. `log(line)` gets one line a token, by its fingerprint. Returns the
+    server: end it with `shutdown()`, then `server_close()`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certfile, keyfile)
-    server = _Server((host, port), _endpoint(authenticate, log))
+    server = _Server((host, port), _endpoint(authenticate, authorize, log))
     server.log = log
     # The handshake waits for the connection's own thread: a silent client must not hold the others up.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -179,7 +187,9 @@ class _Server(ThreadingHTTPServer):
         self.log(f"webhook: a connection ended: {type(sys.exception()).__name__}")  # its text might hold a token
 
 
-def _endpoint(authenticate: Callable[[str], dict | None], log) -> type[BaseHTTPRequestHandler]:
+def _endpoint(
+    authenticate: Callable[[str], dict | None], authorize: Callable[[dict], bool], log
+) -> type[BaseHTTPRequestHandler]:
     class Endpoint(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 60  # seconds that a connection may be silent
@@ -191,14 +201,24 @@ def _endpoint(authenticate: Callable[[str], dict | None], log) -> type[BaseHTTPR
 
         def do_POST(self):
             length = self.headers.get("Content-Length", "")
-            if self.path.partition("?")[0] != "/authenticate":
-                return self._refuse(404, "expected POST /authenticate, got another path.")
+            path = self.path.partition("?")[0]
+            if path not in ("/authenticate", "/authorize"):
+                return self._refuse(404, "expected POST /authenticate or /authorize, got another path.")
             if not re.fullmatch(r"[0-9]{1,6}", length) or int(length) > MAX_REVIEW:
-                return self._refuse(413, f"expected a TokenReview of up to {MAX_REVIEW} bytes, got more, or no length.")
-            token = _token(self.rfile.read(int(length)))
+                return self._refuse(413, f"expected a review of up to {MAX_REVIEW} bytes, got more, or no length.")
+            body = self.rfile.read(int(length))
+            if path == "/authorize":
+                return self._rights(_spec(body, RIGHTS, "SubjectAccessReview"))
+            token = _token(body)
             if token is None:
                 return self._refuse(400, f"expected a TokenReview of {API} with a token, got something else.")
             self._answer(200, {"apiVersion": API, "kind": "TokenReview", "status": review(token, authenticate, log)})
+
+        def _rights(self, asked: dict | None) -> None:
+            if asked is None:
+                return self._refuse(400, f"expected a SubjectAccessReview of {RIGHTS}, got something else.")
+            answer = {"allowed": authorize(asked)}  # not allowed is no denial: RBAC has its own say
+            self._answer(200, {"apiVersion": RIGHTS, "kind": "SubjectAccessReview", "status": answer})
 
         def _refuse(self, status: int, sentence: str) -> None:
             self.close_connection = True  # of a body that was not read nothing may be left for the next request
@@ -218,11 +238,16 @@ def _endpoint(authenticate: Callable[[str], dict | None], log) -> type[BaseHTTPR
     return Endpoint
 
 
-def _token(body: bytes) -> str | None:
+def _spec(body: bytes, api: str, kind: str) -> dict | None:
     try:
         said = json.loads(body)
-        token = said["spec"]["token"]
-        known = (said["apiVersion"], said["kind"]) == (API, "TokenReview") and token.isascii()
-    except (ValueError, KeyError, TypeError, AttributeError):
+        spec = said["spec"]
+        known = (said["apiVersion"], said["kind"]) == (api, kind) and isinstance(spec, dict)
+    except (ValueError, KeyError, TypeError):
         return None
-    return token if known and token else None
+    return spec if known else None
+
+
+def _token(body: bytes) -> str | None:
+    token = (_spec(body, API, "TokenReview") or {}).get("token")
+    return token if isinstance(token, str) and token.isascii() and token else None

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import account
 import boto3
 import pytest
+import whole_eks
 from moto import mock_aws
 
 from lib import arrival, aws, cleanup, clusters, eks, network, params, plan
@@ -128,28 +129,32 @@ def test_subnets_that_are_there_are_kept_and_no_vpc_is_made(session):
 
 
 UNCALLED = {  # needed without a call of that name, or called only where something is not as it was
-    "ec2:CreateTags", "ec2:ReplaceRoute", "eks:TagResource", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
+    "ec2:CreateTags", "ec2:ReplaceRoute", "eks:DeleteAccessEntry", "eks:DisassociateAccessPolicy", "eks:TagResource",
+    "eks:UpdateAccessEntry", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
     "iam:CreateServiceLinkedRole", "iam:PassRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy",
 }  # fmt: skip
 
 
 @pytest.fixture
 def whole():
-    """A session whose IAM has Amazon's own policies."""
-    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+    """A session whose IAM has Amazon's own policies, and whose EKS has what moto's lacks."""
+    with whole_eks.account() as made:
+        yield made
 
 
 def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     session, called = whole, set()
     monkeypatch.setenv("CONFIRM", "yes")
-    here = Run("01-cluster", run(session, delete_log_group=True, nat="single").params, Record())
+    reader = aws.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    entries = [{"principal_arn": reader, "policy": "AmazonEKSViewPolicy"}]
+    here = Run("01-cluster", run(session, delete_log_group=True, nat="single", access_entries=entries).params, Record())
     here.aws = listening(session, called)
     plan.guard(here)
     plan.told(here, plan.tables(here)["What is made"])
     for _ in range(2):
         clusters.state(here)
         clusters.ensure(here)
+        clusters.entries(here)
     found = eks.find_cluster(aws.client(session, "eks"), "demo")["resourcesVpcConfig"]
     vpc = aws.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
     account.made_by_kubernetes(session, {"vpc_id": vpc, "subnet_ids": found["subnetIds"]})

@@ -21,8 +21,8 @@ class FakeNode:
 
     endpoint, ca_pem = "https://198.18.0.10:6443", b"-----BEGIN CERTIFICATE-----"
 
-    def __init__(self, name, version, authenticate):
-        self.name, self.version, self.authenticate = name, version, authenticate
+    def __init__(self, name, version, authenticate, authorize):
+        self.name, self.version, self.authenticate, self.authorize = name, version, authenticate, authorize
         self.go, self.errors, self.done, self.threads = threading.Event(), {}, [], set()
 
     def _act(self, name, *values):

@@ -1,4 +1,4 @@
-"""Who may talk to a cluster: its creator, by tokens that boto3 makes; nobody else."""
+"""Who may talk to a cluster and do what: its creator and who has an access entry, by tokens that boto3 makes."""
 
 import boto3
 import eks_token
@@ -27,9 +27,14 @@ def test_the_creator_is_administrator_and_nobody_else(world):
     assert said == {
         "username": "arn:aws:iam::123456789012:user/admin",
         "uid": f"aws-iam-authenticator:123456789012:{user_id}",
-        "groups": ["system:masters"],
+        "groups": [],
+        "extra": {
+            "arn": ["arn:aws:iam::123456789012:user/admin"],
+            "canonicalArn": ["arn:aws:iam::123456789012:user/admin"],
+        },
     }
-    with pytest.raises(Refused, match="expected the creator of the cluster runbook, got arn:.*:user/eve"):
+    assert world.nodes["runbook"].authorize({**said, "nonResourceAttributes": {"path": "/metrics", "verb": "get"}})
+    with pytest.raises(Refused, match="an access entry of the cluster runbook, got arn:.*:user/eve, who has none"):
         authenticate(eks_token.made(user(world, "eve"), "runbook", world.server.url))
     with pytest.raises(Refused, match="signature for the cluster runbook"):
         authenticate(eks_token.made(world.session, "other", world.server.url))
@@ -49,7 +54,7 @@ def test_a_roles_sessions_have_the_roles_access(world):
     said = authenticate(eks_token.made(assumed(world, role, "tuesday"), "runbook", world.server.url))
     assert said["username"] == "arn:aws:sts::123456789012:assumed-role/deployer/tuesday"
     assert said["uid"].startswith("aws-iam-authenticator:123456789012:AROA") and "tuesday" not in said["uid"]
-    with pytest.raises(Refused, match="expected the creator"):
+    with pytest.raises(Refused, match="who has none"):
         authenticate(eks_token.made(world.session, "runbook", world.server.url))
 
 
@@ -67,5 +72,107 @@ def test_a_key_that_was_switched_off_opens_nothing(world):
 
 def test_a_creator_may_leave_nobody_in(world):
     node = world.active(accessConfig={"bootstrapClusterCreatorAdminPermissions": False})
-    with pytest.raises(Refused, match="expected the creator"):
+    with pytest.raises(Refused, match="who has none"):
         node.authenticate(eks_token.made(world.session, "runbook", world.server.url))
+
+
+VIEW = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy"
+
+
+def asks(user, verb, resource, namespace="", group=""):
+    """A SubjectAccessReview's spec, as the API server sends it."""
+    about = {"namespace": namespace, "verb": verb, "group": group, "version": "v1", "resource": resource}
+    spec = {"user": user["username"], "groups": user["groups"], "extra": user["extra"], "resourceAttributes": about}
+    return {**spec, "uid": user["uid"]}
+
+
+def test_a_second_user_gets_just_the_rights_of_the_entry(world):
+    node, eks, eve = world.active(), world.client("eks"), user(world, "eva")
+    arn = "arn:aws:iam::123456789012:user/eva"
+    eks.create_access_entry(clusterName="runbook", principalArn=arn, kubernetesGroups=["readers"])
+    token = eks_token.made(eve, "runbook", world.server.url)
+    said = node.authenticate(token)
+    assert (said["username"], said["groups"]) == (arn, ["readers"])
+    assert not node.authorize(asks(said, "list", "pods", "foo"))  # an entry alone is a name, and no rights
+    named = {"clusterName": "runbook", "principalArn": arn, "policyArn": VIEW}
+    eks.associate_access_policy(**named, accessScope={"type": "namespace", "namespaces": ["foo", "team-*"]})
+    for verb, resource, namespace, allowed in (
+        ("list", "pods", "foo", True),
+        ("list", "pods", "team-a", True),
+        ("list", "pods", "bar", False),
+        ("list", "pods", "", False),
+        ("delete", "pods", "foo", False),
+        ("get", "secrets", "foo", False),
+    ):
+        assert node.authorize(asks(said, verb, resource, namespace)) is allowed, (verb, resource, namespace)
+    eks.associate_access_policy(**named, accessScope={"type": "cluster"})
+    assert node.authorize(asks(said, "list", "pods")) and not node.authorize(asks(said, "list", "nodes"))
+    eks.disassociate_access_policy(**named)
+    assert not node.authorize(asks(said, "list", "pods", "foo"))
+    eks.delete_access_entry(clusterName="runbook", principalArn=arn)
+    with pytest.raises(Refused, match="who has none"):
+        node.authenticate(token)
+
+
+def test_a_creator_whose_entry_is_taken_away_is_out(world):
+    node, admin = world.active(), "arn:aws:iam::123456789012:user/admin"
+    token = eks_token.made(world.session, "runbook", world.server.url)
+    said = node.authenticate(token)
+    world.client("eks").delete_access_entry(clusterName="runbook", principalArn=admin)
+    assert not node.authorize(asks(said, "list", "pods"))
+    with pytest.raises(Refused, match="who has none"):
+        node.authenticate(token)
+
+
+def test_entries_are_made_told_of_changed_and_paged(world, refusal):
+    world.active()
+    eks, role = world.client("eks"), world.role("deployer", "ec2.amazonaws.com")
+    tags = {"Project": "test"}
+    made = eks.create_access_entry(clusterName="runbook", principalArn=role, tags=tags)["accessEntry"]
+    assert made["username"] == "arn:aws:sts::123456789012:assumed-role/deployer/{{SessionName}}"
+    assert (made["type"], made["tags"], made["kubernetesGroups"]) == ("STANDARD", tags, [])
+    assert refusal(eks.create_access_entry, clusterName="runbook", principalArn=role)[:2] == (
+        409,
+        "ResourceInUseException",
+    )
+    for wrong in ({"principalArn": role.replace("deployer", "none")}, {"kubernetesGroups": ["system:masters"]}):
+        other = {"clusterName": "runbook", "principalArn": world.role("other", "ec2.amazonaws.com"), **wrong}
+        assert refusal(eks.create_access_entry, **other)[1] == "InvalidParameterException"
+    entry = {"clusterName": "runbook", "principalArn": role}
+    eks.update_access_entry(**entry, kubernetesGroups=["a"])
+    assert eks.describe_access_entry(**entry)["accessEntry"]["kubernetesGroups"] == ["a"]
+    eks.associate_access_policy(**entry, policyArn=VIEW, accessScope={"type": "cluster"})
+    (held,) = eks.list_associated_access_policies(**entry)["associatedAccessPolicies"]
+    assert (held["policyArn"], held["accessScope"]) == (VIEW, {"type": "cluster", "namespaces": []})
+    pages = list(
+        eks.get_paginator("list_access_entries").paginate(clusterName="runbook", PaginationConfig={"PageSize": 1})
+    )
+    assert [page["accessEntries"] for page in pages] == [[role], ["arn:aws:iam::123456789012:user/admin"]]
+    assert eks.list_access_entries(clusterName="runbook", associatedPolicyArn=VIEW)["accessEntries"] == [role]
+    assert VIEW in [one["arn"] for one in eks.list_access_policies()["accessPolicies"]]
+    none = {**entry, "policyArn": VIEW.replace("View", "Nothing"), "accessScope": {"type": "cluster"}}
+    assert refusal(eks.associate_access_policy, **none)[:2] == (404, "ResourceNotFoundException")
+    assert (
+        refusal(eks.associate_access_policy, **{**none, "policyArn": VIEW, "accessScope": {"type": "namespace"}})[0]
+        == 400
+    )
+    eks.delete_access_entry(**entry)
+    assert refusal(eks.describe_access_entry, **entry)[:2] == (404, "ResourceNotFoundException")
+
+
+def test_a_node_groups_role_has_an_entry_that_lets_no_user_in(world):
+    node = world.active()
+    world.group()
+    world.until("nodegroup_active")
+    role = world.roles["node"]
+    entry = world.client("eks").describe_access_entry(clusterName="runbook", principalArn=role)["accessEntry"]
+    assert (entry["type"], entry["kubernetesGroups"]) == ("EC2_LINUX", ["system:nodes"])
+    with pytest.raises(Refused, match="which is for nodes"):
+        node.authenticate(eks_token.made(assumed(world, role, "monday"), "runbook", world.server.url))
+
+
+def test_in_the_old_mode_there_are_no_entries_and_the_creator_is_master(world, refusal):
+    node = world.active(accessConfig={"authenticationMode": "CONFIG_MAP"})
+    assert node.authenticate(eks_token.made(world.session, "runbook", world.server.url))["groups"] == ["system:masters"]
+    code, sentence = refusal(world.client("eks").list_access_entries, clusterName="runbook")[1:]
+    assert code == "InvalidRequestException" and "authentication mode must be set to one of" in sentence

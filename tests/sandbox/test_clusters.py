@@ -24,14 +24,16 @@ class FakeNode:
 def test_the_end_ends_every_node():
     nodes, lines = {}, []
 
-    def make_node(name, version, authenticate):
+    def make_node(name, version, authenticate, authorize):
         nodes[name] = FakeNode(name)
         return nodes[name]
 
     clusters = Clusters(make_node, "1.36", "us-east-1", set(), lambda *_: None, lines.append)
-    started = [SimpleNamespace(name=name, status="CREATING") for name in ("bad", "good")]
+    started = [
+        SimpleNamespace(name=name, status="CREATING", access=SimpleNamespace(allows=None)) for name in ("bad", "good")
+    ]
     for cluster in started:
-        clusters.start(cluster, None)
+        clusters.start(cluster)
     assert until(lambda: [cluster.status for cluster in started] == ["ACTIVE"] * 2, deadline=5, pause=0.01).held
     clusters.stop()
     assert nodes["good"].stopped and "cluster bad: expected the link to go" in lines

@@ -43,10 +43,11 @@ def test_no_flag_stands_twice_or_opens_a_door(name):
 
 def test_apiserver_asks_rbac_and_the_webhook():
     found = flags(LINES["apiserver"])
-    assert found["authorization-mode"] == "Node,RBAC"
+    assert found["authorization-mode"] == "Node,RBAC,Webhook"
     assert found["enable-admission-plugins"] == "NodeRestriction"
     assert found["authentication-token-webhook-config-file"] == "/etc/kubernetes/webhook.json"
-    assert found["authentication-token-webhook-version"] == "v1"
+    assert found["authentication-token-webhook-version"] == found["authorization-webhook-version"] == "v1"
+    assert found["authorization-webhook-config-file"] == "/etc/kubernetes/rights.json"
     assert found["client-ca-file"] == "/etc/kubernetes/ca.crt"
     assert found["bind-address"] == found["advertise-address"] == NODE
 
@@ -132,10 +133,10 @@ def test_the_networks_are_apart_and_dns_is_a_service():
 
 
 def test_files_are_read_back_as_what_they_are():
-    found = components.files("https://198.18.0.1:4600/authenticate")
-    webhook = json.loads(found["webhook.json"])
-    cluster = {"server": "https://198.18.0.1:4600/authenticate", "certificate-authority": "/etc/kubernetes/ca.crt"}
-    assert webhook["clusters"] == [{"name": "w", "cluster": cluster}]
+    found = components.files("https://198.18.0.1:4600")
+    for file, path in (("webhook.json", "authenticate"), ("rights.json", "authorize")):
+        cluster = {"server": f"https://198.18.0.1:4600/{path}", "certificate-authority": "/etc/kubernetes/ca.crt"}
+        assert json.loads(found[file])["clusters"] == [{"name": "w", "cluster": cluster}]
     bridge, _ = json.loads(found["10-bridge.conflist"])["plugins"]
     assert bridge["ipam"]["ranges"] == [[{"subnet": components.POD_NETWORK}]]
     containerd = tomllib.loads(found["containerd.toml"])

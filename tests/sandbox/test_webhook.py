@@ -148,7 +148,8 @@ def served(tmp_path):
             raise Refused("expected another token.")
         return user
 
-    server = webhook.serve("127.0.0.1", 0, *files, authenticate, lines.append)
+    may = lambda asked: asked["user"] == "alice"  # noqa: E731
+    server = webhook.serve("127.0.0.1", 0, *files, authenticate, lines.append, may)
     yield server.server_address[1], ssl.create_default_context(cadata=ca.pem.decode()), lines
     server.shutdown()
     server.server_close()
@@ -183,6 +184,14 @@ def test_review_of_a_bad_token(served, token, reason):
     status, answer = reviewed(served, token)
     assert status == 200 and answer["status"]["authenticated"] is False and reason in answer["status"]["error"]
     assert "user" not in answer["status"]
+
+
+@pytest.mark.parametrize(("user", "allowed"), [("alice", True), ("bob", False)])
+def test_review_of_rights(served, user, allowed):
+    spec = {"apiVersion": webhook.RIGHTS, "kind": "SubjectAccessReview", "spec": {"user": user}}
+    status, answer = asked(served, "POST", "/authorize?timeout=30s", spec)
+    assert (status, answer["kind"], answer["status"]) == (200, "SubjectAccessReview", {"allowed": allowed})
+    assert asked(served, "POST", "/authorize", {**spec, "kind": "TokenReview"})[0] == 400
 
 
 def test_the_log_has_the_fingerprint_and_the_reason_never_the_token(served):

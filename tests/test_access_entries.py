@@ -1,0 +1,73 @@
+"""A second identity of the account, on a real cluster: 401 without an access entry, with one just its rights."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from lib import access, aws, eks, kube, kubeconfig, params
+from lib.checks import until
+from lib.errors import ClusterError
+from lib.wanted import AccessEntry
+
+pytestmark = pytest.mark.sandbox
+NAME = "second"
+
+
+@pytest.fixture
+def second(first, tmp_path):
+    """A user of the sandbox's account: its ARN, and the cluster as it is let in there."""
+    here = params.load("dev")
+    iam = client(here, "iam")
+    arn = iam.create_user(UserName=NAME)["User"]["Arn"]
+    key = iam.create_access_key(UserName=NAME)["AccessKey"]
+    credentials = tmp_path / "credentials"
+    secret = f"aws_access_key_id = {key['AccessKeyId']}\naws_secret_access_key = {key['SecretAccessKey']}\n"
+    credentials.write_text(f"[{NAME}]\n{secret}")
+    found = eks.find_cluster(client(here, "eks"), here.cluster_name)
+    kubeconfig.write_kubeconfig(
+        tmp_path / "config", found["name"], found["endpoint"], found["certificateAuthority"]["data"],
+        python=sys.executable, root=params.ROOT, region=here.region, endpoint_url=here.aws_endpoint_url, profile=NAME,
+        credentials_file=str(credentials),
+    )  # fmt: skip
+    yield arn, found, lambda: kube.Cluster.from_kubeconfig(tmp_path / "config")
+    access.ensure_entries(client(here, "eks"), found, [], aws.tags(found["name"]), lambda *_: None)
+    iam.delete_access_key(UserName=NAME, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user(UserName=NAME)
+
+
+def test_a_second_user_can_do_what_the_entry_says_and_no_more(second):
+    arn, found, cluster = second
+    assert "401" in refused(lambda: cluster().items("v1", "Pod", "kube-system"))
+    give(found, AccessEntry(principal_arn=arn, policy="AmazonEKSViewPolicy", scope=["kube-system"]))
+    assert cluster().items("v1", "Pod", "kube-system")
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "kube-system"}}
+    for forbidden in (
+        lambda: cluster().items("v1", "Pod", "default"),
+        lambda: cluster().items("v1", "Secret", "kube-system"),
+        lambda: cluster().apply(config_map),
+    ):
+        assert "403" in refused(forbidden)
+    give(found, AccessEntry(principal_arn=arn, policy="AmazonEKSEditPolicy", scope=["kube-system"]))
+    assert until(lambda: cluster().apply(config_map) == "created", deadline=20, pause=1).held
+    assert cluster().delete("v1", "ConfigMap", "x", "kube-system") == "deleted"
+    give(found)
+    assert "401" in refused(lambda: cluster().items("v1", "Pod", "kube-system"))
+
+
+def give(found: dict, *entries: AccessEntry) -> None:
+    here = params.load("dev")
+    access.ensure_entries(client(here, "eks"), found, entries, aws.tags(found["name"]), lambda *_: None)
+
+
+def refused(ask) -> str:
+    with pytest.raises(ClusterError) as told:
+        ask()
+    return str(told.value)
+
+
+def client(here: params.Params, service: str):
+    return aws.client(
+        aws.session(here.region, here.aws_profile, here.aws_credentials_file), service, here.aws_endpoint_url
+    )
