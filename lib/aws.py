@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lib.errors import AwsError
 
 PROJECT = "istio-keycloak-runbook"
+PODS = "pods.eks.amazonaws.com"  # who assumes a role for pods: EKS Pod Identity
 RETRIES = {"mode": "standard", "max_attempts": 6}  # throttled calls are repeated for some 20 seconds, then told
 
 # "… is not authorized to perform: ec2:CreateVpc on resource: arn:… because …" is how AWS says that a right is missing
@@ -159,7 +160,8 @@ def tag_dict(tags: list[dict[str, str]]) -> dict[str, str]:
 
 
 def _trust(service: str) -> dict:
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    action = ["sts:AssumeRole", "sts:TagSession"] if service == PODS else "sts:AssumeRole"
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": action}
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 

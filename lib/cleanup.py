@@ -101,7 +101,7 @@ def delete_cluster(run: Run) -> None:
     eks.wait_cluster_gone(service, name, limit)
     _tell(run, leftovers.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
     run.changed("network", name, network.delete_network(ec2, run.tags, limit))
-    for role in clusters.roles(name):
+    for role in (*clusters.pod_roles(name), *clusters.roles(name)):
         run.changed("role", role, aws.delete_role(iam, role, run.tags))
     for one in leftovers.providers(iam, run.tags):
         with aws.spoken():
@@ -172,7 +172,7 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     made += [*leftovers.ours(ec2, run.tags), *leftovers.providers(iam, run.tags), *_logs(run)]
     made += leftovers.interfaces(ec2, name, run.tags)
     found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in made]
-    found += [("role", role) for role in clusters.roles(name) if aws.find_role(iam, role)]
+    found += [("role", role) for role in (*clusters.pod_roles(name), *clusters.roles(name)) if aws.find_role(iam, role)]
     return [("account", *row) for row in found]
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pandas as pd
 
-from lib import access, aws, eks, kube, kubeconfig, place
+from lib import access, addons, aws, eks, kube, kubeconfig, place
 from lib.params import ROOT
 from lib.run import Run
 
@@ -17,6 +17,10 @@ NODE_POLICIES = [
     "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy",
     "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly",
 ]
+
+
+DRIVER_POLICIES = ["arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"]
+LOOK, LOOK_HERE = 15, 1  # seconds between two looks at what takes AWS minutes, and a local endpoint seconds
 
 
 def state(run: Run) -> pd.DataFrame:
@@ -56,6 +60,8 @@ def ensure_kubeconfig(run: Run) -> str:
         credentials_file=here.aws_credentials_file,
     )
     run.changed("kubeconfig", here.env, action)
+    if action == "changed":
+        run.forget_cluster()  # what this step has looked at until now may have been another one, that is gone
     return f"export KUBECONFIG={here.kubeconfig.relative_to(ROOT)}"
 
 
@@ -85,6 +91,16 @@ def entries(run: Run) -> pd.DataFrame:
     return pd.DataFrame(access.listed(service, found), columns=access.COLUMNS)
 
 
+def addon_table(run: Run) -> pd.DataFrame:
+    """Return the add-ons of the params as EKS tells of them: version, status, who made them, what ails them."""
+    rows = []
+    for name in run.params.addons if run.params.cluster_source == "eks" else ():
+        found = addons.find_addon(run.aws("eks"), run.params.cluster_name, name)
+        rows.append(addons.row(found) if found else (name, "", "not known", "", ""))
+        run.fact(f"add-on {name}", " ".join(filter(None, rows[-1][1:4])))
+    return pd.DataFrame(rows, columns=addons.COLUMNS)
+
+
 def ready_nodes(cluster: kube.Cluster) -> int:
     """Return how many nodes say they are Ready."""
     nodes = cluster.items("v1", "Node")
@@ -101,21 +117,45 @@ def roles(name: str) -> dict[str, tuple[str, list[str]]]:
     }
 
 
+def pod_roles(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Return the same of roles that pods of add-ons have, where the params name those: the EBS CSI driver's."""
+    return {f"{name}-ebs-csi": (aws.PODS, DRIVER_POLICIES)}
+
+
 def _ensure_eks(run: Run) -> None:
-    here, arns = run.params, {}
-    iam, service = run.aws("iam"), run.aws("eks")
-    given = place.check(run, fresh=not eks.find_cluster(service, here.cluster_name))
-    for name, (principal, policies) in roles(here.cluster_name).items():
-        role, action = aws.ensure_role(iam, name, principal, policies, run.tags)
-        arns[name] = role["Arn"]
-        run.changed("role", name, action)
+    here, service = run.params, run.aws("eks")
+    name, limit = here.cluster_name, here.deadline
+    pause = {"pause": LOOK_HERE if here.aws_endpoint_url else LOOK}
+    given = place.check(run, fresh=not eks.find_cluster(service, name))
+    cluster_role, node_role = _ensure_roles(run, roles(name))
     subnets, node_subnets = place.ensure(run, given)
-    cluster_role, node_role = (arns[name] for name in roles(here.cluster_name))
-    _, action = eks.ensure_cluster(service, here.cluster_name, here.kubernetes_version, cluster_role, subnets, run.tags)
-    run.changed("cluster", here.cluster_name, action)
-    cluster = eks.wait_cluster_active(service, here.cluster_name, here.deadline)
+    _, action = eks.ensure_cluster(service, name, here.kubernetes_version, cluster_role, subnets, run.tags)
+    run.changed("cluster", name, action)
+    cluster = eks.wait_cluster_active(service, name, limit, **pause)
     access.ensure_entries(service, cluster, here.access_entries, run.tags, run.changed)
+    _ensure_addons(run, cluster, limit, pause)
     size = (here.node_instance_type, here.node_count)
-    _, action = eks.ensure_node_group(service, here.cluster_name, NODE_GROUP, node_role, node_subnets, *size, run.tags)
+    _, action = eks.ensure_node_group(service, name, NODE_GROUP, node_role, node_subnets, *size, run.tags)
     run.changed("node group", NODE_GROUP, action)
-    eks.wait_node_group_active(service, here.cluster_name, NODE_GROUP, here.deadline)
+    eks.wait_node_group_active(service, name, NODE_GROUP, limit, **pause)
+    for addon in here.addons:  # some want nodes to be ACTIVE
+        addons.wait_addon_active(service, name, addon, limit, **pause)
+
+
+def _ensure_roles(run: Run, wanted: dict[str, tuple[str, list[str]]]) -> list[str]:
+    arns = []
+    for name, (principal, policies) in wanted.items():
+        role, action = aws.ensure_role(run.aws("iam"), name, principal, policies, run.tags)
+        arns.append(role["Arn"])
+        run.changed("role", name, action)
+    return arns
+
+
+def _ensure_addons(run: Run, cluster: dict, limit: float, pause: dict) -> None:
+    here, role = run.params, ""
+    for name in sorted(here.addons, key=lambda one: one != addons.AGENT):  # by whom others get their roles
+        if name == addons.DRIVER:
+            (role,) = _ensure_roles(run, pod_roles(here.cluster_name))
+        about = (run.aws("eks"), cluster, name, here.addons[name], run.tags, limit)
+        _, action = addons.ensure_addon(*about, role if name in addons.ACCOUNTS else "", **pause)
+        run.changed("add-on", name, action)

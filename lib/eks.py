@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
+from lib import health
 from lib.aws import check_ours, spoken
 from lib.checks import until, wait
 from lib.errors import AwsError
@@ -162,8 +163,7 @@ def _wait_gone(what: str, read: Callable[[], dict | None], deadline: float, tell
 
 
 def _issues(found: dict) -> str:
-    issues = found.get("health", {}).get("issues", [])
-    return "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues) or "no reason given"
+    return health.issues(found) or "no reason given"
 
 
 def _status(found: dict | None) -> str:

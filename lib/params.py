@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lib import choices, ingress
 from lib.errors import ParamsError
 from lib.verdicts import Waiver
-from lib.wanted import AccessEntry
+from lib.wanted import AccessEntry, AddOn, AddOnName
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,6 +65,9 @@ class Params(BaseModel):
     # The cluster in EKS
     access_entries: list[AccessEntry] = Field(
         [], description="who else may use the cluster's API: principal_arn, policy, scope, groups"
+    )
+    addons: dict[AddOnName, AddOn] = Field(
+        {}, description="EKS's add-ons: default, latest, a version, or version and configuration"
     )
 
     delete_log_group: bool = Field(False, description="the clean-up deletes the control plane's log group as well")
@@ -167,6 +170,12 @@ class Params(BaseModel):
         named = [entry.principal_arn for entry in self.access_entries]
         if twice := [arn for arn in named if named.count(arn) > 1]:
             raise ValueError(f"access_entries names {twice[0]} twice; EKS has one entry for each; make them one")
+        return self
+
+    @model_validator(mode="after")
+    def _an_agent_for_the_driver(self):
+        if "aws-ebs-csi-driver" in self.addons and "eks-pod-identity-agent" not in self.addons:
+            raise ValueError("addons: aws-ebs-csi-driver gets its role by eks-pod-identity-agent; add that too")
         return self
 
     @property

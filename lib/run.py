@@ -59,6 +59,10 @@ class Run:
             raise MissingStep("expected the kubeconfig of step 01, found none; run 01-cluster first.")
         return kube.Cluster.from_kubeconfig(self.params.kubeconfig)
 
+    def forget_cluster(self) -> None:
+        """Read the kubeconfig anew when the cluster is asked next."""
+        self.__dict__.pop("cluster", None)
+
     def aws(self, service: str):
         """Return a boto3 client for the environment's AWS endpoint."""
         here = self.params

@@ -30,3 +30,21 @@ class AccessEntry(BaseModel):
         if wrong := [group for group in self.groups if group.startswith(KEPT_GROUPS)]:
             raise ValueError(f"EKS gives nobody the group {wrong[0]}; take a policy, or a group of your own")
         return self
+
+
+AddOnName = Literal["aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni"]
+Version = Annotated[str, Field(pattern=r"^(default|latest|v\d[-\w.]*)$")]
+
+
+class AddOn(BaseModel):
+    """One of EKS's add-ons: its version, and what it is configured with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Version = Field("default", description="default, latest, or one that EKS offers, as v1.20.1-eksbuild.1")
+    configuration: dict = Field({}, description="the add-on's own settings: aws eks describe-addon-configuration")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_alone(cls, given):
+        return {"version": given} if isinstance(given, str) else given

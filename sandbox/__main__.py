@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lib.checks import until, wait
 from lib.errors import RunbookError
-from sandbox import cgroups, kernel, link, machine, vectors
+from sandbox import cgroups, delays, kernel, link, machine, vectors
 from sandbox.build import BuildFailed, build, drop_caches
 from sandbox.home import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
 
@@ -124,6 +124,7 @@ def serve() -> None:
         kubernetes_version=minor,
         calls_log=LOGS / "aws-calls.jsonl",
         processes=lambda name: nodes[name].processes() if name in nodes else {},
+        delays=delays.stated(os.environ),
     )
     STATE.write_text(json.dumps({"pid": os.getpid(), "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}))
     told = threading.Event()

@@ -13,6 +13,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from sandbox import eks, identities
 from sandbox.clusters import Clusters
+from sandbox.delays import Delays
 from sandbox.gate import Gate, recorder
 
 
@@ -48,18 +49,20 @@ def serve(
     log: Callable[[str], None] = print,
     calls_log: Path | None = None,
     processes: Callable[[str], dict] = lambda name: {},
+    delays: Delays | None = None,
 ) -> Server:
     """Open the endpoint on an empty account, write its administrator's credentials; return the running Server.
 
     moto keeps its state by process: one Server in each. Port 0 takes a free one. `calls_log` gets a JSON line for
     each call: time, service, action, user (ARN), status, request_id, and for a refused one why. `processes(name)`
-    is what GET /_sandbox/clusters tells of a cluster's processes. Raises EndpointFailed.
+    is what GET /_sandbox/clusters tells of a cluster's processes; `delays` how long EKS takes, not at all without.
+    Raises EndpointFailed.
     """
     with _open(host, port) as opened:
         port = opened.getsockname()[1]
         identities.ensure_administrator(credentials_file)
         hosts = {f"{host}:{port}", f"sts.{region}.amazonaws.com", "sts.amazonaws.com"}
-        clusters = Clusters(make_node, kubernetes_version, region, hosts, identities.find, log)
+        clusters = Clusters(make_node, kubernetes_version, region, hosts, identities.find, log, delays=delays)
         eks.install(clusters)
         moto = DomainDispatcherApplication(create_backend_app)
         gate = Gate(moto, identities.find, partial(eks.shown, region, processes), recorder(calls_log), log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,16 @@ from typing import Any
 from moto.eks.models import Cluster, EKSBackend, Nodegroup
 
 from sandbox.access import Access
+from sandbox.delays import Delays
 from sandbox.webhook import SecretOf, verify
+
+HEALTH = "eks-sandbox/health"  # a tag: how what has it ends, status and code, such as "DEGRADED AccessDenied"
+
+
+def cued(tags: dict[str, str]) -> tuple[str, dict]:
+    """Return the status and the health that the tag HEALTH asks for."""
+    status, _, code = tags[HEALTH].partition(" ")
+    return status, {"issues": [{"code": code, "message": "It was asked to fail.", "resourceIds": []}] if code else []}
 
 
 def _thread(name: str) -> ThreadPoolExecutor:
@@ -35,14 +45,22 @@ class Clusters:
 
     `make_node(name, kubernetes_version, authenticate, authorize)` makes a node; `hosts` are the STS hosts that tokens
     may name; `find` says whose an access key is; `worker(name)` makes the executor of a cluster's one thread. Whatever
-    goes wrong ends in the object's `health` and in the log.
+    goes wrong ends in the object's `health` and in the log. Each act takes as long as `delays` say, at the least.
     """
 
     def __init__(
-        self, make_node, kubernetes_version: str, region: str, hosts: set[str], find: SecretOf, log, worker=_thread
+        self,
+        make_node,
+        kubernetes_version: str,
+        region: str,
+        hosts: set[str],
+        find: SecretOf,
+        log,
+        worker=_thread,
+        delays: Delays | None = None,
     ):
         self.make_node, self.kubernetes_version, self.region = make_node, kubernetes_version, region
-        self.worker = worker
+        self.worker, self.delays, self._ended = worker, delays or Delays(), threading.Event()
         self.hosts, self.find, self.log = hosts, find, log
         self._running: dict[str, Running] = {}
 
@@ -57,7 +75,7 @@ class Clusters:
             cluster.endpoint = running.node.endpoint
             cluster.certificate_authority = {"data": base64.b64encode(running.node.ca_pem).decode()}
 
-        self._do(cluster.name, f"cluster {cluster.name}", work, cluster, "ACTIVE", "FAILED")
+        self._do(cluster.name, f"cluster {cluster.name}", work, cluster, ("ACTIVE", "FAILED"), "cluster")
 
     def join(self, group: Nodegroup) -> None:
         """Join the node group's nodes; it is CREATING, then ACTIVE or CREATE_FAILED."""
@@ -65,7 +83,7 @@ class Clusters:
         def work():
             self._running[group.cluster_name].node.join(group.nodegroup_name, group.scaling_config["desiredSize"])
 
-        self._do(group.cluster_name, _named(group), work, group, "ACTIVE", "CREATE_FAILED")
+        self._do(group.cluster_name, _named(group), work, group, ("ACTIVE", "CREATE_FAILED"), "node group")
 
     def leave(self, group: Nodegroup, backend: EKSBackend) -> None:
         """End the node group's nodes; it is DELETING, then gone or DELETE_FAILED."""
@@ -74,7 +92,7 @@ class Clusters:
             self._running[group.cluster_name].node.leave(group.nodegroup_name)
             backend.delete_nodegroup(group.cluster_name, group.nodegroup_name)
 
-        self._do(group.cluster_name, _named(group), work, group, "DELETING", "DELETE_FAILED")
+        self._do(group.cluster_name, _named(group), work, group, ("DELETING", "DELETE_FAILED"), "node group gone")
 
     def end(self, cluster: Cluster, backend: EKSBackend, after: Callable[[], None]) -> None:
         """End the cluster's node; it is DELETING, then gone (and `after` was called) or FAILED."""
@@ -88,10 +106,11 @@ class Clusters:
             backend.delete_cluster(cluster.name)
             running.worker.shutdown(wait=False)
 
-        self._do(cluster.name, f"cluster {cluster.name}", work, cluster, "DELETING", "FAILED")
+        self._do(cluster.name, f"cluster {cluster.name}", work, cluster, ("DELETING", "FAILED"), "cluster gone")
 
     def stop(self) -> None:
         """End every node, also one that is just starting."""
+        self._ended.set()
         for name, running in list(self._running.items()):
             running.worker.shutdown(wait=False, cancel_futures=True)
             try:
@@ -110,8 +129,18 @@ class Clusters:
 
         return authenticate
 
-    def _do(self, name: str, what: str, work, thing: Cluster | Nodegroup, good: str, bad: str) -> None:
+    def stands(self, name: str, addon: str) -> bool:
+        """Whether what stands for an add-on of the cluster is as it should be, by the node's own word."""
+        running = self._running.get(name)
+        return bool(running and running.node and running.node.stands(addon))
+
+    def _do(self, name: str, what: str, work, thing: Cluster | Nodegroup, ends: tuple[str, str], act: str) -> None:
+        good, bad = ends
+        due = self.delays.due(act)
+
         def attempt():
+            if (left := self.delays.left(due)) and self._ended.wait(left):
+                return
             try:
                 work()
             except Exception as error:
@@ -121,6 +150,8 @@ class Clusters:
                 thing.status = bad
             else:
                 thing.status = good
+                if good == "ACTIVE" and HEALTH in thing.tags:
+                    thing.status, thing.health = cued(thing.tags)
                 self.log(f"{what}: {'gone' if good == 'DELETING' else good}")
 
         self._running[name].worker.submit(attempt)

@@ -50,6 +50,11 @@ class Controllers:
         conditions = (found or {}).get("status", {}).get("conditions", [])
         return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
+    def available(self, name: str, namespace: str) -> bool:
+        """Return whether a Deployment has all the pods it should have."""
+        found = self.cluster.find("apps/v1", "Deployment", name, namespace) or {}
+        return found.get("status", {}).get("availableReplicas", 0) >= found.get("spec", {}).get("replicas", 1)
+
     def forget_node(self, name: str) -> None:
         """Delete the Node object."""
         self.cluster.delete("v1", "Node", name)

@@ -15,11 +15,14 @@ from moto.eks.responses import EKSResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 
-from sandbox import eks_access
+from sandbox import eks_access, eks_addons, eks_pods, eks_updates
 from sandbox.access import CONFIG_MAP, NODES, Access
 from sandbox.clusters import Clusters
 from sandbox.components import SERVICE_NETWORK
 from sandbox.eks_access import AccessEntries
+from sandbox.eks_addons import AddOns
+from sandbox.eks_pods import PodIdentities
+from sandbox.eks_updates import Updates
 from sandbox.identities import ACCOUNT, PARTITION, find
 
 # EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
@@ -27,14 +30,19 @@ ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exis
 NODE_ROLE_REFUSED = (
     "Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {}"
 )
-MORE_PATHS = ("{0}/clusters/(?P<name>[^/]+)/updates$", *eks_access.PATHS)  # that moto does not have
+MORE_PATHS = (*eks_access.PATHS, *eks_addons.PATHS, *eks_pods.PATHS, *eks_updates.PATHS)  # that moto does not have
 
 
-class EksApi(AccessEntries, EKSResponse):
+class EksApi(AccessEntries, AddOns, PodIdentities, Updates, EKSResponse):
     """moto's REST layer and models; create and delete hand over to `clusters`."""
 
     clusters: Clusters
     lock = threading.RLock()  # moto looks, then acts; two calls at once must not both find a name free
+
+    def call_action(self):
+        with self.lock:
+            self._settle()
+        return super().call_action()
 
     def create_cluster(self) -> ActionResult:
         with self.lock:
@@ -109,6 +117,12 @@ class EksApi(AccessEntries, EKSResponse):
     def list_nodegroups(self) -> ActionResult:
         self.eks_backend.describe_cluster(self._get_param("name"))  # moto breaks on a name that it does not know
         return super().list_nodegroups()
+
+    def _page(self, key: str, found: list, more: dict | None = None) -> ActionResult:
+        """A part of a list: nextToken is where the next one begins."""
+        start, count = int(self._get_param("nextToken") or 0), self._get_int_param("maxResults", 100)
+        part, end = found[start : start + count], start + count
+        return ActionResult({**(more or {}), key: part, **({"nextToken": str(end)} if end < len(found) else {})})
 
     def create_fargate_profile(self) -> ActionResult:
         raise InvalidRequestException(message="The sandbox has no Fargate; create a node group.")
@@ -216,6 +230,7 @@ def _drop_security_group(ec2, group_id: str) -> None:
 def _dress_cluster(cluster: Cluster, access: dict) -> None:
     """Give a new cluster EKS's fields in place of what moto makes up."""
     cluster.status, cluster.endpoint, cluster.certificate_authority = "CREATING", None, {}
+    cluster.addons, cluster.associations, cluster.updates = {}, {}, {}
     cluster.health, cluster.access_config, cluster.platformVersion = {"issues": []}, access, "eks.1"
     cluster.kubernetes_network_config = {"serviceIpv4Cidr": SERVICE_NETWORK, "ipFamily": "ipv4"}
     reach = {"endpointPublicAccess": True, "endpointPrivateAccess": False, "publicAccessCidrs": ["0.0.0.0/0"]}

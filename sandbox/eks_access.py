@@ -129,12 +129,6 @@ class AccessEntries:
     def _refuse_entry(self, message: str) -> None:
         raise InvalidParameterException(clusterName=self._get_param("name"), message=message)
 
-    def _page(self, key: str, found: list, more: dict | None = None) -> ActionResult:
-        """A part of a list: nextToken is where the next one begins."""
-        start, count = int(self._get_param("nextToken") or 0), self._get_int_param("maxResults", 100)
-        part, end = found[start : start + count], start + count
-        return ActionResult({**(more or {}), key: part, **({"nextToken": str(end)} if end < len(found) else {})})
-
 
 def _known(principal: str) -> bool:
     iam = iam_backends[ACCOUNT][PARTITION]

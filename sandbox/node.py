@@ -117,6 +117,14 @@ class Node:
         until(lambda: cgroups.remove(self.name) or self.name not in cgroups.leftovers(), deadline=20)
         shutil.rmtree(self.state, ignore_errors=True)
 
+    def stands(self, addon: str) -> bool:
+        """Whether what stands for one of EKS's add-ons is as it should be; what a node has not cannot be otherwise."""
+        if addon == "coredns":
+            return bool(self._controllers and self._controllers.available("coredns", "kube-system"))
+        if addon == "kube-proxy" and "kube-proxy" in self._processes:  # without nodes there is none to fail
+            return self._processes["kube-proxy"].poll() is None
+        return True
+
     @property
     def admin_kubeconfig(self) -> Path:
         """The sandbox's own way in; users have their AWS identity."""

@@ -144,7 +144,7 @@ def refusal(code, message):
 def test_a_failed_cluster_is_told_at_once():
     fake = FakeEks(["CREATING", "CREATING", "FAILED"])
     seen = []
-    with pytest.raises(AwsError, match="got FAILED .InsufficientFreeAddresses: subnet is full.; delete it"):
+    with pytest.raises(AwsError, match="got FAILED .InsufficientFreeAddresses: subnet is full .the.*; delete it"):
         eks.wait_cluster_active(fake, "demo", 60, lambda seconds, status: seen.append(status), sleep=lambda _: None)
     assert seen == ["CREATING", "CREATING"]
 

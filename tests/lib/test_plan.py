@@ -128,9 +128,11 @@ def test_subnets_that_are_there_are_kept_and_no_vpc_is_made(session):
     assert sorted(subnets["name"]) == sorted(net["subnet_ids"]) and set(subnets["action"]) == {"keep"}
 
 
+ADDONS = dict.fromkeys(("aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni"), "default")
 UNCALLED = {  # needed without a call of that name, or called only where something is not as it was
-    "ec2:CreateTags", "ec2:ReplaceRoute", "eks:DeleteAccessEntry", "eks:DisassociateAccessPolicy", "eks:TagResource",
-    "eks:UpdateAccessEntry", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
+    "ec2:CreateTags", "ec2:ReplaceRoute", "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry",
+    "eks:DeletePodIdentityAssociation", "eks:DescribeUpdate", "eks:DisassociateAccessPolicy", "eks:TagResource",
+    "eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
     "iam:CreateServiceLinkedRole", "iam:PassRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy",
 }  # fmt: skip
 
@@ -147,7 +149,11 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
     reader = aws.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     entries = [{"principal_arn": reader, "policy": "AmazonEKSViewPolicy"}]
-    here = Run("01-cluster", run(session, delete_log_group=True, nat="single", access_entries=entries).params, Record())
+    here = Run(
+        "01-cluster",
+        run(session, delete_log_group=True, nat="single", access_entries=entries, addons=ADDONS).params,
+        Record(),
+    )
     here.aws = listening(session, called)
     plan.guard(here)
     plan.told(here, plan.tables(here)["What is made"])
@@ -155,6 +161,7 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
         clusters.state(here)
         clusters.ensure(here)
         clusters.entries(here)
+        clusters.addon_table(here)
     found = eks.find_cluster(aws.client(session, "eks"), "demo")["resourcesVpcConfig"]
     vpc = aws.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
     account.made_by_kubernetes(session, {"vpc_id": vpc, "subnet_ids": found["subnetIds"]})

@@ -47,6 +47,9 @@ class Node:
     def stop(self):
         """Has ended."""
 
+    def stands(self, addon):
+        return True
+
 
 @contextmanager
 def account():

@@ -43,6 +43,9 @@ class FakeNode:
     def stop(self):
         self._act("stop")
 
+    def stands(self, addon):
+        return addon not in self.errors
+
 
 class World:
     """A running endpoint with fake nodes, and boto3 clients of it."""
