@@ -22,8 +22,7 @@ def optional(ask: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def _short(sentence: str) -> str:
-    """What a table has room for: the action that is lacked, or else AWS's code and words."""
+    """What a table has room for: the action that is lacked, or else AWS's code."""
     if lacked := re.search(r"give the caller ([\w-]+:\w+)", sentence):
         return f"{NOT_KNOWN}: {lacked[1]} is not allowed"
-    said = sentence.partition(", got ")[2].partition("; ")[0]
-    return f"{NOT_KNOWN}: {(said or sentence)[:90].rstrip('. ')}"
+    return f"{NOT_KNOWN}: {sentence.partition(', got ')[2].partition(':')[0] or sentence}"

@@ -26,8 +26,8 @@ def look(run: Run, seen: Seen, may: bool = False, today: date | None = None) -> 
     """Return it; what the caller may do is only asked with `may`, since it stops nothing. Nothing is changed."""
     here, today = run.params, today or date.today()
     differences = _differences(run, seen)
-    limits = quotas.rows(run.aws, _more(run, seen), here.cluster_name, seen.zones)
-    offer = offers.instance_type(run.aws("ec2"), here.node_instance_type, seen.zones)
+    limits = quotas.rows(seen.client, _more(run, seen), here.cluster_name, seen.zones)
+    offer = offers.instance_type(seen.client("ec2"), here.node_instance_type, seen.zones)
     problems = [
         *(seen.given.problems if seen.given else ()),
         *(one.problem for one in differences),
@@ -39,7 +39,7 @@ def look(run: Run, seen: Seen, may: bool = False, today: date | None = None) -> 
         "What is there and differs": _drift_table(differences),
         "What AWS offers": _offered(here, seen, offer, today),
         "Quotas": _quota_table(limits),
-        "What the caller may not do": _missing(run) if may else pd.DataFrame(),
+        "What the caller may not do": _missing(run, seen) if may else pd.DataFrame(),
         "What would stop a run": pd.DataFrame({"problem": [one for one in problems if one]}),
     }
     return Preview(tables, [one for one in problems if one])
@@ -54,11 +54,11 @@ def balancers(profiles: list[str]) -> list[str]:
 def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
     here, wanted = run.params, clusters.roles(run.params.cluster_name)
     cluster_role, node_role = wanted
-    own = [] if seen.given else _own_subnets(run)
-    attached = {name: aws.attached(run.aws("iam"), name) if role else None for name, role in seen.roles.items()}
+    own = [] if seen.given else _own_subnets(run, seen)
+    attached = {name: aws.attached(seen.client("iam"), name) if role else None for name, role in seen.roles.items()}
     told = drift.of_roles(attached, {name: policies for name, (_, policies) in wanted.items()})
     if not seen.given:
-        vpc = tagged.one(run.aws("ec2").describe_vpcs, "Vpcs", {**run.tags, "Name": here.cluster_name})
+        vpc = tagged.one(seen.client("ec2").describe_vpcs, "Vpcs", {**run.tags, "Name": here.cluster_name})
         told += drift.of_vpc(vpc, here.cluster_name, here.vpc_cidr)
     subnets, of_nodes = (seen.given.subnet_ids, seen.given.node_subnet_ids) if seen.given else (own, own)
     told += drift.of_cluster(seen.cluster, here.cluster_name, here.kubernetes_version, cluster_role, subnets)
@@ -66,11 +66,11 @@ def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
     return told + drift.of_node_group(seen.group, clusters.NODE_GROUP, node_role, of_nodes, *size)
 
 
-def _own_subnets(run: Run) -> list[str]:
+def _own_subnets(run: Run, seen: Seen) -> list[str]:
     """The subnets that the cluster would be in: those that are there, and "one to be made" for each that is not."""
     here = run.params
-    labels = network.labels(here.cluster_name, here.nat, network.first_zones(run.aws("ec2"), here.vpc_zones))
-    there = tagged.every(run.aws("ec2").describe_subnets, "Subnets", run.tags)
+    labels = network.labels(here.cluster_name, here.nat, seen.zones)
+    there = tagged.every(seen.client("ec2").describe_subnets, "Subnets", run.tags)
     by_name = {aws.tag_dict(one["Tags"]).get("Name"): one["SubnetId"] for one in there}
     return [by_name.get(label, f"{label} (to be made)") for label in labels]
 
@@ -93,15 +93,15 @@ def _more(run: Run, seen: Seen) -> dict[str, int]:
     more[quotas.GROUPS] = 0 if seen.group else 1
     more[quotas.BALANCERS] = 0 if seen.cluster else len(balancers(here.profiles))
     nodes = here.node_count - (seen.group["scalingConfig"]["desiredSize"] if seen.group else 0)
-    if nodes > 0 and (each := quotas.vcpus(run.aws("ec2"), here.node_instance_type)):
+    if nodes > 0 and (each := quotas.vcpus(seen.client("ec2"), here.node_instance_type)):
         more[quotas.ON_DEMAND] = nodes * each
     return more
 
 
-def _missing(run: Run) -> pd.DataFrame:
-    who = aws.whoami(run.aws("sts"))
+def _missing(run: Run, seen: Seen) -> pd.DataFrame:
+    who = aws.whoami(seen.client("sts"))
     roles = [f"arn:aws:iam::{who['account']}:role/{name}" for name in clusters.roles(run.params.cluster_name)]
-    answer = permissions.missing(run.aws("iam"), who["arn"], roles)
+    answer = permissions.missing(seen.client("iam"), who["arn"], roles)
     found = [("", "", answer.why)] if answer.missing is None else [(*one, "not allowed") for one in answer.missing]
     return pd.DataFrame(found, columns=["action", "on", "says"])
 

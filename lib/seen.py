@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
+from typing import Any
 
 from lib import aws, clusters, eks, network, offers, place
 from lib.run import Run
@@ -22,23 +25,26 @@ class Seen:
     zones: list[str]  # of the nodes
     versions: dict[str, offers.Version]
     source: str  # of the versions
+    client: Callable[[str], Any] = field(repr=False)  # boto3's clients, each made once: that takes a while
 
     @classmethod
     def look(cls, run: Run) -> Seen:
         """Return what is there; nothing is changed."""
-        here, service, ec2 = run.params, run.aws("eks"), run.aws("ec2")
+        here, client = run.params, cache(run.aws)
+        service, ec2 = client("eks"), client("ec2")
         cluster = eks.find_cluster(service, here.cluster_name)
         given = place.given(run, fresh=not cluster)
         versions, source = offers.versions(service)
         return cls(
             cluster,
             eks.find_node_group(service, here.cluster_name, clusters.NODE_GROUP) if cluster else None,
-            {role: aws.find_role(run.aws("iam"), role) for role in clusters.roles(here.cluster_name)},
+            {role: aws.find_role(client("iam"), role) for role in clusters.roles(here.cluster_name)},
             given,
             {} if given else network.counts(ec2, run.tags),
             given.zones if given else network.first_zones(ec2, here.vpc_zones),
             versions,
             source,
+            client,
         )
 
     def support(self, version: str) -> str:
