@@ -43,6 +43,7 @@ HINTS = (  # (part of the error's code, what to do); the first that fits is told
     ("InsufficientInstanceCapacity", "take another node_instance_type or region, or wait: AWS has none of these left"),
     ("UnsupportedAvailabilityZone", "take another region: EKS has no capacity in one of these zones"),
     ("OptInRequired", "enable the region, or the service, for this account"),
+    ("TooManyLoadBalancers", "delete what is not needed, or ask AWS for a higher quota"),
     ("LimitExceeded", "delete what is not needed, or ask AWS for a higher quota"),
     ("DependencyViolation", "delete first what Kubernetes made there: Services of type LoadBalancer, security groups"),
     ("DeleteConflict", "detach what still uses it first"),

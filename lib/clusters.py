@@ -30,7 +30,8 @@ def state(run: Run) -> pd.DataFrame:
             [("API server", run.cluster.host), ("version", run.cluster.version())], columns=["what", "now"]
         )
     who = aws.whoami(run.aws("sts"))
-    there = [name for page in run.aws("eks").get_paginator("list_clusters").paginate() for name in page["clusters"]]
+    with aws.spoken():
+        there = [name for page in run.aws("eks").get_paginator("list_clusters").paginate() for name in page["clusters"]]
     rows = [("you", who["arn"]), ("account", who["account"]), ("clusters", ", ".join(there) or "none")]
     return pd.DataFrame(rows, columns=["what", "now"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
@@ -109,7 +109,9 @@ def minor(version: str) -> str:
 
 def _day(one: dict, key: str) -> date | None:
     found = one.get(key)
-    return found.date() if isinstance(found, datetime) else found
+    if not isinstance(found, datetime):
+        return found
+    return (found.astimezone(UTC) if found.tzinfo else found).date()
 
 
 def _number(text: str) -> tuple[int, ...]:

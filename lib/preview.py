@@ -39,7 +39,7 @@ def look(run: Run, seen: Seen, may: bool = False, today: date | None = None) -> 
         "What is there and differs": _drift_table(differences),
         "What AWS offers": _offered(here, seen, offer, today),
         "Quotas": _quota_table(limits),
-        "What the caller may not do": _missing(run, seen) if may else pd.DataFrame(),
+        "What you may do": _missing(run, seen) if may else pd.DataFrame(),
         "What would stop a run": pd.DataFrame({"problem": [one for one in problems if one]}),
     }
     return Preview(tables, [one for one in problems if one])
@@ -102,7 +102,10 @@ def _missing(run: Run, seen: Seen) -> pd.DataFrame:
     who = aws.whoami(seen.client("sts"))
     roles = [f"arn:aws:iam::{who['account']}:role/{name}" for name in clusters.roles(run.params.cluster_name)]
     answer = permissions.missing(seen.client("iam"), who["arn"], roles)
-    found = [("", "", answer.why)] if answer.missing is None else [(*one, "not allowed") for one in answer.missing]
+    if answer.missing is None:
+        found = [("what docs/eks.md lists", "", answer.why)]
+    else:
+        found = [(*one, "not allowed") for one in answer.missing] or [("all that docs/eks.md lists", "*", "allowed")]
     return pd.DataFrame(found, columns=["action", "on", "says"])
 
 

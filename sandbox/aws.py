@@ -11,10 +11,12 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from sandbox import eks, identities
+from sandbox import eks, identities, rights
 from sandbox.clusters import Clusters
 from sandbox.delays import Delays
 from sandbox.gate import Gate, recorder
+from sandbox.lacking import Lacking
+from sandbox.quotas import Quotas
 
 
 class EndpointFailed(Exception):
@@ -65,7 +67,9 @@ def serve(
         clusters = Clusters(make_node, kubernetes_version, region, hosts, identities.find, log, delays=delays)
         eks.install(clusters)
         moto = DomainDispatcherApplication(create_backend_app)
-        gate = Gate(moto, identities.find, partial(eks.shown, region, processes), recorder(calls_log), log)
+        shown, quotas = partial(eks.shown, region, processes), Quotas()
+        rules, lacking = (rights.refused, quotas.refused), Lacking(kubernetes_version, quotas)
+        gate = Gate(moto, identities.find, shown, recorder(calls_log), log, rules, lacking)
         handler = type("Handler", (_Handler,), {"tell": staticmethod(log)})
         server = make_server(host, port, gate, threaded=True, request_handler=handler, fd=opened.fileno())
     return Server(server, clusters)

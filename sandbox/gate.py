@@ -20,6 +20,7 @@ from moto.core.request import Request
 from moto.core.routing import get_service_router
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
+from sandbox.call import Call, Refusal
 from sandbox.signature import ALGORITHM, SIGNATURE, Identity, Refused, Scope, expected, moment, scope
 
 STATUS_PATH = "/_sandbox/clusters"
@@ -39,7 +40,7 @@ FORMS = {
     "ec2": "<Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors></Response>",
     "s3": "<Error><Code>{}</Code><Message>{}</Message></Error>",
 }
-FORM_OF = {"iam": "query", "sts": "query", "ec2": "ec2", "s3": "s3"}  # of the others: json
+FORM_OF = {"iam": "query", "sts": "query", "elasticloadbalancing": "query", "ec2": "ec2", "s3": "s3"}  # else: json
 
 
 class Denied(Refused):
@@ -54,11 +55,13 @@ class Gate:
     """A WSGI application in front of moto's.
 
     `find` says whose an access key is; `shown` returns what GET /_sandbox/clusters tells anybody; `record` takes
-    one dict a call; `log` takes a line.
+    one dict a call; `log` takes a line. Each of `rules` may refuse a call (a Refusal, or None); `lacking` answers what
+    moto lacks (content type and text, a Refusal, or None).
     """
 
-    def __init__(self, app, find, shown: Callable[[], list[dict]], record: Callable[[dict], None], log):
+    def __init__(self, app, find, shown, record: Callable[[dict], None], log, rules=(), lacking=lambda call: None):
         self.app, self.find, self.shown, self.record, self.log = app, find, shown, record, log
+        self.rules, self.lacking = rules, lacking
 
     def __call__(self, environ: dict, start_response):
         if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("GET", STATUS_PATH):
@@ -73,9 +76,17 @@ class Gate:
             call.update(service="", action="", user="", refused=str(denied))
             self.log(f"aws: call refused: {denied}")
             return _refusal(start, "403 Forbidden", form, CODES[form][denied.kind], str(denied))
-        call.update(service=within.service, action=_action(within.service, environ, body), user=identity.arn)
+        action = _action(within.service, environ, body)
+        call.update(service=within.service, action=action, user=identity.arn)
+        asked = Call(within.service, action, within.region, identity, environ["PATH_INFO"], body)
         if environ["PATH_INFO"].startswith(("/moto-api", "/latest/")):
             return _refusal(start, "404 Not Found", form, "NotFound", "expected a path of AWS, got one of moto's own.")
+        found = next((told for rule in self.rules if (told := rule(asked))), None) or self.lacking(asked)
+        if isinstance(found, Refusal):
+            call.update(refused=found.message)
+            return _refusal(start, found.status, form, found.code, found.message)
+        if found:
+            return _answer(start, "200 OK", *found)
         try:
             return self.app(environ, start)
         except NotImplementedError as error:

@@ -396,9 +396,9 @@ SIMULATED = {("iam", "SimulatePrincipalPolicy"): {"EvaluationResults": [], "IsTr
 
 def test_who_may_not_ask_what_only_the_plan_asks_gets_not_known_and_a_plan(session):
     tables = plan.tables(run(session, OPTIONAL))
-    assert list(tables) == ["What is made", "What AWS offers", "Quotas", "What the caller may not do"]
+    assert list(tables) == ["What is made", "What AWS offers", "Quotas", "What you may do"]
     assert set(tables["Quotas"]["says"]) == {"not known: servicequotas:GetServiceQuota is not allowed"}
-    assert tables["What the caller may not do"]["says"].item().startswith("not known: iam:SimulatePrincipalPolicy")
+    assert tables["What you may do"]["says"].item().startswith("not known: iam:SimulatePrincipalPolicy")
     assert tables["What AWS offers"]["offered"].iloc[-1].startswith("by lib/versions.yml of ")
     assert not preview.look(run(session, OPTIONAL), Seen.look(run(session, OPTIONAL))).problems
 

@@ -1,0 +1,114 @@
+"""Service quotas of the sandbox's account, and what else moto lacks: told as AWS tells it, and kept to."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from lib import aws, offers, quotas
+from lib.errors import AwsError
+
+CODES = {"VPCs": ("vpc", "L-F678F1CE"), "addresses": ("ec2", "L-0263D0A3"), "NAT": ("vpc", "L-FE5A380F")}
+CODES |= {"clusters": ("eks", "L-1194D53C"), "groups": ("eks", "L-6D54EA21"), "gateways": ("vpc", "L-A4707A72")}
+CODES |= {"balancers": ("elasticloadbalancing", "L-69A177A2")}
+
+
+@pytest.fixture
+def allow(world):
+    """Lets a quota be a value until the test is over."""
+    client, before = world.client("service-quotas"), {}
+
+    def to(kind, value):
+        service, code = CODES[kind]
+        about = {"ServiceCode": service, "QuotaCode": code}
+        before.setdefault(kind, client.get_service_quota(**about)["Quota"]["Value"])
+        return client.request_service_quota_increase(**about, DesiredValue=value)["RequestedQuota"]["Status"]
+
+    yield to
+    for kind, value in before.items():
+        to(kind, value)
+
+
+def test_quotas_are_told_by_code_and_as_lists(world, allow, refusal):
+    client = world.client("service-quotas")
+    about = {"ServiceCode": "vpc", "QuotaCode": "L-F678F1CE"}
+    assert client.get_service_quota(**about)["Quota"]["QuotaName"] == "VPCs per Region"
+    assert allow("VPCs", 7) == "APPROVED"
+    assert client.get_service_quota(**about)["Quota"]["Value"] == 7
+    assert client.get_aws_default_service_quota(**about)["Quota"]["Value"] == 5
+    (one,) = [q for q in client.list_service_quotas(ServiceCode="vpc")["Quotas"] if q["QuotaCode"] == "L-F678F1CE"]
+    assert one["Value"] == 7
+    status, code, _ = refusal(client.get_service_quota, ServiceCode="vpc", QuotaCode="L-00000000")
+    assert (status, code) == (400, "NoSuchResourceException")
+
+
+def test_the_plan_knows_each_of_its_quotas_here(world):
+    found = quotas.rows(world.client, dict.fromkeys(quotas.CODES, 1), "none", ["us-east-1a"])
+    assert [one.kind for one in found] == list(quotas.CODES) and {one.says for one in found} == {"fits"}
+
+
+def vpc(world):
+    return world.client("ec2").create_vpc(CidrBlock="10.0.0.0/16")
+
+
+def address(world):
+    return world.client("ec2").allocate_address(Domain="vpc")
+
+
+def gateway(world):
+    return world.client("ec2").create_internet_gateway()
+
+
+def nat(world):
+    return world.client("ec2").create_nat_gateway(SubnetId=world.subnets()[0], ConnectivityType="private")
+
+
+def balancer(world):
+    return world.client("elbv2").create_load_balancer(Name="more", Type="network", Subnets=world.subnets())
+
+
+def cluster(world):
+    return world.cluster("one-more")
+
+
+def group(world):
+    world.active()
+    return world.group()
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "code"),
+    [
+        ("VPCs", vpc, "VpcLimitExceeded"),
+        ("addresses", address, "AddressLimitExceeded"),
+        ("gateways", gateway, "InternetGatewayLimitExceeded"),
+        ("NAT", nat, "NatGatewayLimitExceeded"),
+        ("balancers", balancer, "TooManyLoadBalancers"),
+        ("clusters", cluster, "ResourceLimitExceededException"),
+        ("groups", group, "ResourceLimitExceededException"),
+    ],
+)
+def test_one_more_than_allowed_is_refused_as_aws_does_and_the_sentence_says_what_to_do(world, allow, kind, make, code):
+    allow(kind, 0)
+    with pytest.raises(AwsError, match=f"got {code}: The maximum number .*; delete what is not needed, or ask"):
+        with aws.spoken():
+            make(world)
+    assert [one["status"] for one in world.calls() if one.get("refused")] == [400]
+
+
+def test_what_is_allowed_is_counted(world, allow):
+    there = len(world.client("ec2").describe_addresses()["Addresses"])
+    allow("addresses", there + 1)
+    made = address(world)["AllocationId"]
+    with pytest.raises(AwsError, match="AddressLimitExceeded"), aws.spoken():
+        address(world)
+    world.client("ec2").release_address(AllocationId=made)
+    world.client("ec2").release_address(AllocationId=address(world)["AllocationId"])
+
+
+def test_eks_tells_its_versions_and_until_when(world):
+    (told,) = world.client("eks").describe_cluster_versions()["clusterVersions"]
+    assert told["clusterVersion"] == "1.36" and told["versionStatus"] == "STANDARD_SUPPORT"
+    assert told["endOfStandardSupportDate"].astimezone(UTC) == datetime(2027, 8, 2, tzinfo=UTC)
+    found, source = offers.versions(world.client("eks"))
+    assert source == "EKS" and list(found) == ["1.36"]
+    assert found["1.36"].standard.isoformat() == "2027-08-02"
