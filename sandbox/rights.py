@@ -59,6 +59,8 @@ def wanted(call: Call) -> list[tuple[str, str, dict[str, str]]]:
         found += [
             ("iam:PassRole", role, {"iam:PassedToService": "eks.amazonaws.com"}) for role in _roles_handed_over(call)
         ]
+        if call.json.get("podIdentityAssociations"):
+            found.append(("eks:CreatePodIdentityAssociation", _resource(call), {}))
         if call.json.get("tags") and call.action.startswith("Create"):
             found.append(("eks:TagResource", _resource(call), {}))
     if call.name in FIRST and not _has_own_role(FIRST[call.name]):
