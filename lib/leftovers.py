@@ -84,13 +84,20 @@ def volumes(ec2, cluster: str) -> list[Thing]:
 
 @spoken()
 def interfaces(ec2, cluster: str, tags: dict[str, str]) -> list[Thing]:
-    """Return the interfaces that the cluster's pods had, and those of load balancers in the VPC with `tags`."""
+    """Return the interfaces that the cluster's pods had, and those of load balancers, which AWS itself deletes.
+
+    The latter are those in the VPC with `tags`, or in a security group that was made for the cluster.
+    """
     found = _pages(
         ec2, "describe_network_interfaces", "NetworkInterfaces", {"tag:cluster.k8s.amazonaws.com/name": cluster}
     )
     for vpc in _pages(ec2, "describe_vpcs", "Vpcs", {f"tag:{key}": value for key, value in tags.items()}):
         wanted = {"vpc-id": vpc["VpcId"], "description": OF_A_BALANCER}
         found += _pages(ec2, "describe_network_interfaces", "NetworkInterfaces", wanted)
+    if groups := [one.id for one in security_groups(ec2, cluster)]:  # in a VPC that was there before
+        wanted = [{"Name": "group-id", "Values": groups}, {"Name": "description", "Values": [OF_A_BALANCER]}]
+        found += _each(ec2, "describe_network_interfaces", "NetworkInterfaces", wanted)
+    found = {one["NetworkInterfaceId"]: one for one in found}.values()
     return [Thing(INTERFACE, one["NetworkInterfaceId"], one.get("Description", "")) for one in found]
 
 

@@ -42,7 +42,8 @@ def rows(run: Run, seen: Seen | None = None) -> pd.DataFrame:
     found = []
     if run.params.cluster_source == "eks":
         seen = seen or Seen.look(run)
-        found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _nodes(run, seen), *_balancers(run, seen)]
+        found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _nodes(run, seen)]
+        found += [*_addons(seen), *_balancers(run, seen)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
     if local(run):
         table["usd_per_hour"] = ""
@@ -194,6 +195,13 @@ def _nodes(run: Run, seen: Seen) -> tuple:
     now = f"{found['status']}, {size} × {', '.join(found['instanceTypes'])}" if found else "none"
     action = CREATE if not found else KEEP if size == here.node_count else CHANGE
     return "node group", f"{here.node_count} × {here.node_instance_type}", now, action, price
+
+
+def _addons(seen: Seen) -> list[tuple]:
+    return [
+        ("add-on", name, f"{one['status']}, {one['addonVersion']}" if one else "none", KEEP if one else CREATE, "")
+        for name, one in seen.addons.items()
+    ]
 
 
 def _balancers(run: Run, seen: Seen) -> list[tuple]:

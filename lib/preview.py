@@ -11,7 +11,7 @@ from lib import aws, clusters, drift, network, offers, permissions, quotas, tagg
 from lib.aws import spoken
 from lib.probes.model import HARDENED
 from lib.run import Run
-from lib.seen import Seen
+from lib.seen import Seen, roles
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def balancers(profiles: list[str]) -> list[str]:
 
 @spoken()
 def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
-    here, wanted = run.params, clusters.roles(run.params.cluster_name)
-    cluster_role, node_role = wanted
+    here, wanted = run.params, roles(run)
+    cluster_role, node_role, *_ = wanted
     own = [] if seen.given else _own_subnets(run, seen)
     attached = {name: aws.attached(seen.client("iam"), name) if role else None for name, role in seen.roles.items()}
     told = drift.of_roles(attached, {name: policies for name, (_, policies) in wanted.items()})
@@ -100,8 +100,8 @@ def _more(run: Run, seen: Seen) -> dict[str, int]:
 
 def _missing(run: Run, seen: Seen) -> pd.DataFrame:
     who = aws.whoami(seen.client("sts"))
-    roles = [f"arn:aws:iam::{who['account']}:role/{name}" for name in clusters.roles(run.params.cluster_name)]
-    answer = permissions.missing(seen.client("iam"), who["arn"], roles)
+    arns = [f"arn:aws:iam::{who['account']}:role/{name}" for name in roles(run)]
+    answer = permissions.missing(seen.client("iam"), who["arn"], arns)
     if answer.missing is None:
         found = [("what docs/eks.md lists", "", answer.why)]
     else:

@@ -8,9 +8,15 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from lib import aws, clusters, eks, network, offers, place
+from lib import addons, aws, clusters, eks, network, offers, place
 from lib.run import Run
 from lib.subnets import Given
+
+
+def roles(run: Run) -> dict[str, tuple[str, list[str]]]:
+    """Return the roles that a run makes: the cluster's, the nodes', and those of add-ons that the params name."""
+    name = run.params.cluster_name
+    return {**clusters.roles(name), **(clusters.pod_roles(name) if addons.DRIVER in run.params.addons else {})}
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Seen:
     roles: dict[str, dict | None]
     given: Given | None
     counts: dict[str, int]
+    addons: dict[str, dict | None]
     zones: list[str]  # of the nodes
     versions: dict[str, offers.Version]
     source: str  # of the versions
@@ -38,9 +45,10 @@ class Seen:
         return cls(
             cluster,
             eks.find_node_group(service, here.cluster_name, clusters.NODE_GROUP) if cluster else None,
-            {role: aws.find_role(client("iam"), role) for role in clusters.roles(here.cluster_name)},
+            {role: aws.find_role(client("iam"), role) for role in roles(run)},
             given,
             {} if given else network.counts(ec2, run.tags),
+            {name: addons.find_addon(service, here.cluster_name, name) if cluster else None for name in here.addons},
             given.zones if given else network.first_zones(ec2, here.vpc_zones),
             versions,
             source,

@@ -183,6 +183,21 @@ def test_a_cluster_of_that_name_without_our_tags_stops_it(session):
     assert account.everything(session) == before
 
 
+def test_in_a_vpc_of_somebody_elses_a_load_balancers_interface_is_known_by_its_group(session):
+    net = account.foreign(session)
+    ec2 = account.client(session, "ec2")
+    mark = account.tagged("security-group", {"elbv2.k8s.aws/cluster": account.NAME})
+    about = {"GroupName": "k8s-traffic", "Description": "d", "VpcId": net["vpc_id"]}
+    ours = ec2.create_security_group(**about, **mark)["GroupId"]
+    theirs = ec2.create_security_group(**{**about, "GroupName": "theirs"})["GroupId"]
+    made = {}
+    for group, told in ((ours, "ELB net/a/1"), (ours, "a pod"), (theirs, "ELB net/b/2")):
+        about = {"SubnetId": net["subnet_ids"][0], "Groups": [group], "Description": told}
+        made[told] = ec2.create_network_interface(**about)["NetworkInterface"]["NetworkInterfaceId"]
+    found = leftovers.interfaces(ec2, account.NAME, account.TAGS)
+    assert [(one.id, one.name) for one in found] == [(made["ELB net/a/1"], "ELB net/a/1")]
+
+
 def test_what_stays_is_named(session):
     net = account.build(session)
     ec2 = account.client(session, "ec2")

@@ -129,6 +129,15 @@ def test_subnets_that_are_there_are_kept_and_no_vpc_is_made(session):
 
 
 ADDONS = dict.fromkeys(("aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni"), "default")
+
+
+def test_add_ons_and_the_drivers_role_are_planned_where_the_params_name_them(session):
+    table = plan.rows(run(session, addons=ADDONS))
+    rows = {(row.kind, row.name): (row.now, row.action) for row in table.itertuples(index=False)}
+    assert rows["add-on", "coredns"] == rows["role", "demo-ebs-csi"] == ("none", "create")
+    assert len([kind for kind, _ in rows if kind == "add-on"]) == len(ADDONS)
+
+
 UNCALLED = {  # needed without a call of that name, or called only where something is not as it was
     "ec2:CreateTags", "ec2:ReplaceRoute", "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry",
     "eks:DeletePodIdentityAssociation", "eks:DescribeUpdate", "eks:DisassociateAccessPolicy", "eks:TagResource",

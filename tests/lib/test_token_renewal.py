@@ -90,3 +90,34 @@ def test_the_life_that_is_told_is_shorter_than_what_eks_grants(capsys, monkeypat
     kubeconfig.print_exec_credential("c", "us-east-1")
     ends = datetime.fromisoformat(json.loads(capsys.readouterr().out)["status"]["expirationTimestamp"])
     assert timedelta(minutes=13) < ends - datetime.now(UTC) < timedelta(minutes=15)
+
+
+AWS_CLI = """#!{python}
+import json, pathlib, sys
+pathlib.Path({said!r}).write_text(json.dumps(sys.argv[1:]))
+status = {{"token": "k8s-aws-v1.of-the-cli", "expirationTimestamp": {ends!r}}}
+print(json.dumps({{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1beta1", "status": status}}))
+"""
+
+
+def test_a_kubeconfig_of_aws_eks_update_kubeconfig_is_taken_as_it_is(tmp_path, api, monkeypatch):
+    """Clusters of CloudFormation and eksctl: its names are ARNs, and its command is the AWS CLI's own."""
+    server, shown = api
+    arn, said = "arn:aws:eks:us-east-1:123456789012:cluster/theirs", tmp_path / "said"
+    cli = tmp_path / "aws"
+    ends = (datetime.now(UTC) + timedelta(minutes=14)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cli.write_text(AWS_CLI.format(python=sys.executable, said=str(said), ends=ends))
+    cli.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    asked = ["--region", "us-east-1", "eks", "get-token", "--cluster-name", "theirs", "--output", "json"]
+    command = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "aws", "args": asked}
+    written = {
+        "apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": "another",
+        "clusters": [{"name": arn, "cluster": {"server": server}}],
+        "contexts": [{"name": "my-cluster", "context": {"cluster": arn, "user": arn}}],
+        "users": [{"name": arn, "user": {"exec": command}}],
+    }  # fmt: skip
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(written))
+    assert Cluster.from_kubeconfig(path, "my-cluster").ready()
+    assert shown == ["Bearer k8s-aws-v1.of-the-cli"] and json.loads(said.read_text()) == asked
