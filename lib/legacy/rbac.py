@@ -17,6 +17,7 @@ from lib.legacy.write import Translated, thing
 
 KIND = "AuthorizationPolicy"
 OPERATIONS = ("hosts", "not_hosts", "paths", "not_paths", "methods", "not_methods")
+HTTP = ("hosts", "notHosts", "paths", "notPaths", "methods", "notMethods")  # what a rule for TCP cannot have
 CONSTRAINTS = ("request.headers[", "destination.port", "destination.ip", "connection.sni")
 CLOSED = "RBAC was on: nobody may do what no rule allows. Today that is an ALLOW policy without rules."
 OPEN = "RBAC was not on here: one ALLOW policy that allows all keeps it open beside the one that closes the mesh."
@@ -152,9 +153,12 @@ def _stated(source: dict, rule: Rule, conditions: list[dict]) -> dict:
     for key, ports in (("ports", rule.ports), ("notPorts", rule.not_ports)):
         if ports:
             operation[key] = [str(port) for port in ports]
-    for key in ("methods", "paths"):
+    for key in ("methods", "paths"):  # every one: said once at least, since such a rule let in nothing that is no HTTP
+        http = [one for one in operation if one in HTTP and one != key]
         if "*" in operation.get(key, []):
-            del operation[key]
+            operation[key] = ["*"]
+            if http or any(one["key"].startswith("request.") for one in conditions):
+                del operation[key]
     return {
         **({"from": [{"source": source}]} if source else {}),
         **({"to": [{"operation": operation}]} if operation else {}),

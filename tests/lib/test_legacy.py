@@ -177,7 +177,11 @@ def test_everybody_is_nobody_in_particular():
     binding = {**BINDING, "subjects": [{"user": "*"}]}
     role = {"rules": [{"services": ["*"], "methods": ["*"]}]}
     objects, _ = made(ON, rbac("viewer", "ServiceRole", **role), rbac("bind", "ServiceRoleBinding", **binding))
-    assert objects["AuthorizationPolicy"]["spec"] == {"action": "ALLOW", "rules": [{}]}
+    every = {"to": [{"operation": {"methods": ["*"]}}]}  # any method, and so nothing that has none: no other TCP
+    assert objects["AuthorizationPolicy"]["spec"] == {"action": "ALLOW", "rules": [every]}
+    role = {"rules": [{"services": ["*"], "methods": ["GET"], "paths": ["*"]}]}
+    objects, _ = made(ON, rbac("viewer", "ServiceRole", **role), rbac("bind", "ServiceRoleBinding", **binding))
+    assert objects["AuthorizationPolicy"]["spec"]["rules"] == [{"to": [{"operation": {"methods": ["GET"]}}]}]
 
 
 @pytest.mark.parametrize(
