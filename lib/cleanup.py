@@ -6,7 +6,7 @@ import os
 
 import pandas as pd
 
-from lib import aws, clusters, eks, istio, leftovers, mesh, network, plan
+from lib import aws, clusters, eks, istio, launch, leftovers, mesh, network, plan
 from lib.checks import until, wait
 from lib.errors import AwsError, RunbookError
 from lib.kube import MANAGER
@@ -97,6 +97,8 @@ def delete_cluster(run: Run) -> None:
     ec2, iam = run.aws("ec2"), run.aws("iam")
     run.changed("node group", clusters.NODE_GROUP, eks.delete_node_group(service, name, clusters.NODE_GROUP, run.tags))
     eks.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit)
+    template = clusters.template_name(name)
+    run.changed("launch template", template, launch.delete_template(ec2, template, run.tags))
     run.changed("cluster", name, eks.delete_cluster(service, name, run.tags))
     eks.wait_cluster_gone(service, name, limit)
     _tell(run, leftovers.delete_rest(ec2, name, run.tags, min(limit, VANISH)))

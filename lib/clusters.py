@@ -6,7 +6,7 @@ import sys
 
 import pandas as pd
 
-from lib import access, addons, aws, eks, kube, kubeconfig, place
+from lib import access, addons, aws, eks, kube, kubeconfig, launch, nodes, place
 from lib.params import ROOT
 from lib.run import Run
 
@@ -123,6 +123,11 @@ def pod_roles(name: str) -> dict[str, tuple[str, list[str]]]:
     return {f"{name}-ebs-csi": (aws.PODS, DRIVER_POLICIES)}
 
 
+def template_name(cluster: str) -> str:
+    """Return the name of the launch template of a cluster's nodes."""
+    return f"{cluster}-{NODE_GROUP}"
+
+
 def _ensure_eks(run: Run) -> None:
     here, service = run.params, run.aws("eks")
     name, limit = here.cluster_name, here.deadline
@@ -135,12 +140,22 @@ def _ensure_eks(run: Run) -> None:
     cluster = eks.wait_cluster_active(service, name, limit, **pause)
     access.ensure_entries(service, cluster, here.access_entries, run.tags, run.changed)
     _ensure_addons(run, cluster, limit, pause)
-    size = (here.node_instance_type, here.node_count)
-    _, action = eks.ensure_node_group(service, name, NODE_GROUP, node_role, node_subnets, *size, run.tags)
-    run.changed("node group", NODE_GROUP, action)
+    _ensure_nodes(run, node_role, node_subnets, pause)
     eks.wait_node_group_active(service, name, NODE_GROUP, limit, **pause)
     for addon in here.addons:  # some want nodes to be ACTIVE
         addons.wait_addon_active(service, name, addon, limit, **pause)
+
+
+def _ensure_nodes(run: Run, role: str, subnets: list[str], pause: dict) -> None:
+    here, name = run.params, template_name(run.params.cluster_name)
+    data = launch.settings(here.node_disk_gib, here.node_ami_type, name, run.tags)
+    template, action = launch.ensure_template(run.aws("ec2"), name, data, run.tags)
+    run.changed("launch template", name, action)
+    _, action = nodes.ensure_node_group(
+        run.aws("eks"), here.cluster_name, NODE_GROUP, role, subnets, nodes.Nodes.of(here), run.tags,
+        template=template, version=here.kubernetes_version, deadline=here.deadline, **pause,
+    )  # fmt: skip
+    run.changed("node group", NODE_GROUP, action)
 
 
 def _ensure_roles(run: Run, wanted: dict[str, tuple[str, list[str]]]) -> list[str]:

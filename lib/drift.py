@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lib.nodes import Nodes
+
 YES, NO = "yes", "no"
 
 
@@ -38,18 +40,20 @@ def of_cluster(found: dict | None, name: str, version: str, role: str, subnets: 
 
 
 def of_node_group(
-    found: dict | None, name: str, role: str, subnets: list[str], instance_type: str, count: int
+    found: dict | None, name: str, role: str, subnets: list[str], nodes: Nodes, template: str = ""
 ) -> list[Difference]:
     """Return how a node group differs. AWS: DescribeNodegroup, UpdateNodegroupConfig."""
     if found is None:
         return []
-    what, scaling = f"node group {name}", found["scalingConfig"]
-    sizes = {key: scaling.get(key) for key in ("minSize", "desiredSize", "maxSize")}
-    size = str(sizes["desiredSize"])
-    if len(set(sizes.values())) > 1:
-        size = ", ".join(f"{key} {sizes[key]}" for key in sizes)
-    told = _differing(what, "node count", size, str(count), YES)
-    told += _differing(what, "instance types", _listed(found["instanceTypes"]), instance_type, NO)
+    what = f"node group {name}"
+    told = _differing(what, "node count", _size(found["scalingConfig"]), _size(nodes.scaling), YES)
+    told += _differing(what, "labels", _pairs(found.get("labels")), _pairs(nodes.labels), YES)
+    told += _differing(what, "taints", _taints(found.get("taints")), _taints(nodes.taints), YES)
+    told += _differing(what, "instance types", _listed(found["instanceTypes"]), _listed(nodes.instance_types), NO)
+    told += _differing(what, "AMI type", found.get("amiType", nodes.ami_type), nodes.ami_type, NO)
+    told += _differing(what, "capacity", found.get("capacityType", nodes.capacity_type), nodes.capacity_type, NO)
+    if template:
+        told += _differing(what, "launch template", (found.get("launchTemplate") or {}).get("name"), template, NO)
     told += _differing(what, "role", _last(found["nodeRole"]), role, NO)
     return told + _differing(what, "subnets", _listed(found["subnets"]), _listed(subnets), NO)
 
@@ -77,8 +81,22 @@ def _version_change(found: str, wanted: str) -> str:
     return NO
 
 
-def _differing(what: str, field: str, found: str, wanted: str, change: str) -> list[Difference]:
-    return [] if found == wanted else [Difference(what, field, found, wanted, change)]
+def _differing(what: str, field: str, found: str | None, wanted: str, change: str) -> list[Difference]:
+    return [] if found == wanted else [Difference(what, field, found or "none", wanted, change)]
+
+
+def _size(scaling: dict) -> str:
+    sizes = {key: scaling.get(key) for key in ("minSize", "desiredSize", "maxSize")}
+    one = len(set(sizes.values())) == 1
+    return str(sizes["desiredSize"]) if one else ", ".join(f"{key} {value}" for key, value in sizes.items())
+
+
+def _pairs(labels: dict | None) -> str:
+    return _listed(f"{key}={value}" for key, value in (labels or {}).items()) or "none"
+
+
+def _taints(taints) -> str:
+    return _listed(f"{one['key']}={one.get('value', '')}:{one['effect']}" for one in taints or ()) or "none"
 
 
 def _listed(names) -> str:

@@ -1,4 +1,4 @@
-"""The cluster in EKS: its control plane and node group, created or updated, waited for, deleted."""
+"""The cluster in EKS: its control plane created or updated, it and its node group waited for, deleted."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def ensure_cluster(
             "accessConfig": {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True},
             "tags": tags,
         }
-        return _once_assumable(lambda: eks.create_cluster(**stated)["cluster"], options), "created"
+        return once_assumable(lambda: eks.create_cluster(**stated)["cluster"], options), "created"
     check_ours(f"cluster {name}", found.get("tags", {}), tags)
-    _check_fixed(f"cluster {name}", "role", found["roleArn"], role_arn)
-    _check_fixed(f"cluster {name}", "subnets", sorted(found["resourcesVpcConfig"]["subnetIds"]), sorted(subnet_ids))
+    check_fixed(f"cluster {name}", "role", found["roleArn"], role_arn)
+    check_fixed(f"cluster {name}", "subnets", sorted(found["resourcesVpcConfig"]["subnetIds"]), sorted(subnet_ids))
     if found["version"] == version:
         return found, "unchanged"
     eks.update_cluster_version(name=name, version=version)
@@ -62,47 +62,6 @@ def find_node_group(eks, cluster: str, name: str) -> dict | None:
 def wait_cluster_active(eks, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
     """Return the cluster once it is ACTIVE; AwsError with its issues if it failed, TimedOut after `deadline` s."""
     return _wait_active(f"cluster {name}", lambda: _cluster(eks, name), deadline, tell, options)
-
-
-@spoken()
-def ensure_node_group(
-    eks,
-    cluster: str,
-    name: str,
-    role_arn: str,
-    subnet_ids: list[str],
-    instance_type: str,
-    count: int,
-    tags: dict[str, str],
-    ami_type: str = "AL2023_x86_64_STANDARD",
-    **options,
-) -> tuple[dict, str]:
-    """Create the node group, or update its count; return (node group, action) at once, see wait_node_group_active.
-
-    Role, subnets and instance type cannot be changed: AwsError. `options` are those of lib.checks.until.
-    """
-    scaling = {"minSize": count, "maxSize": count, "desiredSize": count}
-    found = _node_group(eks, cluster, name)
-    if found is None:
-        stated = {
-            "clusterName": cluster,
-            "nodegroupName": name,
-            "nodeRole": role_arn,
-            "subnets": subnet_ids,
-            "instanceTypes": [instance_type],
-            "amiType": ami_type,
-            "scalingConfig": scaling,
-            "tags": tags,
-        }
-        return _once_assumable(lambda: eks.create_nodegroup(**stated)["nodegroup"], options), "created"
-    check_ours(f"node group {name}", found.get("tags", {}), tags)
-    _check_fixed(f"node group {name}", "role", found["nodeRole"], role_arn)
-    _check_fixed(f"node group {name}", "subnets", sorted(found["subnets"]), sorted(subnet_ids))
-    _check_fixed(f"node group {name}", "instance types", found["instanceTypes"], [instance_type])
-    if found["scalingConfig"] == scaling:
-        return found, "unchanged"
-    eks.update_nodegroup_config(clusterName=cluster, nodegroupName=name, scalingConfig=scaling)
-    return _node_group(eks, cluster, name), "changed"
 
 
 def wait_node_group_active(eks, cluster: str, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
@@ -170,7 +129,7 @@ def _status(found: dict | None) -> str:
     return found["status"] if found else "absent"
 
 
-def _once_assumable(create: Callable[[], dict], options: dict) -> dict:
+def once_assumable(create: Callable[[], dict], options: dict) -> dict:
     """Create what takes a role: EKS refuses one that IAM made seconds ago and has not yet told it of."""
 
     def attempt():
@@ -204,7 +163,8 @@ def _node_group(eks, cluster: str, name: str) -> dict | None:
         return None
 
 
-def _check_fixed(what: str, part: str, found, expected) -> None:
+def check_fixed(what: str, part: str, found, expected) -> None:
+    """Raise AwsError where what cannot be changed is not as it should be."""
     if found != expected:
         raise AwsError(
             f"{what}: expected its {part} to be {expected}, got {found}, which cannot be changed; "

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lib import choices, ingress
+from lib import choices, ingress, wanted
 from lib.errors import ParamsError
 from lib.verdicts import Waiver
-from lib.wanted import AccessEntry, AddOn, AddOnName
+from lib.wanted import AccessEntry, AddOn, AddOnName, Ami, Taint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,6 +50,18 @@ class Params(BaseModel):
     kubernetes_version: Annotated[str, Field(pattern=r"^1\.\d+$")] = "1.36"
     node_instance_type: str = "m5.large"
     node_count: Annotated[int, Field(ge=1, le=10)] = 2
+
+    # The nodes
+    node_min: Annotated[int, Field(ge=0, le=10)] | None = Field(None, description="the fewest; empty is node_count")
+    node_max: Annotated[int, Field(ge=1, le=10)] | None = Field(None, description="the most; empty is node_count")
+    node_other_types: list[str] = Field([], description="further instance types that will do: SPOT wants several")
+    node_ami_type: Ami = "AL2023_x86_64_STANDARD"
+    node_capacity: Literal["ON_DEMAND", "SPOT"] = Field(
+        "ON_DEMAND", description="SPOT costs less, and AWS takes it back with two minutes' notice"
+    )
+    node_disk_gib: Annotated[int, Field(ge=20, le=1000)] = Field(20, description="of each node: gp3, encrypted")
+    node_labels: dict[str, str] = {}
+    node_taints: list[Taint] = []
 
     # The network: a VPC that is made, or subnets that are there
     vpc_cidr: str = "10.0.0.0/16"
@@ -166,16 +178,9 @@ class Params(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _one_entry_each(self):
-        named = [entry.principal_arn for entry in self.access_entries]
-        if twice := [arn for arn in named if named.count(arn) > 1]:
-            raise ValueError(f"access_entries names {twice[0]} twice; EKS has one entry for each; make them one")
-        return self
-
-    @model_validator(mode="after")
-    def _an_agent_for_the_driver(self):
-        if "aws-ebs-csi-driver" in self.addons and "eks-pod-identity-agent" not in self.addons:
-            raise ValueError("addons: aws-ebs-csi-driver gets its role by eks-pod-identity-agent; add that too")
+    def _a_cluster_that_works(self):
+        if told := wanted.problem(self):
+            raise ValueError(told)
         return self
 
     @property

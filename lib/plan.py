@@ -18,7 +18,6 @@ from lib.run import Run
 from lib.seen import Seen
 
 PRICES = Path(__file__).with_name("prices.yml")
-DISK = 20  # GiB of a node's disk, EKS's default; PostgreSQL's volume is smaller and not counted
 CREATE, KEEP, CHANGE = "create", "keep", "change"
 
 
@@ -190,7 +189,8 @@ def _nodes(run: Run, seen: Seen) -> tuple:
     here, cost, found = run.params, prices(), seen.group
     each = cost["instances"].get(here.node_instance_type)
     address = cost["public_ipv4"] if place.public_nodes(run, seen.given) else 0
-    price = "" if each is None else _times(here.node_count, each + address + DISK * cost["volume_gib"])
+    disk = here.node_disk_gib * cost["volume_gib"]  # PostgreSQL's volume is smaller and not counted
+    price = "" if each is None else _times(here.node_count, each + address + disk)
     size = found["scalingConfig"]["desiredSize"] if found else 0
     now = f"{found['status']}, {size} × {', '.join(found['instanceTypes'])}" if found else "none"
     action = CREATE if not found else KEEP if size == here.node_count else CHANGE

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lib import aws, clusters, drift, network, offers, permissions, quotas, tagged
 from lib.aws import spoken
+from lib.nodes import Nodes
 from lib.probes.model import HARDENED
 from lib.run import Run
 from lib.seen import Seen, roles
@@ -62,8 +63,8 @@ def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
         told += drift.of_vpc(vpc, here.cluster_name, here.vpc_cidr)
     subnets, of_nodes = (seen.given.subnet_ids, seen.given.node_subnet_ids) if seen.given else (own, own)
     told += drift.of_cluster(seen.cluster, here.cluster_name, here.kubernetes_version, cluster_role, subnets)
-    size = (here.node_instance_type, here.node_count)
-    return told + drift.of_node_group(seen.group, clusters.NODE_GROUP, node_role, of_nodes, *size)
+    about = (Nodes.of(here), clusters.template_name(here.cluster_name))
+    return told + drift.of_node_group(seen.group, clusters.NODE_GROUP, node_role, of_nodes, *about)
 
 
 def _own_subnets(run: Run, seen: Seen) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -48,3 +49,38 @@ class AddOn(BaseModel):
     @classmethod
     def _version_alone(cls, given):
         return {"version": given} if isinstance(given, str) else given
+
+
+Ami = Literal["AL2023_x86_64_STANDARD", "AL2023_ARM_64_STANDARD", "BOTTLEROCKET_x86_64", "BOTTLEROCKET_ARM_64"]
+
+
+class Taint(BaseModel):
+    """One taint of the nodes: pods that do not tolerate it stay away."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Annotated[str, Field(min_length=1)]
+    value: str = ""
+    effect: Literal["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"] = "NO_SCHEDULE"
+
+
+def problem(here) -> str:
+    """Return what the params say of the cluster and cannot be together, in a sentence; "" where all is well."""
+    named = [entry.principal_arn for entry in here.access_entries]
+    least, most = (here.node_count if one is None else one for one in (here.node_min, here.node_max))
+    if twice := [arn for arn in named if named.count(arn) > 1]:
+        return f"access_entries names {twice[0]} twice; EKS has one entry for each; make them one"
+    if "aws-ebs-csi-driver" in here.addons and "eks-pod-identity-agent" not in here.addons:
+        return "addons: aws-ebs-csi-driver gets its role by eks-pod-identity-agent; add that too"
+    if not least <= here.node_count <= most:
+        return f"node_count {here.node_count} is not between node_min {least} and node_max {most}; change one"
+    if "ARM" in here.node_ami_type and not _arm(here.node_instance_type):
+        return f"node_ami_type {here.node_ami_type} is for ARM, {here.node_instance_type} is not; change one"
+    if "ARM" not in here.node_ami_type and _arm(here.node_instance_type):
+        return f"node_instance_type {here.node_instance_type} is ARM, {here.node_ami_type} is not; change one"
+    return ""
+
+
+def _arm(instance_type: str) -> bool:
+    """Graviton's types have a g after the generation, as m7g, t4g or c6gn; a1 is one too."""
+    return bool(re.match(r"^(a1|[a-z]+\d+g[a-z]*)\.", instance_type))

@@ -81,9 +81,16 @@ class Clusters:
         """Join the node group's nodes; it is CREATING, then ACTIVE or CREATE_FAILED."""
 
         def work():
-            self._running[group.cluster_name].node.join(group.nodegroup_name, group.scaling_config["desiredSize"])
+            node = self._running[group.cluster_name].node
+            node.join(group.nodegroup_name, group.scaling_config["desiredSize"])
+            if group.labels or group.taints:
+                node.dress(group.labels, group.taints)
 
         self._do(group.cluster_name, _named(group), work, group, ("ACTIVE", "CREATE_FAILED"), "node group")
+
+    def dress(self, group: Nodegroup) -> None:
+        """Give the node group's nodes its labels and taints as they are now."""
+        self._running[group.cluster_name].node.dress(group.labels, group.taints)
 
     def leave(self, group: Nodegroup, backend: EKSBackend) -> None:
         """End the node group's nodes; it is DELETING, then gone or DELETE_FAILED."""

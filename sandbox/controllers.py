@@ -16,6 +16,7 @@ from sandbox.home import HERE
 
 CLASS = "sandbox-local"  # the default StorageClass
 VOLUMES = "var/lib/volumes"  # on the node
+EFFECTS = {"NO_SCHEDULE": "NoSchedule", "NO_EXECUTE": "NoExecute", "PREFER_NO_SCHEDULE": "PreferNoSchedule"}
 
 
 class Controllers:
@@ -25,7 +26,7 @@ class Controllers:
         self.cluster = Cluster.from_kubeconfig(kubeconfig)
         self.pool, self.disk, self.log = pool, disk, log
         self.core = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-        self._stopped = threading.Event()
+        self._stopped, self._dressed = threading.Event(), {}
 
     def start(self) -> None:
         """Apply the cluster's own objects and start watching."""
@@ -54,6 +55,16 @@ class Controllers:
         """Return whether a Deployment has all the pods it should have."""
         found = self.cluster.find("apps/v1", "Deployment", name, namespace) or {}
         return found.get("status", {}).get("availableReplicas", 0) >= found.get("spec", {}).get("replicas", 1)
+
+    def dress_node(self, name: str, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
+        """Give a Node these labels and taints, in EKS's words; what an earlier call gave and this one has not goes."""
+        gone = dict.fromkeys(self._dressed.keys() - labels.keys())
+        wanted = [{**one, "effect": EFFECTS[one["effect"]]} for one in taints]
+        there = self.core.read_node(name).spec.taints or []
+        own = [one.to_dict() for one in there if one.key.startswith("node.kubernetes.io/")]  # Kubernetes' own
+        kept = [{key: one[key] for key in ("key", "value", "effect") if one.get(key)} for one in own]
+        self.core.patch_node(name, {"metadata": {"labels": {**gone, **labels}}, "spec": {"taints": kept + wanted}})
+        self._dressed = dict(labels)
 
     def forget_node(self, name: str) -> None:
         """Delete the Node object."""

@@ -15,25 +15,29 @@ from moto.eks.responses import EKSResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 
-from sandbox import eks_access, eks_addons, eks_pods, eks_updates
-from sandbox.access import CONFIG_MAP, NODES, Access
+from sandbox import eks_access, eks_addons, eks_nodes, eks_pods, eks_updates
+from sandbox.access import Access
 from sandbox.clusters import Clusters
 from sandbox.components import SERVICE_NETWORK
 from sandbox.eks_access import AccessEntries
 from sandbox.eks_addons import AddOns
+from sandbox.eks_nodes import NodeGroups
 from sandbox.eks_pods import PodIdentities
 from sandbox.eks_updates import Updates
 from sandbox.identities import ACCOUNT, PARTITION, find
 
 # EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
 ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exist or the trusted entity is not correct"
-NODE_ROLE_REFUSED = (
-    "Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {}"
-)
-MORE_PATHS = (*eks_access.PATHS, *eks_addons.PATHS, *eks_pods.PATHS, *eks_updates.PATHS)  # that moto does not have
+MORE_PATHS = (
+    *eks_access.PATHS,
+    *eks_addons.PATHS,
+    *eks_nodes.PATHS,
+    *eks_pods.PATHS,
+    *eks_updates.PATHS,
+)  # that moto does not have
 
 
-class EksApi(AccessEntries, AddOns, PodIdentities, Updates, EKSResponse):
+class EksApi(AccessEntries, AddOns, NodeGroups, PodIdentities, Updates, EKSResponse):
     """moto's REST layer and models; create and delete hand over to `clusters`."""
 
     clusters: Clusters
@@ -83,40 +87,6 @@ class EksApi(AccessEntries, AddOns, PodIdentities, Updates, EKSResponse):
         raise InvalidParameterException(
             clusterName=cluster.name, message=f"Cluster is already at the desired configuration: version {version}."
         )
-
-    def create_nodegroup(self) -> ActionResult:
-        with self.lock:
-            cluster = self.eks_backend.clusters.get(self._get_param("name"))
-            held = cluster and cluster.nodegroups.get(self._get_param("nodegroupName"))
-            if held and self._is_repeat(held):
-                return ActionResult({"nodegroup": held})
-            self._check_trust(self._get_param("nodeRole"), "ec2.amazonaws.com", NODE_ROLE_REFUSED)
-            result = super().create_nodegroup()
-            result.result["nodegroup"].asked = json.loads(self.body)
-            _dress_group(result.result["nodegroup"], self.clusters.kubernetes_version, self._get_param("remoteAccess"))
-            if cluster.access.mode != CONFIG_MAP and self._get_param("nodeRole") not in cluster.access.entries:
-                name = "system:node:{{EC2PrivateDNSName}}"
-                cluster.access.add(self._get_param("nodeRole"), ["system:nodes"], name, NODES)  # as EKS does
-            self.clusters.join(result.result["nodegroup"])
-        return result
-
-    def delete_nodegroup(self) -> ActionResult:
-        with self.lock:
-            group = self.eks_backend.describe_nodegroup(self._get_param("name"), self._get_param("nodegroupName"))
-            if group.status == "CREATING":
-                raise ResourceInUseException(
-                    clusterName=group.cluster_name,
-                    nodegroupName=group.nodegroup_name,
-                    message=f"Node group {group.nodegroup_name} is being created; wait until it is ACTIVE.",
-                )
-            if group.status != "DELETING":
-                group.status = "DELETING"
-                self.clusters.leave(group, self.eks_backend)
-        return ActionResult({"nodegroup": group})
-
-    def list_nodegroups(self) -> ActionResult:
-        self.eks_backend.describe_cluster(self._get_param("name"))  # moto breaks on a name that it does not know
-        return super().list_nodegroups()
 
     def _page(self, key: str, found: list, more: dict | None = None) -> ActionResult:
         """A part of a list: nextToken is where the next one begins."""
@@ -235,11 +205,3 @@ def _dress_cluster(cluster: Cluster, access: dict) -> None:
     cluster.kubernetes_network_config = {"serviceIpv4Cidr": SERVICE_NETWORK, "ipFamily": "ipv4"}
     reach = {"endpointPublicAccess": True, "endpointPrivateAccess": False, "publicAccessCidrs": ["0.0.0.0/0"]}
     cluster.resources_vpc_config = {"securityGroupIds": [], **reach, **cluster.resources_vpc_config}
-
-
-def _dress_group(group: Nodegroup, version: str, remote_access: dict | None) -> None:
-    """Give a new node group fields of its own in place of those that moto shares or makes up."""
-    group.status, group.health, group.version = "CREATING", {"issues": []}, version
-    group.release_version, group.remote_access = None, remote_access
-    group.scaling_config, group.disk_size = dict(group.scaling_config), int(group.disk_size)
-    group.resources = {"autoScalingGroups": group.resources["autoScalingGroups"]}

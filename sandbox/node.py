@@ -90,6 +90,10 @@ class Node:
             fix=f"see {self.logs}",
         )
 
+    def dress(self, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
+        """Give the Node these labels and taints, and take away those that it was given before and are none of them."""
+        self._controllers.dress_node(self.node_name, labels, taints)
+
     def leave(self, node_group: str) -> None:
         """End the kubelet and its pods, and take the Node away."""
         for name in ("kubelet", "kube-proxy"):

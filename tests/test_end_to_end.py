@@ -18,7 +18,7 @@ import yaml
 from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, python, rows, run
 
-from lib import aws, eks, kube, kubeconfig, params
+from lib import aws, eks, kube, kubeconfig, nodes, params
 from lib.errors import ClusterError
 from lib.probes import model
 
@@ -179,12 +179,12 @@ def test_a_second_cluster_beside_the_first(first, tmp_path):
     service = aws.client(session, "eks", here.aws_endpoint_url)
     known = service.describe_cluster(name="runbook")["cluster"]
     role, subnets = known["roleArn"], known["resourcesVpcConfig"]["subnetIds"]
-    tags, nodes = aws.tags("second"), service.list_nodegroups(clusterName="runbook")["nodegroups"][0]
-    node_role = service.describe_nodegroup(clusterName="runbook", nodegroupName=nodes)["nodegroup"]["nodeRole"]
+    tags, known_group = aws.tags("second"), service.list_nodegroups(clusterName="runbook")["nodegroups"][0]
+    node_role = service.describe_nodegroup(clusterName="runbook", nodegroupName=known_group)["nodegroup"]["nodeRole"]
     try:
         eks.ensure_cluster(service, "second", here.kubernetes_version, role, subnets, tags)
         made = eks.wait_cluster_active(service, "second", 60)
-        eks.ensure_node_group(service, "second", group, node_role, subnets, "m5.large", 1, tags)
+        nodes.ensure_node_group(service, "second", group, node_role, subnets, nodes.Nodes(["m5.large"], 1), tags)
         eks.wait_node_group_active(service, "second", group, 60)
         assert made["endpoint"].rsplit(".", 1)[0] != known["endpoint"].rsplit(".", 1)[0]  # a /24 of its own
         assert made["certificateAuthority"] != known["certificateAuthority"]

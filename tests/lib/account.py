@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from lib import aws, clusters, eks, network
+from lib import aws, clusters, eks, launch, network, nodes
 
 NAME = "demo"
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
@@ -29,7 +29,10 @@ def build(session) -> dict:
     ]
     net, _ = network.ensure_network(ec2, NAME, "10.0.0.0/16", TAGS, nat="single")
     eks.ensure_cluster(service, NAME, "1.36", arns[0], net["subnet_ids"], TAGS)
-    eks.ensure_node_group(service, NAME, clusters.NODE_GROUP, arns[1], net["subnet_ids"], "m5.large", 2, TAGS)
+    name = clusters.template_name(NAME)
+    template, _ = launch.ensure_template(ec2, name, launch.settings(20, nodes.AMI, name, TAGS), TAGS)
+    about = (arns[1], net["subnet_ids"], nodes.Nodes(["m5.large"], 2), TAGS)
+    nodes.ensure_node_group(service, NAME, clusters.NODE_GROUP, *about, template=template)
     return net
 
 
@@ -96,6 +99,7 @@ def everything(session) -> dict[str, set]:
         "addresses": {one["AllocationId"] for one in ec2.describe_addresses()["Addresses"]},
         "nat": {one["NatGatewayId"] for one in ec2.describe_nat_gateways()["NatGateways"] if one["State"] != "deleted"},
         "gateways": {one["InternetGatewayId"] for one in ec2.describe_internet_gateways()["InternetGateways"]},
+        "templates": {one["LaunchTemplateId"] for one in ec2.describe_launch_templates()["LaunchTemplates"]},
         "roles": {one["RoleName"] for one in client(session, "iam").list_roles()["Roles"]},
         "clusters": set(client(session, "eks").list_clusters()["clusters"]),
     }

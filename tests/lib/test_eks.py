@@ -5,7 +5,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
 from moto import mock_aws
 
-from lib import aws, eks, network
+from lib import aws, eks, network, nodes
 from lib.errors import AwsError, TimedOut
 
 REGION = "us-east-1"
@@ -37,7 +37,8 @@ def build(session, iam, version="1.36", count=2):
     net, changes = network.ensure_network(ec2, "demo", "10.0.0.0/16", TAGS)
     _, two = eks.ensure_cluster(made, "demo", version, role["Arn"], net["subnet_ids"], TAGS)
     eks.wait_cluster_active(made, "demo", 5)
-    _, three = eks.ensure_node_group(made, "demo", "nodes", role["Arn"], net["subnet_ids"], "m5.large", count, TAGS)
+    group = nodes.Nodes(["m5.large"], count)
+    _, three = nodes.ensure_node_group(made, "demo", "nodes", role["Arn"], net["subnet_ids"], group, TAGS)
     eks.wait_node_group_active(made, "demo", "nodes", 5)
     return [one, *(action for _, _, action in changes), two, three]
 

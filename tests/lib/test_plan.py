@@ -9,7 +9,7 @@ import pytest
 import whole_eks
 from moto import mock_aws
 
-from lib import arrival, aws, cleanup, clusters, eks, network, params, plan
+from lib import arrival, aws, cleanup, clusters, eks, network, nodes, params, plan
 from lib.errors import AwsError
 from lib.record import Record
 from lib.run import Run
@@ -93,7 +93,9 @@ def test_where_all_is_there_nobody_is_asked(session):
     role = aws.client(session, "iam").create_role(RoleName="demo-nodes", AssumeRolePolicyDocument="{}")["Role"]
     service, subnets = aws.client(session, "eks"), aws.client(session, "ec2").describe_subnets()["Subnets"]
     own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
-    eks.ensure_node_group(service, "demo", "workers", role["Arn"], own, "m5.large", 2, aws.tags("demo"))
+    group = nodes.Nodes(["m5.large"], 2)
+    start = {"name": clusters.template_name("demo"), "version": "1"}
+    nodes.ensure_node_group(service, "demo", "workers", role["Arn"], own, group, aws.tags("demo"), template=start)
     plan.guard(run(session))
 
 
@@ -139,9 +141,10 @@ def test_add_ons_and_the_drivers_role_are_planned_where_the_params_name_them(ses
 
 
 UNCALLED = {  # needed without a call of that name, or called only where something is not as it was
-    "ec2:CreateTags", "ec2:ReplaceRoute", "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry",
-    "eks:DeletePodIdentityAssociation", "eks:DescribeUpdate", "eks:DisassociateAccessPolicy", "eks:TagResource",
-    "eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
+    "ec2:CreateLaunchTemplateVersion", "ec2:CreateTags", "ec2:ReplaceRoute", "ec2:RunInstances",
+    "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry", "eks:DeletePodIdentityAssociation",
+    "eks:DescribeUpdate", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UpdateAccessEntry",
+    "eks:UpdateAddon", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig", "eks:UpdateNodegroupVersion",
     "iam:CreateServiceLinkedRole", "iam:PassRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy",
 }  # fmt: skip
 

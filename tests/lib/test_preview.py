@@ -11,6 +11,7 @@ from moto import mock_aws
 
 from lib import aws, drift, offers, params, permissions, plan, preview, quotas
 from lib.errors import AwsError
+from lib.nodes import Nodes
 from lib.record import Record
 from lib.run import Run
 from lib.seen import Seen
@@ -89,10 +90,14 @@ def test_a_version_goes_up_by_one_and_never_back(wanted, words):
 
 
 def test_a_node_group_differs_field_by_field():
-    told = drift.of_node_group(GROUP, "workers", "demo-nodes", ["subnet-b"], "m6i.large", 3)
+    told = drift.of_node_group(
+        GROUP, "workers", "demo-nodes", ["subnet-b"], Nodes(["m6i.large"], 3, labels={"a": "b"}), "t"
+    )
     assert [(one.field, one.found, one.wanted, one.change) for one in told] == [
         ("node count", "minSize 1, desiredSize 2, maxSize 4", "3", "yes"),
+        ("labels", "none", "a=b", "yes"),
         ("instance types", "m5.large", "m6i.large", "no"),
+        ("launch template", "none", "t", "no"),
         ("subnets", "subnet-a", "subnet-b", "no"),
     ]
 

@@ -41,6 +41,9 @@ class Node:
     def join(self, node_group, count):
         """Has joined."""
 
+    def dress(self, labels, taints):
+        """Has them."""
+
     def leave(self, node_group):
         """Has left."""
 

@@ -37,6 +37,9 @@ class FakeNode:
     def join(self, node_group, count):
         self._act("join", node_group, count)
 
+    def dress(self, labels, taints):
+        self._act("dress", dict(labels), list(taints))
+
     def leave(self, node_group):
         self._act("leave", node_group)
 
