@@ -6,7 +6,7 @@ import sys
 
 import pandas as pd
 
-from lib import access, addons, aws, eks, kube, kubeconfig, launch, nodes, place
+from lib import access, addons, aws, control_plane, eks, kube, kubeconfig, launch, nodes, place
 from lib.params import ROOT
 from lib.run import Run
 
@@ -132,12 +132,16 @@ def _ensure_eks(run: Run) -> None:
     here, service = run.params, run.aws("eks")
     name, limit = here.cluster_name, here.deadline
     pause = {"pause": LOOK_HERE if here.aws_endpoint_url else LOOK}
+    wishes = control_plane.Wishes.of(here)
     given = place.check(run, fresh=not eks.find_cluster(service, name))
     cluster_role, node_role = _ensure_roles(run, roles(name))
     subnets, node_subnets = place.ensure(run, given)
-    _, action = eks.ensure_cluster(service, name, here.kubernetes_version, cluster_role, subnets, run.tags)
+    about = {"reach": wishes.reach, "more": wishes.creating, "deadline": limit, **pause}
+    _, action = eks.ensure_cluster(service, name, here.kubernetes_version, cluster_role, subnets, run.tags, **about)
     run.changed("cluster", name, action)
     cluster = eks.wait_cluster_active(service, name, limit, **pause)
+    cluster, action = control_plane.ensure(service, cluster, wishes, limit, **pause)
+    run.changed("control plane", name, action)
     access.ensure_entries(service, cluster, here.access_entries, run.tags, run.changed)
     _ensure_addons(run, cluster, limit, pause)
     _ensure_nodes(run, node_role, node_subnets, pause)

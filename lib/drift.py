@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lib.control_plane import Wishes, differences, unsaid
 from lib.nodes import Nodes
 
 YES, NO = "yes", "no"
@@ -37,6 +38,14 @@ def of_cluster(found: dict | None, name: str, version: str, role: str, subnets: 
     told = _differing(what, "version", found["version"], version, _version_change(found["version"], version))
     told += _differing(what, "role", _last(found["roleArn"]), role, NO)
     return told + _differing(what, "subnets", _listed(found["resourcesVpcConfig"]["subnetIds"]), _listed(subnets), NO)
+
+
+def of_control_plane(found: dict | None, name: str, here) -> list[Difference]:
+    """Return how what else a cluster was told differs from the params `here`. AWS: UpdateClusterConfig."""
+    if unsaid(here):
+        return []
+    told = differences(found, Wishes.of(here))
+    return [Difference(f"cluster {name}", field, now, then, YES if may else NO) for field, now, then, may in told]
 
 
 def of_node_group(

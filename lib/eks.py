@@ -10,6 +10,7 @@ from lib import health
 from lib.aws import check_ours, spoken
 from lib.checks import until, wait
 from lib.errors import AwsError
+from lib.updates import wait_update
 
 PAUSE = 1  # seconds between two looks at a status: EKS throttles, and a real control plane takes ten minutes
 ROLE_DEADLINE = 120  # seconds that IAM may take to tell EKS of a new role
@@ -20,12 +21,23 @@ Tell = Callable[[float, str], None]  # seconds so far, status
 
 @spoken()
 def ensure_cluster(
-    eks, name: str, version: str, role_arn: str, subnet_ids: list[str], tags: dict[str, str], **options
+    eks,
+    name: str,
+    version: str,
+    role_arn: str,
+    subnet_ids: list[str],
+    tags: dict[str, str],
+    *,
+    reach: dict | None = None,
+    more: dict | None = None,
+    deadline: float = 3600,
+    **options,
 ) -> tuple[dict, str]:
-    """Create the cluster, or update its version; return (cluster, action) at once, see wait_cluster_active.
+    """Create the cluster, or update its version and wait for that; return (cluster, action), see wait_cluster_active.
 
-    Its creator becomes its administrator. Role and subnets cannot be changed, and a cluster without our tags is
-    refused: AwsError. `options` are those of lib.checks.until.
+    Its creator becomes its administrator. `reach` goes into a new cluster's resourcesVpcConfig, `more` beside it (both
+    are lib.control_plane's). Role and subnets cannot be changed, the version only to the next minor, and a
+    cluster without our tags is refused: AwsError. `options` are those of lib.checks.until.
     """
     found = _cluster(eks, name)
     if found is None:
@@ -33,9 +45,10 @@ def ensure_cluster(
             "name": name,
             "version": version,
             "roleArn": role_arn,
-            "resourcesVpcConfig": {"subnetIds": subnet_ids},
+            "resourcesVpcConfig": {"subnetIds": subnet_ids, **(reach or {})},
             "accessConfig": {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True},
             "tags": tags,
+            **(more or {}),
         }
         return once_assumable(lambda: eks.create_cluster(**stated)["cluster"], options), "created"
     check_ours(f"cluster {name}", found.get("tags", {}), tags)
@@ -43,7 +56,9 @@ def ensure_cluster(
     check_fixed(f"cluster {name}", "subnets", sorted(found["resourcesVpcConfig"]["subnetIds"]), sorted(subnet_ids))
     if found["version"] == version:
         return found, "unchanged"
-    eks.update_cluster_version(name=name, version=version)
+    _check_step(name, found["version"], version)
+    update = eks.update_cluster_version(name=name, version=version)["update"]
+    wait_update(eks, name, update, f"cluster {name}", deadline, **{"pause": PAUSE, **options})
     return _cluster(eks, name), "changed"
 
 
@@ -119,6 +134,14 @@ def _wait_gone(what: str, read: Callable[[], dict | None], deadline: float, tell
         f"{what} to be gone", lambda: _status(read()), lambda seen: seen == "absent",
         deadline=deadline, tell=tell, fix="see its health in the AWS console", **{"pause": PAUSE, **options},
     )
+
+
+def _check_step(name: str, found: str, wanted: str) -> None:
+    """EKS takes one minor at a time, and never goes back."""
+    now, then = (int(one.split(".")[1]) for one in (found, wanted))
+    if then != now + 1:
+        way = f"1.{now + 1} first, a minor at a time" if then > now else "back, EKS never goes"
+        raise AwsError(f"cluster {name}: expected to go from {found} to the next minor, got {wanted}; {way}.")
 
 
 def _issues(found: dict) -> str:

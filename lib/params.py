@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lib import choices, ingress, wanted
 from lib.errors import ParamsError
 from lib.verdicts import Waiver
-from lib.wanted import AccessEntry, AddOn, AddOnName, Ami, Taint
+from lib.wanted import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,6 +75,15 @@ class Params(BaseModel):
     subnet_tags: dict[str, str] = Field({}, description="the same, by tags that they all have")
 
     # The cluster in EKS
+    endpoint_public_access: bool = Field(True, description="the cluster's API has an address on the Internet")
+    endpoint_private_access: bool = Field(True, description="it has one within the VPC: nodes use that")
+    public_access_cidrs: list[str] | None = Field(
+        None, description="networks from which the public one may be reached; on a real account they must be said"
+    )
+    control_plane_logs: list[Log] = Field([], description="what goes to CloudWatch, which costs by the GB")
+    secrets_kms_key_arn: KeyArn | None = Field(
+        None, description="a KMS key that encrypts Secrets; it can be given later, never changed or taken away"
+    )
     access_entries: list[AccessEntry] = Field(
         [], description="who else may use the cluster's API: principal_arn, policy, scope, groups"
     )

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, network, offers, place, preview
+from lib import aws, control_plane, network, offers, place, preview
 from lib.errors import AwsError
 from lib.run import Run
 from lib.seen import Seen
@@ -87,8 +87,8 @@ def guard(run: Run) -> None:
     if not local(run):
         check_account(run)
     seen = Seen.look(run)
-    if problems := preview.look(run, seen).problems:
-        raise AwsError(" ".join(problems))
+    if found := _problems(run, seen):
+        raise AwsError(" ".join(found))
     if local(run):
         return
     table = rows(run, seen)
@@ -103,7 +103,11 @@ def guard(run: Run) -> None:
 
 def problems(run: Run) -> list[str]:
     """Return what would stop a run before its first write, a sentence each."""
-    return preview.look(run, Seen.look(run)).problems if run.params.cluster_source == "eks" else []
+    return _problems(run, Seen.look(run)) if run.params.cluster_source == "eks" else []
+
+
+def _problems(run: Run, seen: Seen) -> list[str]:
+    return [*filter(None, [control_plane.unsaid(run.params)]), *preview.look(run, seen).problems]
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:

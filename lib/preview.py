@@ -63,6 +63,7 @@ def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
         told += drift.of_vpc(vpc, here.cluster_name, here.vpc_cidr)
     subnets, of_nodes = (seen.given.subnet_ids, seen.given.node_subnet_ids) if seen.given else (own, own)
     told += drift.of_cluster(seen.cluster, here.cluster_name, here.kubernetes_version, cluster_role, subnets)
+    told += drift.of_control_plane(seen.cluster, here.cluster_name, here)
     about = (Nodes.of(here), clusters.template_name(here.cluster_name))
     return told + drift.of_node_group(seen.group, clusters.NODE_GROUP, node_role, of_nodes, *about)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -51,6 +52,8 @@ class AddOn(BaseModel):
         return {"version": given} if isinstance(given, str) else given
 
 
+Log = Literal["api", "audit", "authenticator", "controllerManager", "scheduler"]
+KeyArn = Annotated[str, Field(pattern=r"^arn:aws[-a-z]*:kms:[-a-z0-9]+:\d{12}:key/.+$")]
 Ami = Literal["AL2023_x86_64_STANDARD", "AL2023_ARM_64_STANDARD", "BOTTLEROCKET_x86_64", "BOTTLEROCKET_ARM_64"]
 
 
@@ -78,7 +81,27 @@ def problem(here) -> str:
         return f"node_ami_type {here.node_ami_type} is for ARM, {here.node_instance_type} is not; change one"
     if "ARM" not in here.node_ami_type and _arm(here.node_instance_type):
         return f"node_instance_type {here.node_instance_type} is ARM, {here.node_ami_type} is not; change one"
+    return _reach(here)
+
+
+def _reach(here) -> str:
+    cidrs = here.public_access_cidrs
+    if wrong := [one for one in cidrs or () if not _network(one)]:
+        return f"public_access_cidrs: {wrong[0]} is no network as 203.0.113.7/32; change it"
+    if not here.endpoint_public_access and not here.endpoint_private_access:
+        return "endpoint_public_access and endpoint_private_access are both false: nobody would reach the cluster's API"
+    if not here.endpoint_public_access and cidrs:
+        return "public_access_cidrs are of the public endpoint, and endpoint_public_access is false; change one"
+    if cidrs and "0.0.0.0/0" not in cidrs and not here.endpoint_private_access:
+        return "public_access_cidrs would shut the nodes out of the API; set endpoint_private_access to true"
     return ""
+
+
+def _network(text: str) -> bool:
+    try:
+        return ipaddress.ip_network(text).version == 4 and "/" in text
+    except ValueError:
+        return False
 
 
 def _arm(instance_type: str) -> bool:

@@ -15,13 +15,14 @@ from moto.eks.responses import EKSResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 
-from sandbox import eks_access, eks_addons, eks_nodes, eks_pods, eks_updates
+from sandbox import eks_access, eks_addons, eks_nodes, eks_options, eks_pods, eks_updates
 from sandbox.access import Access
 from sandbox.clusters import Clusters
 from sandbox.components import SERVICE_NETWORK
 from sandbox.eks_access import AccessEntries
 from sandbox.eks_addons import AddOns
 from sandbox.eks_nodes import NodeGroups
+from sandbox.eks_options import ClusterOptions
 from sandbox.eks_pods import PodIdentities
 from sandbox.eks_updates import Updates
 from sandbox.identities import ACCOUNT, PARTITION, find
@@ -32,12 +33,13 @@ MORE_PATHS = (
     *eks_access.PATHS,
     *eks_addons.PATHS,
     *eks_nodes.PATHS,
+    *eks_options.PATHS,
     *eks_pods.PATHS,
     *eks_updates.PATHS,
 )  # that moto does not have
 
 
-class EksApi(AccessEntries, AddOns, NodeGroups, PodIdentities, Updates, EKSResponse):
+class EksApi(AccessEntries, AddOns, ClusterOptions, NodeGroups, PodIdentities, Updates, EKSResponse):
     """moto's REST layer and models; create and delete hand over to `clusters`."""
 
     clusters: Clusters
@@ -115,6 +117,7 @@ class EksApi(AccessEntries, AddOns, NodeGroups, PodIdentities, Updates, EKSRespo
             self._refuse(f"expected serviceIpv4Cidr {SERVICE_NETWORK}, the only one that the sandbox has, got {asked}.")
         self._check_trust(self._get_param("roleArn"), "eks.amazonaws.com", ROLE_REFUSED)
         self._check_subnets(self._get_param("resourcesVpcConfig")["subnetIds"])
+        self._check_options()
 
     def _check_version(self, version: str) -> None:
         if version != self.clusters.kubernetes_version:

@@ -116,6 +116,7 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     values = {
         "env": "made-up",
         "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
         "cluster_name": "demo",
         "istio_tag": "1",
         "deadline": 5,
@@ -150,6 +151,12 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     ],
 )
 def test_add_ons_that_cannot_be(wrong, words):
-    values = {"env": "made-up", "cluster_source": "eks", "istio_tag": "1", **IMAGES}
+    values = {
+        "env": "made-up",
+        "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
+        "istio_tag": "1",
+        **IMAGES,
+    }
     with pytest.raises(ValidationError, match=words):
         params.Params(**values, addons=wrong)

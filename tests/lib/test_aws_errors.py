@@ -98,7 +98,14 @@ def failing(session, fault):
 
 
 def run(session):
-    values = {"env": "made-up", "cluster_source": "eks", "cluster_name": account.NAME, "istio_tag": "1", "deadline": 5}
+    values = {
+        "env": "made-up",
+        "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
+        "cluster_name": account.NAME,
+        "istio_tag": "1",
+        "deadline": 5,
+    }
     made = Run("01-cluster", params.Params(**values, account_id="123456789012", **IMAGES), Record())
     made.aws = lambda name: account.client(session, name)
     return made

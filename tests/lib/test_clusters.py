@@ -19,7 +19,15 @@ def session():
 
 
 def step(session, **changed):
-    values = {"env": ENV, "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", "deadline": 5, **IMAGES}
+    values = {
+        "env": ENV,
+        "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
+        "cluster_name": "demo",
+        "istio_tag": "1",
+        "deadline": 5,
+        **IMAGES,
+    }
     run = Run("01-cluster", params.Params(**{**values, **changed}), Record())
     run.aws = lambda name: aws.client(session, name)
     return run

@@ -136,6 +136,7 @@ class FakeEks:
 
     def update_cluster_version(self, name, version):
         self.updated.append(version)
+        return {"update": {"id": "u", "status": "Successful", "type": "VersionUpdate"}}
 
 
 def refusal(code, message):
@@ -159,6 +160,14 @@ def test_another_version_is_asked_for():
     fake = FakeEks(["ACTIVE"])
     assert eks.ensure_cluster(fake, "demo", "1.36", "role", ["b", "a"], TAGS)[1] == "changed"
     assert fake.updated == ["1.36"]
+
+
+@pytest.mark.parametrize(("version", "words"), [("1.37", "1.36 first, a minor at a time"), ("1.34", "back, EKS never")])
+def test_a_version_is_one_step_up_and_no_other(version, words):
+    fake = FakeEks(["ACTIVE"])
+    with pytest.raises(AwsError, match=f"to go from 1.35 to the next minor, got {version}; {words}"):
+        eks.ensure_cluster(fake, "demo", version, "role", ["b", "a"], TAGS)
+    assert not fake.updated
 
 
 def test_a_role_that_iam_has_just_made_is_tried_again():

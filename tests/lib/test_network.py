@@ -338,7 +338,14 @@ def test_step_01_puts_cluster_and_nodes_there_or_makes_nothing_at_all(theirs, mo
     arn = iam.create_policy(PolicyName="p", PolicyDocument=account.POLICY)["Policy"]["Arn"]
     monkeypatch.setattr(clusters, "CLUSTER_POLICIES", [arn])
     monkeypatch.setattr(clusters, "NODE_POLICIES", [arn])
-    values = {"env": "here", "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", "deadline": 5}
+    values = {
+        "env": "here",
+        "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
+        "cluster_name": "demo",
+        "istio_tag": "1",
+        "deadline": 5,
+    }
     here = Run("01-cluster", params.Params(**values, **IMAGES, subnet_tags={"team": "a"}), Record())
     here.aws = lambda name: account.client(session, name)
     no_route(theirs)
@@ -375,7 +382,13 @@ def test_step_01_puts_cluster_and_nodes_there_or_makes_nothing_at_all(theirs, mo
     ],
 )
 def test_params_that_name_no_one_place_are_refused(changed, words):
-    values = {"env": "here", "cluster_source": "eks", "istio_tag": "1", **IMAGES}
+    values = {
+        "env": "here",
+        "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
+        "istio_tag": "1",
+        **IMAGES,
+    }
     with pytest.raises(ValueError, match=words):
         params.Params(**{**values, **changed})
     whole = params.Params(**values, subnet_tags={"a": "b"})

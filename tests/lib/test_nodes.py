@@ -12,7 +12,15 @@ from lib.run import Run
 TAGS = aws.tags("demo")
 ENV = "of-the-nodes-tests"
 IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
-VALUES = {"env": ENV, "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", "deadline": 5, **IMAGES}
+VALUES = {
+    "env": ENV,
+    "cluster_source": "eks",
+    "public_access_cidrs": ["203.0.113.7/32"],
+    "cluster_name": "demo",
+    "istio_tag": "1",
+    "deadline": 5,
+    **IMAGES,
+}
 
 
 @pytest.fixture(scope="module")

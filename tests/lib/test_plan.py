@@ -27,7 +27,14 @@ def session(monkeypatch):
 
 def run(session, **changed):
     """A run of an environment on what it takes for a real account."""
-    values = {"env": "real", "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", "account_id": ACCOUNT}
+    values = {
+        "env": "real",
+        "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
+        "cluster_name": "demo",
+        "istio_tag": "1",
+        "account_id": ACCOUNT,
+    }
     here = params.Params(**{**values, **IMAGES, **changed})
     return SimpleNamespace(params=here, aws=lambda name: aws.client(session, name), tags=aws.tags("demo"))
 
@@ -142,10 +149,11 @@ def test_add_ons_and_the_drivers_role_are_planned_where_the_params_name_them(ses
 
 UNCALLED = {  # needed without a call of that name, or called only where something is not as it was
     "ec2:CreateLaunchTemplateVersion", "ec2:CreateTags", "ec2:ReplaceRoute", "ec2:RunInstances",
-    "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry", "eks:DeletePodIdentityAssociation",
-    "eks:DescribeUpdate", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UpdateAccessEntry",
-    "eks:UpdateAddon", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig", "eks:UpdateNodegroupVersion",
-    "iam:CreateServiceLinkedRole", "iam:PassRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy",
+    "eks:AssociateEncryptionConfig", "eks:CreatePodIdentityAssociation", "eks:DeleteAccessEntry",
+    "eks:DeletePodIdentityAssociation", "eks:DescribeUpdate", "eks:DisassociateAccessPolicy", "eks:TagResource",
+    "eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterConfig", "eks:UpdateClusterVersion",
+    "eks:UpdateNodegroupConfig", "eks:UpdateNodegroupVersion", "iam:CreateServiceLinkedRole", "iam:PassRole",
+    "iam:TagRole", "iam:UpdateAssumeRolePolicy", "kms:CreateGrant", "kms:DescribeKey",
 }  # fmt: skip
 
 

@@ -362,7 +362,13 @@ def session(monkeypatch):
 
 def run(session, answers=(), **changed):
     """A run whose clients answer some calls as given: {(service, call): answer}; a refusal is an action."""
-    values = {"env": "real", "cluster_source": "eks", "cluster_name": account.NAME, "istio_tag": "1.31.1"}
+    values = {
+        "env": "real",
+        "cluster_source": "eks",
+        "public_access_cidrs": ["203.0.113.7/32"],
+        "cluster_name": account.NAME,
+        "istio_tag": "1.31.1",
+    }
     made = Run("plan", params.Params(**{**values, "account_id": ACCOUNT, **IMAGES, **changed}), Record())
 
     def client(name):
