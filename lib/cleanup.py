@@ -96,11 +96,11 @@ def delete_cluster(run: Run) -> None:
     service, name, limit = run.aws("eks"), run.params.cluster_name, run.params.deadline
     ec2, iam = run.aws("ec2"), run.aws("iam")
     run.changed("node group", clusters.NODE_GROUP, eks.delete_node_group(service, name, clusters.NODE_GROUP, run.tags))
-    eks.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit)
+    eks.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit, **clusters.looks(run))
     template = clusters.template_name(name)
     run.changed("launch template", template, launch.delete_template(ec2, template, run.tags))
     run.changed("cluster", name, eks.delete_cluster(service, name, run.tags))
-    eks.wait_cluster_gone(service, name, limit)
+    eks.wait_cluster_gone(service, name, limit, **clusters.looks(run))
     _tell(run, leftovers.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
     run.changed("network", name, network.delete_network(ec2, run.tags, limit))
     for role in (*clusters.pod_roles(name), *clusters.roles(name)):

@@ -123,6 +123,11 @@ def pod_roles(name: str) -> dict[str, tuple[str, list[str]]]:
     return {f"{name}-ebs-csi": (aws.PODS, DRIVER_POLICIES)}
 
 
+def looks(run: Run) -> dict[str, float]:
+    """Return the pause between two looks at what takes long, as an option for lib.eks's waits."""
+    return {"pause": LOOK_HERE if run.params.aws_endpoint_url else LOOK}
+
+
 def template_name(cluster: str) -> str:
     """Return the name of the launch template of a cluster's nodes."""
     return f"{cluster}-{NODE_GROUP}"
@@ -131,7 +136,7 @@ def template_name(cluster: str) -> str:
 def _ensure_eks(run: Run) -> None:
     here, service = run.params, run.aws("eks")
     name, limit = here.cluster_name, here.deadline
-    pause = {"pause": LOOK_HERE if here.aws_endpoint_url else LOOK}
+    pause = looks(run)
     wishes = control_plane.Wishes.of(here)
     given = place.check(run, fresh=not eks.find_cluster(service, name))
     cluster_role, node_role = _ensure_roles(run, roles(name))

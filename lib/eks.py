@@ -119,13 +119,20 @@ def wait_cluster_gone(eks, name: str, deadline: float, tell: Tell | None = None,
 
 
 def _wait_active(what: str, read: Callable[[], dict | None], deadline: float, tell: Tell | None, options: dict) -> dict:
-    status = wait(
-        f"{what} to be ACTIVE", lambda: _status(read()), lambda seen: seen in ("ACTIVE", "absent", *BROKEN),
-        deadline=deadline, tell=tell, **{"pause": PAUSE, **options},
-    )
-    found = read() or {}
-    if status != "ACTIVE":
-        raise AwsError(f"expected {what} to be ACTIVE, got {status} ({_issues(found)}); delete it, then make it again.")
+    found: dict = {}
+
+    def look() -> str:
+        found.clear()
+        found.update(read() or {})
+        return " ".join(filter(None, (_status(found), health.issues(found))))  # a reason may come long before the end
+
+    wait(
+        f"{what} to be ACTIVE", look, lambda seen: seen.split()[0] in ("ACTIVE", "absent", *BROKEN),
+        deadline=deadline, tell=tell, fix="it goes on in AWS: run it again later", **{"pause": PAUSE, **options},
+    )  # fmt: skip
+    if _status(found) != "ACTIVE":
+        got = f"{_status(found)} ({_issues(found)})"
+        raise AwsError(f"expected {what} to be ACTIVE, got {got}; delete it, then make it again.")
     return found
 
 

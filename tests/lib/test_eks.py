@@ -148,11 +148,11 @@ def test_a_failed_cluster_is_told_at_once():
     seen = []
     with pytest.raises(AwsError, match="got FAILED .InsufficientFreeAddresses: subnet is full .the.*; delete it"):
         eks.wait_cluster_active(fake, "demo", 60, lambda seconds, status: seen.append(status), sleep=lambda _: None)
-    assert seen == ["CREATING", "CREATING"]
+    assert [one.split()[0] for one in seen] == ["CREATING", "CREATING"]
 
 
 def test_a_cluster_that_never_comes_is_timed_out():
-    with pytest.raises(TimedOut, match="expected cluster demo to be ACTIVE within .*got 'CREATING'"):
+    with pytest.raises(TimedOut, match="to be ACTIVE within .*got .CREATING InsufficientFreeAddresses: subnet is full .the"):
         eks.wait_cluster_active(FakeEks(["CREATING"]), "demo", 0)
 
 

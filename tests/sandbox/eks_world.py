@@ -11,6 +11,7 @@ import boto3
 
 from lib.checks import until
 from sandbox import aws
+from sandbox.delays import Delays
 
 VERSION = "1.36"
 QUICK = {"Delay": 0.02, "MaxAttempts": 500}
@@ -56,6 +57,7 @@ class World:
     def __init__(self, folder):
         self.nodes, self.clients, self.roles = {}, {}, {}
         self.lines, self.errors, self.hold = [], {}, False
+        self.delays = Delays()  # not at all; a test sets the scale
         self.credentials, self.calls_log = folder / "aws" / "credentials", folder / "calls.jsonl"
         self.server = aws.serve(
             0,
@@ -65,6 +67,7 @@ class World:
             log=self.lines.append,
             calls_log=self.calls_log,
             processes=lambda name: {"etcd": {"pid": 1}},
+            delays=self.delays,
         )
 
     def make_node(self, *values):
@@ -140,6 +143,7 @@ class World:
     def empty(self):
         """Let every node go and delete every cluster."""
         self.errors.clear()
+        self.delays.scale = 0
         for node in self.nodes.values():
             node.go.set()
         self._settle()
@@ -156,6 +160,6 @@ class World:
         self.calls_log.unlink(missing_ok=True)
 
     def _settle(self):
-        busy = ("CREATING", "DELETING")
+        busy = ("CREATING", "DELETING", "UPDATING")
         states = lambda: [thing["status"] for cluster in self.shown() for thing in (cluster, *cluster["nodeGroups"])]  # noqa: E731
         assert until(lambda: not set(busy) & set(states()), deadline=10, pause=0.01).held

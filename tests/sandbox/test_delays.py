@@ -1,0 +1,106 @@
+"""As slow as AWS: EKS's states in EKS's order, on a faster clock, and the runbook's own waiters on them."""
+
+import pytest
+
+from lib import addons, eks, health, updates
+from lib.errors import AwsError, TimedOut
+from sandbox import delays
+
+NAMED = {"clusterName": "runbook", "nodegroupName": "nodes"}
+LOOK = {"pause": 0.02}
+
+
+@pytest.fixture
+def slow(world):
+    """A world in which a cluster takes 0.6 seconds, and an update of it 0.3."""
+    world.delays.scale = 0.001
+    return world
+
+
+def seen(wait, *values, **more):
+    """Return the statuses that a waiter of the runbook saw, each once, in their order."""
+    told = []
+    wait(*values, tell=lambda seconds, status: told.append(status), **LOOK, **more)
+    return list(dict.fromkeys(told))
+
+
+def test_a_cluster_is_creating_for_long(slow):
+    slow.cluster()
+    service = slow.client("eks")
+    assert slow.shown()[0]["processes"] and "runbook" not in slow.nodes  # nothing is begun yet
+    with pytest.raises(TimedOut, match="cluster runbook to be ACTIVE within 0 s, got 'CREATING' .*run it again later"):
+        eks.wait_cluster_active(service, "runbook", 0.1, **LOOK)
+    assert seen(eks.wait_cluster_active, service, "runbook", 10) == ["CREATING"]
+    assert eks.find_cluster(service, "runbook")["endpoint"]
+
+
+def test_an_update_is_in_progress_and_the_only_one(slow, refusal):
+    slow.active()
+    service = slow.client("eks")
+    change = {"name": "runbook", "resourcesVpcConfig": {"endpointPrivateAccess": True}}
+    update = service.update_cluster_config(**change)["update"]
+    found = eks.find_cluster(service, "runbook")
+    assert (update["status"], found["status"]) == ("InProgress", "UPDATING")
+    assert found["resourcesVpcConfig"]["endpointPrivateAccess"] is False  # until it is over
+    assert refusal(service.update_cluster_config, **change)[:2] == (409, "ResourceInUseException")
+    assert seen(updates.wait_update, service, "runbook", update, "cluster runbook", 10) == ["InProgress"]
+    found = eks.find_cluster(service, "runbook")
+    assert (found["status"], found["resourcesVpcConfig"]["endpointPrivateAccess"]) == ("ACTIVE", True)
+
+
+def test_a_node_groups_life(slow):
+    slow.active()
+    service = slow.client("eks")
+    slow.group()
+    about = (service, "runbook", "nodes", 10)
+    assert seen(eks.wait_node_group_active, *about) == ["CREATING"]
+    service.update_nodegroup_config(**NAMED, scalingConfig={"maxSize": 3})
+    assert seen(eks.wait_node_group_active, *about) == ["UPDATING"]
+    service.delete_nodegroup(**NAMED)
+    assert seen(eks.wait_node_group_gone, *about) == ["DELETING"]
+    service.delete_cluster(name="runbook")
+    assert seen(eks.wait_cluster_gone, service, "runbook", 10) == ["DELETING"]
+
+
+def test_a_degraded_node_group_is_told_at_once_with_what_to_do(slow):
+    slow.active()
+    slow.group(tags={"eks-sandbox/health": "DEGRADED AsgInstanceLaunchFailures"})
+    with pytest.raises(AwsError) as told:
+        eks.wait_node_group_active(slow.client("eks"), "runbook", "nodes", 10, **LOOK)
+    assert "node group nodes to be ACTIVE, got DEGRADED (AsgInstanceLaunchFailures: " in str(told.value)
+    assert health.advice()["AsgInstanceLaunchFailures"] in str(told.value)
+
+
+def test_an_add_on_is_creating_then_what_the_node_says(slow):
+    slow.active()
+    service, named = slow.client("eks"), {"clusterName": "runbook", "addonName": "coredns"}
+    assert service.create_addon(**named)["addon"]["status"] == "CREATING"
+    assert seen(addons.wait_addon_active, service, "runbook", "coredns", 10) == ["CREATING"]
+    update = service.update_addon(**named, configurationValues="{}")["update"]
+    assert service.describe_addon(**named)["addon"]["status"] == "UPDATING"
+    updates.wait_update(service, "runbook", update, "add-on coredns", 10, of={"addonName": "coredns"}, **LOOK)
+    assert service.describe_addon(**named)["addon"]["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    ("said", "scale"), [("", 0), ("real", 1), ("real:0.05", 0.05), ("real:.1", 0.1), ("real:2", 2)]
+)
+def test_the_environment_says_how_slow(said, scale):
+    assert delays.stated({delays.VARIABLE: said} if said else {}).scale == scale
+
+
+@pytest.mark.parametrize("said", ["yes", "real:", "real:x", "1", "real:1.2.3"])
+def test_what_is_no_delay_is_told(said):
+    with pytest.raises(ValueError, match="SANDBOX_AWS_DELAYS: expected real, or real:0.1"):
+        delays.stated({delays.VARIABLE: said})
+
+
+def test_delays_are_those_of_the_clock():
+    now = [100.0]
+    made = delays.Delays(0.5, lambda: now[0])
+    due = made.due("cluster")
+    assert made.left(due) == 300
+    now[0] += 299
+    assert made.left(due) == 1
+    now[0] += 10
+    assert made.left(due) == 0 == delays.Delays().left(delays.Delays().due("cluster"))
