@@ -61,6 +61,10 @@ def wanted(call: Call) -> list[tuple[str, str, dict[str, str]]]:
         ]
         if call.json.get("podIdentityAssociations"):
             found.append(("eks:CreatePodIdentityAssociation", _resource(call), {}))
+        if call.json.get("launchTemplate"):
+            found.append(("ec2:RunInstances", "*", {}))
+        if call.json.get("encryptionConfig"):
+            found += [("kms:DescribeKey", "*", {}), ("kms:CreateGrant", "*", {})]
         if call.json.get("tags") and call.action.startswith("Create"):
             found.append(("eks:TagResource", _resource(call), {}))
     if call.name in FIRST and not _has_own_role(FIRST[call.name]):

@@ -152,7 +152,8 @@ def test_a_failed_cluster_is_told_at_once():
 
 
 def test_a_cluster_that_never_comes_is_timed_out():
-    with pytest.raises(TimedOut, match="to be ACTIVE within .*got .CREATING InsufficientFreeAddresses: subnet is full .the"):
+    words = "to be ACTIVE within .*got .CREATING InsufficientFreeAddresses: subnet is full .the"
+    with pytest.raises(TimedOut, match=words):
         eks.wait_cluster_active(FakeEks(["CREATING"]), "demo", 0)
 
 

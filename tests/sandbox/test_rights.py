@@ -23,7 +23,8 @@ OPTIONAL = {  # what only the plan asks: without, it says "not known"
 NOT_HERE = {  # called where something is not as it was, or made by what the sandbox has none of
     "ec2:DeleteNetworkInterface", "ec2:ReplaceRoute", "eks:UpdateClusterVersion", "eks:UpdateNodegroupConfig",
     "eks:DeleteAccessEntry", "eks:DeletePodIdentityAssociation", "eks:DescribeUpdate", "eks:DisassociateAccessPolicy",
-    "eks:UpdateAccessEntry", "eks:UpdateAddon",
+    "eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterConfig", "eks:UpdateNodegroupVersion",
+    "ec2:CreateLaunchTemplateVersion", "eks:AssociateEncryptionConfig", "kms:CreateGrant", "kms:DescribeKey",
     "iam:DeleteOpenIDConnectProvider", "iam:GetOpenIDConnectProvider", "iam:UpdateAssumeRolePolicy",
     "elasticloadbalancing:DescribeListeners", "elasticloadbalancing:DescribeTargetHealth",
 }  # fmt: skip
