@@ -48,6 +48,12 @@ def ensure_template(ec2, name: str, data: dict, tags: dict[str, str]) -> tuple[d
 
 
 @spoken()
+def find_template(ec2, name: str) -> dict | None:
+    """Return a launch template, or None."""
+    return _template(ec2, name)
+
+
+@spoken()
 def delete_template(ec2, name: str, tags: dict[str, str]) -> str:
     """Delete the launch template with all its versions; return "deleted" or "absent". Its node group must be gone."""
     found = _template(ec2, name)

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, control_plane, network, offers, place, preview
+from lib import aws, clusters, control_plane, launch, network, offers, place, preview
 from lib.errors import AwsError
 from lib.run import Run
 from lib.seen import Seen
@@ -41,7 +41,7 @@ def rows(run: Run, seen: Seen | None = None) -> pd.DataFrame:
     found = []
     if run.params.cluster_source == "eks":
         seen = seen or Seen.look(run)
-        found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _nodes(run, seen)]
+        found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _template(run), _nodes(run, seen)]
         found += [*_addons(seen), *_balancers(run, seen)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
     if local(run):
@@ -187,6 +187,13 @@ def _cluster(run: Run, seen: Seen) -> tuple:
     now = f"{found['status']}, {found['version']}" if found else "none"
     price = cost["cluster_extended" if seen.support(here.kubernetes_version) == offers.EXTENDED else "cluster"]
     return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, price
+
+
+def _template(run: Run) -> tuple:
+    name = clusters.template_name(run.params.cluster_name)
+    found = launch.find_template(run.aws("ec2"), name)
+    now = f"version {found['LatestVersionNumber']}" if found else "none"
+    return "launch template", name, now, KEEP if found else CREATE, ""
 
 
 def _nodes(run: Run, seen: Seen) -> tuple:

@@ -9,7 +9,7 @@ import pytest
 import whole_eks
 from moto import mock_aws
 
-from lib import arrival, aws, cleanup, clusters, eks, network, nodes, params, plan
+from lib import arrival, aws, cleanup, clusters, eks, launch, network, nodes, params, plan
 from lib.errors import AwsError
 from lib.record import Record
 from lib.run import Run
@@ -53,7 +53,7 @@ def actions(table):
 
 def test_in_an_empty_account_all_of_it_is_made_and_priced(session):
     table = plan.rows(run(session))
-    assert set(table["action"]) == {"create"} and len(table) == 11
+    assert set(table["action"]) == {"create"} and len(table) == 12
     by_kind = table.set_index("kind")["usd_per_hour"]
     assert by_kind["cluster"] == 0.10 and by_kind["role"].tolist() == ["", ""]
     assert by_kind["node group"] == pytest.approx(2 * (0.096 + 0.005 + 20 * 0.00011))
@@ -79,7 +79,7 @@ def test_nothing_is_written_while_it_is_planned(session):
     [
         ({"account_id": None}, f"expected account_id in the params, got none; if {ACCOUNT} is the account you mean"),
         ({"account_id": "210987654321"}, f"expected to be in account 210987654321, got {ACCOUNT}"),
-        ({}, "expected CONFIRM=yes before 11 things are made in account 123456789012 for about $0.40 an hour"),
+        ({}, "expected CONFIRM=yes before 12 things are made in account 123456789012 for about $0.40 an hour"),
     ],
 )
 def test_it_stops_before_the_first_write(session, changed, words):
@@ -101,7 +101,9 @@ def test_where_all_is_there_nobody_is_asked(session):
     service, subnets = aws.client(session, "eks"), aws.client(session, "ec2").describe_subnets()["Subnets"]
     own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
     group = nodes.Nodes(["m5.large"], 2)
-    start = {"name": clusters.template_name("demo"), "version": "1"}
+    name = clusters.template_name("demo")
+    data = launch.settings(20, nodes.AMI, name, aws.tags("demo"))
+    start, _ = launch.ensure_template(aws.client(session, "ec2"), name, data, aws.tags("demo"))
     nodes.ensure_node_group(service, "demo", "workers", role["Arn"], own, group, aws.tags("demo"), template=start)
     plan.guard(run(session))
 
@@ -115,7 +117,7 @@ def test_it_is_told_in_sentences(session):
     here = run(session, node_instance_type="p5.48xlarge")
     lines = plan.told(here, plan.rows(here))
     assert lines[0].startswith("You are arn:aws:") and f"account {ACCOUNT}" in lines[0]
-    assert lines[1] == "11 to create, 0 to change, 0 kept."
+    assert lines[1] == "12 to create, 0 to change, 0 kept."
     assert any("No price is known here of p5.48xlarge" in line for line in lines)
     assert lines[-1] == f"It is the account that the params name ({ACCOUNT})."
 
