@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from lib import health
 from lib.aws import check_ours, lacks, spoken
 from lib.checks import wait
+from lib.eks import BUSY
 from lib.errors import AwsError
 from lib.updates import wait_update
 from lib.wanted import AddOn
@@ -59,6 +60,11 @@ def ensure_addon(
     )
     if same and bool(found.get("podIdentityAssociations")) == bool(role_arn):
         return found, "unchanged"
+    if found["status"] in BUSY:
+        wait(
+            f"add-on {name} to be done with what it is at", lambda: _addon(eks, cluster["name"], name)["status"],
+            lambda seen: seen not in BUSY, deadline=deadline, **options,
+        )  # fmt: skip
     stated.setdefault("configurationValues", "{}")
     update = eks.update_addon(**stated, resolveConflicts="PRESERVE")["update"]
     wait_update(eks, cluster["name"], update, f"add-on {name}", deadline, of={"addonName": name}, **options)

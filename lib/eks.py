@@ -14,6 +14,7 @@ from lib.updates import wait_update
 
 PAUSE = 1  # seconds between two looks at a status: EKS throttles, and a real control plane takes ten minutes
 ROLE_DEADLINE = 120  # seconds that IAM may take to tell EKS of a new role
+BUSY = ("CREATING", "UPDATING")  # nothing else can be asked of it meanwhile
 BROKEN = ("FAILED", "CREATE_FAILED", "DELETE_FAILED", "DEGRADED", "DELETING")
 
 Tell = Callable[[float, str], None]  # seconds so far, status
@@ -54,6 +55,8 @@ def ensure_cluster(
     check_ours(f"cluster {name}", found.get("tags", {}), tags)
     check_fixed(f"cluster {name}", "role", found["roleArn"], role_arn)
     check_fixed(f"cluster {name}", "subnets", sorted(found["resourcesVpcConfig"]["subnetIds"]), sorted(subnet_ids))
+    if found["version"] != version and found["status"] in BUSY:  # a run that was broken off may have begun it
+        found = wait_cluster_active(eks, name, deadline, **options)
     if found["version"] == version:
         return found, "unchanged"
     _check_step(name, found["version"], version)
@@ -131,8 +134,9 @@ def _wait_active(what: str, read: Callable[[], dict | None], deadline: float, te
         deadline=deadline, tell=tell, fix="it goes on in AWS: run it again later", **{"pause": PAUSE, **options},
     )  # fmt: skip
     if _status(found) != "ACTIVE":
-        got = f"{_status(found)} ({_issues(found)})"
-        raise AwsError(f"expected {what} to be ACTIVE, got {got}; delete it, then make it again.")
+        got, mend = f"{_status(found)} ({_issues(found)})", _status(found) == "DEGRADED"
+        do = "mend that, and run it again: EKS goes on by itself" if mend else "delete it, then make it again"
+        raise AwsError(f"expected {what} to be ACTIVE, got {got}; {do}.")
     return found
 
 

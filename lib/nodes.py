@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lib.aws import check_ours, spoken
-from lib.eks import check_fixed, find_node_group, once_assumable
+from lib.eks import BUSY, check_fixed, find_node_group, once_assumable, wait_node_group_active
 from lib.updates import wait_update
 
 ON_DEMAND = "ON_DEMAND"
@@ -81,6 +81,8 @@ def ensure_node_group(
     check_fixed(what, "instance types", sorted(found["instanceTypes"]), sorted(nodes.instance_types))
     check_fixed(what, "AMI type", found["amiType"], nodes.ami_type)
     check_fixed(what, "capacity type", found.get("capacityType", ON_DEMAND), nodes.capacity_type)
+    if found["status"] in BUSY:  # a run that was broken off may have begun this: EKS takes one change at a time
+        found = wait_node_group_active(eks, cluster, name, deadline, **options)
     used = found.get("launchTemplate") or {}
     if template:
         check_fixed(what, "launch template", used.get("name"), template["name"])

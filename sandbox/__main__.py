@@ -61,6 +61,7 @@ def up() -> None:
     """Build what is missing and start the endpoint, unless it runs already; clean up after a killed one first."""
     if _answering():
         return
+    delays.stated(os.environ)  # a slip in it is told before anything is built
     machine.require()
     build(_tell)
     _clean()

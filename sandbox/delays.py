@@ -6,6 +6,8 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
+from lib.errors import ParamsError
+
 VARIABLE = "SANDBOX_AWS_DELAYS"  # real, or real:0.05 for a twentieth of it
 SECONDS = {  # about what EKS takes, from its user guide and from public reports
     "cluster": 600,
@@ -38,11 +40,11 @@ class Delays:
 
 
 def stated(environment: Mapping[str, str]) -> Delays:
-    """Return the delays that the environment asks for; ValueError in a sentence for what is none."""
+    """Return the delays that the environment asks for; ParamsError for what is none."""
     said = environment.get(VARIABLE, "")
     if not said:
         return Delays()
     found = re.fullmatch(r"real(?::([0-9]*\.?[0-9]+))?", said)
     if not found:
-        raise ValueError(f"{VARIABLE}: expected real, or real:0.1 for a tenth of the time, got {said!r}; change it.")
+        raise ParamsError(f"{VARIABLE}: expected real, or real:0.1 for a tenth of the time, got {said!r}; change it.")
     return Delays(float(found[1] or 1))

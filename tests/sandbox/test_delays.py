@@ -2,8 +2,9 @@
 
 import pytest
 
-from lib import addons, eks, health, updates
-from lib.errors import AwsError, TimedOut
+from lib import addons, eks, health, nodes, updates
+from lib.errors import AwsError, ParamsError, TimedOut
+from lib.wanted import AddOn
 from sandbox import delays
 
 NAMED = {"clusterName": "runbook", "nodegroupName": "nodes"}
@@ -62,6 +63,22 @@ def test_a_node_groups_life(slow):
     assert seen(eks.wait_cluster_gone, service, "runbook", 10) == ["DELETING"]
 
 
+def test_what_a_broken_off_run_began_is_waited_for_before_it_is_changed(slow):
+    slow.active()
+    service, tags = slow.client("eks"), {"Project": "test"}
+    slow.group(tags=tags, capacityType="ON_DEMAND", amiType=nodes.AMI, instanceTypes=["m5.large"])
+    about = (service, "runbook", "nodes", slow.roles["node"], slow.subnets(), nodes.Nodes(["m5.large"], 3), tags)
+    found, action = nodes.ensure_node_group(*about, deadline=10, **LOOK)  # it is CREATING
+    assert (action, found["status"], found["scalingConfig"]["maxSize"]) == ("changed", "ACTIVE", 3)
+    addon = {"clusterName": "runbook", "addonName": "aws-ebs-csi-driver"}
+    service.create_addon(**addon, tags=tags)
+    cluster, wanted = (
+        eks.find_cluster(service, "runbook"),
+        AddOn(configuration={"defaultStorageClass": {"enabled": True}}),
+    )
+    assert addons.ensure_addon(service, cluster, addon["addonName"], wanted, tags, 10, **LOOK)[1] == "changed"
+
+
 def test_a_degraded_node_group_is_told_at_once_with_what_to_do(slow):
     slow.active()
     slow.group(tags={"eks-sandbox/health": "DEGRADED AsgInstanceLaunchFailures"})
@@ -91,7 +108,7 @@ def test_the_environment_says_how_slow(said, scale):
 
 @pytest.mark.parametrize("said", ["yes", "real:", "real:x", "1", "real:1.2.3"])
 def test_what_is_no_delay_is_told(said):
-    with pytest.raises(ValueError, match="SANDBOX_AWS_DELAYS: expected real, or real:0.1"):
+    with pytest.raises(ParamsError, match="SANDBOX_AWS_DELAYS: expected real, or real:0.1"):
         delays.stated({delays.VARIABLE: said})
 
 
