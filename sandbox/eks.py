@@ -24,6 +24,7 @@ from sandbox.eks_addons import AddOns
 from sandbox.eks_nodes import NodeGroups
 from sandbox.eks_options import ClusterOptions
 from sandbox.eks_pods import PodIdentities
+from sandbox.eks_tags import Tags
 from sandbox.eks_updates import Updates
 from sandbox.identities import ACCOUNT, PARTITION, find
 
@@ -39,7 +40,7 @@ MORE_PATHS = (
 )  # that moto does not have
 
 
-class EksApi(AccessEntries, AddOns, ClusterOptions, NodeGroups, PodIdentities, Updates, EKSResponse):
+class EksApi(AccessEntries, AddOns, ClusterOptions, NodeGroups, PodIdentities, Tags, Updates, EKSResponse):
     """moto's REST layer and models; create and delete hand over to `clusters`."""
 
     clusters: Clusters

@@ -9,7 +9,9 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.eks.exceptions import ResourceInUseException, ResourceNotFoundException
-from moto.eks.models import Cluster
+from moto.eks.models import Cluster, Nodegroup
+
+from sandbox.clusters import HEALTH, cued
 
 CUE = "eks-sandbox/update"  # a tag of the thing: the error code that its updates fail with
 PATHS = ("{0}/clusters/(?P<name>[^/]+)/updates$", "{0}/clusters/(?P<name>[^/]+)/updates/(?P<updateId>[^/]+)$")
@@ -59,6 +61,14 @@ class Updates:
             for update in list(cluster.updates.values()):
                 if update["status"] == "InProgress" and not self.clusters.delays.left(update["due"]):
                     settle(update)
+            for group in list(cluster.nodegroups.values()):
+                _look(group)
+
+
+def _look(group: Nodegroup) -> None:
+    """Let a node group be DEGRADED while its tag says so, and ACTIVE again when it does not."""
+    if group.status in ("ACTIVE", "DEGRADED"):
+        group.status, group.health = cued(group.tags) if HEALTH in group.tags else ("ACTIVE", {"issues": []})
 
 
 def settle(update: dict) -> None:

@@ -164,6 +164,26 @@ def test_a_cluster_that_is_not_there(world, refusal, call, named):
     assert refusal(getattr(world.client("eks"), call), **named)[:2] == (404, "ResourceNotFoundException")
 
 
+def test_all_that_has_an_arn_has_tags(world, refusal):
+    world.active(tags={"a": "b"})
+    group, eks = world.group(), world.client("eks")
+    addon = eks.create_addon(clusterName="runbook", addonName="coredns")["addon"]
+    admin = eks.list_access_entries(clusterName="runbook")["accessEntries"][0]
+    entry = eks.describe_access_entry(clusterName="runbook", principalArn=admin)["accessEntry"]
+    cluster = eks.describe_cluster(name="runbook")["cluster"]
+    for arn in (cluster["arn"], group["nodegroupArn"], addon["addonArn"], entry["accessEntryArn"]):
+        eks.tag_resource(resourceArn=arn, tags={"c": "d", "e": "f"})
+        eks.untag_resource(resourceArn=arn, tagKeys=["none", "c"])
+        said = eks.list_tags_for_resource(resourceArn=arn)["tags"]
+        assert said["e"] == "f" and "c" not in said
+    assert eks.describe_cluster(name="runbook")["cluster"]["tags"] == {"a": "b", "e": "f"}
+    assert refusal(eks.list_tags_for_resource, resourceArn=f"{cluster['arn']}x")[:2] == (
+        404,
+        "ResourceNotFoundException",
+    )
+    world.until("nodegroup_active")
+
+
 def test_status_for_everybody(world):
     assert world.shown() == []
     world.active()

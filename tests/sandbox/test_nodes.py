@@ -67,12 +67,14 @@ def test_an_update_fails_on_cue_and_changes_nothing(world):
     assert eks.list_updates(name="runbook", nodegroupName="nodes")["updateIds"] == [update["id"]]
 
 
-def test_a_node_group_is_degraded_on_cue(world):
+def test_a_node_group_is_degraded_on_cue_and_well_again(world):
     world.active()
-    world.group(tags={"eks-sandbox/health": "DEGRADED AsgInstanceLaunchFailures"})
-    from lib.checks import until
-
+    arn = world.group()["nodegroupArn"]
+    world.until("nodegroup_active")
     eks = world.client("eks")
-    look = lambda: eks.describe_nodegroup(**NAMED)["nodegroup"]  # noqa: E731
-    assert until(lambda: look()["status"] == "DEGRADED", deadline=5, pause=0.02).held
-    assert look()["health"]["issues"][0]["code"] == "AsgInstanceLaunchFailures"
+    eks.tag_resource(resourceArn=arn, tags={"eks-sandbox/health": "DEGRADED AsgInstanceLaunchFailures"})
+    found = eks.describe_nodegroup(**NAMED)["nodegroup"]
+    assert (found["status"], found["health"]["issues"][0]["code"]) == ("DEGRADED", "AsgInstanceLaunchFailures")
+    eks.untag_resource(resourceArn=arn, tagKeys=["eks-sandbox/health"])
+    found = eks.describe_nodegroup(**NAMED)["nodegroup"]
+    assert (found["status"], found["health"]["issues"]) == ("ACTIVE", [])
