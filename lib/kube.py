@@ -283,7 +283,8 @@ def _refusal(status: int, body: str, method: str, path: str) -> ClusterError:
         message = body
     if status == 404:
         return _NotFound(message.strip())
-    hints = {401: "; the cluster does not know you: check the profile, or run 01-cluster", 403: "; ask for that right"}
+    stranger = "; the cluster does not know you: check the profile, run 01-cluster, or ask for an access entry"
+    hints = {401: stranger, 403: "; ask for that right"}
     return ClusterError(f"{method} {path}: expected success, got {status} {message.strip()}{hints.get(status, '')}.")
 
 

@@ -2,13 +2,16 @@
 
 import pytest
 
-from lib import addons, eks, health, nodes, updates
+from lib import addons, aws, clusters, eks, health, launch, network, nodes, params, updates
 from lib.errors import AwsError, ParamsError, TimedOut
+from lib.record import Record
+from lib.run import Run
 from lib.wanted import AddOn
 from sandbox import delays
 
 NAMED = {"clusterName": "runbook", "nodegroupName": "nodes"}
 LOOK = {"pause": 0.02}
+IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 
 
 @pytest.fixture
@@ -97,6 +100,36 @@ def test_an_add_on_is_creating_then_what_the_node_says(slow):
     assert service.describe_addon(**named)["addon"]["status"] == "UPDATING"
     updates.wait_update(service, "runbook", update, "add-on coredns", 10, of={"addonName": "coredns"}, **LOOK)
     assert service.describe_addon(**named)["addon"]["status"] == "ACTIVE"
+
+
+def test_step_01_on_a_slow_endpoint_ends_with_all_of_it_active_and_changes_what_differs(slow):
+    def step(**changed):
+        values = {"env": "of-the-tests-of-delays", "cluster_source": "eks", "cluster_name": "runbook", "istio_tag": "1"}
+        values |= {"aws_endpoint_url": slow.server.url, "deadline": 20, "node_count": 1, **IMAGES}
+        values |= {"addons": dict.fromkeys(("coredns", "aws-ebs-csi-driver", "eks-pod-identity-agent"), "default")}
+        run = Run("01-cluster", params.Params(**{**values, **changed}), Record())
+        run.aws = slow.client
+        clusters.ensure(run)
+        assert set(clusters.addon_table(run)["status"]) == {"ACTIVE"}
+        return {f"{row['kind']} {row['name']}": row["action"] for row in run.changes}
+
+    assert set(step().values()) <= {"created", "unchanged"}
+    storage = {"version": "default", "configuration": {"defaultStorageClass": {"enabled": True}}}
+    other = {"control_plane_logs": ["api"], "node_labels": {"a": "b"}, "node_disk_gib": 40}
+    other["addons"] = {"aws-ebs-csi-driver": storage, "eks-pod-identity-agent": "default"}
+    done = step(**other)
+    assert {what for what, action in done.items() if action == "changed"} == {
+        "control plane runbook", "launch template runbook-workers", "node group workers", "add-on aws-ebs-csi-driver",
+    }  # fmt: skip
+    assert set(step(**other).values()) == {"unchanged"}
+    group = eks.find_node_group(slow.client("eks"), "runbook", "workers")
+    assert (group["status"], group["labels"], group["launchTemplate"]["version"]) == ("ACTIVE", {"a": "b"}, "2")
+    slow.empty()
+    tags = aws.tags("runbook")
+    launch.delete_template(slow.client("ec2"), "runbook-workers", tags)
+    network.delete_network(slow.client("ec2"), tags, 20)
+    for role in (*clusters.pod_roles("runbook"), *clusters.roles("runbook")):
+        aws.delete_role(slow.client("iam"), role, tags)
 
 
 @pytest.mark.parametrize(
