@@ -48,7 +48,7 @@ lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebo
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
 
-plan: env ## what make run would make in the AWS account of ENV, and what it costs per hour; changes nothing
+plan: env ## what make run would make in the AWS account of ENV, what it costs, and what would stop it; changes nothing
 	@$(PYTHON) -m lib plan --env $(ENV)
 
 why: env ## why was it refused: URL=… [HOST=…] [TOKEN_FILE=…] [FROM=pod]

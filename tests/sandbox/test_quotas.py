@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lib import aws, offers, quotas
+from lib import aws, offers, params, plan, quotas
 from lib.errors import AwsError
+from lib.record import Record
+from lib.run import Run
 
 CODES = {"VPCs": ("vpc", "L-F678F1CE"), "addresses": ("ec2", "L-0263D0A3"), "NAT": ("vpc", "L-FE5A380F")}
 CODES |= {"clusters": ("eks", "L-1194D53C"), "groups": ("eks", "L-6D54EA21"), "gateways": ("vpc", "L-A4707A72")}
@@ -112,3 +114,18 @@ def test_eks_tells_its_versions_and_until_when(world):
     found, source = offers.versions(world.client("eks"))
     assert source == "EKS" and list(found) == ["1.36"]
     assert found["1.36"].standard.isoformat() == "2027-08-02"
+
+
+def test_an_account_that_is_full_stops_a_run_before_its_first_write(world, allow):
+    for kind, there in (("VPCs", len(world.client("ec2").describe_vpcs()["Vpcs"])), ("clusters", 0)):
+        allow(kind, there)
+    images = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
+    values = {"env": "full", "cluster_source": "eks", "cluster_name": "full", "istio_tag": "1.31.1"}
+    run = Run("01-cluster", params.Params(**values, **images, aws_endpoint_url=world.server.url), Record())
+    run.aws = world.client
+    before = len(world.calls())
+    with pytest.raises(AwsError, match="room for 1 more VPCs, got .* for 1 more EKS clusters, got 0 of 0 used"):
+        plan.guard(run)
+    asked = {one["action"] for one in world.calls()[before:]}
+    assert asked and all(name.startswith(("Describe", "Get", "List")) for name in asked)
+    assert "What would stop a run" in plan.tables(run)
