@@ -69,7 +69,8 @@ def told(run: Run, table: pd.DataFrame) -> list[str]:
     cost = f"About ${total(table):.2f} an hour, ${24 * total(table):.2f} a day,"
     lines.append(f"{cost} by the list prices of us-east-1 of {since}, without traffic.{age}")
     if unknown:
-        lines.append(f"No price is known here of {run.params.node_instance_type}: its nodes are not in that sum.")
+        kind = f"{run.params.node_instance_type} ({run.params.node_capacity})"
+        lines.append(f"No price is known here of {kind}: its nodes are not in that sum.")
     wanted = run.params.account_id
     lines.append(_account(wanted, who["account"]) or f"It is the account that the params name ({wanted}).")
     return lines
@@ -87,7 +88,7 @@ def guard(run: Run) -> None:
     if not local(run):
         check_account(run)
     seen = Seen.look(run)
-    if found := _problems(run, seen):
+    if found := _problems(run, preview.look(run, seen)):
         raise AwsError(" ".join(found))
     if local(run):
         return
@@ -103,11 +104,11 @@ def guard(run: Run) -> None:
 
 def problems(run: Run) -> list[str]:
     """Return what would stop a run before its first write, a sentence each."""
-    return _problems(run, Seen.look(run)) if run.params.cluster_source == "eks" else []
+    return _problems(run, preview.look(run, Seen.look(run))) if run.params.cluster_source == "eks" else []
 
 
-def _problems(run: Run, seen: Seen) -> list[str]:
-    return [*filter(None, [control_plane.unsaid(run.params)]), *preview.look(run, seen).problems]
+def _problems(run: Run, other: preview.Preview) -> list[str]:
+    return [*filter(None, [control_plane.unsaid(run.params)]), *other.problems]
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -115,7 +116,9 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     if run.params.cluster_source != "eks":
         return {}
     seen = Seen.look(run)
-    found = {"What is made": rows(run, seen), **preview.look(run, seen, may=True).tables}
+    other = preview.look(run, seen, may=True)
+    stopping = pd.DataFrame({"problem": _problems(run, other)})
+    found = {"What is made": rows(run, seen), **other.tables, "What would stop a run": stopping}
     return {title: table for title, table in found.items() if len(table)}
 
 
@@ -198,7 +201,7 @@ def _template(run: Run) -> tuple:
 
 def _nodes(run: Run, seen: Seen) -> tuple:
     here, cost, found = run.params, prices(), seen.group
-    each = cost["instances"].get(here.node_instance_type)
+    each = cost["instances"].get(here.node_instance_type) if here.node_capacity == "ON_DEMAND" else None
     address = cost["public_ipv4"] if place.public_nodes(run, seen.given) else 0
     disk = here.node_disk_gib * cost["volume_gib"]  # PostgreSQL's volume is smaller and not counted
     price = "" if each is None else _times(here.node_count, each + address + disk)

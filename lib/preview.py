@@ -41,7 +41,6 @@ def look(run: Run, seen: Seen, may: bool = False, today: date | None = None) -> 
         "What AWS offers": _offered(here, seen, offer, today),
         "Quotas": _quota_table(limits),
         "What you may do": _missing(run, seen) if may else pd.DataFrame(),
-        "What would stop a run": pd.DataFrame({"problem": [one for one in problems if one]}),
     }
     return Preview(tables, [one for one in problems if one])
 
@@ -96,7 +95,7 @@ def _more(run: Run, seen: Seen) -> dict[str, int]:
     more[quotas.BALANCERS] = 0 if seen.cluster else len(balancers(here.profiles))
     nodes = here.node_count - (seen.group["scalingConfig"]["desiredSize"] if seen.group else 0)
     if nodes > 0 and (each := quotas.vcpus(seen.client("ec2"), here.node_instance_type)):
-        more[quotas.ON_DEMAND] = nodes * each
+        more[quotas.SPOT if here.node_capacity == "SPOT" else quotas.ON_DEMAND] = nodes * each
     return more
 
 

@@ -321,6 +321,19 @@ def test_each_thing_that_is_missing_is_one_sentence(theirs, spoil, asked, words)
         assert told.startswith("expected ") and "got" in told and ";" in told and told.endswith(".")
 
 
+def test_a_way_out_that_is_gone_is_none(theirs):
+    def gone(parsed, **_):
+        for table in parsed["RouteTables"]:
+            for route in table["Routes"]:
+                if route.get("NatGatewayId"):
+                    route["State"] = "blackhole"  # what AWS says once the NAT gateway is deleted
+
+    theirs.ec2.meta.events.register("after-call.ec2.DescribeRouteTables", gone)
+    problems = theirs.read(theirs.private).problems
+    theirs.ec2.meta.events.unregister("after-call.ec2.DescribeRouteTables", gone)
+    assert len(problems) == 2 and all("got a way that is gone" in told for told in problems)
+
+
 def test_a_small_subnet_is_full_for_a_new_cluster_and_not_for_one_that_is_there(theirs):
     small = [theirs.subnet(40 + n, zone, network.PRIVATE, size=28) for n, zone in enumerate("ab")]
     for one in small:

@@ -458,3 +458,13 @@ def test_what_cannot_be_changed_stops_a_run_before_it_changes_what_can(session, 
             plan.guard(run(session, SIMULATED, **{**as_it_is, **changed}))
         assert words in str(told.value)
         assert account.everything(session) == before
+
+
+def test_spot_nodes_count_against_their_own_quota_and_have_no_list_price(session):
+    here = run(session, SIMULATED, node_capacity="SPOT")
+    tables = plan.tables(here)
+    kinds = set(tables["Quotas"]["quota"])
+    assert quotas.SPOT in kinds and quotas.ON_DEMAND not in kinds
+    made = tables["What is made"]
+    assert made.set_index("kind").loc["node group"]["usd_per_hour"] == ""
+    assert any("No price is known here of m5.large (SPOT)" in line for line in plan.told(here, made))
