@@ -165,6 +165,17 @@ def test_rights_come_from_groups_and_roles_too_and_a_deny_counts_most(user, refu
     assert "explicit deny" in refusal(ec2.describe_vpcs)[2]
 
 
+def test_of_a_policys_versions_the_default_one_counts(user, refusal):
+    text = document(allow("ec2:DescribeVpcs"))
+    arn = user.iam.create_policy(PolicyName="versions", PolicyDocument=text)["Policy"]["Arn"]
+    user.iam.attach_user_policy(UserName=user.name, PolicyArn=arn)
+    assert user.client("ec2").describe_vpcs()["Vpcs"]
+    text = document(allow("ec2:DescribeSubnets"))
+    user.iam.create_policy_version(PolicyArn=arn, PolicyDocument=text, SetAsDefault=True)
+    assert refusal(user.client("ec2").describe_vpcs)[1] == "UnauthorizedOperation"
+    assert user.client("ec2").describe_subnets()["Subnets"]
+
+
 def test_a_role_is_handed_over_only_where_that_is_allowed(user, refusal):
     world = user.world
     role = world.role("cluster", "eks.amazonaws.com")
