@@ -53,7 +53,7 @@ class Access:
 
         Name, uid and what is told beside them are those of aws-iam-authenticator (pkg/server/server.go).
         """
-        entry, session = self.entries.get(who.principal), who.arn.rpartition("/")[2]
+        entry, session = self._entry_of(who.principal), who.arn.rpartition("/")[2]
         if who.principal == self._master:
             name, groups = who.arn, ["system:masters"]
         elif entry is None:
@@ -65,7 +65,12 @@ class Access:
         else:
             name, groups = entry["username"].replace("{{SessionName}}", session), list(entry["kubernetesGroups"])
         uid = f"aws-iam-authenticator:{who.account}:{who.user_id.partition(':')[0]}"
-        return {"username": name, "uid": uid, "groups": groups, "extra": {"arn": [who.arn], OWN: [who.principal]}}
+        own = entry["principalArn"] if entry else who.principal
+        return {"username": name, "uid": uid, "groups": groups, "extra": {"arn": [who.arn], OWN: [own]}}
+
+    def _entry_of(self, principal: str) -> dict | None:
+        """A session of a role does not tell the role's path; its access entry has it."""
+        return next((entry for arn, entry in list(self.entries.items()) if _without_path(arn) == principal), None)
 
     def allows(self, asked: Mapping) -> bool:
         """Say whether the access policies of who asks allow it: the spec of a SubjectAccessReview, after RBAC."""
@@ -73,6 +78,11 @@ class Access:
         entry = self.entries.get(principal, {"policies": {}})
         granted = [(name, held["accessScope"]) for name, held in list(entry["policies"].items())]
         return policies.allows(granted, asked)
+
+
+def _without_path(principal: str) -> str:
+    kind, _, role = principal.partition(":role/")
+    return f"{kind}:role/{role.rpartition('/')[2]}" if role else principal
 
 
 def _username(principal: str) -> str:

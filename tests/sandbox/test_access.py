@@ -116,6 +116,18 @@ def test_a_second_user_gets_just_the_rights_of_the_entry(world):
         node.authenticate(token)
 
 
+def test_a_role_with_a_path_is_known_by_its_sessions(world):
+    node, iam = world.active(), world.client("iam")
+    role = iam.create_role(RoleName="deep", Path="/a/b/", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    named = {"clusterName": "runbook", "principalArn": role}
+    world.client("eks").create_access_entry(**named)
+    world.client("eks").associate_access_policy(**named, policyArn=VIEW, accessScope={"type": "cluster"})
+    said = node.authenticate(eks_token.made(assumed(world, role, "monday"), "runbook", world.server.url))
+    assert said["username"] == "arn:aws:sts::123456789012:assumed-role/deep/monday"
+    assert node.authorize(asks(said, "list", "pods")) and not node.authorize(asks(said, "delete", "pods"))
+    iam.delete_role(RoleName="deep")
+
+
 def test_a_creator_whose_entry_is_taken_away_is_out(world):
     node, admin = world.active(), "arn:aws:iam::123456789012:user/admin"
     token = eks_token.made(world.session, "runbook", world.server.url)
