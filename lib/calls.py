@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from lib import trust
 from lib.errors import ClusterError
 from lib.redact import clean
 
@@ -30,7 +31,7 @@ EXITS = {  # of curl
     52: "closed without an answer",
     55: "connection reset",
     56: "connection reset",
-    60: "TLS failed",
+    60: "certificate not trusted",
 }
 
 
@@ -73,11 +74,11 @@ def over_http(
 ) -> Answer:
     """Ask on one fresh connection, without proxy or redirects; `timeout` in seconds holds for each step of it.
 
+    Over https the server's certificate is verified (lib.trust), by the URL's host whatever `host` says.
     `agent` is the User-Agent, by which the request is found again in access logs.
     """
     place = urlsplit(url)
-    kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
-    connection = kind(place.hostname, place.port, timeout=timeout)
+    connection = _connection(place.scheme, place.hostname, place.port, timeout)
     target = (place.path or "/") + (f"?{place.query}" if place.query else "")
     start = time.perf_counter()
     try:
@@ -159,6 +160,12 @@ def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark
     return "".join(f"{name} = {quoted(value)}\n" for name, value in options) + flags
 
 
+def _connection(scheme: str, host: str, port: int | None, timeout: float) -> http.client.HTTPConnection:
+    if scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=trust.context())
+    return http.client.HTTPConnection(host, port, timeout=timeout)
+
+
 def _line(value: str) -> str:
     if not value.isprintable():
         raise ValueError("expected a URL, token and host of one line each, got a control character; take it out.")
@@ -182,6 +189,7 @@ def _why(error: Exception) -> str:
         (TimeoutError, "timeout"),
         (ConnectionRefusedError, "refused"),
         ((ConnectionResetError, BrokenPipeError), "connection reset"),
+        (ssl.SSLCertVerificationError, "certificate not trusted"),
         (http.client.IncompleteRead, "cut off"),
         (ssl.SSLError, "TLS failed"),
     )

@@ -17,7 +17,8 @@ from lib.kube import Cluster
 SECRET = "Secret"  # a kind that is never kept
 ENFORCING = {
     "virtualInbound": "of a sidecar: what comes in",
-    "0.0.0.0_8080": "of a gateway: what users ask",
+    "0.0.0.0_8443": "of a gateway: what users ask",
+    "0.0.0.0_8080": "of a gateway, in clear: nothing but a redirect, where there is TLS",
 }
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,12 +30,19 @@ LIMIT = 60  # seconds for one call of istioctl
 Execute = Callable[[list[str], str], tuple[str, int]]
 
 
-def manifest(istioctl: str, hub: str, tag: str, settings: list[str]) -> list[dict]:
-    """Return the objects that `istioctl install` would apply; nothing is asked of a cluster."""
+def manifest(istioctl: str, hub: str, tag: str, settings: list[str], authority: str = "") -> list[dict]:
+    """Return the objects that `istioctl install` would apply; nothing is asked of a cluster.
+
+    `authority` is what istiod trusts, beside the system's, when it fetches keys: certificates as PEM.
+    """
     command = ["manifest", "generate", "--set", f"hub={hub}", "--set", f"tag={tag}"]
     for setting in settings:
         command += ["--set", setting]
-    return [_ours(thing) for thing in yaml.load_all(call(istioctl, *command), yaml.CSafeLoader) if thing]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "operator.yaml"
+        file.write_text(yaml.safe_dump(_operator(authority)))
+        text = call(istioctl, *command, "--filename", str(file))
+    return [_ours(thing) for thing in yaml.load_all(text, yaml.CSafeLoader) if thing]
 
 
 def call(istioctl: str, *words: str) -> str:
@@ -148,6 +157,13 @@ def key_state(held: list[dict] | None, issued: list[dict]) -> str:
         return "placeholder"
     wanted = {(key["kid"], key.get("n", key.get("x"))) for key in issued}
     return "the issuer's" if wanted <= {(key.get("kid"), key.get("n", key.get("x"))) for key in held} else "other"
+
+
+def _operator(authority: str) -> dict:
+    """istiod reads the authority once, as it starts: with another one it must start anew, so its pods bear the hash."""
+    digest = hashlib.sha256(authority.encode()).hexdigest()[:16]
+    pilot = {"jwksResolverExtraRootCA": authority, "podAnnotations": {"runbook/ca": digest}} if authority else {}
+    return {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": {"values": {"pilot": pilot}}}
 
 
 def _providers(node) -> list[dict]:

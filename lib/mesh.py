@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import istio, network, oidc, tokens, tunnel, verdicts, why
+from lib import edge, istio, network, oidc, tokens, tunnel, verdicts, why
 from lib.calls import Answer, Case, over_exec, over_http, peer
 from lib.checks import until
 from lib.errors import MissingStep, RunbookError
 from lib.keycloak import Keycloak
 from lib.run import Run
 
-KEYCLOAK = "keycloak"  # namespace
+KEYCLOAK = edge.KEYCLOAK  # namespace
 WORKERS = 8  # cases asked at once
 
 
@@ -24,9 +24,14 @@ def address(run: Run, name: str, namespace: str, step: str) -> str:
     return run.cluster.wait_address(name, namespace, run.params.deadline)
 
 
+def keycloak_host(run: Run) -> str:
+    """Return Keycloak's public host: the params', or else its load balancer's address."""
+    return run.params.keycloak_host or address(run, edge.KEYCLOAK_SERVICE, KEYCLOAK, "03-keycloak")
+
+
 def keycloak_url(run: Run) -> str:
     """Return Keycloak's public address, the one that every issuer begins with."""
-    return f"http://{address(run, 'keycloak-http', KEYCLOAK, '03-keycloak')}"
+    return f"{edge.scheme(run)}://{keycloak_host(run)}"
 
 
 def issuer(run: Run, realm: str = "") -> str:
@@ -36,13 +41,22 @@ def issuer(run: Run, realm: str = "") -> str:
 
 def jwks_uri(run: Run, realm: str = "") -> str:
     """Return where istiod fetches a realm's keys: inside the cluster, so no way out and back in is needed."""
-    inside = f"http://keycloak-http.{KEYCLOAK}.svc.cluster.local"
-    return f"{inside}/realms/{realm or run.params.realm}/protocol/openid-connect/certs"
+    return f"{inside_url(run)}/realms/{realm or run.params.realm}/protocol/openid-connect/certs"
+
+
+def inside_url(run: Run) -> str:
+    """Return the address at which pods and istiod reach Keycloak."""
+    return f"{edge.scheme(run)}://{edge.inside_host(run, keycloak_host(run))}"
 
 
 def ingress_url(run: Run) -> str:
     """Return the ingress gateway's public address."""
-    return f"http://{address(run, 'istio-ingressgateway', istio.ROOT_NAMESPACE, '02-istio')}"
+    return f"{edge.scheme(run)}://{gateway_host(run)}"
+
+
+def gateway_host(run: Run) -> str:
+    """Return the ingress gateway's public host: the params', or else its load balancer's address."""
+    return run.params.gateway_host or address(run, istio.GATEWAY, istio.ROOT_NAMESPACE, "02-istio")
 
 
 def principal(run: Run, namespace: str, account: str) -> str:
@@ -59,8 +73,12 @@ def gateway_principal(run: Run) -> str:
 def admin(run: Run) -> Keycloak:
     """Return Keycloak's administration, reached through the Kubernetes API, never by its public address."""
     known = run.read_secret("keycloak-admin", KEYCLOAK)
-    session = tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, 8080))
-    return Keycloak("http://keycloak", known["username"], known["password"], session)
+    return Keycloak(keycloak_url(run), known["username"], known["password"], _tunnel(run))
+
+
+def _tunnel(run: Run):
+    number = 8080 if run.params.tls == "off" else 8443
+    return tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 
 def check_injection(run: Run) -> None:
@@ -96,14 +114,14 @@ def check_keycloak(run: Run) -> None:
     """Record whether Keycloak answers at its public address and its pod, and whether its database outlives a pod."""
     url = keycloak_url(run)
     master = f"{url}/realms/master"
-    tunnelled = tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, 8080))
-    found = oidc.discovery(master, url="http://keycloak/realms/master", session=tunnelled)
+    found = oidc.discovery(master, url=f"{inside_url(run)}/realms/master", session=_tunnel(run))
     run.check("asked by another way, the issuer is still the public one", master, found["issuer"])
     run.check_ready(
         "its public address answers",
         True,
         lambda: over_http(f"{master}/.well-known/openid-configuration").status in (200, 403),
     )
+    edge.check_closed(run, keycloak_host(run))
     name = run.read_secret("keycloak-admin", KEYCLOAK)["username"]
     run.check("its administrator can log in", name, admin(run).get_user("master", name)["username"])
     claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", KEYCLOAK)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 import requests
 
+from lib import trust
 from lib.errors import KeycloakError
 
 TIMEOUT = 60  # seconds for one request: a new realm takes 2 s on an idle machine, many more on a busy one
@@ -133,16 +135,26 @@ def first_difference(expected: str, actual: str) -> str:
 
 
 def direct_session() -> requests.Session:
-    """Return a session that heeds neither proxies nor .netrc, which would replace the Authorization header."""
+    """Return a session that heeds neither proxies nor .netrc, which would replace the Authorization header.
+
+    It verifies certificates by lib.trust.
+    """
     session = requests.Session()
     session.trust_env = False
-    return session
+    return trust.mount(session)
 
 
 def send(session: requests.Session, method: str, url: str, **options) -> requests.Response:
     """Return the answer, whatever its status; raise KeycloakError where there was none."""
     try:
         return session.request(method, url, timeout=TIMEOUT, **options)
+    except requests.exceptions.SSLError as error:
+        reason = re.search(r"certificate verify failed: ([^(\"']*)", str(error))
+        got = reason[1].strip() if reason else "a failed handshake"
+        raise KeycloakError(
+            f"expected a certificate that is trusted at {url}, got: {got}; "
+            "run 02-istio and 03-keycloak again (tls: own-ca), or set ca_file (tls: given)."
+        ) from None
     except requests.RequestException as error:
         raise KeycloakError(
             f"expected Keycloak to answer {method} {url}, got {type(error).__name__}; "

@@ -20,6 +20,7 @@ from lib.wanted import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
 ROOT = Path(__file__).resolve().parent.parent
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Host = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$")]
 CertificateArn = Annotated[str, Field(pattern=r"^arn:aws[-a-z]*:acm:[-a-z0-9]+:\d{12}:certificate/.+$")]
 
 
@@ -92,6 +93,16 @@ class Params(BaseModel):
     )
 
     delete_log_group: bool = Field(False, description="the clean-up deletes the control plane's log group as well")
+
+    # Encryption on the user's way
+    tls: Literal["own-ca", "given", "off"] = Field(
+        "own-ca", description="certificates: by an authority of the runbook's own, in Secrets that are there, or none"
+    )
+    keycloak_host: Host | None = Field(
+        None, description="Keycloak's public name, and so the issuer's; empty is its load balancer's address"
+    )
+    gateway_host: Host | None = Field(None, description="the gateway's public name; empty is its address")
+    ca_file: str | None = Field(None, description="given: the authority's certificate, where it is no public one")
 
     # Istio
     istioctl: str = Field("istioctl", description="the istioctl to call: a name on PATH or a file")
@@ -175,6 +186,16 @@ class Params(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _certificates_that_fit(self):
+        if self.ca_file and self.tls != "given":
+            raise ValueError("ca_file is for tls: given; remove it")
+        if self.acm_certificate_arn and self.tls == "off":
+            raise ValueError("acm_certificate_arn needs tls: own-ca or given, since the pods are asked by TLS as well")
+        if self.acm_certificate_arn and not (self.keycloak_host and self.gateway_host):
+            raise ValueError("acm_certificate_arn needs keycloak_host and gateway_host, the names that it is for")
+        return self
+
+    @model_validator(mode="after")
     def _a_way_in_that_works(self):
         if told := ingress.problem(self):
             raise ValueError(told)
@@ -191,6 +212,11 @@ class Params(BaseModel):
         if told := wanted.problem(self):
             raise ValueError(told)
         return self
+
+    @property
+    def trusted(self) -> Path:
+        """Where the certificate of the authority stands that clients must trust beside the system's."""
+        return ROOT / (Path(self.ca_file).expanduser() if self.ca_file else Path(".kube") / f"{self.env}-ca.pem")
 
     @property
     def kubeconfig(self) -> Path:

@@ -11,16 +11,15 @@ SHORT = "short-lived"  # a client whose tokens live for a second
 READER = "reader"  # the realm role that a policy may ask for
 VISITOR = "bob"  # a user without that role
 SERVICE, OTHER_APP, LIGHTWEIGHT = "service", "other-app", "lightweight"  # clients
-SETTINGS = {"sslRequired": "none", "accessTokenLifespan": 300, "notBefore": 0}  # seconds; 0 revokes nothing
+SETTINGS = {"accessTokenLifespan": 300, "notBefore": 0}  # seconds; 0 revokes nothing
 KEY = "realm-key"  # Secret: the private half of a key that the realm publishes and never signs with
 
 
 def ensure(run: Run, keycloak: Keycloak) -> None:
     """Create or update realms, clients, mapper and user, and keep the clients' ids and secrets in Secrets."""
     realm, client = run.params.realm, run.params.client_id
-    # A realm refuses plain HTTP from outside unless told otherwise; behind TLS this is needless.
     for name in (realm, OTHER):
-        done(run, "realm", name, keycloak.ensure_realm(name, **SETTINGS))
+        done(run, "realm", name, keycloak.ensure_realm(name, sslRequired=ssl_required(run), **SETTINGS))
     _client(run, keycloak, realm, client)
     _client(run, keycloak, realm, SHORT, attributes={"access.token.lifespan": "1"})
     _client(run, keycloak, realm, "no-audience", audience=False)
@@ -36,6 +35,11 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     priority = components.OWN_PRIORITY // 2
     done(run, "key", f"{realm}/{KEY}", components.ensure_imported_key(keycloak, realm, KEY, key, priority))
     run.secret("token-expired", mesh.KEYCLOAK, token=lambda: mesh.user_token(run, client_id=SHORT))
+
+
+def ssl_required(run: Run) -> str:
+    """Return a realm's sslRequired: "all", for whoever asks from wherever, unless the params say `tls: off`."""
+    return "none" if run.params.tls == "off" else "all"
 
 
 def check(run: Run) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, evidence, kube, params, verdicts, waiting
+from lib import aws, evidence, kube, params, trust, verdicts, waiting
 from lib.checks import PAUSE, Check, until, watch
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.params import ROOT, Params
@@ -35,6 +35,7 @@ class Run:
         self.changes: list[dict] = []
         self.applied: dict[tuple[str, str, str | None, str], None] = {}  # keys alone, in their order
         self._began, self._told = time.monotonic(), 0
+        trust.add_file(values.trusted)
         self.record.write("step_started", step=step)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Requests to a pod through the Kubernetes API (port-forward): nothing crosses the network in clear."""
+"""Requests to a pod through the Kubernetes API (port-forward); over https the pod's certificate is verified as well."""
 
 from __future__ import annotations
 
@@ -6,33 +6,45 @@ import socket
 from collections.abc import Callable
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from lib import trust
 
 
 def session(connect: Callable[[], socket.socket]) -> requests.Session:
-    """Return a session whose every http:// connection is one that `connect` opens; proxies are not asked."""
+    """Return a session whose every connection is one that `connect` opens; proxies are not asked.
+
+    An https:// URL's host is the name that the pod's certificate must have.
+    """
     made = requests.Session()
     made.trust_env = False
-    made.mount("http://", _Tunnel(connect))
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, _Tunnel(connect))
     return made
 
 
-class _Tunnel(HTTPAdapter):
+class _Tunnel(trust.Verified):
     def __init__(self, connect: Callable[[], socket.socket]):
         self._connect = connect
         super().__init__()
 
     def init_poolmanager(self, *sizes, **options):
+        super().init_poolmanager(*sizes, **options)
         connect = self._connect
 
         class Connection(HTTPConnection):
             def _new_conn(self):
                 return connect()
 
+        class Secure(HTTPSConnection):
+            def _new_conn(self):
+                return connect()
+
         class Pool(HTTPConnectionPool):
             ConnectionCls = Connection
 
-        self.poolmanager = PoolManager(*sizes[:1])
-        self.poolmanager.pool_classes_by_scheme = {"http": Pool}
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lib.checks import until
 from lib.probes import answers
 from lib.probes.send import Reply, Request, Way
-from lib.probes.wire import Line, over_sockets
+from lib.probes.wire import Edge, Line, over_sockets
 
 SOON = 8  # seconds within which a token that is about to end must have ended; go-httpbin ends a WebSocket after 10
 LONG = 64 * 1024  # bytes; Envoy's limit for all headers is 60 KiB
@@ -22,14 +22,14 @@ EARLY = 0.3  # of a second: what is asked so early in one is answered in the sam
 
 @dataclass(frozen=True)
 class Drill:
-    """What a sequence needs: the gateway's `address` (host:port), the workload's `host` name, and a way to ask it.
+    """What a sequence needs: the gateway's `address`, the workload's `host` name, and a way to ask it.
 
-    `token(name)` gives a token of lib.probes.tokens; its "ending" has a life of a few seconds left, Envoy's 60 s of
-    grace included. `label` finds the requests in access logs, with -1, -2 … behind it.
+    The address is host:port, or an Edge. `token(name)` gives a token of lib.probes.tokens; its "ending" has a life of
+    a few seconds left, Envoy's 60 s of grace included. `label` finds the requests in access logs, with -1, -2 … behind it.
     `name` is the profile or world that the workload stands for.
     """
 
-    address: str
+    address: str | Edge
     host: str
     ask: Way
     token: Callable[[str], str]

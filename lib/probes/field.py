@@ -46,7 +46,7 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
 def addresses(run: Run, *names: str) -> dict[str, str]:
     """Return the issuer's URL, and by profile or world the gateway's host:port through which it is asked."""
     places = {name: worlds.place(run, name).address for name in names if name != fixtures.WORLD}
-    return {ISSUER: mesh.issuer(run), **{name: address for name, address in places.items() if address}}
+    return {ISSUER: mesh.issuer(run), **{name: str(address) for name, address in places.items() if address}}
 
 
 def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:

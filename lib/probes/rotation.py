@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, istio, mesh, oidc, tokens
+from lib import components, edge, istio, mesh, oidc, realms, tokens
 from lib.checks import wait
 from lib.keycloak import Keycloak, only, path
+from lib.probes import worlds
 from lib.probes.send import Request
 from lib.probes.slow import GOOD, REFRESH, STREAK, WORLD
 from lib.probes.wire import over_sockets
@@ -20,6 +21,7 @@ REALM = "rotating"
 HOME = "probes-slow"  # namespace
 LATE = "keys-late"  # Service in Keycloak's namespace, with nobody behind it at first
 SHORT = "short"  # a client whose tokens live for a second
+LIFE = 900  # seconds of a token: all drills with one
 OWN = "own"  # a key whose private half is known here
 MANAGER = "runbook-probes-slow"  # of single fields of istiod and Keycloak; see lib.kube.Cluster.apply
 PARTS = {"istiod": istio.ROOT_NAMESPACE, "keycloak": mesh.KEYCLOAK}
@@ -79,7 +81,7 @@ class Rotation:
         self.password, self.pem = oidc.generate_password(), components.generate_key()
         for secret in (self.password, self.pem):
             run.record.secret(secret)
-        self._way = over_sockets(f"{mesh.ingress_url(run).removeprefix('http://')}:80")
+        self._way = over_sockets(worlds.shared(run))
 
     def build(self) -> None:
         """Make realm, workload and policies, and wait until a token of the realm passes."""
@@ -138,7 +140,7 @@ class Rotation:
         """See Slow."""
         spec = {
             "selector": {"app": "keycloak" if reachable else "nobody"},
-            "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+            "ports": edge.opened(self.run.load("keycloak-service.yaml"), self.run)[0]["spec"]["ports"],
         }
         metadata = {"name": LATE, "namespace": mesh.KEYCLOAK}
         self.run.cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
@@ -155,7 +157,7 @@ class Rotation:
 
     def _build_realm(self) -> None:
         keycloak, client, user = self.keycloak, self.run.params.client_id, self.run.params.user
-        keycloak.ensure_realm(REALM, sslRequired="none", accessTokenLifespan=900)  # seconds: all drills with one token
+        keycloak.ensure_realm(REALM, sslRequired=realms.ssl_required(self.run), accessTokenLifespan=LIFE)
         for name, settings in ((client, {}), (SHORT, {"attributes": {"access.token.lifespan": "1"}})):
             keycloak.ensure_client(REALM, name, **settings)
             keycloak.ensure_audience_mapper(REALM, name, "audience", client)

@@ -20,6 +20,7 @@ from lib.probes.model import PROFILES, Probe
 from lib.probes.results import Result
 from lib.probes.send import Reply, Request, Way, prepare
 from lib.probes.tokens import Missing
+from lib.probes.wire import Edge
 from lib.redact import clean
 
 
@@ -35,14 +36,15 @@ class Target:
     """A workload that is asked: `name` is its profile or world, `ways` lead there by caller.
 
     `host` is what callers name it in the Host header; `hosts` has those that name it otherwise, by caller. `address`
-    (host:port) is for sequences, which hold a connection of their own. `canary` is a server that must not be called.
+    (host:port, or an Edge) is for sequences, which hold a connection of their own. `canary` is a server that must not
+    be called.
     """
 
     name: str
     host: str
     ways: Mapping[str, Way]
     hosts: Mapping[str, str] = field(default_factory=dict)
-    address: str = ""
+    address: str | Edge = ""
     canary: str = ""
 
 

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from lib.probes import http2
 from lib.probes.send import Reply, Request, Way
@@ -17,7 +18,7 @@ HEAD = 128 * 1024  # bytes of a status line or of one header line
 GREETING = 0.2  # seconds for what a server of TLS 1.3 says of its own accord
 
 
-def over_sockets(address: str, workers: int = 16, timeout: float = 5, tls: ssl.SSLContext | None = None) -> Way:
+def over_sockets(address: str | Edge, workers: int = 16, timeout: float = 5, tls: ssl.SSLContext | None = None) -> Way:
     """Return a way to `address` (host:port): a fresh connection for each request, `workers` of them at once.
 
     `timeout` in seconds is for the whole of one request. Requests of version HTTP/2 go by prior knowledge, without an
@@ -36,14 +37,29 @@ def over_sockets(address: str, workers: int = 16, timeout: float = 5, tls: ssl.S
     return way
 
 
+@dataclass(frozen=True)
+class Edge:
+    """Where TLS is spoken: an address (host:port), the name that is asked for (SNI) and verified, and by what."""
+
+    address: str
+    name: str
+    tls: ssl.SSLContext
+
+    def __str__(self) -> str:
+        return self.address
+
+
 class Line:
     """One connection: requests go out as they are, replies come back one by one.
 
     It opens with the first request, so that what goes wrong with the connection is that request's reply.
     """
 
-    def __init__(self, address: str, timeout: float = 5, tls: ssl.SSLContext | None = None):
-        self.address, self.timeout, self.tls = address, timeout, tls
+    def __init__(self, address: str | Edge, timeout: float = 5, tls: ssl.SSLContext | None = None):
+        self.address, self.timeout, self.tls = str(address), timeout, tls
+        self.name = place(self.address)[0]
+        if isinstance(address, Edge):
+            self.name, self.tls = address.name, address.tls
         self.connection: socket.socket | None = None
         self.source = _Source(lambda size: b"")
 
@@ -91,7 +107,7 @@ class Line:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection = plain  # before the handshake: what goes wrong then is no refusal
         if self.tls:
-            self.connection = self.tls.wrap_socket(plain, server_hostname=place(self.address)[0])
+            self.connection = self.tls.wrap_socket(plain, server_hostname=self.name)
             self.source.rest = _greeting(self.connection)
             self.connection.settimeout(self.timeout)
 

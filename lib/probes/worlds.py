@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import ingress, istio, mesh, realms
+from lib import checks, edge, ingress, istio, mesh, realms, trust
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
+from lib.probes.send import Request
+from lib.probes.wire import Edge, over_sockets
 from lib.run import Run
 
 NAMESPACE, STRANGERS = "probes", "bar"
@@ -49,7 +51,7 @@ class Place:
 
     name: str
     host: str
-    address: str
+    address: str | Edge
     url: str
 
 
@@ -59,7 +61,7 @@ def hardened(run: Run) -> list[dict]:
         return []
     load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
     things = [*load("namespace"), *load("admission")]
-    things += ingress.gateway(load(GATEWAY), run.params)
+    things += ingress.gateway(edge.opened(load(GATEWAY), run), run.params)
     things += run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED)
     return things + load("policy", **_names(run))
 
@@ -88,22 +90,33 @@ def wait(run: Run) -> None:
     _wait(run, {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"]})
 
 
-def wait_hardened(run: Run) -> None:
-    """Wait until the hardened profile's gateway and workload are ready."""
+def ready_hardened(run: Run) -> None:
+    """Give the hardened profile's gateway its certificate, and wait until it shows it and its workload is ready."""
     if HARDENED in run.params.profiles:
+        host = f"{PROFILES[HARDENED]}.example"
+        edge.gateway_certificate(run, HARDENED, [host])
         _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
+        way, asked = over_sockets(place(run, HARDENED).address), Request("GET", "/headers", (f"Host: {host}",))
+        answers = lambda: way([asked])[0].status  # noqa: E731
+        checks.wait("the hardened gateway to answer", answers, bool, deadline=run.params.deadline)
+
+
+def shared(run: Run) -> str | Edge:
+    """Return where the mesh's own gateway is asked."""
+    own = mesh.address(run, istio.GATEWAY, istio.ROOT_NAMESPACE, "02-istio")
+    return _edge(run, own, mesh.gateway_host(run))
 
 
 def place(run: Run, name: str) -> Place:
     """Return where a profile's or world's workload is asked."""
-    shared = lambda: f"{mesh.address(run, 'istio-ingressgateway', istio.ROOT_NAMESPACE, '02-istio')}:80"  # noqa: E731
     if name in PORTS:
         return Place(name, "", "", f"http://exceptions.{NAMESPACE}:{PORTS[name]}")
     if name == HARDENED:
         own = mesh.address(run, GATEWAY, HARDENED, "12-figure-1")
-        return Place(name, f"{PROFILES[name]}.example", f"{own}:80", f"http://{PROFILES[name]}.{HARDENED}:8000")
+        host = f"{PROFILES[name]}.example"
+        return Place(name, host, _edge(run, own, host), f"http://{PROFILES[name]}.{HARDENED}:8000")
     app, home = (PROFILES[name], run.params.namespace) if name in PROFILES else (name, NAMESPACE)
-    return Place(name, f"{app}.example", shared(), f"http://{app}.{home}:8000")
+    return Place(name, f"{app}.example", shared(run), f"http://{app}.{home}:8000")
 
 
 def pods(run: Run, name: str) -> tuple[str, str]:
@@ -118,6 +131,12 @@ def callers(run: Run) -> dict[str, Callable]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
     run.need("v1", "Namespace", STRANGERS, step="11-testing")
     return mesh.inside(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
+
+
+def _edge(run: Run, address: str, host: str) -> str | Edge:
+    """Where users ask: at the load balancer itself, by the name that its certificate has."""
+    where = f"{address}:{edge.port(run)}"
+    return where if run.params.tls == "off" else Edge(where, host, trust.context())
 
 
 def _wait(run: Run, homes: dict[str, list[str]]) -> None:

@@ -1,0 +1,99 @@
+"""What users meet first: names and certificates of Keycloak and of the gateways, and what `tls: off` makes of them."""
+
+from __future__ import annotations
+
+import copy
+
+from lib import istio, pki
+from lib.calls import over_http
+from lib.run import Run
+
+KEYCLOAK, KEYCLOAK_SERVICE = "keycloak", "keycloak-http"  # namespace, Service
+INSIDE = f"{KEYCLOAK_SERVICE}.{KEYCLOAK}.svc.cluster.local"
+KEYCLOAK_TLS, GATEWAY_TLS = "keycloak-tls", "gateway-tls"  # Secrets, each where it is used
+
+
+def scheme(run: Run) -> str:
+    """Return how users ask Keycloak and the gateways: https, or http where the params say `tls: off`."""
+    return "http" if run.params.tls == pki.OFF else "https"
+
+
+def port(run: Run) -> int:
+    """Return the port that users ask Keycloak and the gateways at."""
+    return 80 if run.params.tls == pki.OFF else 443
+
+
+def keycloak_certificate(run: Run, host: str) -> dict[str, str]:
+    """Make Keycloak's certificate for its public host, and for its Services' names inside; return what may be shown."""
+    if run.params.tls == pki.OFF:
+        return {}
+    inside = [INSIDE, f"*.{KEYCLOAK}.svc.cluster.local"] if run.params.tls == pki.OWN else []
+    return pki.ensure_certificate(run, KEYCLOAK_TLS, KEYCLOAK, [host, *inside])
+
+
+def gateway_certificate(run: Run, namespace: str, hosts: list[str]) -> dict[str, str]:
+    """Make the certificate of the gateway in a namespace for these hosts; return what may be shown of it."""
+    if run.params.tls == pki.OFF:
+        return {}
+    return pki.ensure_certificate(run, GATEWAY_TLS, namespace, hosts)
+
+
+def inside_host(run: Run, public: str) -> str:
+    """Return the host at which pods and istiod reach Keycloak: its Service's, else the public one.
+
+    A given certificate may be for the public name only.
+    """
+    given = run.params.tls == pki.GIVEN
+    return public if given and not pki.covers(run, KEYCLOAK_TLS, KEYCLOAK, INSIDE) else INSIDE
+
+
+def gateway(run: Run) -> list[dict]:
+    """Return the Gateway httpbin-gateway: it selects the live gateway's pods, by the labels that those have."""
+    things = opened(run.load("gateway.yaml"), run)
+    things[0]["spec"]["selector"] = istio.ingress(run.cluster)["labels"]
+    return things
+
+
+def opened(things: list[dict], run: Run) -> list[dict]:
+    """Return objects as they are, or what they come to without TLS where the params say `tls: off`."""
+    return [_plain(copy.deepcopy(thing)) for thing in things] if run.params.tls == pki.OFF else things
+
+
+def check(run: Run) -> None:
+    """Record that users' tokens and passwords are encrypted on their way; red where the params say `tls: off`."""
+    told = "tls: off, so who is on the way reads passwords and tokens: waive it with a reason, or take own-ca or given"
+    off = run.params.tls == pki.OFF
+    run.check("users' tokens and passwords are encrypted on their way", True, not off, told if off else "")
+
+
+def check_redirect(run: Run, host: str) -> None:
+    """Record whether a gateway sends who comes in clear on to https; nothing where there is no TLS."""
+    if run.params.tls != pki.OFF:
+        sent = lambda: over_http(f"http://{host}/headers").headers.get("location")  # noqa: E731
+        run.check_ready("who comes in clear is sent on", f"https://{host}/headers", sent)
+
+
+def check_closed(run: Run, host: str) -> None:
+    """Record whether nobody answers a host in clear; nothing where there is no TLS."""
+    if run.params.tls != pki.OFF:
+        run.check(f"in clear nobody answers at {host}", 0, over_http(f"http://{host}/", timeout=2).status)
+
+
+def _plain(thing: dict) -> dict:
+    """The only place that knows how plain HTTP looks: ports, a Gateway's servers, Keycloak's settings."""
+    spec = thing.get("spec", {})
+    if thing["kind"] == "Service":
+        ports = {443: {"name": "http", "port": 80, "targetPort": 8080}}
+        spec["ports"] = [ports.get(one["port"], one) for one in spec["ports"]]
+    if thing["kind"] == "Gateway":
+        hosts = spec["servers"][0]["hosts"]
+        spec["servers"] = [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": hosts}]
+    if thing["kind"] == "Deployment" and thing["metadata"]["name"] == KEYCLOAK:
+        pod = spec["template"]["spec"]
+        container = pod["containers"][0]
+        kept = [one for one in container["env"] if not one["name"].startswith("KC_HTTPS_")]
+        container["env"] = [*kept, {"name": "KC_HTTP_ENABLED", "value": "true"}]
+        container["ports"] = [{"containerPort": 8080}, {"containerPort": 9000}]
+        container["readinessProbe"]["httpGet"]["scheme"] = "HTTP"
+        del container["volumeMounts"], pod["volumes"]
+    return thing

@@ -1,0 +1,110 @@
+"""The certificates that users, pods and istiod meet: whose they are, where they are kept, and whether they are good.
+
+With `tls: own-ca` an authority of the environment's own signs them. Its key stays in a namespace of its own: whoever
+may read Secrets where a gateway or Keycloak runs, as the gateway itself may, could otherwise sign for any name.
+With `tls: given` they are Secrets that somebody else keeps, cert-manager for example (docs/tls.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from lib import certificates, trust
+from lib.certificates import RENEW_DAYS
+from lib.errors import RunbookError
+from lib.params import Params
+from lib.run import Run
+
+HOME, AUTHORITY = "runbook-ca", "authority"  # namespace and Secret of the authority
+OWN, GIVEN, OFF = "own-ca", "given", "off"  # what `tls` may be
+CERTIFICATE, KEY = "tls.crt", "tls.key"  # keys of a Secret of the type kubernetes.io/tls
+
+
+def authority(run: Run) -> str:
+    """Return the certificates, as PEM, that clients must trust beside the system's; "" where there are none."""
+    if run.params.tls == OWN:
+        return run.need("v1", "Secret", AUTHORITY, HOME, step="02-istio") and _read(run, AUTHORITY, HOME)[CERTIFICATE]
+    return _given_authority(run.params)
+
+
+def ensure_authority(run: Run) -> str:
+    """Make the environment's own authority on first use, or shortly before its end, and trust it; return as above."""
+    if run.params.tls != OWN:
+        return _given_authority(run.params)
+    run.apply(run.load("ca-namespace.yaml"))
+    held = _find(run, AUTHORITY, HOME)
+    if why := certificates.authority_problem(held[CERTIFICATE], held[KEY]) if held else "there is none":
+        _keep(run, AUTHORITY, HOME, *certificates.generate_authority(f"runbook {run.params.env}"))
+        held = _read(run, AUTHORITY, HOME)
+    run.changed("Secret", AUTHORITY, "unchanged" if not why else "changed" if "none" not in why else "created", HOME)
+    _write(run.params.trusted, held[CERTIFICATE])
+    trust.add_file(run.params.trusted)
+    run.record.evidence("ca.pem", held[CERTIFICATE])
+    return held[CERTIFICATE]
+
+
+def ensure_certificate(run: Run, name: str, namespace: str, names: list[str]) -> dict[str, str]:
+    """Make the Secret with a certificate for these names where there is none that does; return what may be shown of it.
+
+    With `tls: given` nothing is made: RunbookError where the Secret is not there or does not do.
+    """
+    if run.params.tls == GIVEN:
+        return _check_given(run, name, namespace, names)
+    root, held = authority(run), _find(run, name, namespace)
+    why = "none" if not held else certificates.problem(held[CERTIFICATE], held[KEY], names, root, days=RENEW_DAYS)
+    if why:
+        signer = _read(run, AUTHORITY, HOME)
+        _keep(run, name, namespace, *certificates.issue(root, signer[KEY], names))
+    run.changed("Secret", name, "created" if not held else "changed" if why else "unchanged", namespace)
+    return certificates.told(_read(run, name, namespace)[CERTIFICATE])
+
+
+def covers(run: Run, name: str, namespace: str, host: str) -> bool:
+    """Return whether the certificate in a Secret is for a host."""
+    held = _find(run, name, namespace)
+    return bool(held) and certificates.covers(held[CERTIFICATE], host)
+
+
+def _check_given(run: Run, name: str, namespace: str, names: list[str]) -> dict[str, str]:
+    held = _find(run, name, namespace)
+    wanted = f"a Secret {namespace}/{name} (type kubernetes.io/tls) with a certificate for {', '.join(names)}"
+    if not held or not held.get(CERTIFICATE) or not held.get(KEY):
+        raise RunbookError(f"expected {wanted}, since tls is given, got none; make it (docs/tls.md).")
+    if why := certificates.problem(held[CERTIFICATE], held[KEY], names, _given_authority(run.params), days=1):
+        raise RunbookError(f"expected {wanted}, got one that does not do: {why}; make it anew (docs/tls.md).")
+    run.changed("Secret", name, "unchanged", namespace)
+    return certificates.told(held[CERTIFICATE])
+
+
+def _given_authority(here: Params) -> str:
+    if here.tls == OFF or not here.ca_file:
+        return ""
+    if not here.trusted.is_file():
+        raise RunbookError(f"expected the authority's certificate at {here.ca_file}, found none; mend ca_file.")
+    return here.trusted.read_text()
+
+
+def _find(run: Run, name: str, namespace: str) -> dict[str, str]:
+    return _read(run, name, namespace) if run.cluster.find("v1", "Secret", name, namespace) else {}
+
+
+def _read(run: Run, name: str, namespace: str) -> dict[str, str]:
+    return run.read_secret(name, namespace)
+
+
+def _keep(run: Run, name: str, namespace: str, certificate: str, key: str) -> None:
+    run.record.secret(key)
+    data = {CERTIFICATE: certificate, KEY: key}
+    encoded = {part: base64.b64encode(text.encode()).decode() for part, text in data.items()}
+    metadata = {"name": name, "namespace": namespace}
+    thing = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "data": encoded}
+    run.cluster.apply(thing)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, path)

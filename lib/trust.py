@@ -1,0 +1,53 @@
+"""Whose certificates are believed here: the system's authorities, and those that were added. There is no way around it.
+
+One place for every connection that this project opens itself: lib.calls, lib.oidc, lib.tunnel and the probes' sockets.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import cache
+from pathlib import Path
+
+import requests
+from requests.adapters import HTTPAdapter
+
+_added: dict[str, str] = {}  # PEM by where it came from; a new one takes the place of the old
+
+
+def add(name: str, pem: str) -> None:
+    """Believe the authorities of a PEM text too, in place of what `name` stood for before; "" believes none."""
+    _added[name] = pem
+
+
+def add_file(path: Path) -> None:
+    """Believe the authorities in a file too; one that is not there is none."""
+    add(str(path), path.read_text() if path.is_file() else "")
+
+
+def context() -> ssl.SSLContext:
+    """Return what verifies a server's chain and name, TLS 1.2 or newer; it is not to be changed."""
+    return _context(tuple(filter(None, _added.values())))
+
+
+def mount(session: requests.Session) -> requests.Session:
+    """Let a session's https:// connections be verified by what is believed at this moment; return it."""
+    session.mount("https://", Verified())
+    return session
+
+
+class Verified(HTTPAdapter):
+    """An adapter of requests that verifies by `context`."""
+
+    def init_poolmanager(self, *sizes, **options):
+        """See HTTPAdapter."""
+        super().init_poolmanager(*sizes, **{**options, "ssl_context": context()})
+
+
+@cache
+def _context(added: tuple[str, ...]) -> ssl.SSLContext:
+    made = ssl.create_default_context()
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    for pem in added:
+        made.load_verify_locations(cadata=pem)
+    return made
