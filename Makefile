@@ -51,9 +51,9 @@ lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebo
 plan: env ## what make run would make in the AWS account of ENV, what it costs, and what would stop it; changes nothing
 	@$(PYTHON) -m lib plan --env $(ENV)
 
-why: env ## why was it refused: URL=… [HOST=…] [TOKEN_FILE=…] [FROM=pod]
-	@$(PYTHON) -m lib why --env $(ENV) $(URL) $(if $(HOST),--host $(HOST)) $(if $(TOKEN_FILE),--token-file $(TOKEN_FILE)) \
-	  $(if $(FROM),--from $(FROM))
+why: env ## why was it refused: URL=… [HOST=…] [TO=address] [TOKEN_FILE=…] [FROM=pod]
+	@$(PYTHON) -m lib why --env $(ENV) $(URL) $(if $(HOST),--host $(HOST)) $(if $(TO),--to $(TO)) \
+	  $(if $(TOKEN_FILE),--token-file $(TOKEN_FILE)) $(if $(FROM),--from $(FROM))
 
 params: env ## check params/$(ENV).yml and print what is in force
 	@$(PYTHON) -m lib params $(ENV)

@@ -131,7 +131,7 @@ def why(given) -> None:
     from lib.why import ask
 
     cluster = Run("why", params.load(given.env), Record()).cluster
-    print(ask(cluster, given.url, _token(given.token_file), given.caller, given.host))
+    print(ask(cluster, given.url, _token(given.token_file), given.caller, given.host, to=given.to))
 
 
 def _token(path: Path | None) -> str | None:
@@ -212,8 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "plan", plan).add_argument("--env", required=True, help="a file of params/")
     one = _command(commands, "why", why)
     one.add_argument("--env", required=True, help="a file of params/")
-    one.add_argument("url", help="as in http://address/path, or http://service.namespace:port/path with --from")
+    one.add_argument("url", help="as in https://address/path, or http://service.namespace:port/path with --from")
     one.add_argument("--host", default="", help="the Host header, where it is not the URL's")
+    one.add_argument("--to", default="", metavar="ADDRESS", help="connect there, not to the URL's host")
     one.add_argument("--token-file", type=Path, help="a file with the token; - is standard input")
     one.add_argument("--from", dest="caller", default="", metavar="POD", help="its app label, or namespace/app")
     _command(commands, "history", past).add_argument("env", help="a file of params/")

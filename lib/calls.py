@@ -71,14 +71,16 @@ def over_http(
     method: str = "GET",
     timeout: float = 5,
     agent: str = "",
+    to: str = "",
 ) -> Answer:
     """Ask on one fresh connection, without proxy or redirects; `timeout` in seconds holds for each step of it.
 
     Over https the server's certificate is verified (lib.trust), by the URL's host whatever `host` says.
-    `agent` is the User-Agent, by which the request is found again in access logs.
+    `agent` is the User-Agent, by which the request is found again in access logs. `to` is an address to connect to in
+    place of the URL's host, which is asked for and verified all the same (`--connect-to` of curl).
     """
     place = urlsplit(url)
-    connection = _connection(place.scheme, place.hostname, place.port, timeout)
+    connection = _connection(place.scheme, place.hostname, place.port, timeout, to)
     target = (place.path or "/") + (f"?{place.query}" if place.query else "")
     start = time.perf_counter()
     try:
@@ -160,10 +162,13 @@ def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark
     return "".join(f"{name} = {quoted(value)}\n" for name, value in options) + flags
 
 
-def _connection(scheme: str, host: str, port: int | None, timeout: float) -> http.client.HTTPConnection:
-    if scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=trust.context())
-    return http.client.HTTPConnection(host, port, timeout=timeout)
+def _connection(scheme: str, host: str, port: int | None, timeout: float, to: str) -> http.client.HTTPConnection:
+    options = {"context": trust.context()} if scheme == "https" else {}
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    made = kind(host, port, timeout=timeout, **options)
+    if to:
+        made._create_connection = lambda asked, *rest: socket.create_connection((to, asked[1]), *rest)
+    return made
 
 
 def _line(value: str) -> str:

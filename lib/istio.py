@@ -20,6 +20,7 @@ from lib.kube import Cluster
 ROOT_NAMESPACE = "istio-system"
 GATEWAY = "istio-ingressgateway"  # its Service, and what else of it has a name
 PORTS = (15012, 15017)  # istiod's: for proxies, and for the API server, which asks it to inject
+TRUSTED, TRUSTED_KEY = "pilot-jwks-extra-cacerts", "extra.pem"  # ConfigMap: whom istiod trusts when it fetches keys
 PLACEHOLDERS = (
     "vqS7RN4b34i3",
     "0xObjM0UvS_o",

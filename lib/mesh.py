@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -47,6 +48,13 @@ def jwks_uri(run: Run, realm: str = "") -> str:
 def inside_url(run: Run) -> str:
     """Return the address at which pods and istiod reach Keycloak."""
     return f"{edge.scheme(run)}://{edge.inside_host(run, keycloak_host(run))}"
+
+
+def issuer_inside(run: Run, execute: istio.Execute) -> str:
+    """Return the issuer that Keycloak tells a pod of, asked by its name inside; else what came instead."""
+    inside = f"{inside_url(run)}/realms/{run.params.realm}/.well-known/openid-configuration"
+    said = over_exec(execute, inside)
+    return json.loads(said.body)["issuer"] if said.status == 200 else f"{said.status} {said.reason}"
 
 
 def ingress_url(run: Run) -> str:

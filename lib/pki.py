@@ -41,7 +41,7 @@ def ensure_authority(run: Run) -> str:
     run.changed("Secret", AUTHORITY, "unchanged" if not why else "changed" if "none" not in why else "created", HOME)
     _write(run.params.trusted, held[CERTIFICATE])
     trust.add_file(run.params.trusted)
-    run.record.evidence("ca.pem", held[CERTIFICATE])
+    run.record.evidence("mesh/ca.pem", held[CERTIFICATE])
     return held[CERTIFICATE]
 
 

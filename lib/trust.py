@@ -25,9 +25,12 @@ def add_file(path: Path) -> None:
     add(str(path), path.read_text() if path.is_file() else "")
 
 
-def context() -> ssl.SSLContext:
-    """Return what verifies a server's chain and name, TLS 1.2 or newer; it is not to be changed."""
-    return _context(tuple(filter(None, _added.values())))
+def context(*protocols: str) -> ssl.SSLContext:
+    """Return what verifies a server's chain and name, TLS 1.2 or newer; it is not to be changed.
+
+    `protocols` are those that the client offers (ALPN), such as "h2".
+    """
+    return _context(tuple(filter(None, _added.values())), protocols)
 
 
 def mount(session: requests.Session) -> requests.Session:
@@ -45,9 +48,11 @@ class Verified(HTTPAdapter):
 
 
 @cache
-def _context(added: tuple[str, ...]) -> ssl.SSLContext:
+def _context(added: tuple[str, ...], protocols: tuple[str, ...]) -> ssl.SSLContext:
     made = ssl.create_default_context()
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     for pem in added:
         made.load_verify_locations(cadata=pem)
+    if protocols:
+        made.set_alpn_protocols(list(protocols))
     return made

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from lib import istio
+from lib import istio, pki
 from lib.run import Run
 
 
@@ -18,8 +18,17 @@ def caller(run: Run, name: str) -> list[dict]:
 
 
 def outsider(run: Run) -> list[dict]:
-    """Return the objects of a pod without a sidecar, in istiod's namespace: it sees the network as istiod does."""
-    return run.load("caller.yaml", name="outsider", home=istio.ROOT_NAMESPACE, inject="false")
+    """Return the objects of a pod without a sidecar, in istiod's namespace.
+
+    It sees the network as istiod does, and trusts whom istiod trusts: its curl has the same authority's certificate.
+    """
+    things = run.load("caller.yaml", name="outsider", home=istio.ROOT_NAMESPACE, inject="false")
+    if pki.authority(run):
+        pod = things[1]["spec"]["template"]["spec"]
+        pod["volumes"] = [{"name": "ca", "configMap": {"name": istio.TRUSTED}}]
+        pod["containers"][0]["volumeMounts"] = [{"name": "ca", "mountPath": "/ca", "readOnly": True}]
+        pod["containers"][0]["env"] = [{"name": "CURL_CA_BUNDLE", "value": f"/ca/{istio.TRUSTED_KEY}"}]
+    return things
 
 
 def would_inject(run: Run) -> bool:

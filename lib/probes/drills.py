@@ -25,7 +25,8 @@ class Drill:
     """What a sequence needs: the gateway's `address`, the workload's `host` name, and a way to ask it.
 
     The address is host:port, or an Edge. `token(name)` gives a token of lib.probes.tokens; its "ending" has a life of
-    a few seconds left, Envoy's 60 s of grace included. `label` finds the requests in access logs, with -1, -2 … behind it.
+    a few seconds left, Envoy's 60 s of grace included. `label` finds the requests in access logs, with -1, -2 … behind
+    it.
     `name` is the profile or world that the workload stands for.
     """
 

@@ -24,7 +24,6 @@ TRIES = 3  # wrong passwords until brute force protection locks the user
 SECRET = "realm-probes"  # Secret: the one password of the realm's users
 
 SETTINGS = {
-    "sslRequired": "none",
     "bruteForceProtected": True,
     "failureFactor": TRIES,
     "quickLoginCheckMilliSeconds": 0,  # two wrong ones within this would lock, whatever the factor
@@ -44,7 +43,7 @@ USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions"
 
 def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
     """Create or update the realm; return what its token endpoint is tried with."""
-    realms.done(run, "realm", REALM, keycloak.ensure_realm(REALM, **SETTINGS))
+    realms.done(run, "realm", REALM, keycloak.ensure_realm(REALM, sslRequired=realms.ssl_required(run), **SETTINGS))
     for name, settings in CLIENTS.items():
         realms.done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
         # Keycloak tells a client only of tokens that are for it

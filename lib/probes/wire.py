@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from lib import trust
 from lib.probes import http2
 from lib.probes.send import Reply, Request, Way
 
@@ -22,8 +23,8 @@ def over_sockets(address: str | Edge, workers: int = 16, timeout: float = 5, tls
     """Return a way to `address` (host:port): a fresh connection for each request, `workers` of them at once.
 
     `timeout` in seconds is for the whole of one request. Requests of version HTTP/2 go by prior knowledge, without an
-    upgrade. Bodies come back as they are, with the tokens that an application echoes in them: clean them before they
-    are kept.
+    upgrade; to an Edge it is offered (ALPN), since Envoy takes it over TLS only then. Bodies come back as they are,
+    with the tokens that an application echoes in them: clean them before they are kept.
     """
 
     def one(request: Request) -> Reply:
@@ -39,11 +40,10 @@ def over_sockets(address: str | Edge, workers: int = 16, timeout: float = 5, tls
 
 @dataclass(frozen=True)
 class Edge:
-    """Where TLS is spoken: an address (host:port), the name that is asked for (SNI) and verified, and by what."""
+    """Where TLS is spoken, verified by lib.trust: an address (host:port), and the name that is asked for (SNI)."""
 
     address: str
     name: str
-    tls: ssl.SSLContext
 
     def __str__(self) -> str:
         return self.address
@@ -56,10 +56,10 @@ class Line:
     """
 
     def __init__(self, address: str | Edge, timeout: float = 5, tls: ssl.SSLContext | None = None):
-        self.address, self.timeout, self.tls = str(address), timeout, tls
+        self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, tls
         self.name = place(self.address)[0]
         if isinstance(address, Edge):
-            self.name, self.tls = address.name, address.tls
+            self.name, self.tls, self.h2 = address.name, trust.context(), trust.context("h2")
         self.connection: socket.socket | None = None
         self.source = _Source(lambda size: b"")
 
@@ -89,7 +89,7 @@ class Line:
 
     def _asked(self, request: Request, deadline: float) -> Reply:
         if self.connection is None:
-            self._open()
+            self._open(self.h2 if request.version == "HTTP/2" else self.tls)
         receive = _before(self.connection, deadline)
         if request.version == "HTTP/2":
             early, self.source.rest = [self.source.rest] if self.source.rest else [], b""
@@ -102,12 +102,12 @@ class Line:
         except EOFError:
             raise unsent or EOFError from None
 
-    def _open(self) -> None:
+    def _open(self, tls: ssl.SSLContext | None) -> None:
         plain = socket.create_connection(place(self.address), self.timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection = plain  # before the handshake: what goes wrong then is no refusal
-        if self.tls:
-            self.connection = self.tls.wrap_socket(plain, server_hostname=self.name)
+        if tls:
+            self.connection = tls.wrap_socket(plain, server_hostname=self.name)
             self.source.rest = _greeting(self.connection)
             self.connection.settimeout(self.timeout)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from lib import mesh, realms, tokens
+from lib import edge, mesh, realms, tokens
 from lib.checks import until, wait
 from lib.errors import RunbookError
 from lib.probes import rotation, worlds
@@ -49,6 +49,7 @@ class Break:
     caller: str = ""
     url: Callable[[Lab], str] = lambda lab: ""
     host: str = HOST
+    to: Callable[[Lab], str] = lambda lab: ""
     within: Callable[[Lab], AbstractContextManager] = lambda lab: nullcontext()
 
     @contextmanager
@@ -65,7 +66,7 @@ class Break:
 
     def why(self, lab: Lab, patience: float = PATIENCE) -> Diagnosis:
         """Ask until the cause is named, or the mesh has had the time to follow; return the last diagnosis."""
-        ask = lambda: lab.ask(self.token(lab), self.caller, self.url(lab), self.host)  # noqa: E731
+        ask = lambda: lab.ask(self.token(lab), self.caller, self.url(lab), self.host, self.to(lab))  # noqa: E731
         got = until(ask, lambda found: found.cause == self.cause, deadline=patience)
         if got.value is None:
             raise RunbookError(f"expected an answer about {self.name}, got: {got.error}")
@@ -151,8 +152,21 @@ def _route(**changed) -> Callable[[Lab], None]:
 
 
 def _gateway_selector(lab: Lab) -> None:
-    (gateway,) = lab.run.load("gateway.yaml")
+    (gateway,) = edge.gateway(lab.run)
     lab.apply([{**gateway, "spec": {**gateway["spec"], "selector": {"istio": "ingres"}}}])
+
+
+def _no_credential(lab: Lab) -> None:
+    """The Gateway names a Secret that is not there."""
+    (gateway,) = edge.gateway(lab.run)
+    first, *rest = gateway["spec"]["servers"]
+    servers = [{**first, "tls": {**first["tls"], "credentialName": "gateway-tsl"}}, *rest]
+    lab.apply([{**gateway, "spec": {**gateway["spec"], "servers": servers}}])
+
+
+def _hardened(lab: Lab) -> str:
+    """The hardened gateway's address."""
+    return str(worlds.place(lab.run, HARDENED).address).rpartition(":")[0]
 
 
 def _unready(lab: Lab) -> None:
@@ -226,14 +240,14 @@ BREAKS = [
     Break("issuer with a slash", "issuer-mismatch", "401", _issuer(lambda one: f"{one}/")),
     Break("issuer with another port", "issuer-mismatch", "401",
           _issuer(lambda one: one.replace("/realms", ":8080/realms"))),
-    Break("issuer by https", "issuer-mismatch", "401", _issuer(lambda one: one.replace("http:", "https:"))),
+    Break("issuer by http", "issuer-mismatch", "401", _issuer(lambda one: one.replace("https:", "http:"))),
     Break("issuer with /auth", "issuer-mismatch", "401", _issuer(lambda one: one.replace("/realms", "/auth/realms"))),
-    Break("issuer by another host", "issuer-mismatch", "401", _issuer(lambda one: "http://sso.example/realms/istio")),
+    Break("issuer by another host", "issuer-mismatch", "401", _issuer(lambda one: "https://sso.example/realms/istio")),
     Break("no audience mapper", "audience", "403", token=lambda lab: mesh.user_token(lab.run, client_id="no-audience")),
     Break("keys rotated", "keys-stale", "401", _rotated, token=kept),
     Break("policy before its realm", "keys-too-early", "401", _too_early, token=kept),
     Break("no such realm", "realm-missing", "401", _missing_realm),
-    Break("jwksUri that leads nowhere", "keys-unreachable", "401", _keys("http://sso.nowhere.svc.cluster.local/certs")),
+    Break("jwksUri that leads nowhere", "keys-unreachable", "401", _keys("https://sso.nowhere.svc.cluster.local/certs")),
     Break("jwksUri that istiod does not trust", "keys-untrusted", "401",
           _keys("https://kubernetes.default.svc.cluster.local/openid/v1/jwks")),
     Break("Keycloak down", "keycloak-down", "401", token=kept, within=_keycloak_down),
@@ -286,7 +300,12 @@ BREAKS = [
           _service(ports=[{"name": "tcp-web", "port": 8000, "targetPort": 8080}])),
     Break("no route for the path", "path-not-routed", "404", _route(match=[{"uri": {"prefix": "/public"}}])),
     Break("host that the gateway does not know", "host-not-matched", "404", host="nowhere.example",
-          url=lambda lab: f"http://{worlds.place(lab.run, HARDENED).address}/headers"),
+          url=lambda lab: f"https://{worlds.PROFILES[HARDENED]}.example/headers", to=_hardened),
+    Break("a name that the gateway has no certificate for", "name-not-served", "000", host="", to=_hardened,
+          url=lambda lab: "https://nowhere.example/headers"),
+    Break("a name that is not the certificate's", "certificate", "000", host="",
+          to=lambda lab: mesh.gateway_host(lab.run), url=lambda lab: "https://elsewhere.example/headers"),
+    Break("a certificate that is not there", "no-certificate", "000", _no_credential),
     Break("Gateway that selects no gateway", "gateway-selector", "000", _gateway_selector),
     Break("a name that is not there", "name", "000", nothing, nothing, NAKED, lambda lab: URL.replace(HOME, "nowhere")),
     Break("istiod down", "istiod-down", "403", within=_istiod_down, token=nothing),

@@ -87,13 +87,11 @@ def _published(cluster: Cluster, uri: str) -> tuple[list | None, str, int | None
     port = routes.port_of(inside, place.port or (443 if place.scheme == "https" else 80))
     if not port:
         return None, f"the Service {inside['metadata']['name']} has no port {place.port or 80}", len(running)
-    if place.scheme == "https":
-        return None, "", len(running)  # whether it is trusted, istiod's log tells
     number = routes.target(port, running[:1]) or port["port"]
     labels = ",".join(f"{key}={value}" for key, value in inside["spec"]["selector"].items())
     home = inside["metadata"]["namespace"]
     session = tunnel.session(lambda: cluster.connect(labels, home, number))
-    return *_fetched(f"http://{place.hostname}{place.path}", session), len(running)
+    return *_fetched(f"{place.scheme}://{place.hostname}{place.path}", session), len(running)
 
 
 def _fetched(uri: str, session) -> tuple[list | None, str]:

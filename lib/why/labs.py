@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, mesh, oidc, realms, tokens
+from lib import components, edge, mesh, oidc, realms, tokens
 from lib.checks import wait
 from lib.probes.rotation import stopped
 from lib.run import Run
@@ -55,7 +55,7 @@ class Lab:
         self._extra.clear()
         if self._replaced():
             self.drop_workload()
-        self.apply([*self.workload(), *self.route(), *self.policies(), *self.run.load("gateway.yaml")])
+        self.apply([*self.workload(), *self.route(), *self.policies(), *edge.gateway(self.run)])
         self.cluster.wait_rolled_out("Deployment", APP, HOME, self.run.params.deadline)
 
     def close(self) -> None:
@@ -149,12 +149,14 @@ class Lab:
 
     # Asking
 
-    def ask(self, token: str | None = None, caller: str = "", url: str = "", host: str = HOST) -> Diagnosis:
-        """Return why, of a user (through the gateway) or of a caller in the cluster."""
+    def ask(
+        self, token: str | None = None, caller: str = "", url: str = "", host: str = HOST, to: str = ""
+    ) -> Diagnosis:
+        """Return why, of a user (through the gateway, or connected to `to`) or of a caller in the cluster."""
         if caller:
             home = caller if "/" in caller else f"{HOME}/{caller}"
             return ask(self.cluster, url or URL, token, home)
-        return ask(self.cluster, url or self.url, token, host=host)
+        return ask(self.cluster, url or self.url, token, host=host, to=to)
 
     @property
     def good(self) -> str:
@@ -183,7 +185,7 @@ class Lab:
         keycloak, client, user = mesh.admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
-        keycloak.ensure_realm(name, sslRequired="none", accessTokenLifespan=900)
+        keycloak.ensure_realm(name, sslRequired=realms.ssl_required(self.run), accessTokenLifespan=900)
         keycloak.ensure_client(name, client)
         keycloak.ensure_audience_mapper(name, client, "audience", client)
         keycloak.ensure_user(name, user, f"{user}@example.com", user.title(), "Example")

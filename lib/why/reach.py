@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from lib.why import policies, routes
 from lib.why.diagnosis import Diagnosis, named, told
 from lib.why.rbac import late, seen
 from lib.why.scene import Scene
 
 CUT = ("connection reset", "closed without an answer", "cut off")
+NO_HANDSHAKE = ("TLS failed", *CUT)  # what a gateway does that has nothing to show
 
 
 def diagnosed(scene: Scene) -> Diagnosis | None:
@@ -35,6 +38,8 @@ def _none(scene: Scene) -> Diagnosis:
         return _cut(scene)
     if scene.gateway and not scene.gateways:
         return _no_gateway(scene)
+    if found := _handshake(scene):
+        return found
     if why == "refused":
         return told(
             scene, "nothing-listens", f"nothing listens at {scene.url}",
@@ -46,6 +51,36 @@ def _none(scene: Scene) -> Diagnosis:
             "look for a NetworkPolicy, a security group, an internal load balancer asked from outside or behind itself",
         )  # fmt: skip
     return told(scene, "no-answer", f"the connection ended without an answer: {why}", "read the evidence")
+
+
+def _handshake(scene: Scene) -> Diagnosis | None:
+    """What goes wrong before there is a request: whom the certificate is for, who signed it, whether there is one."""
+    place = urlsplit(scene.url)
+    if place.scheme != "https":
+        return None
+    name = "" if routes.is_address(place.hostname or "") else place.hostname or ""
+    if scene.answer.reason == "certificate not trusted":
+        return told(
+            scene, "certificate", f"the certificate that is shown is not for {place.hostname}, or nobody trusted here "
+            "signed it",
+            "ask by a name that it has, and trust the authority: .kube/<env>-ca.pem (tls: own-ca), or ca_file",
+        )  # fmt: skip
+    if scene.answer.reason not in NO_HANDSHAKE or not scene.gateway:
+        return None
+    servers = routes.shown(scene.gateways, name)
+    if not servers:
+        known = sorted({host.rpartition("/")[2] for host in routes.secured(scene.gateways)})
+        return told(
+            scene, "name-not-served", f"no Gateway has a certificate for {name or 'a bare address'}: the gateway ends "
+            f"the handshake, it shows one for {', '.join(known) or 'nobody'}",
+            "ask by such a name (SNI: the URL's host, not the Host header), or add it to a Gateway",
+        )  # fmt: skip
+    secrets = sorted({one.get("tls", {}).get("credentialName", "") for one in servers})
+    return told(
+        scene, "no-certificate", f"the gateway has no certificate to show: the Secret {', '.join(secrets)} is not in "
+        f"{scene.gateway.namespace}, holds no tls.crt and tls.key, or may not be read by the gateway's account",
+        "make it there (steps 07 and 12 do), or correct credentialName in the Gateway",
+    )  # fmt: skip
 
 
 def _cut(scene: Scene) -> Diagnosis:

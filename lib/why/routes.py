@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,24 @@ def serves(gateways: Iterable[Mapping], host: str) -> bool:
     return bool(_hit([one.rpartition("/")[2] for server in servers for one in server["hosts"]], host))
 
 
+def shown(gateways: Iterable[Mapping], name: str) -> list[Mapping]:
+    """Return the servers of these Gateways that speak TLS to who asks for a name (SNI); "" is who names none."""
+    return [one for one in _secure(gateways) if _hit([host.rpartition("/")[2] for host in one["hosts"]], name)]
+
+
+def secured(gateways: Iterable[Mapping]) -> list[str]:
+    """Return the hosts that these Gateways speak TLS for."""
+    return [host for one in _secure(gateways) for host in one["hosts"]]
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is an IP address: such a one is never asked for by SNI (RFC 6066, section 3)."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
 def port_of(service: Mapping, number: int | None) -> Mapping:
     """Return a Service's port by its number, or its first; {} where it has none such."""
     ports = service["spec"].get("ports", [])
@@ -119,6 +138,11 @@ def rule_for(rules: Iterable[Mapping], service: Mapping, caller: str) -> Mapping
     found = [one for one in rules if fits(one) and "tls" in one["spec"].get("trafficPolicy", {})]
     places = {caller: 0, home: 1}
     return min(found, key=lambda one: places.get(one["metadata"]["namespace"], 2), default=None)
+
+
+def _secure(gateways: Iterable[Mapping]) -> list[Mapping]:
+    servers = [server for gateway in gateways for server in gateway["spec"]["servers"]]
+    return [one for one in servers if one["port"].get("protocol") in ("HTTPS", "TLS")]
 
 
 def _addresses(service: Mapping) -> set[str]:

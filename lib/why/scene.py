@@ -96,7 +96,13 @@ class Scene:
 
 
 def ask(
-    cluster: Cluster, url: str, token: str | None = None, caller: str = "", host: str = "", method: str = "GET"
+    cluster: Cluster,
+    url: str,
+    token: str | None = None,
+    caller: str = "",
+    host: str = "",
+    method: str = "GET",
+    to: str = "",
 ) -> Scene:
     """Send the request once, from here or from a pod (`caller` is its app label, or namespace/app); return the scene.
 
@@ -112,8 +118,9 @@ def ask(
         execute = cluster.execute(who.selector(inside.labels), inside.namespace, name)
         answer = over_exec(execute, url, **options)
     else:
-        answer = over_http(url, **options)
-    facts = _placed(cluster, pods, place.hostname or "", place.port, host, place.path or "/", inside)
+        answer = over_http(url, to=to, **options)
+    named = host or (place.netloc if to else "")
+    facts = _placed(cluster, pods, to or place.hostname or "", place.port, named, place.path or "/", inside)
     scene = Scene(
         url=url,
         host=host or place.netloc,

@@ -1,0 +1,172 @@
+"""The cluster's certificates: made once, renewed in time, refused where somebody else's do not do."""
+
+import base64
+import datetime
+
+import pytest
+
+from lib import certificates, edge, params, pki, trust
+from lib.certificates import covers
+from lib.errors import RunbookError
+from lib.record import Record
+from lib.run import Run
+
+IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image", "istio_tag")}
+ENV = "of-the-pkis-tests"
+HOST = "198.18.0.2"
+LONG_AGO = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=70)
+
+
+class Cluster:
+    """A cluster that keeps what it is given."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def find(self, api_version, kind, name, namespace=None):
+        return self.kept.get((kind, namespace, name))
+
+    get = find
+
+    def apply(self, thing):
+        key = thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"]
+        action = "created" if key not in self.kept else "unchanged" if self.kept[key] == thing else "changed"
+        self.kept[key] = thing
+        return action
+
+    def put(self, name, namespace, certificate, key):
+        data = {pki.CERTIFICATE: certificate, pki.KEY: key}
+        encoded = {part: base64.b64encode(text.encode()).decode() for part, text in data.items()}
+        self.kept["Secret", namespace, name] = {"kind": "Secret", "data": encoded}
+
+    def certificate(self, name, namespace):
+        return base64.b64decode(self.kept["Secret", namespace, name]["data"][pki.CERTIFICATE]).decode()
+
+
+@pytest.fixture
+def cluster():
+    yield Cluster()
+    file = params.ROOT / ".kube" / f"{ENV}-ca.pem"
+    file.unlink(missing_ok=True)
+    trust.add_file(file)
+
+
+def run(cluster, **changed):
+    values = params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed)
+    made = Run("03-keycloak", values, Record())
+    made.cluster = cluster
+    return made
+
+
+def actions(made):
+    return [(row["name"], row["action"]) for row in made.changes if row["kind"] == "Secret"]
+
+
+def test_a_second_run_changes_nothing(cluster):
+    for expected in ("created", "unchanged"):
+        made = run(cluster)
+        pki.ensure_authority(made)
+        edge.keycloak_certificate(made, HOST)
+        assert actions(made) == [("authority", expected), ("keycloak-tls", expected)]
+    told = certificates.problem(
+        cluster.certificate("keycloak-tls", "keycloak"), "", [HOST, edge.INSIDE], pki.authority(made)
+    )
+    assert told == ""
+
+
+def test_the_key_stays_in_its_namespace_and_out_of_the_record(cluster):
+    made = run(cluster)
+    root = pki.ensure_authority(made)
+    edge.gateway_certificate(made, "istio-system", [HOST])
+    key = pki._read(made, pki.AUTHORITY, pki.HOME)[pki.KEY]
+    assert [home for _, home, name in cluster.kept if name == "authority"] == [pki.HOME]
+    assert key in made.record.secrets and "PRIVATE KEY" not in str(made.record.events)
+    assert made.params.trusted.read_text() == root and "PRIVATE" not in root
+
+
+def test_another_address_and_a_near_end_make_a_new_certificate_and_the_authority_stays(cluster):
+    made = run(cluster)
+    root = pki.ensure_authority(made)
+    edge.keycloak_certificate(made, HOST)
+    made = run(cluster)
+    edge.keycloak_certificate(made, "198.18.0.3")
+    assert actions(made) == [("keycloak-tls", "changed")]
+    assert covers(cluster.certificate("keycloak-tls", "keycloak"), "198.18.0.3")
+    signer = pki._read(made, pki.AUTHORITY, pki.HOME)[pki.KEY]
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, signer, [HOST, edge.INSIDE], LONG_AGO))
+    made = run(cluster)
+    edge.keycloak_certificate(made, HOST)
+    assert actions(made) == [("keycloak-tls", "changed")]
+    assert pki.ensure_authority(run(cluster)) == root
+
+
+def test_an_authority_near_its_end_takes_all_it_signed_along(cluster):
+    old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS - 10)
+    cluster.put(pki.AUTHORITY, pki.HOME, *certificates.generate_authority("old", old))
+    before = cluster.certificate(pki.AUTHORITY, pki.HOME)
+    made = run(cluster)
+    assert pki.ensure_authority(made) != before
+    signer = certificates.generate_authority("x")[1]
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(before, signer, [HOST]))
+    edge.keycloak_certificate(made, HOST)
+    assert actions(made) == [("authority", "changed"), ("keycloak-tls", "changed")]
+
+
+def test_given_certificates_are_looked_at_and_never_made(cluster, tmp_path):
+    root, key = certificates.generate_authority("theirs")
+    file = tmp_path / "ca.pem"
+    file.write_text(root)
+    here = {"tls": "given", "ca_file": str(file)}
+    with pytest.raises(RunbookError, match="expected a Secret keycloak/keycloak-tls .* for kc.example.org.*got none"):
+        edge.keycloak_certificate(run(cluster, **here), "kc.example.org")
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, key, ["other.example.org"]))
+    with pytest.raises(RunbookError, match="not for kc.example.org"):
+        edge.keycloak_certificate(run(cluster, **here), "kc.example.org")
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, key, ["kc.example.org"]))
+    made = run(cluster, **here)
+    assert edge.keycloak_certificate(made, "kc.example.org")["issuer"] == "CN=theirs"
+    assert actions(made) == [("keycloak-tls", "unchanged")]
+    assert edge.inside_host(made, "kc.example.org") == "kc.example.org"  # for that name alone it is vouched
+    stranger = certificates.generate_authority("stranger")
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(*stranger, ["kc.example.org"]))
+    with pytest.raises(RunbookError, match="not signed under the authority"):
+        edge.keycloak_certificate(made, "kc.example.org")
+
+
+def test_a_file_of_an_authority_that_is_not_there(cluster):
+    with pytest.raises(RunbookError, match="found none; mend ca_file"):
+        pki.ensure_authority(run(cluster, tls="given", ca_file="/nowhere/ca.pem"))
+
+
+def test_without_tls_nothing_is_made_and_a_check_is_red(cluster):
+    made = run(cluster, tls="off")
+    assert pki.ensure_authority(made) == "" and edge.keycloak_certificate(made, HOST) == {}
+    edge.check(made)
+    assert [check.verdict for check in made.checks] == ["fail"] and "waive it" in made.checks[0].reason
+    assert cluster.kept == {} and edge.scheme(made) == "http"
+    things = edge.opened(made.load("keycloak.yaml", keycloak_url="http://x", keycloak_args="[]"), made)
+    assert "tls" not in str(things).lower().replace("kc_http_enabled", "") and "8080" in str(things)
+    (gateway,) = edge.opened(made.load("gateway.yaml"), made)
+    assert [one["port"]["protocol"] for one in gateway["spec"]["servers"]] == ["HTTP"]
+    things = edge.opened(made.load("hardened/gateway.yaml"), made)
+    assert "8443" not in str(things) and "HTTPS" not in str(things)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"ca_file": "x"}, "ca_file is for tls: given"),
+        ({"tls": "none"}, "tls"),
+        ({"keycloak_host": "https://kc"}, "keycloak_host"),
+        (
+            {
+                "acm_certificate_arn": "arn:aws:acm:us-east-1:123456789012:certificate/x",
+                "load_balancer_controller": "in-tree",
+            },
+            "needs keycloak_host and gateway_host",
+        ),
+    ],
+)
+def test_params_that_do_not_fit(changed, words):
+    with pytest.raises(ValueError, match=words):
+        params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed)
