@@ -26,9 +26,9 @@ def ask(
 ) -> Diagnosis:
     """Send one request, and return who refused it (or let it through), why, and what to change.
 
-    It is sent from here (`to` is an address to connect to in place of the URL's host), or from a pod of `caller` (its app
-    label, or namespace/app). `host` is the Host header where it is not the URL's. RunbookError where there is no such
-    pod. The token is in nothing that is returned.
+    It is sent from here (`to` is an address to connect to in place of the URL's host), or from a pod of `caller`: its
+    app label, or namespace/app. `host` is the Host header where it is not the URL's. RunbookError where there is no
+    such pod. The token is in nothing that is returned.
     """
     return diagnose(look(cluster, url, token, caller, host, method, to))
 
