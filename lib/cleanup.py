@@ -6,7 +6,7 @@ import os
 
 import pandas as pd
 
-from lib import aws, clusters, eks, istio, launch, leftovers, mesh, network, plan
+from lib import aws, clusters, eks, istio, launch, leftovers, mesh, network, pki, plan
 from lib.checks import until, wait
 from lib.errors import AwsError, RunbookError
 from lib.kube import MANAGER
@@ -138,7 +138,7 @@ _CLUSTER_WIDE = [
 
 def _namespaces(run: Run) -> list[str]:
     probed = (worlds.NAMESPACE, worlds.STRANGERS, HARDENED, labs.HOME)
-    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK, istio.ROOT_NAMESPACE)
+    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, pki.HOME, istio.ROOT_NAMESPACE)
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 
 

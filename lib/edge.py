@@ -1,4 +1,4 @@
-"""What users meet first: names and certificates of Keycloak and of the gateways, and what `tls: off` makes of them."""
+"""What users meet first: the gateways' names, ports and certificates, and what `tls: off` makes of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from lib import istio, pki
 from lib.calls import over_http
 from lib.run import Run
 
-KEYCLOAK, KEYCLOAK_SERVICE = "keycloak", "keycloak-http"  # namespace, Service
-INSIDE = f"{KEYCLOAK_SERVICE}.{KEYCLOAK}.svc.cluster.local"
-KEYCLOAK_TLS, GATEWAY_TLS = "keycloak-tls", "gateway-tls"  # Secrets, each where it is used
+GATEWAY_TLS = "gateway-tls"  # Secret, in each gateway's namespace
 
 
 def scheme(run: Run) -> str:
@@ -23,28 +21,20 @@ def port(run: Run) -> int:
     return 80 if run.params.tls == pki.OFF else 443
 
 
-def keycloak_certificate(run: Run, host: str) -> dict[str, str]:
-    """Make Keycloak's certificate for its public host, and for its Services' names inside; return what may be shown."""
-    if run.params.tls == pki.OFF:
-        return {}
-    inside = [INSIDE, f"*.{KEYCLOAK}.svc.cluster.local"] if run.params.tls == pki.OWN else []
-    return pki.ensure_certificate(run, KEYCLOAK_TLS, KEYCLOAK, [host, *inside])
+def ssl_required(run: Run) -> str:
+    """Return a realm's sslRequired: "all", for whoever asks from wherever, unless the params say `tls: off`."""
+    return "none" if run.params.tls == pki.OFF else "all"
 
 
 def gateway_certificate(run: Run, namespace: str, hosts: list[str]) -> dict[str, str]:
-    """Make the certificate of the gateway in a namespace for these hosts; return what may be shown of it."""
+    """Make the certificate of the gateway in a namespace for these hosts; return what may be shown of it.
+
+    With `tls: given` it is there, or RunbookError.
+    """
     if run.params.tls == pki.OFF:
         return {}
-    return pki.ensure_certificate(run, GATEWAY_TLS, namespace, hosts)
-
-
-def inside_host(run: Run, public: str) -> str:
-    """Return the host at which pods and istiod reach Keycloak: its Service's, else the public one.
-
-    A given certificate may be for the public name only.
-    """
-    given = run.params.tls == pki.GIVEN
-    return public if given and not pki.covers(run, KEYCLOAK_TLS, KEYCLOAK, INSIDE) else INSIDE
+    make = pki.check_given if run.params.tls == pki.GIVEN else pki.ensure_certificate
+    return make(run, GATEWAY_TLS, namespace, hosts)
 
 
 def gateway(run: Run) -> list[dict]:
@@ -80,7 +70,7 @@ def check_closed(run: Run, host: str) -> None:
 
 
 def _plain(thing: dict) -> dict:
-    """The only place that knows how plain HTTP looks: ports, a Gateway's servers, Keycloak's settings."""
+    """Without TLS: a Service's ports, a Gateway's servers."""
     spec = thing.get("spec", {})
     if thing["kind"] == "Service":
         ports = {443: {"name": "http", "port": 80, "targetPort": 8080}}
@@ -88,12 +78,4 @@ def _plain(thing: dict) -> dict:
     if thing["kind"] == "Gateway":
         hosts = spec["servers"][0]["hosts"]
         spec["servers"] = [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": hosts}]
-    if thing["kind"] == "Deployment" and thing["metadata"]["name"] == KEYCLOAK:
-        pod = spec["template"]["spec"]
-        container = pod["containers"][0]
-        kept = [one for one in container["env"] if not one["name"].startswith("KC_HTTPS_")]
-        container["env"] = [*kept, {"name": "KC_HTTP_ENABLED", "value": "true"}]
-        container["ports"] = [{"containerPort": 8080}, {"containerPort": 9000}]
-        container["readinessProbe"]["httpGet"]["scheme"] = "HTTP"
-        del container["volumeMounts"], pod["volumes"]
     return thing

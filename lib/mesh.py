@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
+import requests
 
 from lib import edge, istio, network, oidc, tokens, tunnel, verdicts, why
 from lib.calls import Answer, Case, over_exec, over_http, peer
@@ -15,7 +16,9 @@ from lib.errors import MissingStep, RunbookError
 from lib.keycloak import Keycloak
 from lib.run import Run
 
-KEYCLOAK = edge.KEYCLOAK  # namespace
+KEYCLOAK, KEYCLOAK_EDGE = "keycloak", "keycloak-edge"  # namespaces: its own, and that of the public way to it
+KEYCLOAK_SERVICE = "keycloak-http"  # the public one
+INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # at which pods and istiod reach Keycloak
 WORKERS = 8  # cases asked at once
 
 
@@ -27,7 +30,7 @@ def address(run: Run, name: str, namespace: str, step: str) -> str:
 
 def keycloak_host(run: Run) -> str:
     """Return Keycloak's public host: the params', or else its load balancer's address."""
-    return run.params.keycloak_host or address(run, edge.KEYCLOAK_SERVICE, KEYCLOAK, "03-keycloak")
+    return run.params.keycloak_host or address(run, KEYCLOAK_SERVICE, KEYCLOAK_EDGE, "03-keycloak")
 
 
 def keycloak_url(run: Run) -> str:
@@ -47,7 +50,7 @@ def jwks_uri(run: Run, realm: str = "") -> str:
 
 def inside_url(run: Run) -> str:
     """Return the address at which pods and istiod reach Keycloak."""
-    return f"{edge.scheme(run)}://{edge.inside_host(run, keycloak_host(run))}"
+    return f"{edge.scheme(run)}://{INSIDE}"
 
 
 def issuer_inside(run: Run, execute: istio.Execute) -> str:
@@ -81,11 +84,12 @@ def gateway_principal(run: Run) -> str:
 def admin(run: Run) -> Keycloak:
     """Return Keycloak's administration, reached through the Kubernetes API, never by its public address."""
     known = run.read_secret("keycloak-admin", KEYCLOAK)
-    return Keycloak(keycloak_url(run), known["username"], known["password"], _tunnel(run))
+    return Keycloak(inside_url(run), known["username"], known["password"], tunnelled(run))
 
 
-def _tunnel(run: Run):
-    number = 8080 if run.params.tls == "off" else 8443
+def tunnelled(run: Run, port: int = 0) -> requests.Session:
+    """Return a session whose requests to `inside_url` reach Keycloak's pod through the Kubernetes API."""
+    number = port or (8080 if run.params.tls == "off" else 8443)
     return tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 
@@ -116,28 +120,6 @@ def user_tokens(run: Run, client_id: str = "", realm: str = "", user: str = "", 
     for name in ("access_token", "refresh_token", "id_token"):
         run.record.secret(said.get(name))
     return said
-
-
-def check_keycloak(run: Run) -> None:
-    """Record whether Keycloak answers at its public address and its pod, and whether its database outlives a pod."""
-    url = keycloak_url(run)
-    master = f"{url}/realms/master"
-    found = oidc.discovery(master, url=f"{inside_url(run)}/realms/master", session=_tunnel(run))
-    run.check("asked by another way, the issuer is still the public one", master, found["issuer"])
-    run.check_ready(
-        "its public address answers",
-        True,
-        lambda: over_http(f"{master}/.well-known/openid-configuration").status in (200, 403),
-    )
-    edge.check_closed(run, keycloak_host(run))
-    name = run.read_secret("keycloak-admin", KEYCLOAK)["username"]
-    run.check("its administrator can log in", name, admin(run).get_user("master", name)["username"])
-    claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", KEYCLOAK)
-    run.check("volume bound", "Bound", claim["status"]["phase"], "the cluster needs a default StorageClass")
-    for name in ("keycloak", "postgres"):
-        pod = run.cluster.pod(f"app={name}", KEYCLOAK)
-        run.fact(name, pod["spec"]["containers"][0]["image"])
-        run.check(f"{name} has no sidecar", False, istio.proxies(pod))
 
 
 def test_tokens(run: Run) -> dict[str, str | None]:

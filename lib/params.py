@@ -112,6 +112,12 @@ class Params(BaseModel):
 
     # Keycloak
     keycloak_image: str
+    keycloak_replicas: Annotated[int, Field(ge=1, le=9)] = Field(
+        1, description="its pods: more than one find each other by the database"
+    )
+    keycloak_database: Annotated[str, Field(pattern=r"^jdbc:postgresql://[^\s?]+(\?\S*)?$")] | None = Field(
+        None, description="a PostgreSQL of your own (RDS), user and password in the Secret keycloak/keycloak-db"
+    )
     keycloak_command: list[str] = Field(["start"], description="what the image's kc.sh is started with")
     postgres_image: str
     storage_class: str | None = Field(None, description="for PostgreSQL's volume; empty is the cluster's default")
@@ -214,9 +220,14 @@ class Params(BaseModel):
         return self
 
     @property
-    def trusted(self) -> Path:
-        """Where the certificate of the authority stands that clients must trust beside the system's."""
-        return ROOT / (Path(self.ca_file).expanduser() if self.ca_file else Path(".kube") / f"{self.env}-ca.pem")
+    def authority_file(self) -> Path:
+        """Where step 02 writes the certificate of the environment's own authority: it is public, `--cacert` of curl."""
+        return ROOT / ".kube" / f"{self.env}-ca.pem"
+
+    @property
+    def given_authority_file(self) -> Path | None:
+        """Where the certificate of the authority is that signed what is given; None where it is a public one."""
+        return ROOT / Path(self.ca_file).expanduser() if self.ca_file else None
 
     @property
     def kubeconfig(self) -> Path:

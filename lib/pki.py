@@ -1,8 +1,9 @@
 """The certificates that users, pods and istiod meet: whose they are, where they are kept, and whether they are good.
 
-With `tls: own-ca` an authority of the environment's own signs them. Its key stays in a namespace of its own: whoever
-may read Secrets where a gateway or Keycloak runs, as the gateway itself may, could otherwise sign for any name.
-With `tls: given` they are Secrets that somebody else keeps, cert-manager for example (docs/tls.md).
+An authority of the environment's own signs Keycloak's, which the cluster alone meets, and with `tls: own-ca` the
+gateways' too. Its key stays in a namespace of its own: whoever may read Secrets where a gateway runs, as the gateway
+itself may, could otherwise sign for any name. With `tls: given` the gateways' are Secrets that somebody else keeps,
+cert-manager for example (docs/tls.md).
 """
 
 from __future__ import annotations
@@ -23,35 +24,36 @@ CERTIFICATE, KEY = "tls.crt", "tls.key"  # keys of a Secret of the type kubernet
 
 
 def authority(run: Run) -> str:
-    """Return the certificates, as PEM, that clients must trust beside the system's; "" where there are none."""
-    if run.params.tls == OWN:
-        return run.need("v1", "Secret", AUTHORITY, HOME, step="02-istio") and _read(run, AUTHORITY, HOME)[CERTIFICATE]
-    return _given_authority(run.params)
+    """Return the certificate of the environment's own authority, as PEM; "" without TLS."""
+    if run.params.tls == OFF:
+        return ""
+    run.need("v1", "Secret", AUTHORITY, HOME, step="02-istio")
+    return _read(run, AUTHORITY, HOME)[CERTIFICATE]
 
 
 def ensure_authority(run: Run) -> str:
     """Make the environment's own authority on first use, or shortly before its end, and trust it; return as above."""
-    if run.params.tls != OWN:
-        return _given_authority(run.params)
+    if run.params.tls == OFF:
+        return ""
+    _given_authority(run.params)  # a file that is not there is told now
     run.apply(run.load("ca-namespace.yaml"))
     held = _find(run, AUTHORITY, HOME)
-    if why := certificates.authority_problem(held[CERTIFICATE], held[KEY]) if held else "there is none":
+    why = "none" if not held else certificates.authority_problem(held[CERTIFICATE], held[KEY])
+    if why:
         _keep(run, AUTHORITY, HOME, *certificates.generate_authority(f"runbook {run.params.env}"))
-        held = _read(run, AUTHORITY, HOME)
-    run.changed("Secret", AUTHORITY, "unchanged" if not why else "changed" if "none" not in why else "created", HOME)
-    _write(run.params.trusted, held[CERTIFICATE])
-    trust.add_file(run.params.trusted)
-    run.record.evidence("mesh/ca.pem", held[CERTIFICATE])
-    return held[CERTIFICATE]
+    run.changed("Secret", AUTHORITY, "created" if not held else "changed" if why else "unchanged", HOME)
+    found = _read(run, AUTHORITY, HOME)[CERTIFICATE]
+    _write(run.params.authority_file, found)
+    trust.add_file(run.params.authority_file)
+    run.record.evidence("mesh/ca.pem", found)
+    return found
 
 
 def ensure_certificate(run: Run, name: str, namespace: str, names: list[str]) -> dict[str, str]:
     """Make the Secret with a certificate for these names where there is none that does; return what may be shown of it.
 
-    With `tls: given` nothing is made: RunbookError where the Secret is not there or does not do.
+    Made anew is one that is near its end, for other names, or of another authority.
     """
-    if run.params.tls == GIVEN:
-        return _check_given(run, name, namespace, names)
     root, held = authority(run), _find(run, name, namespace)
     why = "none" if not held else certificates.problem(held[CERTIFICATE], held[KEY], names, root, days=RENEW_DAYS)
     if why:
@@ -61,13 +63,8 @@ def ensure_certificate(run: Run, name: str, namespace: str, names: list[str]) ->
     return certificates.told(_read(run, name, namespace)[CERTIFICATE])
 
 
-def covers(run: Run, name: str, namespace: str, host: str) -> bool:
-    """Return whether the certificate in a Secret is for a host."""
-    held = _find(run, name, namespace)
-    return bool(held) and certificates.covers(held[CERTIFICATE], host)
-
-
-def _check_given(run: Run, name: str, namespace: str, names: list[str]) -> dict[str, str]:
+def check_given(run: Run, name: str, namespace: str, names: list[str]) -> dict[str, str]:
+    """Return what may be shown of the certificate in a Secret of somebody else's; RunbookError where it does not do."""
     held = _find(run, name, namespace)
     wanted = f"a Secret {namespace}/{name} (type kubernetes.io/tls) with a certificate for {', '.join(names)}"
     if not held or not held.get(CERTIFICATE) or not held.get(KEY):
@@ -79,11 +76,11 @@ def _check_given(run: Run, name: str, namespace: str, names: list[str]) -> dict[
 
 
 def _given_authority(here: Params) -> str:
-    if here.tls == OFF or not here.ca_file:
+    if not here.given_authority_file:
         return ""
-    if not here.trusted.is_file():
+    if not here.given_authority_file.is_file():
         raise RunbookError(f"expected the authority's certificate at {here.ca_file}, found none; mend ca_file.")
-    return here.trusted.read_text()
+    return here.given_authority_file.read_text()
 
 
 def _find(run: Run, name: str, namespace: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib import components, mesh, oidc, tokens
+from lib import components, edge, mesh, oidc, tokens
 from lib.keycloak import Keycloak
 from lib.run import Run
 
@@ -19,7 +19,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     """Create or update realms, clients, mapper and user, and keep the clients' ids and secrets in Secrets."""
     realm, client = run.params.realm, run.params.client_id
     for name in (realm, OTHER):
-        done(run, "realm", name, keycloak.ensure_realm(name, sslRequired=ssl_required(run), **SETTINGS))
+        done(run, "realm", name, keycloak.ensure_realm(name, sslRequired=edge.ssl_required(run), **SETTINGS))
     _client(run, keycloak, realm, client)
     _client(run, keycloak, realm, SHORT, attributes={"access.token.lifespan": "1"})
     _client(run, keycloak, realm, "no-audience", audience=False)
@@ -35,11 +35,6 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     priority = components.OWN_PRIORITY // 2
     done(run, "key", f"{realm}/{KEY}", components.ensure_imported_key(keycloak, realm, KEY, key, priority))
     run.secret("token-expired", mesh.KEYCLOAK, token=lambda: mesh.user_token(run, client_id=SHORT))
-
-
-def ssl_required(run: Run) -> str:
-    """Return a realm's sslRequired: "all", for whoever asks from wherever, unless the params say `tls: off`."""
-    return "none" if run.params.tls == "off" else "all"
 
 
 def check(run: Run) -> None:

@@ -35,7 +35,8 @@ class Run:
         self.changes: list[dict] = []
         self.applied: dict[tuple[str, str, str | None, str], None] = {}  # keys alone, in their order
         self._began, self._told = time.monotonic(), 0
-        trust.add_file(values.trusted)
+        for file in filter(None, (values.authority_file, values.given_authority_file)):
+            trust.add_file(file)
         self.record.write("step_started", step=step)
 
     @classmethod

@@ -160,7 +160,7 @@ def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
             parts[name] = "gives Envoy policies and keys" if name == "istiod" else "keeps what Keycloak knows"
     balanced = {
         "gateway": (istio.GATEWAY, istio.ROOT_NAMESPACE),
-        "keycloak": ("keycloak-http", mesh.KEYCLOAK),
+        "keycloak": (mesh.KEYCLOAK_SERVICE, mesh.KEYCLOAK_EDGE),
     }
     for name, (service, home) in balanced.items():
         entry = cluster.find("v1", "Service", service, home)

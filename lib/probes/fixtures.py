@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib import mesh, oidc, realms
+from lib import edge, mesh, oidc, realms
 from lib.keycloak import Keycloak
 from lib.probes.sessions import Sessions
 from lib.probes.token_endpoint import (
@@ -43,7 +43,7 @@ USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions"
 
 def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
     """Create or update the realm; return what its token endpoint is tried with."""
-    realms.done(run, "realm", REALM, keycloak.ensure_realm(REALM, sslRequired=realms.ssl_required(run), **SETTINGS))
+    realms.done(run, "realm", REALM, keycloak.ensure_realm(REALM, sslRequired=edge.ssl_required(run), **SETTINGS))
     for name, settings in CLIENTS.items():
         realms.done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
         # Keycloak tells a client only of tokens that are for it

@@ -103,7 +103,8 @@ ISSUERS = {
     "iss with a slash": own("a slash behind the issuer", iss=lambda kit: kit.issuer + "/"),
     "iss of the other scheme": own("https for http, or the other way round", iss=_other_scheme),
     "iss of another host": own(
-        "the issuer's inner name", iss=lambda kit: "http://keycloak-http.keycloak" + urlsplit(kit.issuer).path
+        "the issuer's inner name",
+        iss=lambda kit: "https://keycloak.keycloak.svc.cluster.local" + urlsplit(kit.issuer).path,
     ),
     "iss in capitals": own("the issuer in capitals", iss=lambda kit: kit.issuer.upper()),
     "iss with the port": own("the scheme's own port written out", iss=_with_port),

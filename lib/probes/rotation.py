@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, edge, istio, mesh, oidc, realms, tokens
+from lib import components, edge, istio, mesh, oidc, sso, tokens
 from lib.checks import wait
 from lib.keycloak import Keycloak, only, path
 from lib.probes import worlds
@@ -133,14 +133,14 @@ class Rotation:
     def keys_from(self, where: str) -> None:
         """See Slow."""
         uri = mesh.jwks_uri(self.run, REALM)
-        uri = uri.replace("keycloak-http", LATE) if where == "late" else uri
+        uri = uri.replace(mesh.INSIDE, f"{LATE}.{mesh.KEYCLOAK}.svc.cluster.local") if where == "late" else uri
         self._apply("request-authentication.yaml", issuer=self.issuer, jwks_uri=uri)
 
     def reach(self, reachable: bool) -> None:
         """See Slow."""
         spec = {
             "selector": {"app": "keycloak" if reachable else "nobody"},
-            "ports": edge.opened(self.run.load("keycloak-service.yaml"), self.run)[0]["spec"]["ports"],
+            "ports": sso.objects(self.run)[0]["spec"]["ports"],
         }
         metadata = {"name": LATE, "namespace": mesh.KEYCLOAK}
         self.run.cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
@@ -157,7 +157,7 @@ class Rotation:
 
     def _build_realm(self) -> None:
         keycloak, client, user = self.keycloak, self.run.params.client_id, self.run.params.user
-        keycloak.ensure_realm(REALM, sslRequired=realms.ssl_required(self.run), accessTokenLifespan=LIFE)
+        keycloak.ensure_realm(REALM, sslRequired=edge.ssl_required(self.run), accessTokenLifespan=LIFE)
         for name, settings in ((client, {}), (SHORT, {"attributes": {"access.token.lifespan": "1"}})):
             keycloak.ensure_client(REALM, name, **settings)
             keycloak.ensure_audience_mapper(REALM, name, "audience", client)

@@ -185,7 +185,7 @@ class Lab:
         keycloak, client, user = mesh.admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
-        keycloak.ensure_realm(name, sslRequired=realms.ssl_required(self.run), accessTokenLifespan=900)
+        keycloak.ensure_realm(name, sslRequired=edge.ssl_required(self.run), accessTokenLifespan=900)
         keycloak.ensure_client(name, client)
         keycloak.ensure_audience_mapper(name, client, "audience", client)
         keycloak.ensure_user(name, user, f"{user}@example.com", user.title(), "Example")

@@ -21,7 +21,7 @@ class FakeKeycloak(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.realms, self.writes, self.logins, self.tokens = {}, [], 0, set()
         self.sessions, self.codes, self.made = {}, {}, 0
-        self.issuer = ""
+        self.issuer, self.administrators = "", {}
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -112,7 +112,13 @@ class FakeKeycloak(ThreadingHTTPServer):
     def token(self, realm, form):
         """Return (status, answer) of the token endpoint."""
         if realm == "master":
+            known = self.realms.get("master", {}).get("users", {}).values()  # where nobody is known, everybody may
+            said = form["username"], form["password"]
+            who = next((one for one in known if (one["username"], one.get("password")) == said), None)
+            if known and not who:
+                return invalid("Invalid user credentials")
             self.logins += 1
+            self.administrators[f"admin-{self.logins}"] = who
             self.tokens.add(f"admin-{self.logins}")
             return 200, {"access_token": f"admin-{self.logins}", "expires_in": 60}
         client, refused = self.client(realm, form)
@@ -209,6 +215,9 @@ class Handler(BaseHTTPRequestHandler):
             return 404, {"error": "Unable to find matching target resource method"}
         if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.server.tokens:
             return 401, {"error": "HTTP 401 Unauthorized"}
+        who = self.server.administrators.get(self.headers["Authorization"].removeprefix("Bearer "))
+        if who and "admin" not in [role["name"] for role in who.get("role-mappings", [])]:
+            return 403, {"error": "HTTP 403 Forbidden"}
         if self.command != "GET":
             self.server.writes.append(f"{self.command} {self.path}")
         return self.server.admin(self.command, parts[2:], query, json.loads(text or "null"))

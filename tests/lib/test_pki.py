@@ -66,10 +66,10 @@ def test_a_second_run_changes_nothing(cluster):
     for expected in ("created", "unchanged"):
         made = run(cluster)
         pki.ensure_authority(made)
-        edge.keycloak_certificate(made, HOST)
+        pki.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
         assert actions(made) == [("authority", expected), ("keycloak-tls", expected)]
     told = certificates.problem(
-        cluster.certificate("keycloak-tls", "keycloak"), "", [HOST, edge.INSIDE], pki.authority(made)
+        cluster.certificate("keycloak-tls", "keycloak"), "", [HOST], pki.authority(made)
     )
     assert told == ""
 
@@ -81,21 +81,21 @@ def test_the_key_stays_in_its_namespace_and_out_of_the_record(cluster):
     key = pki._read(made, pki.AUTHORITY, pki.HOME)[pki.KEY]
     assert [home for _, home, name in cluster.kept if name == "authority"] == [pki.HOME]
     assert key in made.record.secrets and "PRIVATE KEY" not in str(made.record.events)
-    assert made.params.trusted.read_text() == root and "PRIVATE" not in root
+    assert made.params.authority_file.read_text() == root and "PRIVATE" not in root
 
 
 def test_another_address_and_a_near_end_make_a_new_certificate_and_the_authority_stays(cluster):
     made = run(cluster)
     root = pki.ensure_authority(made)
-    edge.keycloak_certificate(made, HOST)
+    pki.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
     made = run(cluster)
-    edge.keycloak_certificate(made, "198.18.0.3")
+    pki.ensure_certificate(made, "keycloak-tls", "keycloak", ["198.18.0.3"])
     assert actions(made) == [("keycloak-tls", "changed")]
     assert covers(cluster.certificate("keycloak-tls", "keycloak"), "198.18.0.3")
     signer = pki._read(made, pki.AUTHORITY, pki.HOME)[pki.KEY]
-    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, signer, [HOST, edge.INSIDE], LONG_AGO))
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, signer, [HOST], LONG_AGO))
     made = run(cluster)
-    edge.keycloak_certificate(made, HOST)
+    pki.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
     assert actions(made) == [("keycloak-tls", "changed")]
     assert pki.ensure_authority(run(cluster)) == root
 
@@ -108,7 +108,7 @@ def test_an_authority_near_its_end_takes_all_it_signed_along(cluster):
     assert pki.ensure_authority(made) != before
     signer = certificates.generate_authority("x")[1]
     cluster.put("keycloak-tls", "keycloak", *certificates.issue(before, signer, [HOST]))
-    edge.keycloak_certificate(made, HOST)
+    pki.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
     assert actions(made) == [("authority", "changed"), ("keycloak-tls", "changed")]
 
 
@@ -116,21 +116,22 @@ def test_given_certificates_are_looked_at_and_never_made(cluster, tmp_path):
     root, key = certificates.generate_authority("theirs")
     file = tmp_path / "ca.pem"
     file.write_text(root)
-    here = {"tls": "given", "ca_file": str(file)}
-    with pytest.raises(RunbookError, match="expected a Secret keycloak/keycloak-tls .* for kc.example.org.*got none"):
-        edge.keycloak_certificate(run(cluster, **here), "kc.example.org")
-    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, key, ["other.example.org"]))
-    with pytest.raises(RunbookError, match="not for kc.example.org"):
-        edge.keycloak_certificate(run(cluster, **here), "kc.example.org")
-    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, key, ["kc.example.org"]))
-    made = run(cluster, **here)
-    assert edge.keycloak_certificate(made, "kc.example.org")["issuer"] == "CN=theirs"
-    assert actions(made) == [("keycloak-tls", "unchanged")]
-    assert edge.inside_host(made, "kc.example.org") == "kc.example.org"  # for that name alone it is vouched
+    made = run(cluster, tls="given", ca_file=str(file))
+    asked = (made, "istio-system", ["gw.example.org"])
+    with pytest.raises(RunbookError, match="istio-system/gateway-tls .* for gw.example.org.*got none"):
+        edge.gateway_certificate(*asked)
+    cluster.put("gateway-tls", "istio-system", *certificates.issue(root, key, ["other.example.org"]))
+    with pytest.raises(RunbookError, match="not for gw.example.org"):
+        edge.gateway_certificate(*asked)
+    theirs = certificates.issue(root, key, ["gw.example.org"])
+    cluster.put("gateway-tls", "istio-system", *theirs)
+    assert edge.gateway_certificate(*asked)["issuer"] == "CN=theirs"
+    assert actions(made) == [("gateway-tls", "unchanged")]
+    assert cluster.certificate("gateway-tls", "istio-system") == theirs[0]
     stranger = certificates.generate_authority("stranger")
-    cluster.put("keycloak-tls", "keycloak", *certificates.issue(*stranger, ["kc.example.org"]))
+    cluster.put("gateway-tls", "istio-system", *certificates.issue(*stranger, ["gw.example.org"]))
     with pytest.raises(RunbookError, match="not signed under the authority"):
-        edge.keycloak_certificate(made, "kc.example.org")
+        edge.gateway_certificate(*asked)
 
 
 def test_a_file_of_an_authority_that_is_not_there(cluster):
@@ -140,12 +141,10 @@ def test_a_file_of_an_authority_that_is_not_there(cluster):
 
 def test_without_tls_nothing_is_made_and_a_check_is_red(cluster):
     made = run(cluster, tls="off")
-    assert pki.ensure_authority(made) == "" and edge.keycloak_certificate(made, HOST) == {}
+    assert pki.ensure_authority(made) == "" and edge.gateway_certificate(made, "x", [HOST]) == {}
     edge.check(made)
     assert [check.verdict for check in made.checks] == ["fail"] and "waive it" in made.checks[0].reason
     assert cluster.kept == {} and edge.scheme(made) == "http"
-    things = edge.opened(made.load("keycloak.yaml", keycloak_url="http://x", keycloak_args="[]"), made)
-    assert "tls" not in str(things).lower().replace("kc_http_enabled", "") and "8080" in str(things)
     (gateway,) = edge.opened(made.load("gateway.yaml"), made)
     assert [one["port"]["protocol"] for one in gateway["spec"]["servers"]] == ["HTTP"]
     things = edge.opened(made.load("hardened/gateway.yaml"), made)

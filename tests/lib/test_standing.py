@@ -68,7 +68,7 @@ def mesh_of(*more):
         pod("istiod", "istio-system", False),
         pod("gateway", "istio-system", account="gw", istio="ingressgateway"),
         balanced("istio-ingressgateway", "istio-system", hostname="k8s-" + "x" * 60 + ".elb.us-east-1.amazonaws.com"),
-        balanced("keycloak-http", "keycloak", ip="198.18.0.102"),
+        balanced("keycloak-http", "keycloak-edge", ip="198.18.0.102"),
         thing("ConfigMap", "istio", "istio-system", data={"mesh": "{}"}),
         labelled,
         pod("httpbin"), pod("sleep"), pod("visitor"), pod("outsider", "istio-system", False),

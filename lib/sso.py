@@ -1,0 +1,233 @@
+"""Step 03: Keycloak as the params have it (database, replicas, certificates), its administrators, and how it is asked.
+
+Users come by a gateway of its own, in a namespace of its own, that passes the realms' pages and nothing of the
+administration (notebooks/manifests/keycloak-edge.yaml). Inside the cluster its Service is asked, by TLS too.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+
+from lib import arrival, edge, ingress, istio, mesh, oidc, pki, storage
+from lib.calls import over_http
+from lib.errors import KeycloakError, RunbookError
+from lib.keycloak import Keycloak
+from lib.run import Run
+
+DATABASE, TLS = "keycloak-db", "keycloak-tls"  # Secrets
+ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets of the administrator, and of who makes that one
+FIRST = "bootstrap"  # user name
+AUTHORITY = "keycloak-ca"  # Secret: by whom the gateway believes Keycloak
+OWN_DATABASE = "jdbc:postgresql://postgres/keycloak"
+CLUSTER_PORT = 7800  # at which replicas talk to each other, by mutual TLS of Keycloak's own
+# What must not be public, and what it is answered: by the gateway, Keycloak never sees it
+HIDDEN = {
+    **dict.fromkeys(("/", "/admin/", "/admin/master/console/", "/metrics", "/health/ready"), 404),
+    **dict.fromkeys(("/realms/master", "/realms/master/account", "/realms/x/../master", "/realms/%6Daster"), 404),
+    "/realms/x/..%2Fmaster": 400,
+}
+
+
+def way_in(run: Run) -> list[dict]:
+    """Return the objects of the public way to Keycloak, its Service of type LoadBalancer among them."""
+    things = edge.opened(run.load("keycloak-edge.yaml"), run)
+    if run.params.tls == pki.OFF:
+        things = [thing for thing in things if thing["kind"] != "DestinationRule"]
+        ways = next(thing for thing in things if thing["kind"] == "VirtualService")["spec"]["http"]
+        ways[-1]["route"][0]["destination"]["port"]["number"] = 80
+    return ingress.gateway(things, run.params)
+
+
+def certify(run: Run) -> dict[str, str]:
+    """Make Keycloak's certificates, the public one and the one inside; return what may be shown of the public one."""
+    if run.params.tls == pki.OFF:
+        return {}
+    inside = [mesh.INSIDE, f"*.{mesh.KEYCLOAK}.svc.cluster.local"]
+    pki.ensure_certificate(run, TLS, mesh.KEYCLOAK, inside)
+    root = base64.b64encode(pki.authority(run).encode()).decode()
+    about = {"name": AUTHORITY, "namespace": mesh.KEYCLOAK_EDGE}
+    run.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": about, "data": {"ca.crt": root}}])
+    return edge.gateway_certificate(run, mesh.KEYCLOAK_EDGE, [mesh.keycloak_host(run)])
+
+
+def secrets(run: Run) -> None:
+    """Make the passwords of the database and of the administrators on first use; a given database has its own."""
+    if run.params.keycloak_database:
+        _given_database(run)
+    else:
+        run.secret(DATABASE, mesh.KEYCLOAK, password=oidc.generate_password)
+    run.secret(ADMIN, mesh.KEYCLOAK, username=lambda: "keycloak", password=oidc.generate_password)
+    if not run.cluster.find("apps/v1", "Deployment", "keycloak", mesh.KEYCLOAK):
+        run.secret(BOOTSTRAP, mesh.KEYCLOAK, username=lambda: FIRST, password=oidc.generate_password)
+
+
+def database(run: Run) -> list[dict]:
+    """Return PostgreSQL's objects, none where the params have a database of their own."""
+    if run.params.keycloak_database:
+        return []
+    storage.require(run.cluster, run.params.storage_class)
+    return storage.placed(run.load("postgres.yaml"), run.params.storage_class)
+
+
+def objects(run: Run) -> list[dict]:
+    """Return Keycloak's objects: its Service inside, its Deployment, and with replicas what keeps one of them up."""
+    here = run.params
+    names = {"keycloak_url": mesh.keycloak_url(run), "keycloak_args": json.dumps(here.keycloak_command)}
+    url = here.keycloak_database or OWN_DATABASE
+    things = edge.opened(run.load("keycloak.yaml", **names, database_url=url), run)
+    made = copy.deepcopy(next(thing for thing in things if thing["kind"] == "Deployment"))
+    if here.keycloak_database:
+        _elsewhere(made)
+    if here.tls == pki.OFF:
+        _plain(made)
+    if here.keycloak_replicas > 1:
+        _several(made, here.keycloak_replicas)
+    guard = _budget() if here.keycloak_replicas > 1 else []
+    return [thing for thing in things if thing["kind"] != "Deployment"] + [made, *guard]
+
+
+def wait(run: Run) -> None:
+    """Wait until the database, Keycloak and the way to it are ready."""
+    if not run.params.keycloak_database:
+        run.cluster.wait_rolled_out("StatefulSet", "postgres", mesh.KEYCLOAK, run.params.deadline)
+    run.cluster.wait_rolled_out("Deployment", "keycloak", mesh.KEYCLOAK, run.params.deadline)
+    run.cluster.wait_rolled_out("Deployment", "gateway", mesh.KEYCLOAK_EDGE, run.params.deadline)
+
+
+def ensure_administrator(run: Run) -> None:
+    """Replace the administrator of the first start by a lasting one, and harden their realm; record what was done.
+
+    Keycloak calls the first one temporary, and asks for this itself. The first one's Secret goes when the user is gone.
+    """
+    known = run.read_secret(ADMIN, mesh.KEYCLOAK)
+    name, lasting = known["username"], mesh.admin(run)
+    if not _administers(lasting):
+        first = _first(run)
+        _, action = first.ensure_user("master", name, f"{name}@example.com", "Keycloak", "Administrator")
+        first.set_password("master", name, known["password"])
+        first.ensure_user_role("master", name, "admin")
+        run.changed("administrator", name, action)
+    run.changed("administrator", FIRST, lasting.delete_user("master", FIRST))
+    _, action = lasting.ensure_realm("master", sslRequired=edge.ssl_required(run), bruteForceProtected=True)
+    run.changed("realm", "master", action)
+    if run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
+        run.delete({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": BOOTSTRAP, "namespace": mesh.KEYCLOAK}})
+
+
+def check(run: Run) -> None:
+    """Record whether Keycloak answers as it should, publicly and inside, and whether what must not be public is not."""
+    arrival.check(run, mesh.KEYCLOAK_SERVICE, mesh.KEYCLOAK_EDGE, edge.port(run))
+    url, master = mesh.keycloak_url(run), mesh.issuer(run, "master")
+    found = oidc.discovery(master, url=f"{mesh.inside_url(run)}/realms/master", session=mesh.tunnelled(run))
+    run.check("asked by another way, the issuer is still the public one", master, found["issuer"])
+    run.check_ready("its public address answers", "Realm does not exist", lambda: _error(f"{url}/realms/no-such-realm"))
+    run.check("the administration is not public", HIDDEN, {path: over_http(f"{url}{path}").status for path in HIDDEN})
+    edge.check_closed(run, mesh.keycloak_host(run))
+    name, lasting = run.read_secret(ADMIN, mesh.KEYCLOAK)["username"], mesh.admin(run)
+    run.check("its administrator can log in", name, lasting.get_user("master", name)["username"])
+    run.check("the administrator of the first start is gone", None, lasting.find_user("master", FIRST))
+    _check_pods(run)
+
+
+def _check_pods(run: Run) -> None:
+    names = ["keycloak"]
+    if not run.params.keycloak_database:
+        claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", mesh.KEYCLOAK)
+        run.check("volume bound", "Bound", claim["status"]["phase"], "the cluster needs a default StorageClass")
+        names.append("postgres")
+    for name in names:
+        pod = run.cluster.pod(f"app={name}", mesh.KEYCLOAK)
+        run.fact(name, pod["spec"]["containers"][0]["image"])
+        run.check(f"{name} has no sidecar", False, istio.proxies(pod))
+    if run.params.keycloak_replicas > 1:
+        run.check_ready("its replicas see each other", run.params.keycloak_replicas, lambda: members(run))
+
+
+def members(run: Run) -> int:
+    """Return how many replicas the one that was asked sees, itself among them (Infinispan's cluster size)."""
+    said = mesh.tunnelled(run, 9000).get(f"https://{mesh.INSIDE}/metrics", timeout=5).text
+    sizes = [line for line in said.splitlines() if line.startswith("vendor_cluster_size")]
+    return int(float(sizes[0].split()[-1])) if sizes else 0
+
+
+def _error(url: str) -> str:
+    said = over_http(url)
+    try:
+        return json.loads(said.body).get("error", "")
+    except ValueError:
+        return f"{said.status} {said.reason}"
+
+
+def _first(run: Run) -> Keycloak:
+    """The administration as the administrator of the first start; KeycloakError where that one is nobody either."""
+    if not run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
+        raise KeycloakError(
+            f"expected the password in the Secret {mesh.KEYCLOAK}/{ADMIN} to be the administrator's, Keycloak refused "
+            "it; put the right one there, or make a new one: kc.sh bootstrap-admin user, in Keycloak's pod."
+        )
+    known = run.read_secret(BOOTSTRAP, mesh.KEYCLOAK)
+    return Keycloak(mesh.inside_url(run), known["username"], known["password"], mesh.tunnelled(run))
+
+
+def _administers(who: Keycloak) -> bool:
+    """Whether it is a user with this password (else 401) and the role (else 403)."""
+    try:
+        who.get("/master")
+    except KeycloakError as error:
+        if "invalid_grant" not in str(error) and "got 403" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _given_database(run: Run) -> None:
+    found = run.cluster.find("v1", "Secret", DATABASE, mesh.KEYCLOAK)
+    missing = sorted({"username", "password"} - set((found or {}).get("data", {})))
+    if missing:
+        raise RunbookError(
+            f"expected a Secret {mesh.KEYCLOAK}/{DATABASE} with username and password for keycloak_database, "
+            f"got none of {', '.join(missing)}; make it: kubectl -n {mesh.KEYCLOAK} create secret generic {DATABASE} …"
+        )
+    run.read_secret(DATABASE, mesh.KEYCLOAK)
+
+
+def _elsewhere(deployment: dict) -> None:
+    """The database is not in the cluster: nobody waits for its pod, and the user's name is a secret's."""
+    pod = deployment["spec"]["template"]["spec"]
+    pod.pop("initContainers")
+    reference = {"secretKeyRef": {"name": DATABASE, "key": "username"}}
+    _set(pod["containers"][0], "KC_DB_USERNAME", valueFrom=reference)
+
+
+def _plain(deployment: dict) -> None:
+    pod = deployment["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    container["env"] = [one for one in container["env"] if not one["name"].startswith("KC_HTTPS_")]
+    _set(container, "KC_HTTP_ENABLED", value="true")
+    container["ports"] = [{"containerPort": 8080}, {"containerPort": 9000}]
+    container["readinessProbe"]["httpGet"]["scheme"] = "HTTP"
+    del container["volumeMounts"], pod["volumes"]
+
+
+def _several(deployment: dict, count: int) -> None:
+    """Replicas find each other by a table of the database (jdbc-ping), and go to nodes of their own if they can."""
+    spec = deployment["spec"]
+    spec |= {"replicas": count, "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}}}
+    pod = spec["template"]["spec"]
+    container = pod["containers"][0]
+    _set(container, "KC_CACHE", value="ispn")
+    container["ports"].append({"containerPort": CLUSTER_PORT})
+    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": {"app": "keycloak"}}}]
+
+
+def _budget() -> list[dict]:
+    about = {"name": "keycloak", "namespace": mesh.KEYCLOAK}
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "keycloak"}}}
+    return [{"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": about, "spec": spec}]
+
+
+def _set(container: dict, name: str, **value) -> None:
+    container["env"] = [one for one in container["env"] if one["name"] != name] + [{"name": name, **value}]

@@ -1,0 +1,169 @@
+"""Keycloak as the params have it, and who its administrator is: the first one goes, wherever it was interrupted."""
+
+import base64
+import socket
+
+import pytest
+from fake_keycloak import FakeKeycloak
+from test_pki import IMAGES, Cluster
+
+from lib import edge, mesh, params, sso
+from lib.errors import KeycloakError, RunbookError
+from lib.record import Record
+from lib.run import Run
+
+ENV = "of-the-ssos-tests"
+
+
+class Served(Cluster):
+    """A cluster whose Keycloak is on loopback."""
+
+    def __init__(self, server=None):
+        super().__init__()
+        self.server = server
+
+    def connect(self, labels, namespace, port):
+        return socket.create_connection(("127.0.0.1", self.server.server_port), 5)
+
+    def apply(self, thing):
+        if thing["kind"] == "Secret" and "stringData" in thing:
+            data = {key: base64.b64encode(value.encode()).decode() for key, value in thing["stringData"].items()}
+            thing = {**thing, "data": data}
+        return super().apply(thing)
+
+    def delete(self, api_version, kind, name, namespace=None):
+        return "deleted" if self.kept.pop((kind, namespace, name), None) else "absent"
+
+    def wait_address(self, *_):
+        return "198.18.0.2"
+
+
+def run(cluster, **changed):
+    made = Run("03-keycloak", params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed), Record())
+    made.cluster = cluster
+    return made
+
+
+@pytest.fixture
+def keycloak():
+    """A Keycloak after its very first start: it has its temporary administrator, and nobody else."""
+    with FakeKeycloak() as server:
+        here = run(Served(server), tls="off")
+        sso.secrets(here)
+        server.admin("POST", [], {}, {"realm": "master"})
+        server.realms["master"]["roles"]["admin"] = {"id": "r", "name": "admin"}
+        known = here.read_secret(sso.BOOTSTRAP, mesh.KEYCLOAK)
+        first = {"id": "u0", "role-mappings": [{"name": "admin"}]}
+        server.realms["master"]["users"]["u0"] = {**first, **{key: known[key] for key in ("username", "password")}}
+        yield here, server
+
+
+def names(server):
+    return [one["username"] for one in server.realms["master"]["users"].values()]
+
+
+def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(keycloak):
+    here, server = keycloak
+    sso.ensure_administrator(here)
+    assert names(server) == ["keycloak"] and ("Secret", mesh.KEYCLOAK, sso.BOOTSTRAP) not in here.cluster.kept
+    assert server.realms["master"]["realm"]["bruteForceProtected"] is True
+    server.writes.clear()
+    again = run(here.cluster, tls="off")
+    here.cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = {"kind": "Deployment"}
+    sso.secrets(again)
+    sso.ensure_administrator(again)
+    assert server.writes == [] and {row["action"] for row in again.changes} <= {"unchanged", "absent"}
+
+
+@pytest.mark.parametrize("calls", range(1, 9))
+def test_wherever_it_was_interrupted_the_next_run_ends_with_one_administrator(keycloak, calls):
+    here, server = keycloak
+    serve, left = server.admin, [calls]
+
+    def until_killed(method, *rest):
+        if method != "GET":
+            left[0] -= 1
+            if left[0] < 0:
+                return 500, {"error": "killed"}
+        return serve(method, *rest)
+
+    server.admin = until_killed
+    try:
+        sso.ensure_administrator(here)
+    except KeycloakError:
+        server.admin = serve
+        sso.ensure_administrator(run(here.cluster, tls="off"))
+    assert names(server) == ["keycloak"]
+    assert ("Secret", mesh.KEYCLOAK, sso.BOOTSTRAP) not in here.cluster.kept
+
+
+def test_a_password_that_is_not_the_administrators_is_told(keycloak):
+    here, _ = keycloak
+    here.cluster.delete("v1", "Secret", sso.BOOTSTRAP, mesh.KEYCLOAK)
+    with pytest.raises(KeycloakError, match="expected the password in the Secret keycloak/keycloak-admin"):
+        sso.ensure_administrator(here)
+
+
+def deployment(things):
+    return next(thing for thing in things if thing["kind"] == "Deployment")
+
+
+def environment(things):
+    return {one["name"]: one for one in deployment(things)["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def test_one_replica_keeps_no_cluster_and_waits_for_its_database():
+    things = sso.objects(run(Served()))
+    assert [thing["kind"] for thing in things] == ["Service", "Deployment"]
+    assert environment(things)["KC_CACHE"]["value"] == "local"
+    assert environment(things)["KC_HOSTNAME"]["value"] == "https://198.18.0.2"
+    assert deployment(things)["spec"]["template"]["spec"]["initContainers"][0]["name"] == "database"
+
+
+def test_replicas_find_each_other_and_one_of_them_stays():
+    things = sso.objects(run(Served(), keycloak_replicas=2))
+    assert [thing["kind"] for thing in things] == ["Service", "Deployment", "PodDisruptionBudget"]
+    spec = deployment(things)["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
+    assert environment(things)["KC_CACHE"]["value"] == "ispn"
+    assert {"containerPort": 7800} in spec["template"]["spec"]["containers"][0]["ports"]
+
+
+def test_a_database_of_ones_own_has_user_and_password_in_a_secret():
+    url = "jdbc:postgresql://db.example.org:5432/keycloak?sslmode=verify-full"
+    here = run(Served(), keycloak_database=url)
+    with pytest.raises(RunbookError, match="expected a Secret keycloak/keycloak-db .* got none of password, username"):
+        sso.secrets(here)
+    here.cluster.kept["Secret", mesh.KEYCLOAK, sso.DATABASE] = {
+        "kind": "Secret", "data": dict.fromkeys(("username", "password"), "eA=="),
+    }  # fmt: skip
+    sso.secrets(here)
+    things = sso.objects(here)
+    known = environment(things)
+    assert sso.database(here) == [] and known["KC_DB_URL"]["value"] == url
+    assert known["KC_DB_USERNAME"]["valueFrom"]["secretKeyRef"] == {"name": sso.DATABASE, "key": "username"}
+    assert "initContainers" not in deployment(things)["spec"]["template"]["spec"]
+
+
+def test_without_tls_nothing_speaks_of_it():
+    here = run(Served(), tls="off")
+    things = sso.objects(here)
+    known = environment(things)
+    assert known["KC_HTTP_ENABLED"]["value"] == "true" and not [name for name in known if "HTTPS" in name]
+    assert known["KC_HOSTNAME"]["value"] == "http://198.18.0.2"
+    way = sso.way_in(here)
+    assert "DestinationRule" not in [thing["kind"] for thing in way] and "443" not in str(way)
+    assert sso.certify(here) == {} and edge.port(here) == 80
+
+
+def test_the_public_way_passes_realms_and_resources_alone():
+    ways = next(one for one in sso.way_in(run(Served())) if one["kind"] == "VirtualService")["spec"]["http"]
+    refused, passed = ways
+    assert refused["directResponse"] == {"status": 404} and {"uri": {"exact": "/realms/master"}} in refused["match"]
+    assert {"uri": {"prefix": "/resources/"}} in passed["match"] and len(passed["match"]) == 2
+
+
+@pytest.mark.parametrize("url", ["postgresql://x/y", "jdbc:postgresql://a b/c", "jdbc:mysql://x/y"])
+def test_another_database_is_refused(url):
+    with pytest.raises(ValueError, match="keycloak_database"):
+        params.Params(env=ENV, cluster_source="existing", **IMAGES, keycloak_database=url)
