@@ -82,6 +82,11 @@ def ingress(cluster: Cluster) -> dict:
     return {"namespace": ROOT_NAMESPACE, "account": pod["spec"]["serviceAccountName"], "labels": labels}
 
 
+def ingress_selector(cluster: Cluster) -> str:
+    """Return the live ingress gateway's labels as a selector."""
+    return ",".join(f"{key}={value}" for key, value in ingress(cluster)["labels"].items())
+
+
 def hairpins(things: list[dict]) -> list[str]:
     """Return the issuers of RequestAuthentications whose keys istiod would fetch at the issuer's own public host.
 

@@ -54,7 +54,7 @@ def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:
 
     Returns a table: the proxy, its file of listeners, its file of certificates.
     """
-    shared = {"ingressgateway": ("istio=ingressgateway", istio.ROOT_NAMESPACE)}
+    shared = {"ingressgateway": (istio.ingress_selector(run.cluster), istio.ROOT_NAMESPACE)}
     places = shared | {worlds.PROFILES[name]: worlds.pods(run, name) for name in profiles}
     places |= {"hardened-gateway": ("istio=hardened-gateway", HARDENED)} if HARDENED in profiles else {}
     rows = []
@@ -121,7 +121,7 @@ def baseline(run: Run) -> baselines.Answers:
 
 def versions(run: Run) -> str:
     """Return the triple of versions that a baseline is for."""
-    proxy = run.cluster.execute("istio=ingressgateway", istio.ROOT_NAMESPACE, "istio-proxy")
+    proxy = run.cluster.execute(istio.ingress_selector(run.cluster), istio.ROOT_NAMESPACE, accesslog.PROXY)
     keycloak = run.cluster.pod("app=keycloak", mesh.KEYCLOAK)["spec"]["containers"][0]["image"].rpartition(":")[2]
     return baselines.triple(run.params.istio_tag, istio.envoy_version(proxy), keycloak)
 
@@ -138,7 +138,7 @@ def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill],
 
 def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
     """What the gateways and the sidecars wrote since `began`: read until all that was asked is there."""
-    gateways = [("istio=ingressgateway", istio.ROOT_NAMESPACE)]
+    gateways = [(istio.ingress_selector(run.cluster), istio.ROOT_NAMESPACE)]
     gateways += [("istio=hardened-gateway", HARDENED)] if HARDENED in names else []
     sidecars = {worlds.pods(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
 

@@ -86,11 +86,6 @@ def selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={labels[key]}" for key in ("app", "istio", "app.kubernetes.io/name") if key in labels)
 
 
-def labelled(pod: Mapping, wanted: Mapping[str, str]) -> bool:
-    """Whether a pod has all of these labels."""
-    return wanted.items() <= pod["metadata"].get("labels", {}).items()
-
-
 def _ready(pod: Mapping) -> bool:
     conditions = pod["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

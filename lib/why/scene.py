@@ -22,7 +22,6 @@ from lib.why.pods import Workload
 
 SINCE = 20  # seconds of access log that are read
 PATIENCE = 3.0  # seconds until Envoy has written its line
-GATEWAY_LABELS = {"istio": "ingressgateway"}  # where the URL names no Service's address
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,9 @@ def _placed(cluster: Cluster, pods, address: str, number: int | None, host: str,
     if inside:
         service = routes.by_host(services, address, inside.namespace) or routes.by_address(services, address)
         return _target(cluster, service, number, pods, rules, inside.namespace)
-    front = routes.by_address(services, address)
-    at = routes.selected(pods, front) if front else [one for one in pods if who.labelled(one, GATEWAY_LABELS)]
+    # A name that no Service has as its address is one of DNS, and leads to the mesh's own gateway
+    front = routes.by_address(services, address) or routes.by_host(services, istio.GATEWAY, istio.ROOT_NAMESPACE)
+    at = routes.selected(pods, front) if front else []
     gateway = who.workload(at)
     if not gateway:
         return _target(cluster, None, number, pods, rules, "")
