@@ -103,6 +103,17 @@ def problem(here) -> str:
     return _ranges_problem(here) or _contradiction(here)
 
 
+def certificate_problem(here) -> str:
+    """Return why the certificates of these params do not fit each other, as `problem` does."""
+    if here.ca_file and here.tls != "given":
+        return "ca_file is for tls: given; remove it"
+    if here.acm_certificate_arn and here.tls == "off":
+        return "acm_certificate_arn needs tls: own-ca or given, since the pods are asked by TLS as well"
+    if here.acm_certificate_arn and not (here.keycloak_host and here.gateway_host):
+        return "acm_certificate_arn needs keycloak_host and gateway_host, the names that it is for"
+    return ""
+
+
 def _ranges_problem(here) -> str:
     for text in here.load_balancer_source_ranges:
         try:

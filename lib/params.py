@@ -192,14 +192,8 @@ class Params(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _a_way_in_that_works(self):
-        if told := ingress.problem(self):
-            raise ValueError(told)
-        return self
-
-    @model_validator(mode="after")
-    def _one_place(self):
-        if told := choices.problem(self):
+    def _values_that_fit_each_other(self):
+        if told := ingress.problem(self) or ingress.certificate_problem(self) or choices.problem(self):
             raise ValueError(told)
         return self
 
@@ -207,16 +201,6 @@ class Params(BaseModel):
     def _a_cluster_that_works(self):
         if told := wanted.problem(self):
             raise ValueError(told)
-        return self
-
-    @model_validator(mode="after")
-    def _certificates_that_fit(self):
-        if self.ca_file and self.tls != "given":
-            raise ValueError("ca_file is for tls: given; remove it")
-        if self.acm_certificate_arn and self.tls == "off":
-            raise ValueError("acm_certificate_arn needs tls: own-ca or given, since the pods are asked by TLS as well")
-        if self.acm_certificate_arn and not (self.keycloak_host and self.gateway_host):
-            raise ValueError("acm_certificate_arn needs keycloak_host and gateway_host, the names that it is for")
         return self
 
     @property

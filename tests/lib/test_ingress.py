@@ -82,7 +82,8 @@ def test_all_of_it(tmp_path):
 
 @pytest.mark.parametrize("controller", [LBC, IN_TREE])
 def test_tls_ended_by_the_load_balancer_is_encrypted_anew(tmp_path, controller):
-    here = params(tmp_path, f"{controller}acm_certificate_arn: {ARN}")
+    names = "keycloak_host: sso.example.org\ngateway_host: httpbin.example.org\n"
+    here = params(tmp_path, f"{controller}{names}acm_certificate_arn: {ARN}")
     found = notes(here)
     assert (found["ssl-cert"], found["ssl-ports"], found["backend-protocol"]) == (ARN, "443", "ssl")
     assert found["ssl-negotiation-policy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"
