@@ -21,6 +21,7 @@ ROOT_NAMESPACE = "istio-system"
 GATEWAY = "istio-ingressgateway"  # its Service, and what else of it has a name
 PORTS = (15012, 15017)  # istiod's: for proxies, and for the API server, which asks it to inject
 TRUSTED, TRUSTED_KEY = "pilot-jwks-extra-cacerts", "extra.pem"  # ConfigMap: whom istiod trusts when it fetches keys
+AUTHORITY_NOTE = "runbook/ca"  # annotation
 PLACEHOLDERS = (
     "vqS7RN4b34i3",
     "0xObjM0UvS_o",
@@ -44,6 +45,11 @@ def manifest(istioctl: str, hub: str, tag: str, settings: list[str], authority: 
         file.write_text(yaml.safe_dump(_operator(authority)))
         text = call(istioctl, *command, "--filename", str(file))
     return [_ours(thing) for thing in yaml.load_all(text, yaml.CSafeLoader) if thing]
+
+
+def digest(authority: str) -> str:
+    """Return what stands for an authority's certificate in a pod's annotation."""
+    return hashlib.sha256(authority.encode()).hexdigest()[:16]
 
 
 def call(istioctl: str, *words: str) -> str:
@@ -167,8 +173,8 @@ def key_state(held: list[dict] | None, issued: list[dict]) -> str:
 
 def _operator(authority: str) -> dict:
     """istiod reads the authority once, as it starts: with another one it must start anew, so its pods bear the hash."""
-    digest = hashlib.sha256(authority.encode()).hexdigest()[:16]
-    pilot = {"jwksResolverExtraRootCA": authority, "podAnnotations": {"runbook/ca": digest}} if authority else {}
+    notes = {AUTHORITY_NOTE: digest(authority)}
+    pilot = {"jwksResolverExtraRootCA": authority, "podAnnotations": notes} if authority else {}
     return {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": {"values": {"pilot": pilot}}}
 
 

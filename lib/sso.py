@@ -82,6 +82,8 @@ def objects(run: Run) -> list[dict]:
         _elsewhere(made)
     if here.tls == pki.OFF:
         _plain(made)
+    else:
+        pki.believing(made, pki.authority(run))
     if here.keycloak_replicas > 1:
         _several(made, here.keycloak_replicas)
     guard = _budget() if here.keycloak_replicas > 1 else []
@@ -109,7 +111,8 @@ def ensure_administrator(run: Run) -> None:
         first.set_password("master", name, known["password"])
         first.ensure_user_role("master", name, "admin")
         run.changed("administrator", name, action)
-    run.changed("administrator", FIRST, lasting.delete_user("master", FIRST))
+    gone = lasting.delete_user("master", FIRST)
+    run.changed("administrator", FIRST, "deleted" if gone == "deleted" else "unchanged")
     _, action = lasting.ensure_realm("master", sslRequired=edge.ssl_required(run), bruteForceProtected=True)
     run.changed("realm", "master", action)
     if run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
