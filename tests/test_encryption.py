@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from runbook import ROOT, kubectl, rows, run
 
-from lib import certificates, mesh, params, pki
+from lib import certificates, mesh, oidc, params, pki
 from lib.calls import over_http
 from lib.checks import until
 from lib.probes import worlds
@@ -108,14 +108,19 @@ def test_the_administration_is_not_public_whatever_it_is_called(here):
 
 def test_keycloak_is_told_who_asked_and_believes_no_client_about_that(here, first):
     """The login's address in Keycloak's event is the one that the gateway saw, whatever the client writes."""
-    keycloak = mesh.admin(here)
-    keycloak.ensure_realm(here.params.realm, eventsEnabled=True)
+    keycloak, realm, session = mesh.admin(here), here.params.realm, oidc.direct_session()
+    session.headers["X-Forwarded-For"] = "203.0.113.9"
+    secret = here.read_secret(f"client-{realm}-{here.params.client_id}", mesh.KEYCLOAK)["client-secret"]
+    password = here.read_secret(f"user-{here.params.user}", mesh.KEYCLOAK)["password"]
+    endpoint = f"{mesh.issuer(here)}/protocol/openid-connect/token"
+    keycloak.ensure_realm(realm, eventsEnabled=True)
     try:
-        mesh.user_token(here)
-        events = keycloak.get(f"/{here.params.realm}/events", type="CLIENT_LOGIN,LOGIN", max="1")
-        assert events and events[0]["ipAddress"].count(".") == 3 and events[0]["ipAddress"] != "127.0.0.1"
+        oidc.password_token(endpoint, here.params.client_id, secret, here.params.user, password, session=session)
+        (event,) = keycloak.get(f"/{realm}/events", type="LOGIN", max="1")
     finally:
-        keycloak.ensure_realm(here.params.realm, eventsEnabled=False)
+        keycloak.ensure_realm(realm, eventsEnabled=False)
+    pods = {pod["status"]["podIP"] for pod in here.cluster.items("v1", "Pod", mesh.KEYCLOAK_EDGE)}
+    assert event["ipAddress"] not in {"203.0.113.9", "127.0.0.1", *pods}  # nor the gateway's own
 
 
 def test_a_certificate_near_its_end_is_made_anew_and_shown_without_a_restart(here, edges):
