@@ -21,6 +21,7 @@ ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets of the admi
 FIRST = "bootstrap"  # user name
 AUTHORITY = "keycloak-ca"  # Secret: by whom the gateway believes Keycloak
 OWN_DATABASE = "jdbc:postgresql://postgres/keycloak"
+METRICS = "told by its metrics, which the image or keycloak_command must have on (--metrics-enabled=true)"
 CLUSTER_PORT = 7800  # at which replicas talk to each other, by mutual TLS of Keycloak's own
 # What must not be public, and what it is answered: by the gateway, Keycloak never sees it
 HIDDEN = {
@@ -145,7 +146,8 @@ def _check_pods(run: Run) -> None:
         run.fact(name, pod["spec"]["containers"][0]["image"])
         run.check(f"{name} has no sidecar", False, istio.proxies(pod))
     if run.params.keycloak_replicas > 1:
-        run.check_ready("its replicas see each other", run.params.keycloak_replicas, lambda: members(run))
+        seen = lambda: members(run)  # noqa: E731
+        run.check_ready("its replicas see each other", run.params.keycloak_replicas, seen, reason=METRICS)
 
 
 def members(run: Run) -> int:
