@@ -19,16 +19,20 @@ HEAD = 128 * 1024  # bytes of a status line or of one header line
 GREETING = 0.2  # seconds for what a server of TLS 1.3 says of its own accord
 
 
-def over_sockets(address: str | Edge, workers: int = 16, timeout: float = 5, tls: ssl.SSLContext | None = None) -> Way:
+def over_sockets(
+    address: str | Edge, workers: int = 16, timeout: float = 5, tls: ssl.SSLContext | None = None, first: bytes = b""
+) -> Way:
     """Return a way to `address` (host:port): a fresh connection for each request, `workers` of them at once.
 
     `timeout` in seconds is for the whole of one request. Requests of version HTTP/2 go by prior knowledge, without an
     upgrade; to an Edge it is offered (ALPN), since Envoy takes it over TLS only then. Bodies come back as they are,
     with the tokens that an application echoes in them: clean them before they are kept.
+
+    `first` goes before all else, and before TLS: a PROXY header, for example.
     """
 
     def one(request: Request) -> Reply:
-        with Line(address, timeout, tls) as line:
+        with Line(address, timeout, tls, first) as line:
             return line.ask(request)
 
     def way(requests: list[Request]) -> list[Reply]:
@@ -55,7 +59,10 @@ class Line:
     It opens with the first request, so that what goes wrong with the connection is that request's reply.
     """
 
-    def __init__(self, address: str | Edge, timeout: float = 5, tls: ssl.SSLContext | None = None):
+    def __init__(
+        self, address: str | Edge, timeout: float = 5, tls: ssl.SSLContext | None = None, first: bytes = b""
+    ):
+        self.first = first
         self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, tls
         self.name = place(self.address)[0]
         if isinstance(address, Edge):
@@ -106,6 +113,7 @@ class Line:
         plain = socket.create_connection(place(self.address), self.timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection = plain  # before the handshake: what goes wrong then is no refusal
+        plain.sendall(self.first)
         if tls:
             self.connection = tls.wrap_socket(plain, server_hostname=self.name)
             self.source.rest = _greeting(self.connection)

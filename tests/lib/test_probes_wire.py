@@ -237,3 +237,15 @@ def test_the_codec_of_a_later_hop_is_no_application():
     more = b"x-envoy-upstream-service-time: 1\r\nContent-Length: 11\r\n\r\n"
     assert asked(answering(b"HTTP/1.1 400 Bad Request\r\n" + more + b"Bad Request")).answer == "400 codec"
     assert asked(answering(b"HTTP/1.1 400 Bad Request\r\n" + more + b"its own way")).answer == "400 app"
+
+
+def test_what_goes_first_goes_before_the_request():
+    got = []
+
+    def speak(connection):
+        got.append(heard(connection))
+        connection.sendall(OK)
+
+    with served(speak) as address:
+        reply = over_sockets(address, first=b"PROXY TCP4 203.0.113.9 198.18.0.1 1 80\r\n")([get()])[0]
+    assert reply.status == 200 and got[0].startswith(b"PROXY TCP4 203.0.113.9 198.18.0.1 1 80\r\n")
