@@ -70,6 +70,7 @@ def delete_objects(run: Run) -> None:
         until(lambda: [*_in_cluster(run), *_costly(run)], what="the runbook's objects gone", **gone)
     else:
         wait("the runbook's objects gone", lambda: _in_cluster(run), **gone)
+        run.params.authority_file.unlink(missing_ok=True)
 
 
 def delete_made(run: Run) -> None:
@@ -113,7 +114,8 @@ def delete_cluster(run: Run) -> None:
         with aws.spoken():
             run.aws("logs").delete_log_group(logGroupName=one.id)
         run.changed(one.kind, one.id, "deleted")
-    run.params.kubeconfig.unlink(missing_ok=True)
+    for file in (run.params.kubeconfig, run.params.authority_file):
+        file.unlink(missing_ok=True)
 
 
 def check(run: Run) -> pd.DataFrame:

@@ -64,7 +64,8 @@ def session(monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
     with mock_aws():
         yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
-    (params.ROOT / ".kube" / ENV).unlink(missing_ok=True)
+    for name in (ENV, f"{ENV}-ca.pem"):
+        (params.ROOT / ".kube" / name).unlink(missing_ok=True)
 
 
 def run(session, cluster=None, client=None, **changed):
@@ -101,8 +102,10 @@ def test_all_of_it_goes_though_nobody_answers_for_the_cluster(session):
     assert {"cluster", "node group", "load balancer", "target group", "security group", "volume", "role", "vpc",
             "network interface", "identity provider", "log group", "subnet"} <= listed  # fmt: skip
     here = run(session)
+    here.params.authority_file.parent.mkdir(exist_ok=True)
+    here.params.authority_file.write_text("-----BEGIN CERTIFICATE-----")
     assert clean(here).empty and not [one for one in here.checks if one.red]
-    assert account.everything(session) == before
+    assert account.everything(session) == before and not here.params.authority_file.exists()
     assert clean(run(session)).empty
 
 
