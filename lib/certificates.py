@@ -86,6 +86,13 @@ def authority_problem(certificate: str, key: str, now: datetime.datetime | None 
     return problem(certificate, key, [], now=now, days=days)
 
 
+def still_good(chain: str, now: datetime.datetime | None = None) -> str:
+    """Return the first certificate of a PEM text as PEM if its time is not over, else ""."""
+    now = now or datetime.datetime.now(datetime.UTC)
+    found = x509.load_pem_x509_certificates(chain.encode()) if chain else []
+    return _pem(found[0]) if found and now < found[0].not_valid_after_utc else ""
+
+
 def told(certificate: str) -> dict[str, str]:
     """Return what may be shown of the first certificate: names, issuer, valid_until, sha256 (its fingerprint)."""
     one = x509.load_pem_x509_certificates(certificate.encode())[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lib import certificates, istio, trust
@@ -21,14 +22,22 @@ from lib.run import Run
 HOME, AUTHORITY = "runbook-ca", "authority"  # namespace and Secret of the authority
 OWN, GIVEN, OFF = "own-ca", "given", "off"  # what `tls` may be
 CERTIFICATE, KEY = "tls.crt", "tls.key"  # keys of a Secret of the type kubernetes.io/tls
+PREVIOUS = "previous.crt"  # key of the authority's: the certificate of the one before it
 
 
 def authority(run: Run) -> str:
     """Return the certificate of the environment's own authority, as PEM; "" without TLS."""
-    if run.params.tls == OFF:
-        return ""
-    run.need("v1", "Secret", AUTHORITY, HOME, step="02-istio")
-    return _read(run, AUTHORITY, HOME)[CERTIFICATE]
+    return _authority(run)[CERTIFICATE] if run.params.tls != OFF else ""
+
+
+def trusted(run: Run) -> str:
+    """Return whom to believe, as PEM: the authority, and the one before it as long as that is good; "" without TLS.
+
+    Both, since what the old one signed is shown until it is changed; and istiod, once it could not fetch keys, waits
+    for minutes before it asks again.
+    """
+    held = _authority(run) if run.params.tls != OFF else {}
+    return held.get(CERTIFICATE, "") + held.get(PREVIOUS, "")
 
 
 def believing(thing: dict, root: str) -> dict:
@@ -39,7 +48,7 @@ def believing(thing: dict, root: str) -> dict:
 
 
 def ensure_authority(run: Run) -> str:
-    """Make the environment's own authority on first use, or shortly before its end, and trust it; return as above."""
+    """Make the environment's own authority on first use, or shortly before its end; return whom to believe."""
     if run.params.tls == OFF:
         return ""
     _given_authority(run.params)  # a file that is not there is told now
@@ -47,9 +56,13 @@ def ensure_authority(run: Run) -> str:
     held = _find(run, AUTHORITY, HOME)
     why = "none" if not held else certificates.authority_problem(held[CERTIFICATE], held[KEY])
     if why:
-        _keep(run, AUTHORITY, HOME, *certificates.generate_authority(f"runbook {run.params.env}"))
+        before = certificates.still_good(held[CERTIFICATE] if held else _believed(run))
+        _keep(run, AUTHORITY, HOME, *certificates.generate_authority(_name(run)), before)
+    elif held.get(PREVIOUS) and not certificates.still_good(held[PREVIOUS]):
+        _keep(run, AUTHORITY, HOME, held[CERTIFICATE], held[KEY])
+        why = "the one before is no good any more"
     run.changed("Secret", AUTHORITY, "created" if not held else "changed" if why else "unchanged", HOME)
-    found = _read(run, AUTHORITY, HOME)[CERTIFICATE]
+    found = trusted(run)
     _write(run.params.authority_file, found)
     trust.add_file(run.params.authority_file)
     run.record.evidence("mesh/ca.pem", found)
@@ -90,6 +103,22 @@ def _given_authority(here: Params) -> str:
     return here.given_authority_file.read_text()
 
 
+def _name(run: Run) -> str:
+    """A new one has a name of its own, so that nobody takes it for the one before."""
+    return f"runbook {run.params.env} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _authority(run: Run) -> dict[str, str]:
+    run.need("v1", "Secret", AUTHORITY, HOME, step="02-istio")
+    return _read(run, AUTHORITY, HOME)
+
+
+def _believed(run: Run) -> str:
+    """The Secret is gone: whom istiod believes until now signed what is shown until now."""
+    found = run.cluster.find("v1", "ConfigMap", istio.TRUSTED, istio.ROOT_NAMESPACE) or {}
+    return found.get("data", {}).get(istio.TRUSTED_KEY, "")
+
+
 def _find(run: Run, name: str, namespace: str) -> dict[str, str]:
     return _read(run, name, namespace) if run.cluster.find("v1", "Secret", name, namespace) else {}
 
@@ -98,9 +127,9 @@ def _read(run: Run, name: str, namespace: str) -> dict[str, str]:
     return run.read_secret(name, namespace)
 
 
-def _keep(run: Run, name: str, namespace: str, certificate: str, key: str) -> None:
+def _keep(run: Run, name: str, namespace: str, certificate: str, key: str, before: str = "") -> None:
     run.record.secret(key)
-    data = {CERTIFICATE: certificate, KEY: key}
+    data = {CERTIFICATE: certificate, KEY: key} | ({PREVIOUS: before} if before else {})
     encoded = {part: base64.b64encode(text.encode()).decode() for part, text in data.items()}
     metadata = {"name": name, "namespace": namespace}
     thing = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "data": encoded}

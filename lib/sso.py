@@ -47,7 +47,7 @@ def certify(run: Run) -> dict[str, str]:
         return {}
     inside = [mesh.INSIDE, f"*.{mesh.KEYCLOAK}.svc.cluster.local"]
     pki.ensure_certificate(run, TLS, mesh.KEYCLOAK, inside)
-    root = base64.b64encode(pki.authority(run).encode()).decode()
+    root = base64.b64encode(pki.trusted(run).encode()).decode()
     about = {"name": AUTHORITY, "namespace": mesh.KEYCLOAK_EDGE}
     run.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": about, "data": {"ca.crt": root}}])
     return edge.gateway_certificate(run, mesh.KEYCLOAK_EDGE, [mesh.keycloak_host(run)])

@@ -23,7 +23,7 @@ def outsider(run: Run) -> list[dict]:
     It sees the network as istiod does, and trusts whom istiod trusts: its curl has the same authority's certificate.
     """
     things = run.load("caller.yaml", name="outsider", home=istio.ROOT_NAMESPACE, inject="false")
-    if root := pki.authority(run):
+    if root := pki.trusted(run):
         pki.believing(things[1], root)
         pod = things[1]["spec"]["template"]["spec"]
         pod["volumes"] = [{"name": "ca", "configMap": {"name": istio.TRUSTED}}]

@@ -5,7 +5,7 @@ import datetime
 
 import pytest
 
-from lib import certificates, edge, params, pki, trust
+from lib import certificates, edge, istio, params, pki, trust
 from lib.certificates import covers
 from lib.errors import RunbookError
 from lib.record import Record
@@ -100,16 +100,39 @@ def test_another_address_and_a_near_end_make_a_new_certificate_and_the_authority
     assert pki.ensure_authority(run(cluster)) == root
 
 
-def test_an_authority_near_its_end_takes_all_it_signed_along(cluster):
+def test_an_authority_near_its_end_takes_all_it_signed_along_and_is_believed_until_then(cluster):
     old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS - 10)
     cluster.put(pki.AUTHORITY, pki.HOME, *certificates.generate_authority("old", old))
     before = cluster.certificate(pki.AUTHORITY, pki.HOME)
     made = run(cluster)
-    assert pki.ensure_authority(made) != before
+    assert pki.ensure_authority(made) == pki.authority(made) + before and pki.authority(made) != before
     signer = certificates.generate_authority("x")[1]
     cluster.put("keycloak-tls", "keycloak", *certificates.issue(before, signer, [HOST]))
     pki.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
     assert actions(made) == [("authority", "changed"), ("keycloak-tls", "changed")]
+    made = run(cluster)
+    assert pki.ensure_authority(made) == pki.trusted(made) and actions(made) == [("authority", "unchanged")]
+
+
+def test_one_that_is_over_is_believed_no_longer(cluster):
+    made = run(cluster)
+    pki.ensure_authority(made)
+    held = pki._read(made, pki.AUTHORITY, pki.HOME)
+    over = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS + 1)
+    before, _ = certificates.generate_authority("old", over)
+    pki._keep(made, pki.AUTHORITY, pki.HOME, held[pki.CERTIFICATE], held[pki.KEY], before)
+    made = run(cluster)
+    assert pki.ensure_authority(made) == held[pki.CERTIFICATE] and actions(made) == [("authority", "changed")]
+
+
+def test_where_the_authoritys_secret_is_gone_whom_istiod_believes_is_believed_on(cluster):
+    before = pki.ensure_authority(run(cluster))
+    cluster.kept.pop(("Secret", pki.HOME, pki.AUTHORITY))
+    cluster.kept["ConfigMap", istio.ROOT_NAMESPACE, istio.TRUSTED] = {
+        "kind": "ConfigMap", "data": {istio.TRUSTED_KEY: before},
+    }  # fmt: skip
+    made = run(cluster)
+    assert pki.ensure_authority(made).endswith(before) and pki.authority(made) != before
 
 
 def test_given_certificates_are_looked_at_and_never_made(cluster, tmp_path):
