@@ -13,6 +13,7 @@ GATEWAY_TLS = "gateway-tls"  # Secret, in each gateway's namespace
 
 def scheme(run: Run) -> str:
     """Return how users ask Keycloak and the gateways: https, or http where the params say `tls: off`."""
+    pki.believe(run)
     return "http" if run.params.tls == pki.OFF else "https"
 
 

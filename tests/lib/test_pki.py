@@ -135,6 +135,13 @@ def test_where_the_authoritys_secret_is_gone_whom_istiod_believes_is_believed_on
     assert pki.ensure_authority(made).endswith(before) and pki.authority(made) != before
 
 
+def test_who_comes_from_elsewhere_believes_the_clusters_authority(cluster):
+    before = pki.ensure_authority(run(cluster))
+    file = run(cluster).params.authority_file
+    file.unlink()
+    assert edge.scheme(run(cluster)) == "https" and file.read_text() == before
+
+
 def test_given_certificates_are_looked_at_and_never_made(cluster, tmp_path):
     root, key = certificates.generate_authority("theirs")
     file = tmp_path / "ca.pem"
