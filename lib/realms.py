@@ -43,6 +43,9 @@ def check(run: Run) -> None:
     said = tokens.claims(token)
     run.record.write("token", **tokens.row("valid", token))
     run.check("iss is the issuer, byte for byte", mesh.issuer(run), said.get("iss"))
+    inside = f"{mesh.inside_url(run)}/realms/{run.params.realm}"
+    found = oidc.discovery(mesh.issuer(run), url=inside, session=mesh.tunnelled(run))
+    run.check("asked by another way, the issuer is still the public one", mesh.issuer(run), found["issuer"])
     audience = said.get("aud", [])
     run.check(
         "aud holds the client", True, run.params.client_id in ([audience] if isinstance(audience, str) else audience)

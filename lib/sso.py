@@ -20,6 +20,7 @@ DATABASE, TLS = "keycloak-db", "keycloak-tls"  # Secrets
 ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets of the administrator, and of who makes that one
 FIRST = "bootstrap"  # user name
 AUTHORITY = "keycloak-ca"  # Secret: by whom the gateway believes Keycloak
+CONSOLE = "https://localhost:8443"  # the administration's address: kubectl port-forward leads from there to Keycloak
 OWN_DATABASE = "jdbc:postgresql://postgres/keycloak"
 METRICS = "told by its metrics, which the image or keycloak_command must have on (--metrics-enabled=true)"
 CLUSTER_PORT = 7800  # at which replicas talk to each other, by mutual TLS of Keycloak's own
@@ -45,7 +46,7 @@ def certify(run: Run) -> dict[str, str]:
     """Make Keycloak's certificates, the public one and the one inside; return what may be shown of the public one."""
     if run.params.tls == pki.OFF:
         return {}
-    inside = [mesh.INSIDE, f"*.{mesh.KEYCLOAK}.svc.cluster.local"]
+    inside = [mesh.INSIDE, f"*.{mesh.KEYCLOAK}.svc.cluster.local", "localhost"]
     pki.ensure_certificate(run, TLS, mesh.KEYCLOAK, inside)
     root = base64.b64encode(pki.trusted(run).encode()).decode()
     about = {"name": AUTHORITY, "namespace": mesh.KEYCLOAK_EDGE}
@@ -75,9 +76,10 @@ def database(run: Run) -> list[dict]:
 def objects(run: Run) -> list[dict]:
     """Return Keycloak's objects: its Service inside, its Deployment, and with replicas what keeps one of them up."""
     here = run.params
-    names = {"keycloak_url": mesh.keycloak_url(run), "keycloak_args": json.dumps(here.keycloak_command)}
-    url = here.keycloak_database or OWN_DATABASE
-    things = edge.opened(run.load("keycloak.yaml", **names, database_url=url), run)
+    names = {"keycloak_url": mesh.keycloak_url(run), "console_url": console_url(run)}
+    names["keycloak_args"] = json.dumps(here.keycloak_command)
+    names["database_url"] = here.keycloak_database or OWN_DATABASE
+    things = edge.opened(run.load("keycloak.yaml", **names), run)
     made = copy.deepcopy(next(thing for thing in things if thing["kind"] == "Deployment"))
     if here.keycloak_database:
         _elsewhere(made)
@@ -89,6 +91,11 @@ def objects(run: Run) -> list[dict]:
         _several(made, here.keycloak_replicas)
     guard = _budget() if here.keycloak_replicas > 1 else []
     return [thing for thing in things if thing["kind"] != "Deployment"] + [made, *guard]
+
+
+def console_url(run: Run) -> str:
+    """Return the administration's address: a port on loopback that leads to Keycloak while kubectl forwards it."""
+    return CONSOLE.replace("https", "http").replace("8443", "8080") if run.params.tls == pki.OFF else CONSOLE
 
 
 def wait(run: Run) -> None:
@@ -114,7 +121,8 @@ def ensure_administrator(run: Run) -> None:
         run.changed("administrator", name, action)
     gone = lasting.delete_user("master", FIRST)
     run.changed("administrator", FIRST, "deleted" if gone == "deleted" else "unchanged")
-    _, action = lasting.ensure_realm("master", sslRequired=edge.ssl_required(run), bruteForceProtected=True)
+    hardened = {"sslRequired": edge.ssl_required(run), "bruteForceProtected": True}
+    _, action = lasting.ensure_realm("master", **hardened, attributes={"frontendUrl": console_url(run)})
     run.changed("realm", "master", action)
     if run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
         run.delete({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": BOOTSTRAP, "namespace": mesh.KEYCLOAK}})
@@ -123,9 +131,9 @@ def ensure_administrator(run: Run) -> None:
 def check(run: Run) -> None:
     """Record whether Keycloak answers as it should, publicly and inside, and whether what must not be public is not."""
     arrival.check(run, mesh.KEYCLOAK_SERVICE, mesh.KEYCLOAK_EDGE, edge.port(run))
-    url, master = mesh.keycloak_url(run), mesh.issuer(run, "master")
+    url, master = mesh.keycloak_url(run), f"{console_url(run)}/realms/master"
     found = oidc.discovery(master, url=f"{mesh.inside_url(run)}/realms/master", session=mesh.tunnelled(run))
-    run.check("asked by another way, the issuer is still the public one", master, found["issuer"])
+    run.check("administrators log in by port-forward alone", master, found["issuer"])
     run.check_ready("its public address answers", "Realm does not exist", lambda: _error(f"{url}/realms/no-such-realm"))
     run.check("the administration is not public", HIDDEN, {path: over_http(f"{url}{path}").status for path in HIDDEN})
     edge.check_closed(run, mesh.keycloak_host(run))

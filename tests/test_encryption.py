@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
 import socket
 import ssl
 import subprocess
 
 import pytest
 from cryptography import x509
-from runbook import ROOT, kubectl, rows, run
+from runbook import KUBECTL, ROOT, kubectl, rows, run
 
-from lib import certificates, mesh, oidc, params, pki, trust
+from lib import certificates, login, mesh, oidc, params, pki, sso, trust
 from lib.calls import over_http
 from lib.checks import until
 from lib.probes import worlds
@@ -104,6 +106,33 @@ def test_the_administration_is_not_public_whatever_it_is_called(here):
         assert answer.status in (400, 404) and answer.headers.get("server") == "istio-envoy", path
         assert "x-envoy-upstream-service-time" not in answer.headers, path  # it did not come to Keycloak
     assert over_http(f"{url}/realms/istio/.well-known/openid-configuration").status == 200
+
+
+def test_the_console_is_there_for_who_may_forward_a_port(here):
+    """As docs/tls.md says: kubectl forwards it, its certificate is for localhost, and the administrator gets in."""
+    known = here.read_secret(sso.ADMIN, mesh.KEYCLOAK)
+    with forwarded("keycloak", "deploy/keycloak", 8443):
+        page = oidc.direct_session().get(f"{sso.CONSOLE}/admin/master/console/", timeout=10)
+        assert page.status_code == 200 and f'"{sso.CONSOLE}"' in page.text.replace("\\/", "/")
+        browser = login.Browser(f"{sso.CONSOLE}/realms/master")
+        verifier = login.generate_verifier()
+        challenge = {"code_challenge": login.challenge(verifier), "code_challenge_method": "S256"}
+        back = f"{sso.CONSOLE}/admin/master/console/"
+        assert browser.code("security-admin-console", back, known["username"], known["password"], **challenge)
+
+
+@contextlib.contextmanager
+def forwarded(namespace, what, port):
+    environment = {**os.environ, "KUBECONFIG": str(ROOT / ".kube" / "dev")}
+    words = [KUBECTL, "-n", namespace, "port-forward", "--address=127.0.0.1", what, str(port)]
+    kind = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(words, env=environment, **kind) as process:
+        try:
+            listens = lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None  # noqa: E731
+            assert until(listens, bool, deadline=20).held
+            yield
+        finally:
+            process.terminate()
 
 
 def test_keycloak_is_told_who_asked_and_believes_no_client_about_that(here, first):

@@ -139,7 +139,7 @@ def test_params_of_every_environment_are_valid():
 
 def test_manifests_are_named_objects_with_known_gaps():
     known = {*params.Params.model_fields, "name", "home", "inject", "hosts", "issuer", "jwks_uri", "gateway", "sleep"}
-    known |= {"keycloak_url", "database_url", "keycloak_args"}
+    known |= {"keycloak_url", "database_url", "console_url", "keycloak_args"}
     for path in (ROOT / "notebooks" / "manifests").glob("*.yaml"):
         text = path.read_text()
         assert set(re.findall(r"(?<!\$)\$\{(\w+)\}", text)) <= known, path.name
