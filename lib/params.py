@@ -95,9 +95,7 @@ class Params(BaseModel):
     delete_log_group: bool = Field(False, description="the clean-up deletes the control plane's log group as well")
 
     # Encryption on the user's way
-    tls: Literal["own-ca", "given", "off"] = Field(
-        "own-ca", description="certificates: by an authority of the runbook's own, in Secrets that are there, or none"
-    )
+    tls: Literal["own-ca", "given", "off"] = Field("own-ca", description="whose certificates gateways show, if any")
     keycloak_host: Host | None = Field(
         None, description="Keycloak's public name, and so the issuer's; empty is its load balancer's address"
     )
@@ -112,9 +110,7 @@ class Params(BaseModel):
 
     # Keycloak
     keycloak_image: str
-    keycloak_replicas: Annotated[int, Field(ge=1, le=9)] = Field(
-        1, description="its pods: more than one find each other by the database"
-    )
+    keycloak_replicas: Annotated[int, Field(ge=1, le=9)] = Field(1, description="pods that share their sessions")
     keycloak_database: Annotated[str, Field(pattern=r"^jdbc:postgresql://[^\s?]+(\?\S*)?$")] | None = Field(
         None, description="a PostgreSQL of your own (RDS), user and password in the Secret keycloak/keycloak-db"
     )
