@@ -93,6 +93,7 @@ def test_a_degraded_node_group_is_told_at_once_with_what_to_do(slow):
 
 def test_an_add_on_is_creating_then_what_the_node_says(slow):
     slow.active()
+    slow.delays.scale = 0.02  # an add-on is quick: on a busy machine it would be there before it is looked at
     service, named = slow.client("eks"), {"clusterName": "runbook", "addonName": "coredns"}
     assert service.create_addon(**named)["addon"]["status"] == "CREATING"
     assert seen(addons.wait_addon_active, service, "runbook", "coredns", 10) == ["CREATING"]
