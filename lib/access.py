@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from botocore.exceptions import ClientError
 
+from lib import aws
 from lib.aws import lacks, spoken
 from lib.errors import AwsError
 from lib.wanted import AccessEntry
@@ -67,7 +68,7 @@ def listed(eks, cluster: dict) -> list[tuple[str, str, str, str]]:
     try:
         return [_row(eks, cluster["name"], arn) for arn in _listed(eks, cluster["name"])]
     except ClientError as error:
-        if lacks(error) or "AccessDenied" in error.response["Error"]["Code"]:
+        if aws.unseen(error):
             return [("not known", error.response["Error"]["Code"], "", "")]
         raise
 
@@ -136,14 +137,13 @@ def _said(scope: dict) -> str:
 
 
 def _policies(eks, cluster: str, arn: str) -> dict[str, str]:
-    pages = eks.get_paginator("list_associated_access_policies").paginate(clusterName=cluster, principalArn=arn)
-    held = [one for page in pages for one in page["associatedAccessPolicies"]]
+    asked = {"clusterName": cluster, "principalArn": arn}
+    held = aws.listed(eks, "list_associated_access_policies", "associatedAccessPolicies", **asked)
     return {one["policyArn"]: _said(one["accessScope"]) for one in held}
 
 
 def _listed(eks, cluster: str) -> list[str]:
-    pages = eks.get_paginator("list_access_entries").paginate(clusterName=cluster)
-    return [arn for page in pages for arn in page["accessEntries"]]
+    return aws.listed(eks, "list_access_entries", "accessEntries", clusterName=cluster)
 
 
 def _entry(eks, cluster: str, arn: str) -> dict:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from botocore.exceptions import ClientError
 
 from lib import health
-from lib.aws import check_ours, lacks, spoken
+from lib.aws import check_ours, lacks, listed, spoken, unseen
 from lib.checks import wait
 from lib.eks import BUSY
 from lib.errors import AwsError
@@ -77,7 +77,7 @@ def find_addon(eks, cluster: str, name: str) -> dict | None:
     try:
         return _addon(eks, cluster, name)
     except ClientError as error:
-        if lacks(error) or "AccessDenied" in error.response["Error"]["Code"]:
+        if unseen(error):
             return None
         raise
 
@@ -115,8 +115,8 @@ def row(found: dict) -> tuple[str, str, str, str, str]:
 def _offered(eks, name: str, kubernetes: str) -> dict[str, bool]:
     """The versions that EKS has for this Kubernetes, newest first, and whether each is the default one."""
     asked = {"addonName": name, "kubernetesVersion": kubernetes}
-    pages = eks.get_paginator("describe_addon_versions").paginate(**asked)
-    versions = [one for page in pages for addon in page["addons"] for one in addon["addonVersions"]]
+    known = listed(eks, "describe_addon_versions", "addons", **asked)
+    versions = [one for addon in known for one in addon["addonVersions"]]
     fits = lambda one: [fit for fit in one["compatibilities"] if fit.get("clusterVersion") == kubernetes]  # noqa: E731
     return {one["addonVersion"]: any(fit.get("defaultVersion") for fit in fits(one)) for one in versions if fits(one)}
 

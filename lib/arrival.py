@@ -17,7 +17,7 @@ import dns.query
 import dns.rcode
 import dns.resolver
 
-from lib.aws import spoken
+from lib.aws import listed, spoken
 from lib.run import Run
 
 PORT = 80
@@ -51,8 +51,7 @@ def check(run: Run, name: str, namespace: str, port: int = PORT, known=None, res
 @spoken()
 def balancer(elbv2, address: str) -> dict:
     """Return the load balancer with this DNS name: {} where there is none."""
-    pages = elbv2.get_paginator("describe_load_balancers").paginate()
-    found = [one for page in pages for one in page["LoadBalancers"]]
+    found = listed(elbv2, "describe_load_balancers", "LoadBalancers")
     return next((one for one in found if one["DNSName"].lower() == address.lower()), {})
 
 

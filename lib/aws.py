@@ -135,13 +135,25 @@ def find_role(iam, name: str) -> dict | None:
 @spoken()
 def attached(iam, name: str) -> list[str]:
     """Return the ARNs of a role's managed policies."""
-    pages = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
-    return [policy["PolicyArn"] for page in pages for policy in page["AttachedPolicies"]]
+    found = listed(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name)
+    return [policy["PolicyArn"] for policy in found]
+
+
+def listed(client, call: str, key: str, **asked) -> list:
+    """Return all that a call lists under `key`, on whatever page it is."""
+    if not client.can_paginate(call):
+        return getattr(client, call)(**asked)[key]
+    return [one for page in client.get_paginator(call).paginate(**asked) for one in page[key]]
 
 
 def lacks(error: ClientError) -> bool:
     """Say whether the endpoint does not know the operation at all: one that stands for AWS may have less of it."""
     return error.response["Error"]["Code"] in ("404", "501", "NotImplemented", "UnknownOperationException")
+
+
+def unseen(error: ClientError) -> bool:
+    """Say whether it cannot be looked at: the endpoint lacks the operation, or the caller may not ask."""
+    return lacks(error) or "AccessDenied" in error.response["Error"]["Code"]
 
 
 def check_ours(what: str, found: dict[str, str], tags: dict[str, str]) -> None:

@@ -31,7 +31,7 @@ def state(run: Run) -> pd.DataFrame:
         )
     who = aws.whoami(run.aws("sts"))
     with aws.spoken():
-        there = [name for page in run.aws("eks").get_paginator("list_clusters").paginate() for name in page["clusters"]]
+        there = aws.listed(run.aws("eks"), "list_clusters", "clusters")
     rows = [("you", who["arn"]), ("account", who["account"]), ("clusters", ", ".join(there) or "none")]
     return pd.DataFrame(rows, columns=["what", "now"])
 

@@ -6,13 +6,13 @@ what is left of them is found when the cluster is long gone. The runbook's own o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
 from lib import nat
-from lib.aws import spoken, tag_dict
+from lib.aws import listed, spoken, tag_dict
 from lib.checks import until, wait
 
 PAUSE = 2  # seconds between two looks: load balancers go within minutes
@@ -48,8 +48,7 @@ def marks(cluster: str) -> dict[str, str]:
 @spoken()
 def balancers(elbv2, cluster: str) -> list[Thing]:
     """Return the load balancers that were made for the cluster's Services."""
-    pages = elbv2.get_paginator("describe_load_balancers").paginate()
-    made = [one for page in pages for one in page["LoadBalancers"]]
+    made = listed(elbv2, "describe_load_balancers", "LoadBalancers")
     return _marked(
         elbv2, cluster, [Thing(LOAD_BALANCER, one["LoadBalancerArn"], one["LoadBalancerName"]) for one in made]
     )
@@ -58,8 +57,7 @@ def balancers(elbv2, cluster: str) -> list[Thing]:
 @spoken()
 def target_groups(elbv2, cluster: str) -> list[Thing]:
     """Return the target groups that were made for the cluster's Services."""
-    pages = elbv2.get_paginator("describe_target_groups").paginate()
-    made = [one for page in pages for one in page["TargetGroups"]]
+    made = listed(elbv2, "describe_target_groups", "TargetGroups")
     return _marked(elbv2, cluster, [Thing(TARGET_GROUP, one["TargetGroupArn"], one["TargetGroupName"]) for one in made])
 
 
@@ -201,16 +199,11 @@ def _marked(elbv2, cluster: str, things: list[Thing]) -> list[Thing]:
 
 
 def _pages(ec2, describe: str, key: str, filters: dict[str, str]) -> list[dict]:
-    return list(_each(ec2, describe, key, [{"Name": name, "Values": [value]} for name, value in filters.items()]))
+    return _each(ec2, describe, key, [{"Name": name, "Values": [value]} for name, value in filters.items()])
 
 
-def _each(ec2, describe: str, key: str, filters: list[dict]) -> Iterator[dict]:
-    named = {"Filter" if describe == "describe_nat_gateways" else "Filters": filters}
-    if not ec2.can_paginate(describe):
-        yield from getattr(ec2, describe)(**named)[key]
-        return
-    for page in ec2.get_paginator(describe).paginate(**named):
-        yield from page[key]
+def _each(ec2, describe: str, key: str, filters: list[dict]) -> list[dict]:
+    return listed(ec2, describe, key, **{"Filter" if describe == "describe_nat_gateways" else "Filters": filters})
 
 
 def _unless_gone(delete: Callable, **what) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from lib.asked import optional
+from lib.aws import listed
 
 VERSIONS = Path(__file__).with_name("versions.yml")
 STANDARD, EXTENDED = "standard support", "extended support"
@@ -42,14 +43,13 @@ def versions(eks) -> tuple[dict[str, Version], str]:
 
     AWS: DescribeClusterVersions, EKS API.
     """
-    pages, why = optional(lambda: list(eks.get_paginator("describe_cluster_versions").paginate()))
-    if pages is None:
+    found, why = optional(lambda: listed(eks, "describe_cluster_versions", "clusterVersions"))
+    if found is None:
         known = {minor: Version(minor, until["standard"], until["extended"]) for minor, until in data()["eks"].items()}
         return known, f"lib/versions.yml of {data()['as_of']} ({why})"
     told = [
         Version(one["clusterVersion"], _day(one, "endOfStandardSupportDate"), _day(one, "endOfExtendedSupportDate"))
-        for page in pages
-        for one in page["clusterVersions"]
+        for one in found
         if str(one.get("versionStatus") or one.get("status", "")).upper() != "UNSUPPORTED"
     ]
     return {one.minor: one for one in told}, "EKS"
@@ -81,17 +81,12 @@ class Offer:
 
 def instance_type(ec2, name: str, zones: list[str]) -> Offer:
     """Return in which of `zones` the type is offered at all. AWS: DescribeInstanceTypeOfferings, EC2."""
-    asked = [{"Name": "instance-type", "Values": [name]}]
-    pages, why = optional(
-        lambda: list(
-            ec2.get_paginator("describe_instance_type_offerings").paginate(
-                LocationType="availability-zone", Filters=asked
-            )
-        )
-    )
-    if pages is None:
+    asked = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [name]}]}
+    call, key = "describe_instance_type_offerings", "InstanceTypeOfferings"
+    found, why = optional(lambda: listed(ec2, call, key, **asked))
+    if found is None:
         return Offer(None, why)
-    there = {one["Location"] for page in pages for one in page["InstanceTypeOfferings"]}
+    there = {one["Location"] for one in found}
     return Offer(sorted(there & set(zones)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from lib.asked import NOT_KNOWN, optional
+from lib.aws import listed
 from lib.params import ROOT
 
 PAGE = ROOT / "docs" / "eks.md"  # where the policy stands, once
@@ -55,11 +56,9 @@ def missing(iam, caller_arn: str, roles: list[str], actions: list[str] | None = 
 
 
 def _simulated(iam, about: dict) -> list[tuple[str, str]]:
-    pages = iam.get_paginator("simulate_principal_policy").paginate(**about)
     return [
         (one["EvalActionName"], one.get("EvalResourceName", "*"))
-        for page in pages
-        for one in page["EvaluationResults"]
+        for one in listed(iam, "simulate_principal_policy", "EvaluationResults", **about)
         if one["EvalDecision"] != "allowed"
     ]
 

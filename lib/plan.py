@@ -12,7 +12,8 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, clusters, control_plane, launch, network, offers, place, preview
+from lib import aws, clusters, control_plane, network, offers, place, preview
+from lib.asked import optional
 from lib.errors import AwsError
 from lib.run import Run
 from lib.seen import Seen
@@ -41,7 +42,7 @@ def rows(run: Run, seen: Seen | None = None) -> pd.DataFrame:
     found = []
     if run.params.cluster_source == "eks":
         seen = seen or Seen.look(run)
-        found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _template(run), _nodes(run, seen)]
+        found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _template(run, seen), _nodes(run, seen)]
         found += [*_addons(seen), *_balancers(run, seen)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
     if local(run):
@@ -154,11 +155,7 @@ def _old(since: date) -> bool:
 
 def _alias(run: Run) -> str:
     """The account's alias is a courtesy: who may not ask for it goes without."""
-    try:
-        with aws.spoken():
-            names = run.aws("iam").list_account_aliases()["AccountAliases"]
-    except AwsError:
-        return ""
+    names, _ = optional(lambda: run.aws("iam").list_account_aliases()["AccountAliases"])
     return f" ({names[0]})" if names else ""
 
 
@@ -192,9 +189,8 @@ def _cluster(run: Run, seen: Seen) -> tuple:
     return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, price
 
 
-def _template(run: Run) -> tuple:
-    name = clusters.template_name(run.params.cluster_name)
-    found = launch.find_template(run.aws("ec2"), name)
+def _template(run: Run, seen: Seen) -> tuple:
+    name, found = clusters.template_name(run.params.cluster_name), seen.template
     now = f"version {found['LatestVersionNumber']}" if found else "none"
     return "launch template", name, now, KEEP if found else CREATE, ""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lib.asked import optional
+from lib.aws import listed
 
 VPCS, GATEWAYS, NAT, ADDRESSES = "VPCs", "internet gateways", "NAT gateways in a zone", "Elastic IP addresses"
 CLUSTERS, GROUPS, BALANCERS = "EKS clusters", "node groups of a cluster", "network load balancers"
@@ -90,12 +91,10 @@ def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, s
     found, why = optional(lambda: service.get_service_quota(ServiceCode=kind, QuotaCode=code)["Quota"]["Value"])
     if found is None and "NoSuchResource" in why:
         if kind not in defaults:
-            pages = lambda: list(  # noqa: E731
-                service.get_paginator("list_aws_default_service_quotas").paginate(ServiceCode=kind)
-            )
-            defaults[kind] = optional(pages)
+            all_of = lambda: listed(service, "list_aws_default_service_quotas", "Quotas", ServiceCode=kind)  # noqa: E731
+            defaults[kind] = optional(all_of)
         told, why = defaults[kind]
-        values = [one["Value"] for page in told or [] for one in page["Quotas"] if one["QuotaCode"] == code]
+        values = [one["Value"] for one in told or [] if one["QuotaCode"] == code]
         found, why = (values[0], "") if values else (None, why or "not known: Service Quotas has none of that code")
     return (None, why) if found is None else (math.floor(found), "")
 
@@ -103,28 +102,29 @@ def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, s
 def _there(client: Callable[[str], object], kind: str, cluster: str, zones: list[str]) -> int:
     ec2 = client("ec2")
     if kind == VPCS:
-        return len(_all(ec2, "describe_vpcs", "Vpcs"))
+        return len(listed(ec2, "describe_vpcs", "Vpcs"))
     if kind == GATEWAYS:
-        return len(_all(ec2, "describe_internet_gateways", "InternetGateways"))
+        return len(listed(ec2, "describe_internet_gateways", "InternetGateways"))
     if kind == ADDRESSES:
-        return len(ec2.describe_addresses()["Addresses"])
+        return len(listed(ec2, "describe_addresses", "Addresses"))
     if kind == NAT:
         return _in_fullest_zone(ec2, zones)
     if kind == CLUSTERS:
-        return len(_all(client("eks"), "list_clusters", "clusters"))
+        return len(listed(client("eks"), "list_clusters", "clusters"))
     if kind == GROUPS:
-        names = _all(client("eks"), "list_clusters", "clusters")
-        return len(_all(client("eks"), "list_nodegroups", "nodegroups", clusterName=cluster)) if cluster in names else 0
+        if cluster not in listed(client("eks"), "list_clusters", "clusters"):
+            return 0
+        return len(listed(client("eks"), "list_nodegroups", "nodegroups", clusterName=cluster))
     if kind == BALANCERS:
-        found = _all(client("elbv2"), "describe_load_balancers", "LoadBalancers")
+        found = listed(client("elbv2"), "describe_load_balancers", "LoadBalancers")
         return len([one for one in found if one["Type"] == "network"])
     return sum(_vcpus(one) for one in _running(ec2) if (one.get("InstanceLifecycle") == "spot") == (kind == SPOT))
 
 
 def _in_fullest_zone(ec2, zones: list[str]) -> int:
-    places = {one["SubnetId"]: one["AvailabilityZone"] for one in _all(ec2, "describe_subnets", "Subnets")}
+    places = {one["SubnetId"]: one["AvailabilityZone"] for one in listed(ec2, "describe_subnets", "Subnets")}
     counted = dict.fromkeys(zones, 0)
-    for one in _all(ec2, "describe_nat_gateways", "NatGateways"):
+    for one in listed(ec2, "describe_nat_gateways", "NatGateways"):
         zone = places.get(one["SubnetId"])
         if zone in counted and one["State"] in ("pending", "available", "deleting"):
             counted[zone] += 1
@@ -132,15 +132,11 @@ def _in_fullest_zone(ec2, zones: list[str]) -> int:
 
 
 def _running(ec2) -> list[dict]:
-    pages = ec2.get_paginator("describe_instances").paginate(Filters=RUNNING)
-    found = [one for page in pages for group in page["Reservations"] for one in group["Instances"]]
+    groups = listed(ec2, "describe_instances", "Reservations", Filters=RUNNING)
+    found = [one for group in groups for one in group["Instances"]]
     return [one for one in found if standard(one["InstanceType"])]
 
 
 def _vcpus(instance: dict) -> int:
     cpu = instance.get("CpuOptions", {})
     return cpu.get("CoreCount", 1) * cpu.get("ThreadsPerCore", 1)
-
-
-def _all(service, call: str, key: str, **asked) -> list:
-    return [one for page in service.get_paginator(call).paginate(**asked) for one in page[key]]

@@ -8,7 +8,7 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from lib import addons, aws, clusters, eks, network, offers, place
+from lib import addons, aws, clusters, eks, launch, network, offers, place
 from lib.run import Run
 from lib.subnets import Given
 
@@ -25,6 +25,7 @@ class Seen:
 
     cluster: dict | None
     group: dict | None
+    template: dict | None
     roles: dict[str, dict | None]
     given: Given | None
     counts: dict[str, int]
@@ -45,6 +46,7 @@ class Seen:
         return cls(
             cluster,
             eks.find_node_group(service, here.cluster_name, clusters.NODE_GROUP) if cluster else None,
+            launch.find_template(ec2, clusters.template_name(here.cluster_name)),
             {role: aws.find_role(client("iam"), role) for role in roles(run)},
             given,
             {} if given else network.counts(ec2, run.tags),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import ClientError
 
-from lib.aws import spoken, tag_dict
+from lib.aws import listed, spoken, tag_dict
 from lib.errors import AwsError
 from lib.nat import EVERYWHERE
 from lib.network import NO_EKS, PRIVATE, PUBLIC
@@ -77,8 +77,7 @@ def scheme(here) -> str | None:
 def _found(ec2, ids: list[str], tags: dict[str, str]) -> list[dict]:
     if not ids:
         filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
-        pages = ec2.get_paginator("describe_subnets").paginate(Filters=filters)
-        if found := [one for page in pages for one in page["Subnets"]]:
+        if found := listed(ec2, "describe_subnets", "Subnets", Filters=filters):
             return found
         raise AwsError(f"expected subnets with the tags {tags}, got none; check region, account and subnet_tags.")
     try:
@@ -150,9 +149,8 @@ def _for_balancers(ec2, vpc_id: str, inside: list[dict], ways: dict, cluster: st
     """In each zone with nodes a controller must find a subnet by its tags: it is put nowhere else."""
     role, sort = (PUBLIC, "public") if scheme == "internet-facing" else (PRIVATE, "")
     asked = [{"Name": "vpc-id", "Values": [vpc_id]}]
-    pages = ec2.get_paginator("describe_subnets").paginate(Filters=asked)
     there = set()
-    for one in (one for page in pages for one in page["Subnets"]):
+    for one in listed(ec2, "describe_subnets", "Subnets", Filters=asked):
         tags = tag_dict(one.get("Tags", []))
         others = [key for key in tags if key.startswith("kubernetes.io/cluster/")]
         free = not others or f"kubernetes.io/cluster/{cluster}" in others
@@ -168,9 +166,9 @@ def _for_balancers(ec2, vpc_id: str, inside: list[dict], ways: dict, cluster: st
 
 def _ways(ec2, vpc_id: str) -> dict[str, str]:
     """The way out by subnet; under "" that of the VPC's main route table, which all others have."""
-    pages = ec2.get_paginator("describe_route_tables").paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])
+    asked = [{"Name": "vpc-id", "Values": [vpc_id]}]
     found = {"": NOWHERE}
-    for table in (one for page in pages for one in page["RouteTables"]):
+    for table in listed(ec2, "describe_route_tables", "RouteTables", Filters=asked):
         way = _way(table["Routes"])
         for link in table["Associations"]:
             found["" if link.get("Main") else link.get("SubnetId", "-")] = way

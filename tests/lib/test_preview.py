@@ -8,6 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from stated import IMAGES
 
 from lib import aws, drift, offers, params, permissions, plan, preview, quotas
 from lib.errors import AwsError
@@ -16,7 +17,6 @@ from lib.record import Record
 from lib.run import Run
 from lib.seen import Seen
 
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 TODAY = date(2026, 11, 25)
 ACCOUNT = "123456789012"  # moto's
 DENIED = "User: arn:aws:iam::1:user/a is not authorized to perform: {} on resource: * because no policy allows it"
@@ -42,6 +42,9 @@ class Paged:
             return answer
 
         return call
+
+    def can_paginate(self, name):
+        return True
 
     def get_paginator(self, name):
         return SimpleNamespace(paginate=lambda **asked: [getattr(self, name)(**asked)])
@@ -194,6 +197,9 @@ class Account:
 
     def __call__(self, name):
         return self
+
+    def can_paginate(self, name):
+        return True
 
     def get_paginator(self, name):
         return SimpleNamespace(paginate=lambda **asked: [getattr(self, name)(**asked)])
