@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, istio, network, oidc, tokens, tunnel, verdicts, why
+from lib import edge, istio, network, oidc, pki, tokens, tunnel, verdicts, why
 from lib.calls import Answer, Case, over_exec, over_http, peer
 from lib.checks import until
 from lib.errors import MissingStep, RunbookError
@@ -89,7 +89,7 @@ def admin(run: Run) -> Keycloak:
 
 def tunnelled(run: Run, port: int = 0) -> requests.Session:
     """Return a session whose requests to `inside_url` reach Keycloak's pod through the Kubernetes API."""
-    number = port or (8080 if run.params.tls == "off" else 8443)
+    number = port or (8080 if run.params.tls == pki.OFF else 8443)
     return tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 

@@ -52,8 +52,7 @@ def believe(run: Run) -> None:
     if run.params.tls == OFF or run.params.authority_file.exists():
         return
     if run.cluster.find("v1", "Secret", AUTHORITY, HOME):
-        _write(run.params.authority_file, trusted(run))
-        trust.add_file(run.params.authority_file)
+        _believe(run.params.authority_file, trusted(run))
 
 
 def ensure_authority(run: Run) -> str:
@@ -72,8 +71,7 @@ def ensure_authority(run: Run) -> str:
         why = "the one before is no good any more"
     run.changed("Secret", AUTHORITY, "created" if not held else "changed" if why else "unchanged", HOME)
     found = trusted(run)
-    _write(run.params.authority_file, found)
-    trust.add_file(run.params.authority_file)
+    _believe(run.params.authority_file, found)
     run.record.evidence("mesh/ca.pem", found)
     return found
 
@@ -83,13 +81,14 @@ def ensure_certificate(run: Run, name: str, namespace: str, names: list[str]) ->
 
     Made anew is one that is near its end, for other names, or of another authority.
     """
-    root, held = authority(run), _find(run, name, namespace)
-    why = "none" if not held else certificates.problem(held[CERTIFICATE], held[KEY], names, root, days=RENEW_DAYS)
+    signer, held = _authority(run), _find(run, name, namespace)
+    root, shown = signer[CERTIFICATE], held.get(CERTIFICATE, "")
+    why = "none" if not held else certificates.problem(shown, held[KEY], names, root, days=RENEW_DAYS)
     if why:
-        signer = _read(run, AUTHORITY, HOME)
-        _keep(run, name, namespace, *certificates.issue(root, signer[KEY], names))
+        shown, key = certificates.issue(root, signer[KEY], names)
+        _keep(run, name, namespace, shown, key)
     run.changed("Secret", name, "created" if not held else "changed" if why else "unchanged", namespace)
-    return certificates.told(_read(run, name, namespace)[CERTIFICATE])
+    return certificates.told(shown)
 
 
 def check_given(run: Run, name: str, namespace: str, names: list[str]) -> dict[str, str]:
@@ -118,8 +117,7 @@ def _name(run: Run) -> str:
 
 
 def _authority(run: Run) -> dict[str, str]:
-    run.need("v1", "Secret", AUTHORITY, HOME, step="02-istio")
-    return _read(run, AUTHORITY, HOME)
+    return run.read_secret(AUTHORITY, HOME, step="02-istio")
 
 
 def _believed(run: Run) -> str:
@@ -129,11 +127,7 @@ def _believed(run: Run) -> str:
 
 
 def _find(run: Run, name: str, namespace: str) -> dict[str, str]:
-    return _read(run, name, namespace) if run.cluster.find("v1", "Secret", name, namespace) else {}
-
-
-def _read(run: Run, name: str, namespace: str) -> dict[str, str]:
-    return run.read_secret(name, namespace)
+    return run.read_secret(name, namespace) if run.cluster.find("v1", "Secret", name, namespace) else {}
 
 
 def _keep(run: Run, name: str, namespace: str, certificate: str, key: str, before: str = "") -> None:
@@ -145,8 +139,10 @@ def _keep(run: Run, name: str, namespace: str, certificate: str, key: str, befor
     run.cluster.apply(thing)
 
 
-def _write(path: Path, text: str) -> None:
+def _believe(path: Path, text: str) -> None:
+    """Write the certificates for whoever asks from this machine, and trust them here."""
     path.parent.mkdir(exist_ok=True)
     new = path.with_suffix(".new")
     new.write_text(text)
     os.replace(new, path)
+    trust.add_file(path)

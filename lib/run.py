@@ -133,9 +133,12 @@ class Run:
         self.changed("Secret", name, action, namespace)
         return self.read_secret(name, namespace)
 
-    def read_secret(self, name: str, namespace: str) -> dict[str, str]:
-        """Return the values of a Secret; from now on they are redacted wherever they turn up."""
-        found = self.need("v1", "Secret", name, namespace)
+    def read_secret(self, name: str, namespace: str, step: str = "") -> dict[str, str]:
+        """Return the values of a Secret; from now on they are redacted wherever they turn up.
+
+        MissingStep, naming `step`, where it is not there.
+        """
+        found = self.need("v1", "Secret", name, namespace, step=step)
         values = {key: base64.b64decode(value).decode() for key, value in found.get("data", {}).items()}
         for key, value in values.items():
             if key not in PUBLIC and not value.startswith(CERTIFICATE):

@@ -7,7 +7,6 @@ administration (notebooks/manifests/keycloak-edge.yaml). Inside the cluster its 
 from __future__ import annotations
 
 import base64
-import copy
 import json
 
 from lib import arrival, edge, ingress, istio, mesh, oidc, pki, storage
@@ -80,7 +79,7 @@ def objects(run: Run) -> list[dict]:
     names["keycloak_args"] = json.dumps(here.keycloak_command)
     names["database_url"] = here.keycloak_database or OWN_DATABASE
     things = edge.opened(run.load("keycloak.yaml", **names), run)
-    made = copy.deepcopy(next(thing for thing in things if thing["kind"] == "Deployment"))
+    made = next(thing for thing in things if thing["kind"] == "Deployment")
     if here.keycloak_database:
         _elsewhere(made)
     if here.tls == pki.OFF:
@@ -89,8 +88,8 @@ def objects(run: Run) -> list[dict]:
         pki.believing(made, pki.authority(run))
     if here.keycloak_replicas > 1:
         _several(made, here.keycloak_replicas)
-    guard = _budget() if here.keycloak_replicas > 1 else []
-    return [thing for thing in things if thing["kind"] != "Deployment"] + [made, *guard]
+        things += _budget()
+    return things
 
 
 def console_url(run: Run) -> str:
@@ -160,7 +159,7 @@ def _check_pods(run: Run) -> None:
 
 def members(run: Run) -> int:
     """Return how many replicas the one that was asked sees, itself among them (Infinispan's cluster size)."""
-    said = mesh.tunnelled(run, 9000).get(f"https://{mesh.INSIDE}/metrics", timeout=5).text
+    said = mesh.tunnelled(run, 9000).get(f"{mesh.inside_url(run)}/metrics", timeout=5).text
     sizes = [line for line in said.splitlines() if line.startswith("vendor_cluster_size")]
     return int(float(sizes[0].split()[-1])) if sizes else 0
 

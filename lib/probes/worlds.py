@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import checks, edge, ingress, istio, mesh, realms
+from lib import checks, edge, ingress, istio, mesh, pki, realms
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.send import Request
 from lib.probes.wire import Edge, over_sockets
@@ -136,7 +136,7 @@ def callers(run: Run) -> dict[str, Callable]:
 def _edge(run: Run, address: str, host: str) -> str | Edge:
     """Where users ask: at the load balancer itself, by the name that its certificate has."""
     where = f"{address}:{edge.port(run)}"
-    return where if run.params.tls == "off" else Edge(where, host)
+    return where if run.params.tls == pki.OFF else Edge(where, host)
 
 
 def _wait(run: Run, homes: dict[str, list[str]]) -> None:

@@ -78,7 +78,7 @@ def test_the_key_stays_in_its_namespace_and_out_of_the_record(cluster):
     made = run(cluster)
     root = pki.ensure_authority(made)
     edge.gateway_certificate(made, "istio-system", [HOST])
-    key = pki._read(made, pki.AUTHORITY, pki.HOME)[pki.KEY]
+    key = made.read_secret(pki.AUTHORITY, pki.HOME)[pki.KEY]
     assert [home for _, home, name in cluster.kept if name == "authority"] == [pki.HOME]
     assert key in made.record.secrets and "PRIVATE KEY" not in str(made.record.events)
     assert made.params.authority_file.read_text() == root and "PRIVATE" not in root
@@ -92,7 +92,7 @@ def test_another_address_and_a_near_end_make_a_new_certificate_and_the_authority
     pki.ensure_certificate(made, "keycloak-tls", "keycloak", ["198.18.0.3"])
     assert actions(made) == [("keycloak-tls", "changed")]
     assert covers(cluster.certificate("keycloak-tls", "keycloak"), "198.18.0.3")
-    signer = pki._read(made, pki.AUTHORITY, pki.HOME)[pki.KEY]
+    signer = made.read_secret(pki.AUTHORITY, pki.HOME)[pki.KEY]
     cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, signer, [HOST], LONG_AGO))
     made = run(cluster)
     pki.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
@@ -117,7 +117,7 @@ def test_an_authority_near_its_end_takes_all_it_signed_along_and_is_believed_unt
 def test_one_that_is_over_is_believed_no_longer(cluster):
     made = run(cluster)
     pki.ensure_authority(made)
-    held = pki._read(made, pki.AUTHORITY, pki.HOME)
+    held = made.read_secret(pki.AUTHORITY, pki.HOME)
     over = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS + 1)
     before, _ = certificates.generate_authority("old", over)
     pki._keep(made, pki.AUTHORITY, pki.HOME, held[pki.CERTIFICATE], held[pki.KEY], before)
