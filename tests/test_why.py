@@ -58,9 +58,8 @@ def answered(found) -> str:
 
 def plain(here, text: str) -> str:
     """Return a text with names for what is another with each run."""
-    known = {mesh.keycloak_url(here.run): "http://keycloak", mesh.ingress_url(here.run): "http://gateway"}
-    for one, name in known.items():
-        text = text.replace(one, name.replace("http:", "https:")).replace(one.removeprefix("https://"), name.removeprefix("http://"))
+    for host, name in ((mesh.keycloak_host(here.run), "keycloak"), (mesh.gateway_host(here.run), "gateway")):
+        text = text.replace(host, name)
     text = re.sub(r"\b[\w-]{43}\b", "<kid>", re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<sub>", text))
     return re.sub(r"\d+ s\b", "… s", re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "<ip>", text))
 

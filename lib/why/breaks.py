@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from lib import edge, istio, mesh, realms, tokens
+from lib import edge, mesh, realms, tokens
 from lib.checks import until, wait
 from lib.errors import RunbookError
 from lib.probes import rotation, worlds
 from lib.probes.model import HARDENED
+from lib.why import keys
 from lib.why.diagnosis import Diagnosis
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
 from lib.why.pods import is_readiness
@@ -91,15 +92,10 @@ def _too_early(lab: Lab) -> None:
     name = lab.new_name()
     lab.rule(issuer=mesh.issuer(lab.run, name), jwksUri=mesh.jwks_uri(lab.run, name))
     # It asks seven times more, a second apart (jwks_resolver.go), and would have the keys if the realm came meanwhile
-    given_up = lambda: any(GIVEN_UP in line and name in line for line in _said_by_istiod(lab))  # noqa: E731
+    said = lambda: keys.said_by_istiod(lab.cluster, PATIENCE)  # noqa: E731
+    given_up = lambda: any(GIVEN_UP in line and name in line for line in said())  # noqa: E731
     wait("istiod to have given up", given_up, bool, deadline=PATIENCE)
     lab.kept["token"] = lab.realm(name)
-
-
-def _said_by_istiod(lab: Lab) -> list[str]:
-    pods = [one["metadata"]["name"] for one in lab.cluster.items("v1", "Pod", istio.ROOT_NAMESPACE, "app=istiod")]
-    logs = [lab.cluster.logs(pod, istio.ROOT_NAMESPACE, "discovery", int(PATIENCE)) for pod in pods]
-    return [line for log in logs for line in log.splitlines()]
 
 
 def _rotated(lab: Lab) -> None:

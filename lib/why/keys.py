@@ -59,15 +59,16 @@ def gather(cluster: Cluster, rule: Mapping, execute: istio.Execute | None) -> Ke
 def complaint(cluster: Cluster, host: str) -> str:
     """Return what istiod last said about keys that it could not fetch from a host, "" for nothing."""
     with suppress(RunbookError):
-        pods = cluster.items("v1", "Pod", istio.ROOT_NAMESPACE, "app=istiod")
-        lines = [
-            line
-            for pod in pods
-            for line in cluster.logs(pod["metadata"]["name"], istio.ROOT_NAMESPACE, "discovery", SINCE).splitlines()
-            if host in line and COMPLAINT.search(line)
-        ]
+        lines = [line for line in said_by_istiod(cluster, SINCE) if host in line and COMPLAINT.search(line)]
         return COMPLAINT.search(lines[-1])[0].replace("\t", " ")[:300] if lines else ""
     return ""
+
+
+def said_by_istiod(cluster: Cluster, seconds: int) -> list[str]:
+    """Return the lines that istiod's pods wrote in the last seconds."""
+    pods = [one["metadata"]["name"] for one in cluster.items("v1", "Pod", istio.ROOT_NAMESPACE, "app=istiod")]
+    logs = [cluster.logs(pod, istio.ROOT_NAMESPACE, "discovery", seconds) for pod in pods]
+    return [line for log in logs for line in log.splitlines()]
 
 
 def _published(cluster: Cluster, uri: str) -> tuple[list | None, str, int | None]:

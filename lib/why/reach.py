@@ -69,7 +69,7 @@ def _handshake(scene: Scene) -> Diagnosis | None:
         return None
     servers = routes.shown(scene.gateways, name)
     if not servers:
-        known = sorted({host.rpartition("/")[2] for host in routes.secured(scene.gateways)})
+        known = sorted(set(routes.secured(scene.gateways)))
         return told(
             scene, "name-not-served", f"no Gateway has a certificate for {name or 'a bare address'}: the gateway ends "
             f"the handshake, it shows one for {', '.join(known) or 'nobody'}",

@@ -69,18 +69,17 @@ def route(virtual: Mapping, path: str) -> Route | None:
 
 def serves(gateways: Iterable[Mapping], host: str) -> bool:
     """Whether any of these Gateways takes requests for a host."""
-    servers = [server for gateway in gateways for server in gateway["spec"]["servers"]]
-    return bool(_hit([one.rpartition("/")[2] for server in servers for one in server["hosts"]], host))
+    return bool(_hit([one for server in _servers(gateways) for one in _hosts(server)], host))
 
 
 def shown(gateways: Iterable[Mapping], name: str) -> list[Mapping]:
     """Return the servers of these Gateways that speak TLS to who asks for a name (SNI); "" is who names none."""
-    return [one for one in _secure(gateways) if _hit([host.rpartition("/")[2] for host in one["hosts"]], name)]
+    return [one for one in _secure(gateways) if _hit(_hosts(one), name)]
 
 
 def secured(gateways: Iterable[Mapping]) -> list[str]:
     """Return the hosts that these Gateways speak TLS for."""
-    return [host for one in _secure(gateways) for host in one["hosts"]]
+    return [host for one in _secure(gateways) for host in _hosts(one)]
 
 
 def is_address(host: str) -> bool:
@@ -140,9 +139,17 @@ def rule_for(rules: Iterable[Mapping], service: Mapping, caller: str) -> Mapping
     return min(found, key=lambda one: places.get(one["metadata"]["namespace"], 2), default=None)
 
 
+def _servers(gateways: Iterable[Mapping]) -> list[Mapping]:
+    return [server for gateway in gateways for server in gateway["spec"]["servers"]]
+
+
+def _hosts(server: Mapping) -> list[str]:
+    """A server's hosts without the namespaces that may bind to them."""
+    return [one.rpartition("/")[2] for one in server["hosts"]]
+
+
 def _secure(gateways: Iterable[Mapping]) -> list[Mapping]:
-    servers = [server for gateway in gateways for server in gateway["spec"]["servers"]]
-    return [one for one in servers if one["port"].get("protocol") in ("HTTPS", "TLS")]
+    return [one for one in _servers(gateways) if one["port"].get("protocol") in ("HTTPS", "TLS")]
 
 
 def _addresses(service: Mapping) -> set[str]:
