@@ -7,15 +7,13 @@ import pytest
 import whole_eks
 from moto import mock_aws
 from pydantic import ValidationError
+from stated import REAL
 
 from lib import addons, aws, clusters, eks, params
 from lib.errors import AwsError, TimedOut
-from lib.record import Record
-from lib.run import Run
 from lib.wanted import AddOn
 
 TAGS = aws.tags("demo")
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 STORAGE = {"defaultStorageClass": {"enabled": True}}
 
 
@@ -113,19 +111,9 @@ def test_an_endpoint_without_add_ons_is_told_in_a_sentence():
 
 
 def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
-    values = {
-        "env": "made-up",
-        "cluster_source": "eks",
-        "public_access_cidrs": ["203.0.113.7/32"],
-        "cluster_name": "demo",
-        "istio_tag": "1",
-        "deadline": 5,
-        **IMAGES,
-    }
     wanted = {name: "default" for name in ("vpc-cni", "coredns", "kube-proxy", "eks-pod-identity-agent")}
     wanted["aws-ebs-csi-driver"] = {"configuration": STORAGE}
-    run = Run("01-cluster", params.Params(**values, addons=wanted), Record())
-    run.aws = lambda name: aws.client(session, name)
+    run = whole_eks.step(session, "made-up", addons=wanted)
     clusters.ensure(run)
     made = {row["name"]: row["action"] for row in run.changes if row["kind"] in ("add-on", "role")}
     assert set(made.values()) == {"created"} and {*wanted, "demo-ebs-csi"} <= made.keys()
@@ -151,12 +139,5 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     ],
 )
 def test_add_ons_that_cannot_be(wrong, words):
-    values = {
-        "env": "made-up",
-        "cluster_source": "eks",
-        "public_access_cidrs": ["203.0.113.7/32"],
-        "istio_tag": "1",
-        **IMAGES,
-    }
     with pytest.raises(ValidationError, match=words):
-        params.Params(**values, addons=wrong)
+        params.Params(env="made-up", **REAL, addons=wrong)

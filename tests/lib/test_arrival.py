@@ -8,13 +8,13 @@ import dns.rcode
 import dns.rrset
 import pytest
 from moto import mock_aws
+from stated import IMAGES
 
 from lib import arrival, params
 from lib.record import Record
 from lib.run import Run
 
 NAME = "web-1.elb.us-east-1.amazonaws.com"
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 
 
 class Cluster:

@@ -9,6 +9,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from moto import mock_aws
+from stated import IMAGES
 
 from lib import aws, cleanup, clusters, leftovers, params
 from lib.errors import AwsError, ClusterError
@@ -19,7 +20,6 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "eks.md"
 REFUSALS = DOCS.read_text().partition("## When AWS refuses")[2].partition("\n## ")[0]
 ROWS = [line.strip("| ").split(" | ") for line in REFUSALS.splitlines() if line.startswith("| `")]
 TABLE = [(code, do) for codes, do in ROWS for code in re.findall(r"`(\w+)`", codes)]
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 WRITES = ("Create", "Attach", "Associate", "Modify")
 DENIED = (
     "User: arn:aws:iam::1:user/a is not authorized to perform: ec2:CreateVpc on resource: arn:aws:ec2:r:1:vpc/* because"

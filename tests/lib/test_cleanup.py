@@ -6,6 +6,7 @@ import account
 import boto3
 import pytest
 from moto import mock_aws
+from stated import IMAGES
 
 from lib import aws, cleanup, leftovers, params
 from lib.errors import AwsError, ClusterError
@@ -13,7 +14,6 @@ from lib.record import Record
 from lib.run import Run
 
 ACCOUNT = "123456789012"  # moto's
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 DELETES = ("Delete", "Detach", "Disassociate", "Revoke", "Release")
 PROVIDER = {"Url": "https://oidc.eks.us-east-1.amazonaws.com/id/1", "ThumbprintList": ["0" * 40]}
 ENV = "of-the-clean-ups-tests"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import whole_eks
 from pydantic import ValidationError
+from stated import IMAGES
 
 from lib import aws, control_plane, drift, eks, params, plan
 from lib.control_plane import Wishes
@@ -12,7 +13,6 @@ from lib.errors import AwsError
 
 TAGS = aws.tags("demo")
 MINE = ["203.0.113.7/32"]
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 VALUES = {"env": "real", "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", **IMAGES}
 
 

@@ -3,15 +3,14 @@
 import account
 import boto3
 import pytest
+import whole_eks
 from moto import mock_aws
+from stated import REAL
 
 from lib import aws, clusters, leftovers, nat, network, params, subnets
 from lib.errors import AwsError, TimedOut
-from lib.record import Record
-from lib.run import Run
 
 TAGS = aws.tags("demo")
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 WRITES = (
     "Create",
     "Attach",
@@ -351,16 +350,7 @@ def test_step_01_puts_cluster_and_nodes_there_or_makes_nothing_at_all(theirs, mo
     arn = iam.create_policy(PolicyName="p", PolicyDocument=account.POLICY)["Policy"]["Arn"]
     monkeypatch.setattr(clusters, "CLUSTER_POLICIES", [arn])
     monkeypatch.setattr(clusters, "NODE_POLICIES", [arn])
-    values = {
-        "env": "here",
-        "cluster_source": "eks",
-        "public_access_cidrs": ["203.0.113.7/32"],
-        "cluster_name": "demo",
-        "istio_tag": "1",
-        "deadline": 5,
-    }
-    here = Run("01-cluster", params.Params(**values, **IMAGES, subnet_tags={"team": "a"}), Record())
-    here.aws = lambda name: account.client(session, name)
+    here = whole_eks.step(session, "here", subnet_tags={"team": "a"})
     no_route(theirs)
     with pytest.raises(AwsError, match="expected a route to 0.0.0.0/0 for nodes"):
         clusters.ensure(here)
@@ -395,13 +385,7 @@ def test_step_01_puts_cluster_and_nodes_there_or_makes_nothing_at_all(theirs, mo
     ],
 )
 def test_params_that_name_no_one_place_are_refused(changed, words):
-    values = {
-        "env": "here",
-        "cluster_source": "eks",
-        "public_access_cidrs": ["203.0.113.7/32"],
-        "istio_tag": "1",
-        **IMAGES,
-    }
+    values = {"env": "here", **REAL}
     with pytest.raises(ValueError, match=words):
         params.Params(**{**values, **changed})
     whole = params.Params(**values, subnet_tags={"a": "b"})

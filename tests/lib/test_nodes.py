@@ -3,24 +3,13 @@
 import pytest
 import whole_eks
 from pydantic import ValidationError
+from stated import REAL
 
 from lib import aws, clusters, eks, launch, params
 from lib.errors import AwsError
-from lib.record import Record
-from lib.run import Run
 
 TAGS = aws.tags("demo")
 ENV = "of-the-nodes-tests"
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
-VALUES = {
-    "env": ENV,
-    "cluster_source": "eks",
-    "public_access_cidrs": ["203.0.113.7/32"],
-    "cluster_name": "demo",
-    "istio_tag": "1",
-    "deadline": 5,
-    **IMAGES,
-}
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +20,7 @@ def session():
 
 def ensured(session, **changed):
     """Run step 01 with these params; return what it did to template and node group, and the node group."""
-    run = Run("01-cluster", params.Params(**{**VALUES, **changed}), Record())
-    run.aws = lambda name: aws.client(session, name)
+    run = whole_eks.step(session, ENV, **changed)
     clusters.ensure(run)
     done = {row["kind"]: row["action"] for row in run.changes if row["kind"] in ("launch template", "node group")}
     group = eks.find_node_group(aws.client(session, "eks"), "demo", clusters.NODE_GROUP)
@@ -129,4 +117,4 @@ def test_bottlerocket_has_its_data_on_the_second_disk():
 )
 def test_nodes_that_cannot_be(wrong, words):
     with pytest.raises(ValidationError, match=words):
-        params.Params(**VALUES, **wrong)
+        params.Params(env=ENV, **{**REAL, **wrong})

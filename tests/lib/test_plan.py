@@ -8,6 +8,7 @@ import boto3
 import pytest
 import whole_eks
 from moto import mock_aws
+from stated import IMAGES
 
 from lib import arrival, aws, cleanup, clusters, eks, launch, network, nodes, params, plan
 from lib.errors import AwsError
@@ -15,7 +16,6 @@ from lib.record import Record
 from lib.run import Run
 
 ACCOUNT = "123456789012"  # moto's
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 
 
 @pytest.fixture

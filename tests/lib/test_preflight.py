@@ -3,13 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+from stated import IMAGES
 
 from lib import params, preflight, verdicts
 from lib.errors import AwsError
 from lib.record import Record
 from lib.run import Run
-
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 
 
 def run(istio_tag, kubernetes="1.36", server=""):

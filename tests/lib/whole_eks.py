@@ -8,7 +8,11 @@ from contextlib import contextmanager
 import boto3
 from moto import mock_aws
 from moto.eks import urls
+from stated import REAL
 
+from lib import aws, params
+from lib.record import Record
+from lib.run import Run
 from sandbox import eks, identities
 from sandbox.clusters import Clusters
 
@@ -52,6 +56,14 @@ class Node:
 
     def stands(self, addon):
         return True
+
+
+def step(session, env: str, **changed) -> Run:
+    """Step 01 by params of a real account in `session`, with `changed` ones."""
+    stated = {"env": env, "deadline": 5, **REAL, **changed}
+    run = Run("01-cluster", params.Params(**stated), Record())
+    run.aws = lambda name: aws.client(session, name)
+    return run
 
 
 @contextmanager

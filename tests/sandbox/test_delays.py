@@ -1,6 +1,7 @@
 """As slow as AWS: EKS's states in EKS's order, on a faster clock, and the runbook's own waiters on them."""
 
 import pytest
+from stated import IMAGES
 
 from lib import addons, aws, clusters, eks, health, launch, network, nodes, params, updates
 from lib.errors import AwsError, ParamsError, TimedOut
@@ -11,7 +12,6 @@ from sandbox import delays
 
 NAMED = {"clusterName": "runbook", "nodegroupName": "nodes"}
 LOOK = {"pause": 0.02}
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from functools import cache
 
 import boto3
 import pytest
+from stated import IMAGES
 
 from lib import aws, cleanup, clusters, params, permissions, plan
 from lib.errors import AwsError, ClusterError
@@ -13,7 +14,6 @@ from lib.record import Record
 from lib.run import Run
 from sandbox.statements import ALLOWED, DENIED, NOTHING, decide
 
-IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}
 NAME = "least"
 OPTIONAL = {  # what only the plan asks: without, it says "not known"
     "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeInstances",
