@@ -12,8 +12,6 @@ from moto.eks import urls
 from moto.eks.exceptions import InvalidParameterException, InvalidRequestException, ResourceInUseException
 from moto.eks.models import Cluster, Nodegroup, eks_backends, validate_safe_to_delete
 from moto.eks.responses import EKSResponse
-from moto.iam.exceptions import NotFoundException
-from moto.iam.models import iam_backends
 
 from sandbox import eks_access, eks_addons, eks_nodes, eks_options, eks_pods, eks_updates
 from sandbox.access import Access
@@ -26,7 +24,8 @@ from sandbox.eks_options import ClusterOptions
 from sandbox.eks_pods import PodIdentities
 from sandbox.eks_tags import Tags
 from sandbox.eks_updates import Updates
-from sandbox.identities import ACCOUNT, PARTITION, find
+from sandbox.identities import ACCOUNT, find
+from sandbox.roles import trusted
 
 # EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
 ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exist or the trusted entity is not correct"
@@ -125,11 +124,7 @@ class EksApi(AccessEntries, AddOns, ClusterOptions, NodeGroups, PodIdentities, T
             self._refuse(f"unsupported Kubernetes version {version}; there is {self.clusters.kubernetes_version}.")
 
     def _check_trust(self, role_arn: str, service: str, refusal: str) -> None:
-        try:
-            document = iam_backends[ACCOUNT][PARTITION].get_role_by_arn(role_arn).assume_role_policy_document
-        except NotFoundException:
-            document = '{"Statement": []}'
-        if service not in _trusted(json.loads(document)):
+        if not any(service in services for services, _ in trusted(role_arn)):
             self._refuse(refusal.format(role_arn))
 
     def _check_subnets(self, subnet_ids: list[str]) -> None:
@@ -188,12 +183,6 @@ def _issues(thing: Cluster | Nodegroup) -> list[str]:
 
 def _access(asked: dict | None) -> dict:
     return {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True, **(asked or {})}
-
-
-def _trusted(document: dict) -> set[str]:
-    allowed = [statement for statement in document["Statement"] if statement.get("Effect") == "Allow"]
-    services = [statement["Principal"].get("Service", []) for statement in allowed if "Principal" in statement]
-    return {name for service in services for name in ([service] if isinstance(service, str) else service)}
 
 
 def _drop_security_group(ec2, group_id: str) -> None:

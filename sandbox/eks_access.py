@@ -10,11 +10,10 @@ from moto.eks.exceptions import (
     ResourceInUseException,
     ResourceNotFoundException,
 )
-from moto.iam.models import iam_backends
 
 from sandbox.access import CONFIG_MAP, NODES, STANDARD, Access
-from sandbox.identities import ACCOUNT, PARTITION
 from sandbox.policies import POLICIES, PREFIX
+from sandbox.rights import known
 
 # EKS's own sentences: clients know them.
 WRONG_MODE = (
@@ -46,7 +45,7 @@ class AccessEntries:
             raise ResourceInUseException(clusterName=access.cluster, message=IN_USE)
         if kind not in (STANDARD, NODES):
             self._refuse_entry(f"expected an entry of the type {STANDARD} or {NODES} in the sandbox, got {kind}.")
-        if not _known(principal):
+        if not known(principal):
             self._refuse_entry("The specified principalArn is invalid: invalid principal.")
         self._check_groups(groups)
         made = access.add(principal, groups, self._get_param("username") or "", kind, self._get_param("tags"))
@@ -128,9 +127,3 @@ class AccessEntries:
 
     def _refuse_entry(self, message: str) -> None:
         raise InvalidParameterException(clusterName=self._get_param("name"), message=message)
-
-
-def _known(principal: str) -> bool:
-    iam = iam_backends[ACCOUNT][PARTITION]
-    things = [*iam.roles.values(), *iam.users.values()]
-    return principal in [thing.arn for thing in things]

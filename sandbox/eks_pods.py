@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from types import SimpleNamespace
 
@@ -10,10 +9,8 @@ from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.eks.exceptions import InvalidParameterException, ResourceInUseException, ResourceNotFoundException
 from moto.eks.models import Cluster
-from moto.iam.exceptions import NotFoundException
-from moto.iam.models import iam_backends
 
-from sandbox.identities import ACCOUNT, PARTITION
+from sandbox.roles import trusted
 
 SERVICE, ACTIONS = "pods.eks.amazonaws.com", {"sts:AssumeRole", "sts:TagSession"}
 PATHS = (
@@ -108,13 +105,6 @@ def _associate(
 
 
 def _check_role(role: str) -> None:
-    try:
-        document = json.loads(iam_backends[ACCOUNT][PARTITION].get_role_by_arn(role).assume_role_policy_document)
-    except NotFoundException:
-        document = {"Statement": []}
-    for statement in document["Statement"]:
-        actions, service = statement.get("Action", []), statement.get("Principal", {}).get("Service", [])
-        actions, service = ([one] if isinstance(one, str) else one for one in (actions, service))
-        if statement.get("Effect") == "Allow" and SERVICE in service and set(actions) >= ACTIONS:
-            return
+    if any(SERVICE in services and actions >= ACTIONS for services, actions in trusted(role)):
+        return
     raise InvalidParameterException(message=f"Trust policy of the role {role} must let {SERVICE} {sorted(ACTIONS)}.")
