@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import ssl
 import subprocess
 import time
@@ -27,7 +28,7 @@ from lib.probes.results import Result
 from lib.probes.runner import Kit, Settle, Target, run_probes
 from lib.probes.send import Request, prepare
 from lib.probes.tokens import Missing
-from lib.probes.wire import over_sockets
+from lib.probes.wire import over_sockets, place
 from lib.redact import clean
 
 OWN_PATH = "/headers"  # what the tables ask of httpbin, and what --path stands for
@@ -82,10 +83,20 @@ class Settings(BaseModel):
         host = f"[{place.hostname}]" if ":" in place.hostname else place.hostname
         return f"{host}:{place.port or (443 if place.scheme == 'https' else 80)}"
 
-    @property
-    def tls(self) -> ssl.SSLContext | None:
-        """Certificates are always verified, with the host's name; None for http."""
-        return ssl.create_default_context(cafile=self.ca or None) if self.url.startswith("https:") else None
+    def tls(self, *protocols: str) -> ssl.SSLContext | None:
+        """Return what always verifies certificates, with the host's name; None for http. `protocols` are ALPN's.
+
+        ParamsError where `ca` is no file of certificates.
+        """
+        if not self.url.startswith("https:"):
+            return None
+        try:
+            made = ssl.create_default_context(cafile=self.ca or None)
+        except OSError as error:  # ssl.SSLError is one
+            raise ParamsError(f"expected certificates (PEM) in {self.ca!r}, got: {error}; mend --ca.") from None
+        if protocols:
+            made.set_alpn_protocols(protocols)
+        return made
 
 
 def settings(given: dict, file: Path | None = None) -> Settings:
@@ -186,9 +197,14 @@ def planned(probes: Iterable[Probe], kit: Kit, given: Settings) -> tuple[list[tu
 
 
 def ask(probes: Iterable[Probe], kit: Kit, given: Settings, settle: Settle = SETTLE) -> list[Result]:
-    """Return the results of fitting probes, asked within rate and budget; only the URL's host is connected to."""
+    """Return the results of fitting probes, asked within rate and budget; only the URL's host is connected to.
+
+    ParamsError where that one shows a certificate that is not to be believed: then nothing is asked.
+    """
+    tls, h2 = given.tls(), given.tls("h2")
+    _shake_hands(given, tls)
     limiter = Limiter(given.rate, given.budget)
-    way = limited(over_sockets(given.address, WORKERS, given.timeout, given.tls), limiter.turn, WORKERS)
+    way = limited(over_sockets(given.address, WORKERS, given.timeout, tls, h2=h2), limiter.turn, WORKERS)
     target = Target(given.profile, given.name, {USER: way})
     return run_probes(probes, [target], kit, drills={}, settle=settle)
 
@@ -199,6 +215,27 @@ def fitting(probes: Iterable[Probe], given: Settings) -> tuple[list[Probe], list
     reasons = [(probe, _unfit(probe)) for probe in chosen]
     left = [results.skipped(probe, given.profile, why) for probe, why in reasons if why]
     return [_fitted(probe, given) for probe, why in reasons if not why], left
+
+
+def _shake_hands(given: Settings, tls: ssl.SSLContext | None) -> None:
+    """What else goes wrong with a connection is for the probes to tell."""
+    if tls is None:
+        return
+    host, port = place(given.address)
+    try:
+        with (
+            socket.create_connection((host, port), given.timeout) as plain,
+            tls.wrap_socket(plain, server_hostname=host),
+        ):
+            return
+    except ssl.SSLCertVerificationError as error:
+        raise ParamsError(
+            f"expected a certificate of {given.address} that is for this name, and signed by whom "
+            f"{given.ca or 'the system'} trusts, got: {error.verify_message}; ask by a name that it is for, or give "
+            "its authority's file by --ca."
+        ) from None
+    except OSError:
+        return
 
 
 def _not_minted(name: str) -> str:

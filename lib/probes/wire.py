@@ -20,19 +20,25 @@ GREETING = 0.2  # seconds for what a server of TLS 1.3 says of its own accord
 
 
 def over_sockets(
-    address: str | Edge, workers: int = 16, timeout: float = 5, tls: ssl.SSLContext | None = None, first: bytes = b""
+    address: str | Edge,
+    workers: int = 16,
+    timeout: float = 5,
+    tls: ssl.SSLContext | None = None,
+    first: bytes = b"",
+    h2: ssl.SSLContext | None = None,
 ) -> Way:
     """Return a way to `address` (host:port): a fresh connection for each request, `workers` of them at once.
 
     `timeout` in seconds is for the whole of one request. Requests of version HTTP/2 go by prior knowledge, without an
-    upgrade; to an Edge it is offered (ALPN), since Envoy takes it over TLS only then. Bodies come back as they are,
-    with the tokens that an application echoes in them: clean them before they are kept.
+    upgrade; to an Edge it is offered (ALPN), since Envoy takes it over TLS only then, and elsewhere by `h2`, the
+    context for it in the place of `tls`. Bodies come back as they are, with the tokens that an application echoes in
+    them: clean them before they are kept.
 
     `first` goes before all else, and before TLS: a PROXY header, for example.
     """
 
     def one(request: Request) -> Reply:
-        with Line(address, timeout, tls, first) as line:
+        with Line(address, timeout, tls, first, h2) as line:
             return line.ask(request)
 
     def way(requests: list[Request]) -> list[Reply]:
@@ -60,10 +66,15 @@ class Line:
     """
 
     def __init__(
-        self, address: str | Edge, timeout: float = 5, tls: ssl.SSLContext | None = None, first: bytes = b""
+        self,
+        address: str | Edge,
+        timeout: float = 5,
+        tls: ssl.SSLContext | None = None,
+        first: bytes = b"",
+        h2: ssl.SSLContext | None = None,
     ):
         self.first = first
-        self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, tls
+        self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, h2 or tls
         self.name = place(self.address)[0]
         if isinstance(address, Edge):
             self.name, self.tls, self.h2 = address.name, trust.context(), trust.context("h2")

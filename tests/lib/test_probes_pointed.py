@@ -2,14 +2,15 @@
 
 import json
 import re
+import ssl
 import subprocess
 
 import little_mesh
 import pytest
 from little_mesh import AUDIENCE, HOLES, ISSUER, mesh, signed
-from loopback import heard, served
+from loopback import heard, over_http2, served
 
-from lib import tokens
+from lib import certificates, tokens
 from lib.errors import ParamsError
 from lib.probes import pointed
 from lib.probes.limits import Limiter, Spent, limited
@@ -159,12 +160,58 @@ def test_the_plan_shows_tokens_as_fingerprints():
 def test_the_address_is_the_urls(url, address):
     given = settings().model_copy(update={"url": url})
     assert given.address == address
-    assert (given.tls is None) == url.startswith("http:")
+    assert (given.tls() is None) == url.startswith("http:")
 
 
 def test_tls_is_always_verified():
-    context = settings().model_copy(update={"url": "https://a.example"}).tls
+    context = settings().model_copy(update={"url": "https://a.example"}).tls()
     assert context.check_hostname and context.verify_mode.name == "CERT_REQUIRED"
+
+
+@pytest.fixture
+def secure(tmp_path):
+    """A server of TLS that knows HTTP/2, for 127.0.0.1; its address, and the file of its authority."""
+    root, key = certificates.generate_authority("of this test")
+    shown, own = certificates.issue(root, key, ["127.0.0.1"])
+    for name, text in (("ca.pem", root), ("tls.crt", shown), ("tls.key", own)):
+        (tmp_path / name).write_text(text)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    refused = over_http2(lambda spoken, stream, _: spoken.send_headers(stream, [(":status", "403")], end_stream=True))
+
+    def speak(connection):
+        with context.wrap_socket(connection, server_side=True) as line:
+            if line.selected_alpn_protocol() == "h2":
+                refused(line)
+            elif heard(line):
+                line.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+
+    with served(speak) as address:
+        yield address, tmp_path / "ca.pem"
+
+
+def test_a_mesh_by_https_is_asked_in_both_versions_of_http(secure):
+    address, ca = secure
+    probes = [probe("A01", ["403 codec"]), probe("F16", ["403 codec"], version="HTTP/2")]
+    given = settings(url=f"https://{address}/x", ca=str(ca))
+    assert {one.id: one.got for one in pointed.ask(probes, Kit(), given, SOON)} == {"A01": "403 codec", "F16": "403 codec"}
+
+
+def test_a_certificate_that_nobody_here_trusts_is_told_before_anything_is_asked(secure):
+    address, ca = secure
+    with pytest.raises(ParamsError, match="signed by whom the system trusts, got: .*--ca"):
+        pointed.ask(PROBES, Kit(), settings(url=f"https://{address}/x"), SOON)
+    host = f"localhost:{address.rpartition(':')[2]}"
+    with pytest.raises(ParamsError, match=f"certificate of {host} .*mismatch"):
+        pointed.ask(PROBES, Kit(), settings(url=f"https://{host}/x", ca=str(ca)), SOON)
+
+
+def test_a_file_that_holds_no_certificates_is_told(tmp_path):
+    (tmp_path / "empty.pem").write_text("")
+    for name in ("empty.pem", "nowhere.pem"):
+        with pytest.raises(ParamsError, match=rf"expected certificates \(PEM\) in '.*{name}'.*mend --ca"):
+            settings(url="https://a.example", ca=str(tmp_path / name)).tls()
 
 
 @pytest.mark.parametrize(
