@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lib import choices, ingress, wanted
 from lib.errors import ParamsError
+from lib.unique_keys import UniqueKeys
 from lib.verdicts import Waiver
 from lib.wanted import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
 
@@ -112,8 +113,9 @@ class Params(BaseModel):
     keycloak_image: str
     keycloak_replicas: Annotated[int, Field(ge=1, le=9)] = Field(1, description="pods that share their sessions")
     keycloak_database: Annotated[str, Field(pattern=r"^jdbc:postgresql://[^\s?]+(\?\S*)?$")] | None = Field(
-        None, description="a PostgreSQL of your own (RDS), user and password in the Secret keycloak/keycloak-db"
+        None, description="a PostgreSQL of your own (RDS), its user and password in keycloak/keycloak-external-db"
     )
+    keycloak_database_ca_file: str | None = Field(None, description="who signs that one's certificate, as PEM")
     keycloak_command: list[str] = Field(["start"], description="what the image's kc.sh is started with")
     postgres_image: str
     storage_class: str | None = Field(None, description="for PostgreSQL's volume; empty is the cluster's default")
@@ -189,7 +191,8 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _values_that_fit_each_other(self):
-        if told := ingress.problem(self) or ingress.certificate_problem(self) or choices.problem(self):
+        way = ingress.problem(self) or ingress.certificate_problem(self)
+        if told := way or choices.problem(self) or choices.database_problem(self):
             raise ValueError(told)
         return self
 
@@ -281,19 +284,3 @@ def _sentence(path: Path, error: ValidationError) -> str:
         if key
         else (f"{_short(path)}: {first['msg']}.")
     )
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, where YAML would quietly take the last."""
-
-
-def _mapping(loader, node):
-    seen = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise yaml.YAMLError(f"the key {key.value} stands twice (line {key.start_mark.line + 1})")
-        seen.add(key.value)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)

@@ -9,18 +9,17 @@ from __future__ import annotations
 import base64
 import json
 
-from lib import arrival, edge, ingress, istio, mesh, oidc, pki, storage
+from lib import arrival, database, edge, ingress, istio, mesh, oidc, pki
 from lib.calls import over_http
-from lib.errors import KeycloakError, RunbookError
+from lib.errors import KeycloakError
 from lib.keycloak import Keycloak
 from lib.run import Run
 
-DATABASE, TLS = "keycloak-db", "keycloak-tls"  # Secrets
+TLS = "keycloak-tls"  # Secret
 ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets of the administrator, and of who makes that one
 FIRST = "bootstrap"  # user name
 AUTHORITY = "keycloak-ca"  # Secret: by whom the gateway believes Keycloak
 CONSOLE = "https://localhost:8443"  # the administration's address: kubectl port-forward leads from there to Keycloak
-OWN_DATABASE = "jdbc:postgresql://postgres/keycloak"
 METRICS = "told by its metrics, which the image or keycloak_command must have on (--metrics-enabled=true)"
 CLUSTER_PORT = 7800  # at which replicas talk to each other, by mutual TLS of Keycloak's own
 # What must not be public, and what it is answered: by the gateway, Keycloak never sees it
@@ -42,8 +41,14 @@ def way_in(run: Run) -> list[dict]:
 
 
 def certify(run: Run) -> dict[str, str]:
-    """Make Keycloak's certificates, the public one and the one inside; return what may be shown of the public one."""
+    """Make Keycloak's certificates, the public one and the one inside; return what may be shown of the public one.
+
+    Without TLS there are none, and the rule by which the gateway would go on asking for Keycloak's is taken away.
+    """
     if run.params.tls == pki.OFF:
+        rule = next(thing for thing in run.load("keycloak-edge.yaml") if thing["kind"] == "DestinationRule")
+        if run.cluster.find(rule["apiVersion"], rule["kind"], rule["metadata"]["name"], mesh.KEYCLOAK_EDGE):
+            run.delete(rule)
         return {}
     inside = [mesh.INSIDE, f"*.{mesh.KEYCLOAK}.svc.cluster.local", "localhost"]
     pki.ensure_certificate(run, TLS, mesh.KEYCLOAK, inside)
@@ -55,21 +60,10 @@ def certify(run: Run) -> dict[str, str]:
 
 def secrets(run: Run) -> None:
     """Make the passwords of the database and of the administrators on first use; a given database has its own."""
-    if run.params.keycloak_database:
-        _given_database(run)
-    else:
-        run.secret(DATABASE, mesh.KEYCLOAK, password=oidc.generate_password)
+    database.ensure_password(run)
     run.secret(ADMIN, mesh.KEYCLOAK, username=lambda: "keycloak", password=oidc.generate_password)
-    if not run.cluster.find("apps/v1", "Deployment", "keycloak", mesh.KEYCLOAK):
+    if database.moved(run):
         run.secret(BOOTSTRAP, mesh.KEYCLOAK, username=lambda: FIRST, password=oidc.generate_password)
-
-
-def database(run: Run) -> list[dict]:
-    """Return PostgreSQL's objects, none where the params have a database of their own."""
-    if run.params.keycloak_database:
-        return []
-    storage.require(run.cluster, run.params.storage_class)
-    return storage.placed(run.load("postgres.yaml"), run.params.storage_class)
 
 
 def objects(run: Run) -> list[dict]:
@@ -77,11 +71,10 @@ def objects(run: Run) -> list[dict]:
     here = run.params
     names = {"keycloak_url": mesh.keycloak_url(run), "console_url": console_url(run)}
     names["keycloak_args"] = json.dumps(here.keycloak_command)
-    names["database_url"] = here.keycloak_database or OWN_DATABASE
+    names["database_url"] = database.url(run)
     things = edge.opened(run.load("keycloak.yaml", **names), run)
     made = next(thing for thing in things if thing["kind"] == "Deployment")
-    if here.keycloak_database:
-        _elsewhere(made)
+    database.joined(made, run)
     if here.tls == pki.OFF:
         _plain(made)
     else:
@@ -99,8 +92,7 @@ def console_url(run: Run) -> str:
 
 def wait(run: Run) -> None:
     """Wait until the database, Keycloak and the way to it are ready."""
-    if not run.params.keycloak_database:
-        run.cluster.wait_rolled_out("StatefulSet", "postgres", mesh.KEYCLOAK, run.params.deadline)
+    database.wait(run)
     run.cluster.wait_rolled_out("Deployment", "keycloak", mesh.KEYCLOAK, run.params.deadline)
     run.cluster.wait_rolled_out("Deployment", "gateway", mesh.KEYCLOAK_EDGE, run.params.deadline)
 
@@ -143,11 +135,8 @@ def check(run: Run) -> None:
 
 
 def _check_pods(run: Run) -> None:
-    names = ["keycloak"]
-    if not run.params.keycloak_database:
-        claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", mesh.KEYCLOAK)
-        run.check("volume bound", "Bound", claim["status"]["phase"], "the cluster needs a default StorageClass")
-        names.append("postgres")
+    database.check(run)
+    names = ["keycloak"] if run.params.keycloak_database else ["keycloak", "postgres"]
     for name in names:
         pod = run.cluster.pod(f"app={name}", mesh.KEYCLOAK)
         run.fact(name, pod["spec"]["containers"][0]["image"])
@@ -194,33 +183,15 @@ def _administers(who: Keycloak) -> bool:
     return True
 
 
-def _given_database(run: Run) -> None:
-    found = run.cluster.find("v1", "Secret", DATABASE, mesh.KEYCLOAK)
-    missing = sorted({"username", "password"} - set((found or {}).get("data", {})))
-    if missing:
-        raise RunbookError(
-            f"expected a Secret {mesh.KEYCLOAK}/{DATABASE} with username and password for keycloak_database, "
-            f"got none of {', '.join(missing)}; make it: kubectl -n {mesh.KEYCLOAK} create secret generic {DATABASE} …"
-        )
-    run.read_secret(DATABASE, mesh.KEYCLOAK)
-
-
-def _elsewhere(deployment: dict) -> None:
-    """The database is not in the cluster: nobody waits for its pod, and the user's name is a secret's."""
-    pod = deployment["spec"]["template"]["spec"]
-    pod.pop("initContainers")
-    reference = {"secretKeyRef": {"name": DATABASE, "key": "username"}}
-    _set(pod["containers"][0], "KC_DB_USERNAME", valueFrom=reference)
-
-
 def _plain(deployment: dict) -> None:
     pod = deployment["spec"]["template"]["spec"]
     container = pod["containers"][0]
     container["env"] = [one for one in container["env"] if not one["name"].startswith("KC_HTTPS_")]
-    _set(container, "KC_HTTP_ENABLED", value="true")
+    database.set_variable(container, "KC_HTTP_ENABLED", value="true")
     container["ports"] = [{"containerPort": 8080}, {"containerPort": 9000}]
     container["readinessProbe"]["httpGet"]["scheme"] = "HTTP"
-    del container["volumeMounts"], pod["volumes"]
+    for held in (container["volumeMounts"], pod["volumes"]):
+        held[:] = [one for one in held if one["name"] != "tls"]
 
 
 def _several(deployment: dict, count: int) -> None:
@@ -229,7 +200,7 @@ def _several(deployment: dict, count: int) -> None:
     spec |= {"replicas": count, "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}}}
     pod = spec["template"]["spec"]
     container = pod["containers"][0]
-    _set(container, "KC_CACHE", value="ispn")
+    database.set_variable(container, "KC_CACHE", value="ispn")
     container["ports"].append({"containerPort": CLUSTER_PORT})
     spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
     pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": {"app": "keycloak"}}}]
@@ -240,6 +211,3 @@ def _budget() -> list[dict]:
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "keycloak"}}}
     return [{"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": about, "spec": spec}]
 
-
-def _set(container: dict, name: str, **value) -> None:
-    container["env"] = [one for one in container["env"] if one["name"] != name] + [{"name": name, **value}]

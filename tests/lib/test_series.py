@@ -20,9 +20,10 @@ SECRET = "hunter2hunter2"
 MAKE = f"secret, token = {SECRET[::-1]!r}[::-1], {TOKEN[::-1]!r}[::-1]\nrecord.secret(secret)"  # not in the source
 RED = "from lib.errors import RedCheck\nraise RedCheck('02-b: answer: expected 200, got 403.')"
 COMMAND = """
-import sys
+import signal, sys
 from pathlib import Path
 from lib import series
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
 at = Path(sys.argv[1])
 print(series.run("tiny", notebooks=at, outputs=at / "outputs", params=at / "params", locks=at, command="test"))
 """

@@ -8,7 +8,7 @@ from fake_keycloak import FakeKeycloak
 from test_pki import IMAGES, Cluster
 
 from lib import certificates, edge, mesh, params, pki, sso
-from lib.errors import KeycloakError, RunbookError
+from lib.errors import KeycloakError
 from lib.record import Record
 from lib.run import Run
 
@@ -71,7 +71,7 @@ def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(ke
     assert server.realms["master"]["realm"]["bruteForceProtected"] is True
     server.writes.clear()
     again = run(here.cluster, tls="off")
-    here.cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = {"kind": "Deployment"}
+    here.cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(sso.objects(here))
     sso.secrets(again)
     sso.ensure_administrator(again)
     assert server.writes == [] and {row["action"] for row in again.changes} == {"unchanged"}
@@ -131,22 +131,6 @@ def test_replicas_find_each_other_and_one_of_them_stays():
     assert {"containerPort": 7800} in spec["template"]["spec"]["containers"][0]["ports"]
 
 
-def test_a_database_of_ones_own_has_user_and_password_in_a_secret():
-    url = "jdbc:postgresql://db.example.org:5432/keycloak?sslmode=verify-full"
-    here = run(Served(), keycloak_database=url)
-    with pytest.raises(RunbookError, match="expected a Secret keycloak/keycloak-db .* got none of password, username"):
-        sso.secrets(here)
-    here.cluster.kept["Secret", mesh.KEYCLOAK, sso.DATABASE] = {
-        "kind": "Secret", "data": dict.fromkeys(("username", "password"), "eA=="),
-    }  # fmt: skip
-    sso.secrets(here)
-    things = sso.objects(here)
-    known = environment(things)
-    assert sso.database(here) == [] and known["KC_DB_URL"]["value"] == url
-    assert known["KC_DB_USERNAME"]["valueFrom"]["secretKeyRef"] == {"name": sso.DATABASE, "key": "username"}
-    assert "initContainers" not in deployment(things)["spec"]["template"]["spec"]
-
-
 def test_another_authority_starts_keycloak_anew():
     cluster = Served()
     notes = lambda: deployment(sso.objects(run(cluster)))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
@@ -172,9 +156,3 @@ def test_the_public_way_passes_realms_and_resources_alone():
     refused, passed = ways
     assert refused["directResponse"] == {"status": 404} and {"uri": {"exact": "/realms/master"}} in refused["match"]
     assert {"uri": {"prefix": "/resources/"}} in passed["match"] and len(passed["match"]) == 2
-
-
-@pytest.mark.parametrize("url", ["postgresql://x/y", "jdbc:postgresql://a b/c", "jdbc:mysql://x/y"])
-def test_another_database_is_refused(url):
-    with pytest.raises(ValueError, match="keycloak_database"):
-        params.Params(env=ENV, cluster_source="existing", **IMAGES, keycloak_database=url)
