@@ -58,7 +58,7 @@ def ensure_addon(
     same = found["addonVersion"] == version and json.loads(found.get("configurationValues") or "{}") == (
         wanted.configuration
     )
-    if same and bool(found.get("podIdentityAssociations")) == bool(role_arn):
+    if same and (not role_arn or _roles(eks, found) == {role_arn}):
         return found, "unchanged"
     if found["status"] in BUSY:
         wait(
@@ -139,6 +139,14 @@ def _version(name: str, wanted: AddOn, kubernetes: str, offered: dict[str, bool]
             f"got {wanted.version}; take one of these, or default."
         )
     return wanted.version
+
+
+def _roles(eks, found: dict) -> set[str]:
+    """The roles that an add-on's pods get; EKS tells of them by the associations' ARNs alone."""
+    ids = [arn.rpartition("/")[2] for arn in found.get("podIdentityAssociations", [])]
+    about = {"clusterName": found["clusterName"]}
+    told = [eks.describe_pod_identity_association(**about, associationId=each)["association"] for each in ids]
+    return {one["roleArn"] for one in told}
 
 
 def _addon(eks, cluster: str, name: str) -> dict | None:

@@ -12,10 +12,11 @@ import base64
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakSet
 
 from lib import certificates, istio, trust
 from lib.certificates import RENEW_DAYS
-from lib.errors import RunbookError
+from lib.errors import ClusterError, RunbookError
 from lib.params import Params
 from lib.run import Run
 
@@ -23,6 +24,7 @@ HOME, AUTHORITY = "runbook-ca", "authority"  # namespace and Secret of the autho
 OWN, GIVEN, OFF = "own-ca", "given", "off"  # what `tls` may be
 CERTIFICATE, KEY = "tls.crt", "tls.key"  # keys of a Secret of the type kubernetes.io/tls
 PREVIOUS = "previous.crt"  # key of the authority's: the certificate of the one before it
+_asked: WeakSet[Run] = WeakSet()
 
 
 def authority(run: Run) -> str:
@@ -48,11 +50,22 @@ def believing(thing: dict, root: str) -> dict:
 
 
 def believe(run: Run) -> None:
-    """Believe the environment's authority where its file is not there yet: the cluster was made from somewhere else."""
-    if run.params.tls == OFF or run.params.authority_file.exists():
+    """Believe the authority that the cluster has; its file here may be missing, or be that of a cluster from before.
+
+    The cluster is asked once for each Run. Who may not read that Secret goes on with the file.
+    """
+    if run.params.tls == OFF or run in _asked:
         return
-    if run.cluster.find("v1", "Secret", AUTHORITY, HOME):
-        _believe(run.params.authority_file, trusted(run))
+    _asked.add(run)
+    file = run.params.authority_file
+    try:
+        found = trusted(run) if run.cluster.find("v1", "Secret", AUTHORITY, HOME) else ""
+    except ClusterError:
+        if not file.exists():
+            raise
+        return
+    if found and (not file.exists() or file.read_text() != found):
+        _believe(file, found)
 
 
 def ensure_authority(run: Run) -> str:

@@ -14,6 +14,7 @@ from lib.errors import AwsError, TimedOut
 from lib.wanted import AddOn
 
 TAGS = aws.tags("demo")
+PODS = aws.PODS
 STORAGE = {"defaultStorageClass": {"enabled": True}}
 
 
@@ -56,6 +57,20 @@ def test_another_configuration_is_an_update_that_is_waited_for(session, there):
     assert ensure(session, there, "aws-ebs-csi-driver", {"configuration": STORAGE})[1] == "unchanged"
     assert ensure(session, there, "aws-ebs-csi-driver")[1] == "changed"  # and away again
     assert ensure(session, there, "aws-ebs-csi-driver")[1] == "unchanged"
+
+
+def test_another_role_of_its_pods_is_an_update_too(session, there):
+    made = [aws.ensure_role(aws.client(session, "iam"), name, PODS, [], TAGS)[0] for name in ("one", "other")]
+    one, other = (role["Arn"] for role in made)
+    assert ensure(session, there, addons.DRIVER, role_arn=one)[1] == "created"
+    assert ensure(session, there, addons.DRIVER, role_arn=one)[1] == "unchanged"
+    assert ensure(session, there, addons.DRIVER, role_arn=other)[1] == "changed"
+    service = aws.client(session, "eks")
+    (made,) = service.list_pod_identity_associations(clusterName="demo")["associations"]
+    about = {"clusterName": "demo", "associationId": made["associationId"]}
+    assert service.describe_pod_identity_association(**about)["association"]["roleArn"] == other
+    assert ensure(session, there, addons.DRIVER, role_arn=other)[1] == "unchanged"
+    assert ensure(session, there, addons.DRIVER)[1] == "unchanged"  # whose role is not the runbook's to say
 
 
 def test_an_update_that_fails_is_told_with_what_to_do(session, there):
@@ -122,7 +137,7 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     assert (pods["namespace"], pods["serviceAccount"]) == ("kube-system", "ebs-csi-controller-sa")
     role = aws.find_role(aws.client(session, "iam"), "demo-ebs-csi")
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
-    assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"} and "sts:TagSession" in statement["Action"]
+    assert statement["Principal"] == {"Service": aws.PODS} and "sts:TagSession" in statement["Action"]
     table = clusters.addon_table(run).set_index("add-on")
     assert set(table["status"]) == {"ACTIVE"} and "no EBS" in table.loc["aws-ebs-csi-driver", "made by"]
     before = len(run.changes)

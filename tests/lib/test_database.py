@@ -4,7 +4,7 @@ import base64
 
 import pytest
 from test_pki import IMAGES
-from test_sso import ENV, Served, deployment, environment, run
+from test_sso import ENV, Served, deployment, environment, no_file_is_left, run  # noqa: F401
 
 from lib import choices, database, mesh, params, sso
 from lib.errors import RunbookError

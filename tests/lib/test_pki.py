@@ -7,7 +7,7 @@ import pytest
 
 from lib import certificates, edge, istio, params, pki, trust
 from lib.certificates import covers
-from lib.errors import RunbookError
+from lib.errors import ClusterError, RunbookError
 from lib.record import Record
 from lib.run import Run
 
@@ -140,6 +140,34 @@ def test_who_comes_from_elsewhere_believes_the_clusters_authority(cluster):
     file = run(cluster).params.authority_file
     file.unlink()
     assert edge.scheme(run(cluster)) == "https" and file.read_text() == before
+
+
+def test_the_file_of_a_cluster_from_before_is_replaced(cluster):
+    file = run(cluster).params.authority_file
+    file.write_text(certificates.generate_authority("of a cluster that is gone")[0])
+    held = certificates.generate_authority("of this one")
+    cluster.put(pki.AUTHORITY, pki.HOME, *held)
+    made = run(cluster)
+    edge.scheme(made)
+    assert file.read_text() == held[0]
+    cluster.kept.clear()  # nobody is asked a second time
+    edge.scheme(made)
+    assert file.read_text() == held[0]
+
+
+def test_who_may_not_read_the_authoritys_secret_goes_on_with_the_file(cluster):
+    before = pki.ensure_authority(run(cluster))
+
+    def forbidden(*_):
+        raise ClusterError("expected the right to read it, got 403")
+
+    cluster.find = forbidden
+    assert edge.scheme(run(cluster)) == "https"
+    file = run(cluster).params.authority_file
+    assert file.read_text() == before
+    file.unlink()
+    with pytest.raises(ClusterError):
+        edge.scheme(run(cluster))
 
 
 def test_given_certificates_are_looked_at_and_never_made(cluster, tmp_path):

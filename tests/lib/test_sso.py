@@ -38,6 +38,12 @@ class Served(Cluster):
         return "198.18.0.2"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_file_is_left():
+    yield
+    (params.ROOT / ".kube" / f"{ENV}-ca.pem").unlink(missing_ok=True)
+
+
 def run(cluster, **changed):
     made = Run("03-keycloak", params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed), Record())
     made.cluster = cluster
