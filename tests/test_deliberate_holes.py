@@ -142,6 +142,7 @@ def pointed(here: Run, folder) -> set[str]:
     command = lambda client: shlex.join([sys.executable, "-c", TOKEN.format(client=client)])  # noqa: E731
     words = ["--url", f"{mesh.ingress_url(here)}/headers", "--host", f"{NAME}.example", "--issuer", mesh.issuer(here)]
     words += ["--audience", here.params.client_id, "--token-command", command("")]
+    words += ["--ca", str(ROOT / ".kube" / "dev-ca.pem")]
     words += ["--token", f"no audience={command('no-audience')}", "--families", ",".join(WATCHED), "--rate", "100"]
     done = python("-m", "lib.probes", *words, "--csv", str(found), limit=120)
     with found.open() as file:

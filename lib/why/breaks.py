@@ -12,10 +12,9 @@ from lib.checks import until, wait
 from lib.errors import RunbookError
 from lib.probes import rotation, worlds
 from lib.probes.model import HARDENED
-from lib.why import keys
+from lib.why import keys, pods
 from lib.why.diagnosis import Diagnosis
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
-from lib.why.pods import is_readiness
 
 GIVEN_UP = "Failed to refresh JWT public key"  # istiod's words
 PATIENCE = 40  # seconds that a change may take to reach the proxies
@@ -188,14 +187,14 @@ def _plain_probes(lab: Lab) -> None:
 
 
 def _probed(lab: Lab) -> None:
-    """Wait until the kubelet has probed the workload's pods, and complained."""
+    """Wait until no pod of the workload is ready, and the kubelet has said of a probe why."""
 
-    def complained() -> bool:
-        pods = {pod["metadata"]["name"] for pod in lab.cluster.items("v1", "Pod", HOME, f"app={APP}")}
-        events = lab.cluster.items("v1", "Event", HOME)
-        return any(one["involvedObject"].get("name") in pods and is_readiness(one) for one in events)
+    def seen() -> pods.Workload | None:
+        found = lab.cluster.items("v1", "Pod", HOME, f"app={APP}")
+        return pods.workload(found, pods.complaint(lab.cluster, found))
 
-    wait("the kubelet to complain of a probe", complained, deadline=lab.run.params.deadline)
+    complained = lambda one: one and pods.FAILED_PROBE in one.trouble  # noqa: E731
+    wait("the kubelet to complain of a probe", seen, complained, deadline=lab.run.params.deadline)
 
 
 def _sources(**source) -> dict:

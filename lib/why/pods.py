@@ -10,6 +10,8 @@ from lib.errors import RunbookError
 from lib.kube import Cluster
 from lib.probes.accesslog import PROXY
 
+FAILED_PROBE = "Readiness probe failed"  # the kubelet's words, in an Event with reason Unhealthy
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -45,18 +47,13 @@ def workload(pods: Sequence[Mapping], said: str = "") -> Workload | None:
     )
 
 
-def is_readiness(event: Mapping) -> bool:
-    """Whether an Event is the kubelet's, of a readiness probe that failed."""
-    return event.get("reason") == "Unhealthy" and event.get("message", "").startswith("Readiness probe failed")
-
-
 def complaint(cluster: Cluster, pods: Sequence[Mapping]) -> str:
     """Return what the kubelet last said of a probe of these pods, where none is ready."""
     if any(map(_ready, pods)) or not pods:
         return ""
     names = {pod["metadata"]["name"] for pod in pods}
     events = cluster.items("v1", "Event", pods[0]["metadata"]["namespace"])
-    found = [one for one in events if one["involvedObject"].get("name") in names and is_readiness(one)]
+    found = [one for one in events if one["involvedObject"].get("name") in names and _of_a_probe(one)]
     return max(found, key=lambda one: str(one.get("lastTimestamp"))).get("message", "") if found else ""
 
 
@@ -96,3 +93,7 @@ def _trouble(pod: Mapping) -> str:
     waiting = [f"{one['name']}: {one['state']['waiting'].get('reason')}" for one in states if "waiting" in one["state"]]
     unready = [f"{one['name']} is not ready" for one in states if not one.get("ready") and "running" in one["state"]]
     return "; ".join([*waiting, *unready]) or pod["status"].get("phase", "unknown")
+
+
+def _of_a_probe(event: Mapping) -> bool:
+    return event.get("reason") == "Unhealthy" and FAILED_PROBE in event.get("message", "")
