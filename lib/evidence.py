@@ -35,9 +35,9 @@ def live(cluster: Cluster, keys: Iterable[tuple[str, str, str | None, str]]) -> 
 def listeners(execute: istio.Execute) -> str:
     """Return Envoy's listeners that enforce policies, as JSON: those of `config_dump`, private keys left out by Envoy.
 
-    IstioError where there is none of them.
+    One that Envoy takes no connections at any more (draining) is not among them. IstioError where there is none.
     """
-    dump = _dump(execute, "dynamic_listeners")
+    dump = [one for one in _dump(execute, "dynamic_listeners") if "active_state" in one]
     found = {one["name"]: one["active_state"]["listener"] for one in dump if one["name"] in ENFORCING}
     if not found:
         names = ", ".join(one["name"] for one in dump) or "none"

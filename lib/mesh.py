@@ -93,6 +93,17 @@ def tunnelled(run: Run, port: int = 0) -> requests.Session:
     return tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 
+def renew_policy(run: Run, name: str = "httpbin") -> None:
+    """Tell what step 10 applied, where it is there already, the issuer that Keycloak has by now.
+
+    Until then nobody's token is good. Each object is replaced, none taken away, so nothing is open meanwhile.
+    """
+    names = {"name": name, "issuer": issuer(run), "jwks_uri": jwks_uri(run)}
+    wanted = [*run.load("request-authentication.yaml", **names), *run.load("figure-2.yaml", **names)]
+    place = lambda thing: (thing["metadata"]["name"], thing["metadata"]["namespace"])  # noqa: E731
+    run.apply([one for one in wanted if run.cluster.find(one["apiVersion"], one["kind"], *place(one))])
+
+
 def check_injection(run: Run) -> None:
     """Record whether the nodes let the control plane reach istiod, and whether a pod would get its sidecar."""
     if run.params.cluster_source == "eks":

@@ -12,6 +12,7 @@ READER = "reader"  # the realm role that a policy may ask for
 VISITOR = "bob"  # a user without that role
 SERVICE, OTHER_APP, LIGHTWEIGHT = "service", "other-app", "lightweight"  # clients
 SETTINGS = {"accessTokenLifespan": 300, "notBefore": 0}  # seconds; 0 revokes nothing
+EXPIRED = "token-expired"  # Secret
 KEY = "realm-key"  # Secret: the private half of a key that the realm publishes and never signs with
 
 
@@ -34,7 +35,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     key = run.secret(KEY, mesh.KEYCLOAK, key=components.generate_key)["key"]
     priority = components.OWN_PRIORITY // 2
     done(run, "key", f"{realm}/{KEY}", components.ensure_imported_key(keycloak, realm, KEY, key, priority))
-    run.secret("token-expired", mesh.KEYCLOAK, token=lambda: mesh.user_token(run, client_id=SHORT))
+    _ensure_expired(run)
 
 
 def check(run: Run) -> None:
@@ -76,7 +77,7 @@ def _check_flaws(run: Run) -> None:
         None,
         tokens.claims(mesh.user_token(run, client_id="no-subject")).get("sub"),
     )
-    old = tokens.claims(run.read_secret("token-expired", mesh.KEYCLOAK)["token"])
+    old = tokens.claims(run.read_secret(EXPIRED, mesh.KEYCLOAK)["token"])
     run.check("the short-lived token lived for a second", 1, old["exp"] - old["iat"])
 
 
@@ -89,11 +90,18 @@ def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: boo
             f"{realm}/{client}",
             keycloak.ensure_audience_mapper(realm, client, "audience", run.params.client_id),
         )
-    known = {"client-id": lambda: client, "client-secret": lambda: keycloak.client_secret(realm, client)}
-    kept = run.secret(f"client-{realm}-{client}", mesh.KEYCLOAK, **known)
-    if kept["client-secret"] != keycloak.client_secret(realm, client):
-        run.cluster.delete("v1", "Secret", f"client-{realm}-{client}", mesh.KEYCLOAK)
-        run.secret(f"client-{realm}-{client}", mesh.KEYCLOAK, **known)
+    known = {"client-id": client, "client-secret": keycloak.client_secret(realm, client)}
+    run.put_secret(f"client-{realm}-{client}", mesh.KEYCLOAK, **known)
+
+
+def _ensure_expired(run: Run) -> None:
+    """Keep a token that has expired, and is wrong in nothing else: of this issuer, by a key that is published."""
+    make = lambda: mesh.user_token(run, client_id=SHORT)  # noqa: E731
+    held = run.secret(EXPIRED, mesh.KEYCLOAK, token=make)["token"]
+    keys = oidc.jwks(oidc.discovery(mesh.issuer(run))["jwks_uri"])["keys"]
+    known = tokens.header(held)["kid"] in [key["kid"] for key in keys]
+    if not known or tokens.claims(held)["iss"] != mesh.issuer(run):
+        run.put_secret(EXPIRED, mesh.KEYCLOAK, token=make())
 
 
 def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:

@@ -123,15 +123,19 @@ class Run:
 
     def secret(self, name: str, namespace: str, **make: Callable[[], str]) -> dict[str, str]:
         """Return the values of a Secret, made on first use by `make`, and never written anywhere else."""
-        found = self.cluster.find("v1", "Secret", name, namespace)
-        action = "unchanged"
-        if found is None:
-            values = {key: maker() for key, maker in make.items()}
-            metadata = {"name": name, "namespace": namespace}
-            self.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
-            action = "created"
-        self.changed("Secret", name, action, namespace)
+        if self.cluster.find("v1", "Secret", name, namespace):
+            self.changed("Secret", name, "unchanged", namespace)
+        else:
+            self.put_secret(name, namespace, **{key: maker() for key, maker in make.items()})
         return self.read_secret(name, namespace)
+
+    def put_secret(self, name: str, namespace: str, **values: str) -> None:
+        """Make a Secret, or put these values in the place of what it holds; they are redacted wherever they turn up."""
+        self._redact(values)
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        metadata = {"name": name, "namespace": namespace}
+        action = self.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+        self.changed("Secret", name, action, namespace)
 
     def read_secret(self, name: str, namespace: str, step: str = "") -> dict[str, str]:
         """Return the values of a Secret; from now on they are redacted wherever they turn up.
@@ -140,10 +144,13 @@ class Run:
         """
         found = self.need("v1", "Secret", name, namespace, step=step)
         values = {key: base64.b64decode(value).decode() for key, value in found.get("data", {}).items()}
+        self._redact(values)
+        return values
+
+    def _redact(self, values: dict[str, str]) -> None:
         for key, value in values.items():
             if key not in PUBLIC and not value.startswith(CERTIFICATE):
                 self.record.secret(value)
-        return values
 
     def need(self, api_version: str, kind: str, name: str, namespace: str | None = None, step: str = "") -> dict:
         """Return an object that an earlier step made; raise MissingStep, naming that step, where it is not there."""

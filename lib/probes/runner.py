@@ -208,7 +208,8 @@ class _Row:
             self.why = str(missing)
 
     def _request(self) -> Request:
-        return prepare(self.probe, self.token, self.host, self.label, self.target.canary)
+        scheme = "https" if isinstance(self.target.address, Edge) else "http"
+        return prepare(self.probe, self.token, self.host, self.label, self.target.canary, scheme)
 
     def _answered(self, found: list[str]) -> None:
         self.answers = found

@@ -46,14 +46,17 @@ class Reply:
 Way = Callable[[list[Request]], list[Reply]]
 
 
-def prepare(probe: Probe, token: Callable[[str], str], host: str, label: str, canary: str = "") -> Request:
+def prepare(
+    probe: Probe, token: Callable[[str], str], host: str, label: str, canary: str = "", scheme: str = "http"
+) -> Request:
     """Return a probe's request. `token(name)` gives a token of lib.probes.tokens; `host` is the workload's name.
 
-    {token} is the probe's own token, {good} the good one, {host} the workload's name, {canary} a server that must not
-    be called, {nonce} the label. Any other name in braces is a token's, as in {expired}. Braces are doubled to stand
-    for themselves. A probe that states a Host of its own keeps it; a `Host` line without value is left out wholly.
+    {token} is the probe's own token, {good} the good one, {host} the workload's name, {scheme} the connection's,
+    {canary} a server that must not be called, {nonce} the label. Any other name in braces is a token's, as in
+    {expired}. Braces are doubled to stand for themselves. A probe that states a Host of its own keeps it; a `Host` line
+    without value is left out wholly.
     """
-    known = {"host": host, "canary": canary, "nonce": label}
+    known = {"host": host, "canary": canary, "nonce": label, "scheme": scheme}
     fill = lambda text: _fill(text, lambda name: known[name] if name in known else token(_named(name, probe)))  # noqa: E731
     lines = [fill(line) for line in probe.headers]
     names = {line.partition(":")[0].strip().lower() for line in lines}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lib import checks, edge, ingress, istio, mesh, pki, realms
+from lib.probes.accesslog import PROXY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.send import Request
 from lib.probes.wire import Edge, over_sockets
@@ -85,9 +86,17 @@ def ensure(run: Run) -> pd.DataFrame:
 
 
 def wait(run: Run) -> None:
-    """Wait until the worlds and those who ask them are ready, all that can be."""
+    """Wait until the worlds and those who ask them are ready, all that can be, and know the issuer they were told of.
+
+    A pod that is there asks nobody about a new issuer, and istiod tells it only when it has done with keys that cannot
+    be had: it tries for those again and again.
+    """
     copies = [name for name in COPIES if name != BROKEN]
     _wait(run, {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"]})
+    changed = {"kind": "RequestAuthentication", "namespace": NAMESPACE, "action": "changed"}
+    for name in [row["name"] for row in run.changes if changed.items() <= row.items()]:
+        if name != BROKEN:
+            _wait_told(run, name)
 
 
 def ready_hardened(run: Run) -> None:
@@ -143,6 +152,12 @@ def _wait(run: Run, homes: dict[str, list[str]]) -> None:
     for home, names in homes.items():
         for name in names:
             run.cluster.wait_rolled_out("Deployment", name, home, run.params.deadline)
+
+
+def _wait_told(run: Run, name: str) -> None:
+    issuer, execute = mesh.issuer(run), run.cluster.execute(f"app={name}", NAMESPACE, PROXY)
+    told = lambda: issuer in istio.jwks_held(execute)  # noqa: E731
+    checks.wait(f"the sidecar of {name} to know {issuer}", told, deadline=run.params.deadline)
 
 
 def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:

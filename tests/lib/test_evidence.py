@@ -57,7 +57,8 @@ def test_objects_are_kept_as_the_api_has_them_but_never_a_secret():
 def test_only_the_listeners_that_enforce_are_kept():
     ours = {"name": "virtualInbound", "active_state": {"listener": {"filters": ["jwt_authn"]}}}
     other = {"name": "virtualOutbound", "active_state": {"listener": {}}}
-    kept = json.loads(evidence.listeners(proxy(dynamic_listeners=[other, ours])))
+    gone = {"name": "0.0.0.0_8443", "draining_state": {"listener": {}}}
+    kept = json.loads(evidence.listeners(proxy(dynamic_listeners=[other, ours, gone])))
     assert kept == {"virtualInbound": {"filters": ["jwt_authn"]}}
     with pytest.raises(IstioError, match="expected a listener among .*, got virtualOutbound"):
         evidence.listeners(proxy(dynamic_listeners=[other]))
