@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-import yaml
 from kubernetes import client, config
 from kubernetes.stream import portforward, stream
 
@@ -22,21 +21,7 @@ from lib.checks import wait
 from lib.errors import ClusterError
 
 MANAGER = "istio-keycloak-runbook"  # the field manager that owns what the runbook applies
-
-# Definitions before what they define, homes before who lives in them, admission last.
-_ORDER = {
-    "CustomResourceDefinition": 0,
-    "Namespace": 1,
-    "ServiceAccount": 2,
-    "Secret": 3,
-    "ConfigMap": 3,
-    "ClusterRole": 4,
-    "Role": 4,
-    "ClusterRoleBinding": 5,
-    "RoleBinding": 5,
-    "Service": 6,
-}
-_LAST = {"MutatingWebhookConfiguration": 90, "ValidatingWebhookConfiguration": 91}
+GONE = 120  # seconds that an object may take to be deleted
 
 
 class Cluster:
@@ -83,13 +68,12 @@ class Cluster:
 
         Unchanged is an object whose status and bookkeeping alone may be others: the API server rewrites some of those.
         A `manager` of its own states, and takes back, single fields of an object that is the runbook's otherwise.
+        One that is being deleted is waited for until it is gone: what is written to it would go with it.
         """
-        before = self.find(
-            thing["apiVersion"], thing["kind"], thing["metadata"]["name"], thing["metadata"].get("namespace")
-        )
-        path = self._path(
-            thing["apiVersion"], thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"]
-        )
+        api_version, kind, name = thing["apiVersion"], thing["kind"], thing["metadata"]["name"]
+        namespace = thing["metadata"].get("namespace")
+        before = self._alive(api_version, kind, name, namespace)
+        path = self._path(api_version, kind, namespace, name)
         query = [("fieldManager", manager), ("force", "true")]
         content = {"Content-Type": "application/apply-patch+yaml"}
         after = json.loads(self._call("PATCH", path, query=query, body=thing, headers=content))
@@ -219,18 +203,24 @@ class Cluster:
         core = client.CoreV1Api(client.ApiClient(self.api.configuration))
         return portforward(core.connect_get_namespaced_pod_portforward, name, namespace, ports=str(port)).socket(port)
 
+    def _alive(self, *where: str | None) -> dict | None:
+        found = self.find(*where)
+        if not found or not found["metadata"].get("deletionTimestamp"):
+            return found
+        same = lambda one: one and one["metadata"]["uid"] == found["metadata"]["uid"]  # noqa: E731
+        what, fix = f"{where[1]} {where[2]}, which is being deleted, to be gone", "look at its finalizers"
+        return wait(what, lambda: self.find(*where), lambda one: not same(one), deadline=GONE, fix=fix)
+
     # The wire
 
     def _path(self, api_version: str, kind: str, namespace: str | None, name: str | None) -> str:
         plural, namespaced = self._resource(api_version, kind)
-        base = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
         home = f"/namespaces/{namespace}" if namespaced and namespace else ""
-        return f"{base}{home}/{plural}" + (f"/{name}" if name else "")
+        return f"{_base(api_version)}{home}/{plural}" + (f"/{name}" if name else "")
 
     def _resource(self, api_version: str, kind: str) -> tuple[str, bool]:
         if (api_version, kind) not in self._resources:
-            base = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
-            for known in json.loads(self._call("GET", base))["resources"]:
+            for known in json.loads(self._call("GET", _base(api_version)))["resources"]:
                 if "/" not in known["name"]:
                     self._resources[api_version, known["kind"]] = (known["name"], known["namespaced"])
         try:
@@ -258,16 +248,8 @@ class _NotFound(ClusterError):
     """The API server has no such object or kind."""
 
 
-def load(path: Path, **values: str) -> list[dict]:
-    """Return the objects of a YAML file, its ${names} replaced by `values`; an unknown name raises KeyError."""
-    from string import Template
-
-    return [thing for thing in yaml.safe_load_all(Template(path.read_text()).substitute(values)) if thing]
-
-
-def ordered(things: list[dict]) -> list[dict]:
-    """Return objects in the order in which they can be created."""
-    return sorted(things, key=lambda thing: _LAST.get(thing["kind"], _ORDER.get(thing["kind"], 50)))
+def _base(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
 def _stated(thing: dict) -> dict:

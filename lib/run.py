@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, evidence, kube, params, trust, verdicts, waiting
+from lib import aws, evidence, kube, manifests, params, trust, verdicts, waiting
 from lib.checks import PAUSE, Check, until, watch
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.params import ROOT, Params
@@ -86,7 +86,7 @@ class Run:
 
     def load(self, file: str, **values) -> list[dict]:
         """Return the objects of notebooks/manifests/`file`, its ${names} filled from the params and `values`."""
-        return kube.load(MANIFESTS / file, **{**_texts(self.params), **values})
+        return manifests.load(MANIFESTS / file, **{**_texts(self.params), **values})
 
     def show(self, *things: dict) -> None:
         """Show objects as the YAML that is applied; Secrets' values are left out."""
@@ -99,7 +99,7 @@ class Run:
 
     def apply(self, things: list[dict]) -> pd.DataFrame:
         """Create or update objects in an order that works; return what each was: created, changed or unchanged."""
-        for thing in kube.ordered(things):
+        for thing in manifests.ordered(things):
             metadata = thing["metadata"]
             self.changed(thing["kind"], metadata["name"], self.cluster.apply(thing), metadata.get("namespace", ""))
             self.applied[thing["apiVersion"], thing["kind"], metadata.get("namespace"), metadata["name"]] = None

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tiny import write_params
 
-from lib import ingress, kube
+from lib import ingress, manifests
 from lib.errors import ParamsError
 from lib.params import ROOT, load
 
@@ -34,7 +34,7 @@ def notes(here, thing=None, of_gateway=True):
 
 
 def test_where_the_params_say_nothing_nothing_is_said(tmp_path):
-    here, things = params(tmp_path), kube.load(ROOT / "notebooks/manifests/hardened/gateway.yaml")
+    here, things = params(tmp_path), manifests.load(ROOT / "notebooks/manifests/hardened/gateway.yaml")
     assert ingress.dressed(service(), here, True) == service() and ingress.gateway(things, here) == things
     for env in ("dev", "existing"):
         assert notes(load(env)) == {} and ingress.topology(load(env)) == {}
@@ -110,7 +110,7 @@ def test_istios_own_gateway_is_dressed_and_its_pods_told(tmp_path):
 
 
 def test_the_hardened_gateway_too(tmp_path):
-    things = kube.load(ROOT / "notebooks/manifests/hardened/gateway.yaml")
+    things = manifests.load(ROOT / "notebooks/manifests/hardened/gateway.yaml")
     made = {one["kind"]: one for one in ingress.gateway(things, params(tmp_path, LBC + "trusted_proxies: 2"))}
     assert made["Service"]["metadata"]["annotations"][f"{AWS}scheme"] == "internet-facing"
     told = made["Deployment"]["spec"]["template"]["metadata"]["annotations"]["proxy.istio.io/config"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import istio, kube
+from lib import istio, manifests
 from lib.errors import ClusterError
 from lib.params import ROOT
 
@@ -62,4 +62,4 @@ def test_the_runbooks_own_policy_does_not():
     file = ROOT / "notebooks/manifests/request-authentication.yaml"
     inside = "http://keycloak-http.keycloak.svc.cluster.local/certs"
     names = {"name": "httpbin", "namespace": "foo", "issuer": ISSUER, "jwks_uri": inside, "client_id": "istio"}
-    assert istio.hairpins(kube.load(file, **names)) == []
+    assert istio.hairpins(manifests.load(file, **names)) == []

@@ -55,6 +55,23 @@ def test_an_apply_tells_what_it_did(before, after, action):
     assert Cluster(Api(before, after)).apply(THING) == action
 
 
+def test_what_is_being_deleted_is_gone_before_it_is_made_again():
+    dying = kept(metadata={**THING["metadata"], "uid": "1", "deletionTimestamp": "2026-11-25T15:00:00Z"})
+    api = Api(dying, kept())
+    looks = iter([dying, dying, None])
+    said, call = [], api.call_api
+
+    def counted(method, path, **more):
+        if method == "GET" and path != "/api/v1":
+            api.pages["GET"] = next(looks)
+        said.append(method)
+        return call(method, path, **more)
+
+    api.call_api = counted
+    assert Cluster(api).apply(THING) == "created"
+    assert said[-1] == "PATCH" and next(looks, "all were looked at") == "all were looked at"
+
+
 def test_of_a_kind_that_the_cluster_does_not_know_there_are_no_objects():
     assert Cluster(Api(None, None)).items("security.istio.io/v1", "AuthorizationPolicy") == []
     assert Cluster(Api(None, None)).items("v1", "NoSuchKind") == []

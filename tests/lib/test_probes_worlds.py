@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from lib import kube
+from lib import manifests
 from lib.probes import drills, fixtures, model, peers, sessions, token_endpoint, worlds
 from lib.run import MANIFESTS
 
@@ -32,7 +32,7 @@ NAMES = ("cluster.local/ns/foo/sa/sleep", "cluster.local/ns/evil/sa/gateway")
 
 
 def objects(*files):
-    return [thing for file in files for thing in kube.load(MANIFESTS / file, **VALUES)]
+    return [thing for file in files for thing in manifests.load(MANIFESTS / file, **VALUES)]
 
 
 def one(kind, name, *files):
