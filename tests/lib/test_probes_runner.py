@@ -2,12 +2,15 @@
 
 import threading
 
+import pytest
+
 from lib.errors import ClusterError
 from lib.probes.accesslog import Hop, Trail
 from lib.probes.model import Probe
 from lib.probes.runner import Settle, Target, run_probes
 from lib.probes.send import Reply
 from lib.probes.tokens import Missing
+from lib.probes.wire import Edge
 
 OK = Reply(200, "HTTP/1.1 200 OK", {}, "", 1.0)
 RBAC = Reply(403, "HTTP/1.1 403 Forbidden", {}, "RBAC: access denied", 1.0)
@@ -56,6 +59,15 @@ def test_a_probe_is_asked_of_every_profile_and_a_worlds_only_there():
         ("B02", "lens", "pass"),
     ]
     assert {request.label for request in asked} == {"figure-2-B01-n-1", "hardened-B01-n-1", "lens-B02-n-1"}
+
+
+@pytest.mark.parametrize(
+    ("address", "scheme"), [("198.18.0.2:80", "http"), (Edge("198.18.0.2:443", "httpbin.example"), "https")]
+)
+def test_a_path_may_name_the_scheme_of_the_connection(address, scheme):
+    way, asked = answering(OK)
+    run([probe(path="{scheme}://{host}/headers")], target(way, address=address))
+    assert {one.target for one in asked} == {f"{scheme}://httpbin.example/headers"}
 
 
 def test_what_is_missing_is_skipped_with_the_reason():
