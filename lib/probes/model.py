@@ -19,7 +19,7 @@ Answer = Annotated[str, Field(pattern=r"^\d{1,3}( [A-Za-z0-9_/]+)?$")]
 
 
 class Probe(BaseModel):
-    """One row. Texts in `path`, `headers`, `body` may hold {token}, {good}, {scheme}, {canary}, {nonce}: lib.probes.send.
+    """One row. `path`, `headers` and `body` may hold {token}, {scheme} and other names: see lib.probes.send.prepare.
 
     `expect` holds for every profile but those that `hardened` or `figure_1` say otherwise of; with a `world`, a
     workload under a policy of its own, the probe is sent there and nowhere else.

@@ -8,7 +8,7 @@ from lib.probes import answers, drills, model
 from lib.probes.tokens import TOKENS
 
 PROBES = model.load()
-TEXTS = {"token", "good", "host", "canary", "nonce", "scheme"}  # what braces may hold besides a token's name; lib.probes.send
+TEXTS = {"token", "good", "host", "canary", "nonce", "scheme"}  # what braces hold besides tokens: lib.probes.send
 HELD = {"good", "expired", "ending", *drills.EDGES}  # tokens that sequences ask for
 GRPC = 200  # its refusals have this status
 STATUS = {"R": {403, GRPC}, "J16": {403}, "codec": set(answers.CODEC), "route": {404}, "upstream": {503}}
