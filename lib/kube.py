@@ -204,12 +204,19 @@ class Cluster:
         return portforward(core.connect_get_namespaced_pod_portforward, name, namespace, ports=str(port)).socket(port)
 
     def _alive(self, *where: str | None) -> dict | None:
+        """The object, once it is not being deleted."""
         found = self.find(*where)
         if not found or not found["metadata"].get("deletionTimestamp"):
             return found
-        same = lambda one: one and one["metadata"]["uid"] == found["metadata"]["uid"]  # noqa: E731
-        what, fix = f"{where[1]} {where[2]}, which is being deleted, to be gone", "look at its finalizers"
-        return wait(what, lambda: self.find(*where), lambda one: not same(one), deadline=GONE, fix=fix)
+
+        def left() -> str:
+            about = (self.find(*where) or {}).get("metadata", {})
+            same = about.get("uid") == found["metadata"]["uid"]
+            return f"it there, with finalizers {about.get('finalizers', [])}" if same else ""
+
+        what = f"{where[1]} {where[2]}, which is being deleted, to be gone"
+        wait(what, left, lambda said: not said, deadline=GONE, fix="see who has not done its part")
+        return self.find(*where)
 
     # The wire
 

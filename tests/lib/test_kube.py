@@ -58,7 +58,7 @@ def test_an_apply_tells_what_it_did(before, after, action):
 def test_what_is_being_deleted_is_gone_before_it_is_made_again():
     dying = kept(metadata={**THING["metadata"], "uid": "1", "deletionTimestamp": "2026-11-25T15:00:00Z"})
     api = Api(dying, kept())
-    looks = iter([dying, dying, None])
+    looks = iter([dying, dying, None, None])
     said, call = [], api.call_api
 
     def counted(method, path, **more):
