@@ -79,6 +79,46 @@ def test_and_empty_again_beside_the_other_cluster(eks):
     assert service(eks, "ec2").describe_vpcs(Filters=tags)["Vpcs"] == []
 
 
+@pytest.fixture
+def subnets(eks):
+    """Two subnets of a VPC that somebody else made, open to the Internet and marked for load balancers."""
+    ec2 = service(eks, "ec2")
+    home = ec2.create_vpc(CidrBlock="172.20.0.0/16")["Vpc"]["VpcId"]
+    ec2.modify_vpc_attribute(VpcId=home, EnableDnsHostnames={"Value": True})
+    way = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=way, VpcId=home)
+    table = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [home]}])["RouteTables"][0]["RouteTableId"]
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=way)
+    made = []
+    for zone, block in (("a", "172.20.1.0/24"), ("b", "172.20.2.0/24")):
+        about = {"VpcId": home, "CidrBlock": block, "AvailabilityZone": f"{params.load('eks').region}{zone}"}
+        made.append(ec2.create_subnet(**about)["Subnet"]["SubnetId"])
+        ec2.modify_subnet_attribute(SubnetId=made[-1], MapPublicIpOnLaunch={"Value": True})
+    ec2.create_tags(Resources=made, Tags=[{"Key": "kubernetes.io/role/elb", "Value": "1"}])
+    yield made
+    for one in made:
+        ec2.delete_subnet(SubnetId=one)
+    ec2.detach_internet_gateway(InternetGatewayId=way, VpcId=home)
+    ec2.delete_internet_gateway(InternetGatewayId=way)
+    ec2.delete_vpc(VpcId=home)
+
+
+def test_a_cluster_goes_into_subnets_that_are_there_and_leaves_them_as_they_were(eks, subnets):
+    file = ROOT / "params" / f"{NAME}.yml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "subnet_ids": subnets}))
+    name, ec2 = params.load("eks").cluster_name, service(eks, "ec2")
+    before = ec2.describe_subnets(SubnetIds=subnets)["Subnets"], len(ec2.describe_vpcs()["Vpcs"])
+    made = {row["kind"] for row in rows(lib("run", eks, "--only", "01"), "changes.csv")}
+    assert {"cluster", "node group"} <= made and not {"VPC", "subnet", "internet gateway"} & made
+    cluster = service(eks).describe_cluster(name=name)["cluster"]
+    assert sorted(cluster["resourcesVpcConfig"]["subnetIds"]) == sorted(subnets)
+    lib("clean-up", eks)
+    assert service(eks).list_clusters()["clusters"] == ["runbook"]
+    free = lambda found: [{**one, "AvailableIpAddressCount": 0} for one in found]  # noqa: E731
+    after = ec2.describe_subnets(SubnetIds=subnets)["Subnets"]
+    assert (free(after), len(ec2.describe_vpcs()["Vpcs"])) == (free(before[0]), before[1])
+
+
 def service(known: dict[str, str], name: str = "eks"):
     here = params.load("dev")
     session = aws.session(here.region, known["AWS_PROFILE"], known["AWS_SHARED_CREDENTIALS_FILE"])
