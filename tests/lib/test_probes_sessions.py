@@ -212,7 +212,7 @@ def test_keycloak_comes_back_only_when_istiod_has_given_up():
                 self.new = False
 
     outcome = slow.new_istiod_no_keycloak(Trying(), patience=2)
-    assert ", ".join(outcome.answers) == ROWS["new-istiod-no-keycloak"].expected("rotation")
+    assert outcome.seconds["with Keycloak back, refused for"] > 1
 
 
 def test_a_slow_drill_tells_its_seconds():
