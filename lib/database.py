@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import choices, istio, mesh, oidc, storage
+from lib import choices, istio, manifests, mesh, oidc, storage
 from lib.errors import RunbookError
 from lib.params import ROOT
 from lib.run import Run
@@ -70,7 +70,7 @@ def joined(deployment: dict, run: Run) -> dict:
     template, container = deployment["spec"]["template"], _container(deployment)
     template["spec"].pop("initContainers")
     for name, key in (("KC_DB_USERNAME", "username"), ("KC_DB_PASSWORD", "password")):
-        set_variable(container, name, valueFrom={"secretKeyRef": {"name": GIVEN, "key": key}})
+        manifests.set_variable(container, name, valueFrom={"secretKeyRef": {"name": GIVEN, "key": key}})
     if held := _authority(run):
         notes = template["metadata"].setdefault("annotations", {})
         notes[AUTHORITY_NOTE] = istio.digest(held)  # with another one pods start anew
@@ -94,11 +94,6 @@ def check(run: Run) -> None:
         return
     claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", mesh.KEYCLOAK)
     run.check("volume bound", "Bound", claim["status"]["phase"], "the cluster needs a default StorageClass")
-
-
-def set_variable(container: dict, name: str, **value) -> None:
-    """Give a container's environment variable another value, or add it."""
-    container["env"] = [one for one in container["env"] if one["name"] != name] + [{"name": name, **value}]
 
 
 def _authority(run: Run) -> str:

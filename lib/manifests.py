@@ -1,4 +1,4 @@
-"""Objects of Kubernetes in YAML files, and the order in which they can be created."""
+"""Objects of Kubernetes: from YAML files, changed, and in the order in which they can be created."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def load(path: Path, **values: str) -> list[dict]:
 def ordered(things: list[dict]) -> list[dict]:
     """Return objects in the order in which they can be created."""
     return sorted(things, key=lambda thing: _LAST.get(thing["kind"], _ORDER.get(thing["kind"], 50)))
+
+
+def set_variable(container: dict, name: str, **value) -> None:
+    """Give a container's environment variable another value, or add it."""
+    container["env"] = [one for one in container["env"] if one["name"] != name] + [{"name": name, **value}]

@@ -19,6 +19,7 @@ from lib.run import Run
 KEYCLOAK, KEYCLOAK_EDGE = "keycloak", "keycloak-edge"  # namespaces: its own, and that of the public way to it
 KEYCLOAK_SERVICE = "keycloak-http"  # the public one
 INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # at which pods and istiod reach Keycloak
+EXPIRED = "token-expired"  # Secret: a token of the realm whose life is over
 WORKERS = 8  # cases asked at once
 
 
@@ -93,12 +94,12 @@ def tunnelled(run: Run, port: int = 0) -> requests.Session:
     return tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 
-def renew_policy(run: Run, name: str = "httpbin") -> None:
+def renew_policy(run: Run) -> None:
     """Tell what step 10 applied, where it is there already, the issuer that Keycloak has by now.
 
     Until then nobody's token is good. Each object is replaced, none taken away, so nothing is open meanwhile.
     """
-    names = {"name": name, "issuer": issuer(run), "jwks_uri": jwks_uri(run)}
+    names = {"name": "httpbin", "issuer": issuer(run), "jwks_uri": jwks_uri(run)}
     wanted = [*run.load("request-authentication.yaml", **names), *run.load("figure-2.yaml", **names)]
     place = lambda thing: (thing["metadata"]["name"], thing["metadata"]["namespace"])  # noqa: E731
     run.apply([one for one in wanted if run.cluster.find(one["apiVersion"], one["kind"], *place(one))])
@@ -142,7 +143,7 @@ def test_tokens(run: Run) -> dict[str, str | None]:
         "tampered": tokens.tampered(good),
         "garbage": "not-a-token",
         "unsigned": tokens.unsigned(good),
-        "expired": run.read_secret("token-expired", KEYCLOAK)["token"],
+        "expired": run.read_secret(EXPIRED, KEYCLOAK)["token"],
         "other realm": user_token(run, realm="other"),
         "wrong audience": user_token(run, client_id="no-audience"),
         "no subject": user_token(run, client_id="no-subject"),
@@ -233,8 +234,12 @@ def check_status(run: Run, name: str, caller: Caller, token: str | None, expecte
 def keys_agree(run: Run, workload: str) -> str:
     """Return whose keys the workload's sidecar checks tokens with: it must be 'the issuer's' (lib.istio.key_state)."""
     execute = run.cluster.execute(f"app={workload}", run.params.namespace, "istio-proxy")
-    held = istio.jwks_held(execute).get(issuer(run))
-    return istio.key_state(held, oidc.jwks(oidc.discovery(issuer(run))["jwks_uri"])["keys"])
+    return istio.key_state(istio.jwks_held(execute).get(issuer(run)), published_keys(run))
+
+
+def published_keys(run: Run) -> list[dict]:
+    """Return the keys that the realm publishes, as JWKs, by its discovery."""
+    return oidc.jwks(oidc.discovery(issuer(run))["jwks_uri"])["keys"]
 
 
 def require_realm(run: Run) -> None:

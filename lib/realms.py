@@ -12,7 +12,6 @@ READER = "reader"  # the realm role that a policy may ask for
 VISITOR = "bob"  # a user without that role
 SERVICE, OTHER_APP, LIGHTWEIGHT = "service", "other-app", "lightweight"  # clients
 SETTINGS = {"accessTokenLifespan": 300, "notBefore": 0}  # seconds; 0 revokes nothing
-EXPIRED = "token-expired"  # Secret
 KEY = "realm-key"  # Secret: the private half of a key that the realm publishes and never signs with
 
 
@@ -53,7 +52,7 @@ def check(run: Run) -> None:
     )
     run.check("sub is there", True, bool(said.get("sub")), "the client needs the scope basic")
     run.check("typ is Bearer", "Bearer", said.get("typ"))
-    kids = [key["kid"] for key in oidc.jwks(oidc.discovery(mesh.issuer(run))["jwks_uri"])["keys"]]
+    kids = [key["kid"] for key in mesh.published_keys(run)]
     kid = tokens.header(token)["kid"]
     run.check("the token's key is published", True, kid in kids)
     own = components.key_id(run.read_secret(KEY, mesh.KEYCLOAK)["key"])
@@ -77,7 +76,7 @@ def _check_flaws(run: Run) -> None:
         None,
         tokens.claims(mesh.user_token(run, client_id="no-subject")).get("sub"),
     )
-    old = tokens.claims(run.read_secret(EXPIRED, mesh.KEYCLOAK)["token"])
+    old = tokens.claims(run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"])
     run.check("the short-lived token lived for a second", 1, old["exp"] - old["iat"])
 
 
@@ -97,11 +96,10 @@ def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: boo
 def _ensure_expired(run: Run) -> None:
     """Keep a token that has expired, and is wrong in nothing else: of this issuer, by a key that is published."""
     make = lambda: mesh.user_token(run, client_id=SHORT)  # noqa: E731
-    held = run.secret(EXPIRED, mesh.KEYCLOAK, token=make)["token"]
-    keys = oidc.jwks(oidc.discovery(mesh.issuer(run))["jwks_uri"])["keys"]
-    known = tokens.header(held)["kid"] in [key["kid"] for key in keys]
+    held = run.secret(mesh.EXPIRED, mesh.KEYCLOAK, token=make)["token"]
+    known = tokens.header(held)["kid"] in [key["kid"] for key in mesh.published_keys(run)]
     if not known or tokens.claims(held)["iss"] != mesh.issuer(run):
-        run.put_secret(EXPIRED, mesh.KEYCLOAK, token=make())
+        run.put_secret(mesh.EXPIRED, mesh.KEYCLOAK, token=make())
 
 
 def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:

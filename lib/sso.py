@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 
-from lib import arrival, database, edge, ingress, istio, mesh, oidc, pki
+from lib import arrival, database, edge, ingress, istio, manifests, mesh, oidc, pki
 from lib.calls import over_http
 from lib.errors import KeycloakError
 from lib.keycloak import Keycloak
@@ -187,7 +187,7 @@ def _plain(deployment: dict) -> None:
     pod = deployment["spec"]["template"]["spec"]
     container = pod["containers"][0]
     container["env"] = [one for one in container["env"] if not one["name"].startswith("KC_HTTPS_")]
-    database.set_variable(container, "KC_HTTP_ENABLED", value="true")
+    manifests.set_variable(container, "KC_HTTP_ENABLED", value="true")
     container["ports"] = [{"containerPort": 8080}, {"containerPort": 9000}]
     container["readinessProbe"]["httpGet"]["scheme"] = "HTTP"
     for held in (container["volumeMounts"], pod["volumes"]):
@@ -200,7 +200,7 @@ def _several(deployment: dict, count: int) -> None:
     spec |= {"replicas": count, "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}}}
     pod = spec["template"]["spec"]
     container = pod["containers"][0]
-    database.set_variable(container, "KC_CACHE", value="ispn")
+    manifests.set_variable(container, "KC_CACHE", value="ispn")
     container["ports"].append({"containerPort": CLUSTER_PORT})
     spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
     pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": {"app": "keycloak"}}}]

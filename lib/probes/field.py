@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from lib import evidence, istio, mesh, oidc, realms, verdicts
+from lib import evidence, istio, mesh, realms, verdicts
 from lib.errors import RunbookError
 from lib.probes import accesslog, baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
 from lib.probes.drawing import ISSUER
@@ -100,7 +100,7 @@ def target(run: Run, name: str, inside: Mapping[str, istio.Execute]) -> Target:
 def kit(run: Run) -> Kit:
     """Return where the probes' tokens come from: Keycloak, the key that it was given, and forgers."""
     mint = minted(run)
-    published = oidc.jwks(oidc.discovery(mesh.issuer(run))["jwks_uri"])["keys"]
+    published = mesh.published_keys(run)
     return Kit(
         good=mint("good"),
         minted=mint,

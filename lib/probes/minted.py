@@ -31,7 +31,7 @@ def minted(run: Run) -> Callable[[str], str]:
             "no role": lambda: mesh.user_token(run, user=realms.VISITOR),
             "no audience": lambda: mesh.user_token(run, "no-audience"),
             "no subject": lambda: mesh.user_token(run, "no-subject"),
-            "expired": lambda: run.read_secret("token-expired", mesh.KEYCLOAK)["token"],
+            "expired": lambda: run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"],
             "other realm": lambda: mesh.user_token(run, realm=realms.OTHER),
             "master": lambda: _admin_token(run),
             "lightweight": lambda: mesh.user_token(run, realms.LIGHTWEIGHT),

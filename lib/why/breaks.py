@@ -254,7 +254,7 @@ BREAKS = [
     Break("jwksUri that istiod does not trust", "keys-untrusted", "401",
           _keys("https://kubernetes.default.svc.cluster.local/openid/v1/jwks")),
     Break("Keycloak down", "keycloak-down", "401", token=kept, within=_keycloak_down),
-    Break("expired", "expired", "401", token=lambda lab: lab.run.read_secret("token-expired", mesh.KEYCLOAK)["token"]),
+    Break("expired", "expired", "401", token=lambda lab: lab.run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"]),
     Break("not yet valid", "not-yet-valid", "401", token=lambda lab: lab.signed(nbf=int(time.time()) + 600)),
     Break("the issuer's clock is ahead", "clock", "401",
           token=lambda lab: lab.signed(iat=int(time.time()) + 600, nbf=int(time.time()) + 600)),

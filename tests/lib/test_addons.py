@@ -14,7 +14,6 @@ from lib.errors import AwsError, TimedOut
 from lib.wanted import AddOn
 
 TAGS = aws.tags("demo")
-PODS = aws.PODS
 STORAGE = {"defaultStorageClass": {"enabled": True}}
 
 
@@ -60,7 +59,7 @@ def test_another_configuration_is_an_update_that_is_waited_for(session, there):
 
 
 def test_another_role_of_its_pods_is_an_update_too(session, there):
-    made = [aws.ensure_role(aws.client(session, "iam"), name, PODS, [], TAGS)[0] for name in ("one", "other")]
+    made = [aws.ensure_role(aws.client(session, "iam"), name, aws.PODS, [], TAGS)[0] for name in ("one", "other")]
     one, other = (role["Arn"] for role in made)
     assert ensure(session, there, addons.DRIVER, role_arn=one)[1] == "created"
     assert ensure(session, there, addons.DRIVER, role_arn=one)[1] == "unchanged"
@@ -137,7 +136,7 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     assert (pods["namespace"], pods["serviceAccount"]) == ("kube-system", "ebs-csi-controller-sa")
     role = aws.find_role(aws.client(session, "iam"), "demo-ebs-csi")
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
-    assert statement["Principal"] == {"Service": aws.PODS} and "sts:TagSession" in statement["Action"]
+    assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"} and "sts:TagSession" in statement["Action"]
     table = clusters.addon_table(run).set_index("add-on")
     assert set(table["status"]) == {"ACTIVE"} and "no EBS" in table.loc["aws-ebs-csi-driver", "made by"]
     before = len(run.changes)
