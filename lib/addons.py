@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError
 
 from lib import health
 from lib.aws import check_ours, lacks, listed, spoken, unseen
-from lib.checks import wait
 from lib.eks import BUSY
 from lib.errors import AwsError
+from lib.polling import wait
 from lib.updates import wait_update
 from lib.wanted import AddOn
 

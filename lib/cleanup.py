@@ -7,9 +7,9 @@ import os
 import pandas as pd
 
 from lib import aws, clusters, eks, istio, launch, leftovers, mesh, network, pki, plan
-from lib.checks import until, wait
 from lib.errors import AwsError, RunbookError
 from lib.kube import MANAGER
+from lib.polling import until, wait
 from lib.probes import worlds
 from lib.probes.model import HARDENED
 from lib.run import Run

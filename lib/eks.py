@@ -8,8 +8,8 @@ from botocore.exceptions import ClientError
 
 from lib import health
 from lib.aws import check_ours, spoken
-from lib.checks import until, wait
 from lib.errors import AwsError
+from lib.polling import until, wait
 from lib.updates import wait_update
 
 PAUSE = 1  # seconds between two looks at a status: EKS throttles, and a real control plane takes ten minutes
@@ -142,8 +142,13 @@ def _wait_active(what: str, read: Callable[[], dict | None], deadline: float, te
 
 def _wait_gone(what: str, read: Callable[[], dict | None], deadline: float, tell: Tell | None, options: dict) -> None:
     wait(
-        f"{what} to be gone", lambda: _status(read()), lambda seen: seen == "absent",
-        deadline=deadline, tell=tell, fix="see its health in the AWS console", **{"pause": PAUSE, **options},
+        f"{what} to be gone",
+        lambda: _status(read()),
+        lambda seen: seen == "absent",
+        deadline=deadline,
+        tell=tell,
+        fix="see its health in the AWS console",
+        **{"pause": PAUSE, **options},
     )
 
 

@@ -17,8 +17,8 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.stream import portforward, stream
 
-from lib.checks import wait
 from lib.errors import ClusterError
+from lib.polling import wait
 
 MANAGER = "istio-keycloak-runbook"  # the field manager that owns what the runbook applies
 GONE = 120  # seconds that an object may take to be deleted

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from lib import nat
 from lib.aws import listed, spoken, tag_dict
-from lib.checks import until, wait
+from lib.polling import until, wait
 
 PAUSE = 2  # seconds between two looks: load balancers go within minutes
 BATCH = 20  # load balancers whose tags are told at once, at most

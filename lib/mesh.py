@@ -11,9 +11,9 @@ import requests
 
 from lib import edge, istio, network, oidc, pki, tokens, tunnel, verdicts, why
 from lib.calls import Answer, Case, over_exec, over_http, peer
-from lib.checks import until
 from lib.errors import MissingStep, RunbookError
 from lib.keycloak import Keycloak
+from lib.polling import until
 from lib.run import Run
 
 KEYCLOAK, KEYCLOAK_EDGE = "keycloak", "keycloak-edge"  # namespaces: its own, and that of the public way to it
@@ -252,9 +252,7 @@ def require_realm(run: Run) -> None:
         ) from None
 
 
-def _settled(
-    run: Run, figure: str, case: Case, caller: Caller, token: str | None, identity: str, limit: float
-) -> dict:
+def _settled(run: Run, figure: str, case: Case, caller: Caller, token: str | None, identity: str, limit: float) -> dict:
     fits = lambda got: _as_expected(case, got, identity)  # noqa: E731
     answer = until(lambda: caller(token), fits, streak=run.params.streak, deadline=limit)
     got = answer.value or Answer(0, answer.error, 0.0)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from lib import tagged
 from lib.aws import spoken
-from lib.checks import wait
 from lib.errors import AwsError
+from lib.polling import wait
 
 NONE, SINGLE, PER_ZONE = "none", "single", "per-zone"
 WAYS = (NONE, SINGLE, PER_ZONE)

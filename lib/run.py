@@ -13,9 +13,9 @@ import yaml
 from IPython.display import Markdown, display
 
 from lib import aws, evidence, kube, manifests, params, trust, verdicts, waiting
-from lib.checks import PAUSE, Check, until, watch
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.params import ROOT, Params
+from lib.polling import PAUSE, Check, until, watch
 from lib.record import Record
 
 MANIFESTS = ROOT / "notebooks" / "manifests"

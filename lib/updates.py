@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from lib import health
 from lib.aws import spoken
-from lib.checks import wait
 from lib.errors import AwsError
+from lib.polling import wait
 
 ENDED = ("Successful", "Failed", "Cancelled")
 

@@ -16,8 +16,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from lib.checks import until, wait
 from lib.errors import RunbookError
+from lib.polling import until, wait
 from sandbox import cgroups, delays, kernel, link, machine, vectors
 from sandbox.build import BuildFailed, build, drop_caches
 from sandbox.home import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version

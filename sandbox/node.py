@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.checks import until, wait
+from lib.polling import until, wait
 from sandbox import cgroups, components, link, pki, webhook
 from sandbox.controllers import Controllers
 from sandbox.home import HERE, LOGS, NODES, RUN

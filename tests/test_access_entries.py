@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from lib import access, aws, eks, kube, kubeconfig, params
-from lib.checks import until
 from lib.errors import ClusterError
+from lib.polling import until
 from lib.wanted import AccessEntry
 
 pytestmark = pytest.mark.sandbox

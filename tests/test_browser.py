@@ -16,7 +16,7 @@ from selenium.webdriver.support.select import Select
 from tiny import KEY
 
 from lib import bundle, history, overview, page
-from lib.checks import Check
+from lib.polling import Check
 from lib.record import Record
 
 pytestmark = pytest.mark.browser

@@ -11,7 +11,7 @@ import pytest
 from runbook import kubectl
 
 from lib import edge, ingress, params
-from lib.checks import until
+from lib.polling import until
 from lib.probes.send import Request
 from lib.probes.wire import over_sockets
 from lib.record import Record

@@ -15,7 +15,7 @@ import pytest
 from runbook import ROOT, python
 
 from lib import mesh, params
-from lib.checks import wait
+from lib.polling import wait
 from lib.probes import field, model
 from lib.record import Record
 from lib.run import Run

@@ -15,7 +15,7 @@ from runbook import KUBECTL, ROOT, kubectl, rows, run
 
 from lib import certificates, login, mesh, oidc, params, pki, sso, trust
 from lib.calls import over_http
-from lib.checks import until
+from lib.polling import until
 from lib.probes import worlds
 from lib.probes.model import HARDENED
 from lib.record import Record

@@ -13,7 +13,7 @@ import pytest
 from browser import DESK, chromium, screen, shoot
 from runbook import ROOT, python
 
-from lib.checks import wait
+from lib.polling import wait
 
 pytestmark = pytest.mark.sandbox
 TOKEN = secrets.token_hex(16)

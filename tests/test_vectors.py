@@ -21,8 +21,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from lib.base64url import decoded, encoded, with_unused_bits
-from lib.checks import until
 from lib.errors import RunbookError
+from lib.polling import until
 from lib.probes import bare, rederived, signatures, vector, vectors
 from lib.probes.deviations import AGREES, LAXER, STRICTER
 from lib.probes.send import Reply, Request

@@ -12,8 +12,8 @@ import yaml
 from runbook import ROOT, python
 
 from lib import mesh, params, tokens
-from lib.checks import wait
 from lib.legacy import translate
+from lib.polling import wait
 from lib.record import Record
 from lib.run import Run
 from lib.why.breaks import BREAKS, PATIENCE

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lib.checks import until
 from lib.kube import Cluster
+from lib.polling import until
 
 GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "nobody"
 PROXY = "istio-proxy"  # the container, of gateways too

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.checks import until
 from lib.errors import RunbookError
+from lib.polling import until
 
 LOOPBACK = "127.0.0.1"
 SKEW = 60  # seconds: Envoy's own default, which Istio leaves as it is

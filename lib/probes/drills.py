@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lib.checks import until
+from lib.polling import until
 from lib.probes import answers
 from lib.probes.send import Reply, Request, Way
 from lib.probes.wire import Edge, Line, over_sockets

@@ -9,8 +9,8 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from lib import components, edge, istio, mesh, oidc, sso, tokens
-from lib.checks import wait
 from lib.keycloak import Keycloak, only, path
+from lib.polling import wait
 from lib.probes import worlds
 from lib.probes.send import Request
 from lib.probes.slow import GOOD, REFRESH, STREAK, WORLD

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from lib.checks import until
 from lib.errors import RunbookError
+from lib.polling import until
 from lib.probes import answers, results
 from lib.probes.accesslog import Trail
 from lib.probes.baselines import Answers

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from lib import tokens
-from lib.checks import Answer, until
 from lib.errors import RunbookError
+from lib.polling import Answer, until
 from lib.probes import results
 from lib.probes.model import TABLES, Probe
 from lib.probes.results import Result

@@ -11,9 +11,9 @@ from threading import Lock
 import requests
 
 from lib import login, oidc, tokens
-from lib.checks import until
 from lib.errors import KeycloakError
 from lib.keycloak import Keycloak, path
+from lib.polling import until
 from lib.probes.drills import Drill
 from lib.probes.said import said
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import checks, edge, ingress, istio, mesh, pki, realms
+from lib import edge, ingress, istio, mesh, pki, polling, realms
 from lib.probes.accesslog import PROXY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.send import Request
@@ -107,7 +107,7 @@ def ready_hardened(run: Run) -> None:
         _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
         way, asked = over_sockets(place(run, HARDENED).address), Request("GET", "/headers", (f"Host: {host}",))
         answers = lambda: way([asked])[0].status  # noqa: E731
-        checks.wait("the hardened gateway to answer", answers, bool, deadline=run.params.deadline)
+        polling.wait("the hardened gateway to answer", answers, bool, deadline=run.params.deadline)
 
 
 def shared(run: Run) -> str | Edge:
@@ -157,7 +157,7 @@ def _wait(run: Run, homes: dict[str, list[str]]) -> None:
 def _wait_told(run: Run, name: str) -> None:
     issuer, execute = mesh.issuer(run), run.cluster.execute(f"app={name}", NAMESPACE, PROXY)
     told = lambda: issuer in istio.jwks_held(execute)  # noqa: E731
-    checks.wait(f"the sidecar of {name} to know {issuer}", told, deadline=run.params.deadline)
+    polling.wait(f"the sidecar of {name} to know {issuer}", told, deadline=run.params.deadline)
 
 
 def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:

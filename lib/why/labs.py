@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from lib import components, edge, mesh, oidc, realms, tokens
-from lib.checks import wait
+from lib.polling import wait
 from lib.probes.rotation import stopped
 from lib.run import Run
 from lib.why import ask

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from lib import istio, tokens
 from lib.calls import Answer, over_exec, over_http
-from lib.checks import until
 from lib.errors import RunbookError
 from lib.kube import Cluster
+from lib.polling import until
 from lib.probes import accesslog
 from lib.why import keys, policies, routes
 from lib.why import pods as who

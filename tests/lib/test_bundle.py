@@ -14,7 +14,7 @@ import pytest
 from tiny import KEY, TOKEN, problems, write_notebook
 
 from lib import bundle
-from lib.checks import Check
+from lib.polling import Check
 from lib.record import Record
 
 AT = "2026-01-31T12:00:02.000Z"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib.checks import Check, until, wait
 from lib.errors import TimedOut
+from lib.polling import Check, until, wait
 
 
 class Clock:
@@ -63,8 +63,16 @@ def test_tells_what_did_not_settle_it():
 def test_wait_says_what_was_seen():
     clock = Clock()
     with pytest.raises(TimedOut, match="expected a node within 4 s, got 'none' after 5 tries; look at the kubelet."):
-        wait("a node", lambda: "none", lambda _: False, fix="look at the kubelet", deadline=5, pause=1, clock=clock,
-             sleep=clock.sleep)
+        wait(
+            "a node",
+            lambda: "none",
+            lambda _: False,
+            fix="look at the kubelet",
+            deadline=5,
+            pause=1,
+            clock=clock,
+            sleep=clock.sleep,
+        )
     assert wait("a node", lambda: "n1") == "n1"
 
 

@@ -12,9 +12,9 @@ import pytest
 from tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
 
 from lib import lock, series, signing
-from lib.checks import wait
 from lib.errors import Locked, ParamsError
 from lib.params import ROOT, load
+from lib.polling import wait
 
 SECRET = "hunter2hunter2"
 MAKE = f"secret, token = {SECRET[::-1]!r}[::-1], {TOKEN[::-1]!r}[::-1]\nrecord.secret(secret)"  # not in the source

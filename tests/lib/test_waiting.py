@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from lib import checks
-from lib.checks import until, wait, watch
+from lib import polling
 from lib.errors import TimedOut
+from lib.polling import until, wait, watch
 from lib.record import Record
 from lib.waiting import Waiting
 
@@ -32,10 +32,10 @@ def watched():
         lines.append([text])
         return lines[-1].append
 
-    before = list(checks._watchers)
+    before = list(polling._watchers)
     watch(Waiting(record, show))
     yield record, lines
-    checks._watchers[:] = before
+    polling._watchers[:] = before
 
 
 def ask(clock, seconds):

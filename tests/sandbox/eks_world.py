@@ -9,7 +9,7 @@ from functools import cached_property
 
 import boto3
 
-from lib.checks import until
+from lib.polling import until
 from sandbox import aws
 from sandbox.delays import Delays
 

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from lib.checks import until
+from lib.polling import until
 from sandbox.clusters import Clusters
 
 
