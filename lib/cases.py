@@ -7,7 +7,7 @@ AuthorizationPolicy refuses.
 
 from __future__ import annotations
 
-from lib.calls import Case
+from lib.http_client import Case
 
 RBAC = "RBAC: access denied"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib import istio, pki
-from lib.calls import over_http
+from lib.http_client import over_http
 from lib.run import Run
 
 GATEWAY_TLS = "gateway-tls"  # Secret, in each gateway's namespace

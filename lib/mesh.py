@@ -10,8 +10,8 @@ import pandas as pd
 import requests
 
 from lib import edge, istio, network, oidc, pki, tokens, tunnel, verdicts, why
-from lib.calls import Answer, Case, over_exec, over_http, peer
 from lib.errors import MissingStep, RunbookError
+from lib.http_client import Answer, Case, over_exec, over_http, peer
 from lib.keycloak import Keycloak
 from lib.polling import until
 from lib.run import Run

@@ -10,8 +10,8 @@ import base64
 import json
 
 from lib import arrival, database, edge, ingress, istio, manifests, mesh, oidc, pki
-from lib.calls import over_http
 from lib.errors import KeycloakError
+from lib.http_client import over_http
 from lib.keycloak import Keycloak
 from lib.run import Run
 
@@ -210,4 +210,3 @@ def _budget() -> list[dict]:
     about = {"name": "keycloak", "namespace": mesh.KEYCLOAK}
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "keycloak"}}}
     return [{"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": about, "spec": spec}]
-

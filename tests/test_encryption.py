@@ -14,7 +14,7 @@ from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, rows, run
 
 from lib import certificates, login, mesh, oidc, params, pki, sso, trust
-from lib.calls import over_http
+from lib.http_client import over_http
 from lib.polling import until
 from lib.probes import worlds
 from lib.probes.model import HARDENED

@@ -92,7 +92,7 @@ def test_a_notebook_is_opened_and_run_from_its_first_cell_to_its_last(lab, drive
 
 
 def test_nobody_gets_in_without_the_token(lab):
-    from lib.calls import over_http
+    from lib.http_client import over_http
 
     assert over_http(f"{lab}/api/contents").status == 403
     assert over_http(f"{lab}/lab").status in (302, 403)

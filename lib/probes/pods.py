@@ -8,8 +8,8 @@ import re
 import uuid
 from collections.abc import Iterator
 
-from lib.calls import CURL, quoted
 from lib.errors import ClusterError
+from lib.http_client import CURL, quoted
 from lib.istio import Execute
 from lib.probes.send import Reply, Request, Way
 from lib.probes.wire import LIMIT, head

@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from lib import istio, tokens
-from lib.calls import Answer, over_exec, over_http
 from lib.errors import RunbookError
+from lib.http_client import Answer, over_exec, over_http
 from lib.kube import Cluster
 from lib.polling import until
 from lib.probes import accesslog

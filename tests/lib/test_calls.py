@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lib import calls
+from lib import http_client
 from lib.errors import ClusterError
 from lib.tokens import fingerprint
 
@@ -74,7 +74,11 @@ def execute(argv, stdin):
 @pytest.fixture(params=["http", "exec"])
 def ask(request):
     """One of the two ways to ask, called alike."""
-    return calls.over_http if request.param == "http" else lambda url, **more: calls.over_exec(execute, url, **more)
+    return (
+        http_client.over_http
+        if request.param == "http"
+        else lambda url, **more: http_client.over_exec(execute, url, **more)
+    )
 
 
 def test_a_good_answer(ask, base):
@@ -110,7 +114,7 @@ def test_a_token_of_two_lines_is_refused(ask, base):
 
 def test_a_refusal_keeps_its_reason(ask, base):
     answer = ask(f"{base}/deny")
-    assert (answer.status, len(answer.reason)) == (403, calls.REASON)
+    assert (answer.status, len(answer.reason)) == (403, http_client.REASON)
     assert answer.reason.startswith("RBAC: access denied")
 
 
@@ -140,12 +144,12 @@ def test_curls_exit_codes(code, reason):
         trailer = {"curl": {"exitcode": code, "errormsg": "odd", "time_total": 0.1, "http_code": 0}, "headers": {}}
         return f"\n{mark}{json.dumps(trailer)}curl: ({code}) odd", code
 
-    assert calls.over_exec(execute, "http://x/") == calls.Answer(0, reason, 100.0)
+    assert http_client.over_exec(execute, "http://x/") == http_client.Answer(0, reason, 100.0)
 
 
 def test_curl_that_does_not_run_is_no_answer():
     with pytest.raises(ClusterError, match="exit code 127 and 'curl: not found'"):
-        calls.over_exec(lambda argv, stdin: ("curl: not found", 127), "http://x/")
+        http_client.over_exec(lambda argv, stdin: ("curl: not found", 127), "http://x/")
 
 
 GATEWAY = "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"
@@ -154,8 +158,8 @@ GATEWAY = "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-servic
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ([f"By=spiffe://b;Hash=1;Subject=\"\";URI={GATEWAY}"], GATEWAY),
-        (f"By=spiffe://b;Hash=1;Subject=\"\";URI={GATEWAY}", GATEWAY),
+        ([f'By=spiffe://b;Hash=1;Subject="";URI={GATEWAY}'], GATEWAY),
+        (f'By=spiffe://b;Hash=1;Subject="";URI={GATEWAY}', GATEWAY),
         ([f"Hash=0;URI=spiffe://first,By=spiffe://b;URI={GATEWAY}"], GATEWAY),
         (["Hash=0;URI=spiffe://first", f"URI={GATEWAY}"], GATEWAY),
         ([f'By=spiffe://b;Subject="CN=x,URI=spiffe://forged";URI={GATEWAY}'], GATEWAY),
@@ -164,9 +168,9 @@ GATEWAY = "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-servic
 )
 def test_peer(value, expected):
     body = json.dumps({"headers": {"X-Forwarded-Client-Cert": value}})
-    assert calls.peer(calls.Answer(200, "", 1.0, body=body)) == expected
+    assert http_client.peer(http_client.Answer(200, "", 1.0, body=body)) == expected
 
 
 @pytest.mark.parametrize("body", ["", "RBAC: access denied", "[]", '{"headers": {}}'])
 def test_peer_of_nobody(body):
-    assert calls.peer(calls.Answer(200, "", 1.0, body=body)) == ""
+    assert http_client.peer(http_client.Answer(200, "", 1.0, body=body)) == ""

@@ -7,8 +7,8 @@ import pytest
 from loopback import heard, served
 
 from lib import certificates, oidc, trust, tunnel
-from lib.calls import over_http
 from lib.errors import KeycloakError
+from lib.http_client import over_http
 from lib.probes.send import Request
 from lib.probes.wire import Edge, Line, over_sockets
 

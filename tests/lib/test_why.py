@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny import TOKEN
 
 from lib import why
-from lib.calls import Answer
+from lib.http_client import Answer
 from lib.params import ROOT
 from lib.probes.accesslog import Hop
 from lib.why import breaks, jwt, policies, routes, scene
