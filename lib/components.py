@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from lib.base64url import encoded
+from lib.crypto.base64url import encoded
 from lib.keycloak import Keycloak, ensure, only, path
 
 PROVIDER = "org.keycloak.keys.KeyProvider"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from lib import trust
+from lib.crypto import trust_store
 from lib.errors import ClusterError
 from lib.redact import clean
 
@@ -163,7 +163,7 @@ def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark
 
 
 def _connection(scheme: str, host: str, port: int | None, timeout: float, to: str) -> http.client.HTTPConnection:
-    options = {"context": trust.context()} if scheme == "https" else {}
+    options = {"context": trust_store.context()} if scheme == "https" else {}
     kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
     made = kind(host, port, timeout=timeout, **options)
     if to:

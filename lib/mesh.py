@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, istio, network, oidc, pki, tokens, tunnel, verdicts, why
+from lib import edge, istio, network, oidc, pki, tunnel, verdicts, why
+from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
 from lib.http_client import Answer, Case, over_exec, over_http, peer
 from lib.keycloak import Keycloak
@@ -140,9 +141,9 @@ def test_tokens(run: Run) -> dict[str, str | None]:
     made = {
         "none": None,
         "valid": good,
-        "tampered": tokens.tampered(good),
+        "tampered": jwt.tampered(good),
         "garbage": "not-a-token",
-        "unsigned": tokens.unsigned(good),
+        "unsigned": jwt.unsigned(good),
         "expired": run.read_secret(EXPIRED, KEYCLOAK)["token"],
         "other realm": user_token(run, realm="other"),
         "wrong audience": user_token(run, client_id="no-audience"),
@@ -150,7 +151,7 @@ def test_tokens(run: Run) -> dict[str, str | None]:
     }
     for name, token in made.items():
         if token and token.count(".") == 2:
-            run.record.write("token", **tokens.row(name, token))
+            run.record.write("token", **jwt.row(name, token))
     return made
 
 

@@ -7,7 +7,7 @@ import secrets
 
 import requests
 
-from lib import trust
+from lib.crypto import trust_store
 from lib.errors import KeycloakError
 
 TIMEOUT = 60  # seconds for one request: a new realm takes 2 s on an idle machine, many more on a busy one
@@ -141,7 +141,7 @@ def direct_session() -> requests.Session:
     """
     session = requests.Session()
     session.trust_env = False
-    return trust.mount(session)
+    return trust_store.mount(session)
 
 
 def send(session: requests.Session, method: str, url: str, **options) -> requests.Response:

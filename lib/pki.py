@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from weakref import WeakSet
 
-from lib import certificates, istio, trust
-from lib.certificates import RENEW_DAYS
+from lib import istio
+from lib.crypto import certificates, trust_store
+from lib.crypto.certificates import RENEW_DAYS
 from lib.errors import ClusterError, RunbookError
 from lib.params import Params
 from lib.run import Run
@@ -158,4 +159,4 @@ def _believe(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     new.write_text(text)
     os.replace(new, path)
-    trust.add_file(path)
+    trust_store.add_file(path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lib import components, edge, mesh, oidc, tokens
+from lib import components, edge, mesh, oidc
+from lib.crypto import jwt
 from lib.keycloak import Keycloak
 from lib.run import Run
 
@@ -40,8 +41,8 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
 def check(run: Run) -> None:
     """Record whether the realm issues the tokens that the mesh needs."""
     token = mesh.user_token(run)
-    said = tokens.claims(token)
-    run.record.write("token", **tokens.row("valid", token))
+    said = jwt.claims(token)
+    run.record.write("token", **jwt.row("valid", token))
     run.check("iss is the issuer, byte for byte", mesh.issuer(run), said.get("iss"))
     inside = f"{mesh.inside_url(run)}/realms/{run.params.realm}"
     found = oidc.discovery(mesh.issuer(run), url=inside, session=mesh.tunnelled(run))
@@ -53,7 +54,7 @@ def check(run: Run) -> None:
     run.check("sub is there", True, bool(said.get("sub")), "the client needs the scope basic")
     run.check("typ is Bearer", "Bearer", said.get("typ"))
     kids = [key["kid"] for key in mesh.published_keys(run)]
-    kid = tokens.header(token)["kid"]
+    kid = jwt.header(token)["kid"]
     run.check("the token's key is published", True, kid in kids)
     own = components.key_id(run.read_secret(KEY, mesh.KEYCLOAK)["key"])
     run.check("the imported key is published, and signs nothing", True, own in kids and own != kid)
@@ -64,19 +65,19 @@ def check(run: Run) -> None:
 def _check_roles(run: Run, said: dict) -> None:
     roles = said.get("realm_access", {}).get("roles", [])
     run.check(f"{run.params.user} has the role {READER}", True, READER in roles)
-    said = tokens.claims(mesh.user_token(run, user=VISITOR))
+    said = jwt.claims(mesh.user_token(run, user=VISITOR))
     run.check(f"{VISITOR} has it not", False, READER in said.get("realm_access", {}).get("roles", []))
 
 
 def _check_flaws(run: Run) -> None:
-    flawed = tokens.claims(mesh.user_token(run, client_id="no-audience"))
+    flawed = jwt.claims(mesh.user_token(run, client_id="no-audience"))
     run.check("without a mapper there is no audience", None, flawed.get("aud"))
     run.check(
         "without the scope basic there is no sub",
         None,
-        tokens.claims(mesh.user_token(run, client_id="no-subject")).get("sub"),
+        jwt.claims(mesh.user_token(run, client_id="no-subject")).get("sub"),
     )
-    old = tokens.claims(run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"])
+    old = jwt.claims(run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"])
     run.check("the short-lived token lived for a second", 1, old["exp"] - old["iat"])
 
 
@@ -97,8 +98,8 @@ def _ensure_expired(run: Run) -> None:
     """Keep a token that has expired, and is wrong in nothing else: of this issuer, by a key that is published."""
     make = lambda: mesh.user_token(run, client_id=SHORT)  # noqa: E731
     held = run.secret(mesh.EXPIRED, mesh.KEYCLOAK, token=make)["token"]
-    known = tokens.header(held)["kid"] in [key["kid"] for key in mesh.published_keys(run)]
-    if not known or tokens.claims(held)["iss"] != mesh.issuer(run):
+    known = jwt.header(held)["kid"] in [key["kid"] for key in mesh.published_keys(run)]
+    if not known or jwt.claims(held)["iss"] != mesh.issuer(run):
         run.put_secret(mesh.EXPIRED, mesh.KEYCLOAK, token=make())
 
 

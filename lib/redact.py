@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from lib.tokens import fingerprint
+from lib.crypto.jwt import fingerprint
 
 SHORTEST = 6  # characters; a shorter secret would blot out ordinary words, so it is left alone
 MARK = "[redacted]"

@@ -12,7 +12,8 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, evidence, kube, manifests, params, trust, verdicts, waiting
+from lib import aws, evidence, kube, manifests, params, verdicts, waiting
+from lib.crypto import trust_store
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.params import ROOT, Params
 from lib.polling import PAUSE, Check, until, watch
@@ -36,7 +37,7 @@ class Run:
         self.applied: dict[tuple[str, str, str | None, str], None] = {}  # keys alone, in their order
         self._began, self._told = time.monotonic(), 0
         for file in filter(None, (values.authority_file, values.given_authority_file)):
-            trust.add_file(file)
+            trust_store.add_file(file)
         self.record.write("step_started", step=step)
 
     @classmethod

@@ -9,7 +9,7 @@ import requests
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from lib import trust
+from lib.crypto import trust_store
 
 
 def session(connect: Callable[[], socket.socket]) -> requests.Session:
@@ -24,7 +24,7 @@ def session(connect: Callable[[], socket.socket]) -> requests.Session:
     return made
 
 
-class _Tunnel(trust.Verified):
+class _Tunnel(trust_store.Verified):
     def __init__(self, connect: Callable[[], socket.socket]):
         self._connect = connect
         super().__init__()

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
-from lib.tokens import fingerprint
+from lib.crypto.jwt import fingerprint
 from sandbox.signature import ALGORITHM, SIGNATURE, Identity, Refused, Scope, expected, moment, scope
 
 PREFIX = "k8s-aws-v1."

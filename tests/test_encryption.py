@@ -13,7 +13,8 @@ import pytest
 from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, rows, run
 
-from lib import certificates, login, mesh, oidc, params, pki, sso, trust
+from lib import login, mesh, oidc, params, pki, sso
+from lib.crypto import certificates, trust_store
 from lib.http_client import over_http
 from lib.polling import until
 from lib.probes import worlds
@@ -175,7 +176,7 @@ def test_with_a_new_authority_all_is_made_anew_and_istiod_believes_it(here, edge
     for step in ("02", "03", "06", "07"):
         assert run("--only", step)[0] == 0, step
     assert CA.read_text() != before
-    trust.add_file(CA)
+    trust_store.add_file(CA)
     worlds.ready_hardened(here)
     for address, name in edges:
         assert until(lambda a=address, n=name: shown(a, n)[0], lambda got: got == "TLSv1.3", deadline=60).held

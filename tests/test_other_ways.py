@@ -14,7 +14,8 @@ import pytest
 import yaml
 from runbook import ROOT, kubectl, python, rows, run
 
-from lib import database, edge, mesh, oidc, params, pki, tokens
+from lib import database, edge, mesh, oidc, params, pki
+from lib.crypto import jwt
 from lib.record import Record
 from lib.run import Run
 
@@ -119,7 +120,7 @@ def test_two_replicas_share_a_database_elsewhere_that_they_verify(way, elsewhere
     assert asked(f"select bool_and(ssl), count(distinct client_addr) {theirs}") == "t|2"
     with at_the_cluster(monkeypatch):
         here = Run(NAME, params.load(NAME), Record())
-        assert tokens.claims(mesh.user_token(here))["iss"] == mesh.issuer(here)
+        assert jwt.claims(mesh.user_token(here))["iss"] == mesh.issuer(here)
 
 
 def test_without_tls_the_run_is_red_where_nobody_answers_for_it(way):

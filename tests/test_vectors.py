@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from lib.base64url import decoded, encoded, with_unused_bits
+from lib.crypto.base64url import decoded, encoded, with_unused_bits
 from lib.errors import RunbookError
 from lib.polling import until
 from lib.probes import bare, rederived, signatures, vector, vectors

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from runbook import ROOT, python
 
-from lib import mesh, params, tokens
+from lib import mesh, params
+from lib.crypto import jwt
 from lib.legacy import translate
 from lib.polling import wait
 from lib.record import Record
@@ -117,7 +118,7 @@ def test_the_articles_policy_translated_does_what_it_did(here, translated):
     settled(here, 403, None, caller=FRIEND)
     settled(here, 200, here.good)
     settled(here, 200, here.good, caller=FRIEND)
-    settled(here, 401, tokens.tampered(here.good))
+    settled(here, 401, jwt.tampered(here.good))
     settled(here, 403, mesh.user_token(here.run, client_id="no-audience"))
     assert here.ask(here.good, caller=NAKED).cause == "plain-text"
 
@@ -127,4 +128,4 @@ def test_a_trigger_rule_translated_demands_a_token_on_its_paths_alone(here, tran
     settled(here, 403, None)
     free = here.url.replace("/headers", "/status/204")
     settled(here, 204, None, url=free)
-    settled(here, 401, tokens.tampered(here.good), url=free)  # today: a bad token is refused on every path
+    settled(here, 401, jwt.tampered(here.good), url=free)  # today: a bad token is refused on every path

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lib.base64url import FOREIGN, canonical, decoded
+from lib.crypto.base64url import FOREIGN, canonical, decoded
 from lib.probes import signatures
 from lib.probes.vector import Vector
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.jwk import RSAKey
 
-from lib import tokens
-from lib.base64url import ALPHABET, decoded, encoded
+from lib.crypto import jwt
+from lib.crypto.base64url import ALPHABET, decoded, encoded
 from lib.probes.keys import SigningKey
 
 Json = dict | list | str | int | float | bytes | None
@@ -62,7 +62,7 @@ def without(said: dict, *names: str) -> dict:
 
 def hmac_signed(token: str, secret: bytes, **header) -> str:
     """Return the token as HS256 keyed with these bytes; header members given replace its own."""
-    said = {**tokens.header(token), "alg": "HS256", **header}
+    said = {**jwt.header(token), "alg": "HS256", **header}
     text = f"{section(said)}.{token.split('.')[PAYLOAD]}"
     return f"{text}.{encoded(hmac.digest(secret, text.encode(), hashlib.sha256))}"
 
@@ -130,7 +130,7 @@ def nested(depth: int) -> bytes:
 
 def five_parts(token: str) -> str:
     """Return a token in the form of an encrypted one (RFC 7516, section 7.1), which holds nothing."""
-    header = section({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": tokens.header(token).get("kid", "")})
+    header = section({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": jwt.header(token).get("kid", "")})
     return ".".join([header, *map(encoded, (bytes(256), bytes(12), b"nothing", bytes(16)))])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lib import tokens
+from lib.crypto import jwt
 from lib.probes import forge
 from lib.probes.recipes import GONE, LIFE, OWN, Token, ago, own, own_bytes, repaid
 
@@ -31,7 +31,7 @@ def _forged(**claims) -> Callable[[Kit], str]:
 
 
 def _role_added(kit: Kit) -> str:
-    said = tokens.claims(kit.good)
+    said = jwt.claims(kit.good)
     access = said.get("realm_access", {})
     return forge.with_claims(kit.good, {**said, "realm_access": {"roles": [*access.get("roles", []), "admin"]}})
 
@@ -50,7 +50,7 @@ def _with_port(kit: Kit) -> str:
 def _swapped(kit: Kit) -> str:
     """All that the other realm says, signed by a key of this one."""
     now = int(kit.now())
-    return forge.signed(kit.own, {**tokens.claims(kit.minted("other realm")), "iat": now, "exp": now + LIFE})
+    return forge.signed(kit.own, {**jwt.claims(kit.minted("other realm")), "iat": now, "exp": now + LIFE})
 
 
 def _twice(name: str, *values) -> Callable[[dict], bytes]:

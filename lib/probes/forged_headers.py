@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lib import base64url, tokens
+from lib.crypto import base64url, jwt
 from lib.probes import forge
 from lib.probes.keys import SigningKey
 from lib.probes.recipes import (
@@ -54,7 +54,7 @@ def _another_kind(kind: str) -> Token:
 
     def make(kit: Kit) -> str:
         key = SigningKey.generate(kind)
-        return forge.signed(key, kit.claims(), {**tokens.header(kit.good), "alg": key.alg})
+        return forge.signed(key, kit.claims(), {**jwt.header(kit.good), "alg": key.alg})
 
     return Token(f"signed by a new {kind} key, under the real kid", make)
 
@@ -63,9 +63,7 @@ def _es256(about: str, signature: Callable[[], bytes]) -> Token:
     """ES256 with a signature that is none."""
 
     def make(kit: Kit) -> str:
-        return forge.with_signature(
-            forge.with_header(kit.good, {**tokens.header(kit.good), "alg": "ES256"}), signature()
-        )
+        return forge.with_signature(forge.with_header(kit.good, {**jwt.header(kit.good), "alg": "ES256"}), signature())
 
     return Token(about, make)
 
@@ -86,7 +84,7 @@ def _padded_header(kit: Kit) -> str:
 
 def _plain_base64_header(kit: Kit) -> str:
     """The header in the alphabet of plain base64: its + and / do not occur in base64url."""
-    said = json.dumps({**tokens.header(kit.good), "x": "~~~???"}).encode()
+    said = json.dumps({**jwt.header(kit.good), "x": "~~~???"}).encode()
     return ".".join([base64.b64encode(said).decode().rstrip("="), *kit.good.split(".")[1:]])
 
 
@@ -101,7 +99,7 @@ def _signature(data: bytes) -> Callable[[Kit], str]:
 ALGORITHMS = {
     "alg none, no signature": Token(
         "alg none, nothing after the last dot",
-        lambda kit: forge.with_signature(forge.with_header(kit.good, {**tokens.header(kit.good), "alg": "none"}), b""),
+        lambda kit: forge.with_signature(forge.with_header(kit.good, {**jwt.header(kit.good), "alg": "none"}), b""),
     ),
     "alg none, signature kept": reheaded("alg none over the real signature", alg="none"),
     "alg None": reheaded("alg None", alg="None"),
@@ -146,7 +144,7 @@ KEYS = {
     "kid of 4 KiB": foreign("kid of 4 KiB", kid="k" * 4 * KIB),
     "kid empty": foreign("an attacker's key under an empty kid", kid=""),
     "kid empty, own": own_headed("the realm's key under an empty kid", kid=""),
-    "kid with a NUL": foreign("the real kid and a NUL", kid=lambda kit: tokens.header(kit.good)["kid"] + "\0"),
+    "kid with a NUL": foreign("the real kid and a NUL", kid=lambda kit: jwt.header(kit.good)["kid"] + "\0"),
     "kid for encryption": foreign("kid of the key for encryption", JWKS, kid=lambda kit: kit.encryption_key()["kid"]),
     "jku": foreign("jku names a server of the attacker's", CANARY, jku=lambda kit: f"{kit.canary}/jku"),
     "x5u": foreign("x5u names a server of the attacker's", CANARY, x5u=lambda kit: f"{kit.canary}/x5u"),
@@ -179,7 +177,7 @@ SIGNATURES = {
         "+ and / for - and _ in the signature",
         lambda kit: ".".join([*kit.good.split(".")[:2], kit.good.split(".")[2].translate(_PLAIN)]),
     ),
-    "tampered": Token("one bit of the signature changed", lambda kit: tokens.tampered(kit.good)),
+    "tampered": Token("one bit of the signature changed", lambda kit: jwt.tampered(kit.good)),
     "cut by 1": Token("without its last character", lambda kit: forge.cut(kit.good, 1)),
     "cut by 10": Token("without its last 10 characters", lambda kit: forge.cut(kit.good, 10)),
     "cut by 100": Token("without its last 100 characters", lambda kit: forge.cut(kit.good, 100)),
@@ -223,7 +221,7 @@ HEADERS = {
     "header cut": Token("the header's JSON has no end", _header(b'{"alg":"RS256","kid":')),
     "header deep": Token(
         f"a list {DEEP} deep in the header",
-        lambda kit: forge.with_header(kit.good, forge.raw_member(tokens.header(kit.good), "x", forge.nested(DEEP))),
+        lambda kit: forge.with_header(kit.good, forge.raw_member(jwt.header(kit.good), "x", forge.nested(DEEP))),
     ),
     "payload deep": own_bytes(
         f"a list {DEEP} deep in the payload", lambda said: forge.raw_member(said, "x", forge.nested(DEEP))

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lib import oidc
-from lib import tokens as jwt
+from lib.crypto import jwt
 from lib.errors import ParamsError
 from lib.probes import results, tokens
 from lib.probes.keys import SigningKey

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lib import tokens
+from lib.crypto import jwt
 from lib.errors import RunbookError
 from lib.probes import forge
 
@@ -76,14 +76,14 @@ def foreign(about: str, /, needs: str = "", **header) -> Token:
     """A token of good claims that the attacker's key signed, under the good token's header but for these members."""
     return Token(
         about,
-        lambda kit: forge.signed(kit.attacker, kit.claims(), edited(kit, tokens.header(kit.good), header)),
+        lambda kit: forge.signed(kit.attacker, kit.claims(), edited(kit, jwt.header(kit.good), header)),
         needs,
     )
 
 
 def reheaded(about: str, /, **header) -> Token:
     """The good token under another header, its signature kept."""
-    return Token(about, lambda kit: forge.with_header(kit.good, edited(kit, tokens.header(kit.good), header)))
+    return Token(about, lambda kit: forge.with_header(kit.good, edited(kit, jwt.header(kit.good), header)))
 
 
 def repaid(about: str, /, payload: bytes) -> Token:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from lib.base64url import FOREIGN, canonical, decoded, encoded, with_unused_bits
+from lib.crypto.base64url import FOREIGN, canonical, decoded, encoded, with_unused_bits
 from lib.probes import signatures
 from lib.probes.vector import Vector
 

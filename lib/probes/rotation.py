@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, edge, istio, mesh, oidc, sso, tokens
+from lib import components, edge, istio, mesh, oidc, sso
+from lib.crypto import jwt as crypto_jwt
 from lib.keycloak import Keycloak, only, path
 from lib.polling import wait
 from lib.probes import worlds
@@ -113,7 +114,7 @@ class Rotation:
 
     def signed(self, exp: int) -> str:
         """See Slow."""
-        key, claims = RSAKey.import_key(self.pem), {**tokens.claims(self.token()), "exp": exp, "iat": exp - 300}
+        key, claims = RSAKey.import_key(self.pem), {**crypto_jwt.claims(self.token()), "exp": exp, "iat": exp - 300}
         token = jwt.encode({"alg": "RS256", "typ": "JWT", "kid": components.key_id(self.pem)}, claims, key)
         self.run.record.secret(token)
         return token

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
-from lib import oidc, tokens
+from lib import oidc
+from lib.crypto import jwt
 from lib.keycloak import Keycloak, path
 from lib.probes.drills import Drill
 from lib.probes.minted import once
@@ -77,7 +78,7 @@ def log_out(here: Sessions, leaver: Leaver) -> None:
 
 def end_session(here: Sessions, leaver: Leaver) -> None:
     """The administrator revokes this session."""
-    here.admin.call("DELETE", path(here.realm, "sessions", tokens.claims(leaver.access_token)["sid"]))
+    here.admin.call("DELETE", path(here.realm, "sessions", jwt.claims(leaver.access_token)["sid"]))
 
 
 def end_sessions(here: Sessions, leaver: Leaver) -> None:
@@ -196,4 +197,4 @@ def _about(name: str) -> tuple[str, str, str, str]:
 
 def _after(leaver: Leaver) -> int:
     """Seconds since 1970: later than the token, though the clock may still show the second that it was made in."""
-    return max(tokens.claims(leaver.access_token)["iat"] + 1, int(time.time()))
+    return max(jwt.claims(leaver.access_token)["iat"] + 1, int(time.time()))

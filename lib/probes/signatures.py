@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from lib.base64url import decoded
+from lib.crypto.base64url import decoded
 
 Remake = Callable[[str], bytes]  # a text to its signature
 HASHES = ("256", "384", "512")

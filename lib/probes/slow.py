@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from lib import tokens
+from lib.crypto import jwt
 from lib.errors import RunbookError
 from lib.polling import Answer, until
 from lib.probes import results
@@ -172,7 +172,7 @@ def converges(world: Slow) -> Outcome:
 def really_expired(world: Slow) -> Outcome:
     """A token whose life of one second Keycloak let end: at once, and until it is refused; seconds since its exp."""
     token = world.token("short")
-    first, end = world.ask(token), tokens.claims(token)["exp"]
+    first, end = world.ask(token), jwt.claims(token)["exp"]
     answer = until(lambda: world.ask(token), lambda got: got != GOOD, streak=STREAK, deadline=GRACE + 15)
     return Outcome([first, answer.value], {"that it passed after its exp": time.time() - end})
 

@@ -10,7 +10,8 @@ from threading import Lock
 
 import requests
 
-from lib import login, oidc, tokens
+from lib import login, oidc
+from lib.crypto import jwt
 from lib.errors import KeycloakError
 from lib.keycloak import Keycloak, path
 from lib.polling import until
@@ -136,7 +137,7 @@ def reused_refresh(here: Endpoint) -> list[str]:
 def foreign_refresh(here: Endpoint) -> list[str]:
     """Return the answers to one client's refresh token from another client, and tampered with."""
     token = here.session_tokens()["refresh_token"]
-    return [said(here.refresh(token, PUBLIC)), said(here.refresh(tokens.tampered(token)))]
+    return [said(here.refresh(token, PUBLIC)), said(here.refresh(jwt.tampered(token)))]
 
 
 def bad_redirect(here: Endpoint) -> list[str]:
@@ -182,7 +183,7 @@ def introspection(here: Endpoint) -> list[str]:
     These are another client, a public one, and nobody in particular.
     """
     token = here.session_tokens()["access_token"]
-    told = [here.introspect(one) for one in (token, tokens.tampered(token), "not-a-token")]
+    told = [here.introspect(one) for one in (token, jwt.tampered(token), "not-a-token")]
     refused = [here.introspect(token, PUBLIC), here.post({"token": token}, "token/introspect")]
     return [said(one) for one in (*told, here.introspect(token, BROWSER), *refused)]
 
@@ -191,7 +192,7 @@ def userinfo(here: Endpoint) -> list[str]:
     """Return what the userinfo endpoint says to a good token, to the ID token of its grant, and to flawed ones."""
     kept = here.session_tokens()
     good, other = kept["access_token"], kept["id_token"]
-    return [said(here.userinfo(one)) for one in (good, other, tokens.tampered(good), tokens.unsigned(good))]
+    return [said(here.userinfo(one)) for one in (good, other, jwt.tampered(good), jwt.unsigned(good))]
 
 
 def no_service_account(here: Endpoint) -> list[str]:

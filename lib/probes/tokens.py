@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 
-from lib import tokens
+from lib.crypto import jwt
 from lib.probes import forged_claims, forged_headers
 from lib.probes.keys import SigningKey
 from lib.probes.recipes import CANARY, JWKS, LIFE, NEEDS, OWN, Missing, Token
@@ -89,7 +89,7 @@ class Kit:
     def claims(self) -> dict:
         """Return the good token's claims, as a token would have them that was issued just now."""
         now = int(self.now())
-        return {**tokens.claims(self.good), "iat": now, "exp": now + LIFE, "jti": str(uuid.uuid4())}
+        return {**jwt.claims(self.good), "iat": now, "exp": now + LIFE, "jti": str(uuid.uuid4())}
 
     def good_key(self) -> dict:
         """Return the published key that the good token is signed with, as a JWK; Missing where it is not published."""
@@ -106,5 +106,5 @@ class Kit:
         return found[0]
 
     def _good_key(self) -> dict | None:
-        kid = tokens.header(self.good).get("kid")
+        kid = jwt.header(self.good).get("kid")
         return next((key for key in self.jwks if key.get("kid") == kid), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from lib.base64url import encoded
+from lib.crypto.base64url import encoded
 from lib.errors import RunbookError
 
 FILES = {"jws": "json_web_signature_test.json", "jwk": "json_web_key_test.json"}

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lib.base64url import decoded
+from lib.crypto.base64url import decoded
 from lib.errors import RunbookError
 from lib.probes import answers, bare, rederived, vector
 from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained

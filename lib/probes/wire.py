@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lib import trust
+from lib.crypto import trust_store
 from lib.probes import http2
 from lib.probes.send import Reply, Request, Way
 
@@ -77,7 +77,7 @@ class Line:
         self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, h2 or tls
         self.name = place(self.address)[0]
         if isinstance(address, Edge):
-            self.name, self.tls, self.h2 = address.name, trust.context(), trust.context("h2")
+            self.name, self.tls, self.h2 = address.name, trust_store.context(), trust_store.context("h2")
         self.connection: socket.socket | None = None
         self.source = _Source(lambda size: b"")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from lib import edge, mesh, realms, tokens
+from lib import edge, mesh, realms
+from lib.crypto import jwt
 from lib.errors import RunbookError
 from lib.polling import until, wait
 from lib.probes import rotation, worlds
@@ -281,8 +282,8 @@ BREAKS = [
         token=lambda lab: mesh.user_tokens(lab.run)["id_token"],
     ),
     Break("the word null", "not-a-jwt", "401", token=lambda lab: "null"),
-    Break("nobody's signature", "algorithm", "401", token=lambda lab: tokens.unsigned(lab.good)),
-    Break("changed on its way", "signature", "401", token=lambda lab: tokens.tampered(lab.good)),
+    Break("nobody's signature", "algorithm", "401", token=lambda lab: jwt.unsigned(lab.good)),
+    Break("changed on its way", "signature", "401", token=lambda lab: jwt.tampered(lab.good)),
     Break("a key of nobody's", "foreign-key", "401", token=lambda lab: lab.signed(kid="nobodys")),
     Break("no token", "no-token", "403", token=nothing),
     Break("no sub", "no-subject", "403", token=lambda lab: mesh.user_token(lab.run, client_id="no-subject")),

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, edge, mesh, oidc, realms, tokens
+from lib import components, edge, mesh, oidc, realms
+from lib.crypto import jwt as crypto_jwt
 from lib.polling import wait
 from lib.probes.rotation import stopped
 from lib.run import Run
@@ -172,7 +173,7 @@ class Lab:
         """
         pem = components.generate_key() if kid else self.run.read_secret(realms.KEY, mesh.KEYCLOAK)["key"]
         head = {"alg": "RS256", "typ": "JWT", "kid": kid or components.key_id(pem)}
-        token = jwt.encode(head, {**tokens.claims(self.good), **claims}, RSAKey.import_key(pem))
+        token = jwt.encode(head, {**crypto_jwt.claims(self.good), **claims}, RSAKey.import_key(pem))
         self.run.record.secret(token)
         return token
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from lib import istio, tokens
+from lib import istio
+from lib.crypto import jwt
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http
 from lib.kube import Cluster
@@ -149,7 +150,7 @@ def read(token: str | None) -> Token | None:
         what = f'the word "{token}"' if token in ("null", "None", "undefined") else "empty" if not token else "opaque"
         return Token(trouble=f"{what}, {len(token)} characters with {token.count('.')} dots")
     try:
-        return Token(tokens.header(token), tokens.claims(token))
+        return Token(jwt.header(token), jwt.claims(token))
     except ValueError as error:
         return Token(trouble=f"three parts that cannot be read ({type(error).__name__})")
 

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lib import http_client
+from lib.crypto.jwt import fingerprint
 from lib.errors import ClusterError
-from lib.tokens import fingerprint
 
 TOKEN = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJ4In0.c2ln"
 

@@ -7,7 +7,7 @@ import ssl
 import pytest
 from loopback import served
 
-from lib import certificates
+from lib.crypto import certificates
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)

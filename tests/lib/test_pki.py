@@ -5,8 +5,9 @@ import datetime
 
 import pytest
 
-from lib import certificates, edge, istio, params, pki, trust
-from lib.certificates import covers
+from lib import edge, istio, params, pki
+from lib.crypto import certificates, trust_store
+from lib.crypto.certificates import covers
 from lib.errors import ClusterError, RunbookError
 from lib.record import Record
 from lib.run import Run
@@ -48,7 +49,7 @@ def cluster():
     yield Cluster()
     file = params.ROOT / ".kube" / f"{ENV}-ca.pem"
     file.unlink(missing_ok=True)
-    trust.add_file(file)
+    trust_store.add_file(file)
 
 
 def run(cluster, **changed):
@@ -68,9 +69,7 @@ def test_a_second_run_changes_nothing(cluster):
         pki.ensure_authority(made)
         pki.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
         assert actions(made) == [("authority", expected), ("keycloak-tls", expected)]
-    told = certificates.problem(
-        cluster.certificate("keycloak-tls", "keycloak"), "", [HOST], pki.authority(made)
-    )
+    told = certificates.problem(cluster.certificate("keycloak-tls", "keycloak"), "", [HOST], pki.authority(made))
     assert told == ""
 
 

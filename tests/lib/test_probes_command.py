@@ -8,7 +8,7 @@ from little_mesh import AUDIENCE, ISSUER, mesh, signed
 from loopback import served
 from rich.console import Console
 
-from lib import tokens
+from lib.crypto import jwt
 from lib.probes import results
 from lib.probes.__main__ import main
 from lib.probes.model import Probe
@@ -58,7 +58,7 @@ def test_a_dry_run_sends_nothing_and_shows_no_token(commanded):
     with served(mesh(asked=heads)) as address:
         code, said = commanded(address, "--dry-run")
     assert (code, heads) == (0, [])
-    assert "GET /orders HTTP/1.1" in said and tokens.fingerprint(GOOD) in said and "eyJ" not in said
+    assert "GET /orders HTTP/1.1" in said and jwt.fingerprint(GOOD) in said and "eyJ" not in said
 
 
 def test_the_command_keeps_baselines_and_refuses_to_change_them(tmp_path):

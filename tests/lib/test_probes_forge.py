@@ -12,7 +12,8 @@ from hypothesis import strategies as some
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from lib import base64url, components, tokens
+from lib import components
+from lib.crypto import base64url, jwt
 from lib.errors import ParamsError
 from lib.probes import drills, forge
 from lib.probes.answers import RBAC
@@ -100,7 +101,7 @@ def test_a_cut_token_does_not_pass(count):
 @given(objects)
 def test_a_header_is_changed_and_nothing_else(header):
     changed = forge.with_header(GOOD, header)
-    assert tokens.header(changed) == header
+    assert jwt.header(changed) == header
     assert changed.split(".")[1:] == GOOD.split(".")[1:]
     assert not passes(changed)
 
@@ -109,7 +110,7 @@ def test_a_header_is_changed_and_nothing_else(header):
 @given(objects)
 def test_claims_are_changed_and_nothing_else(claims):
     changed = forge.with_claims(GOOD, claims)
-    assert tokens.claims(changed) == claims
+    assert jwt.claims(changed) == claims
     assert changed.split(".")[::2] == GOOD.split(".")[::2]
     assert not passes(changed)
 
@@ -118,8 +119,8 @@ def test_claims_are_changed_and_nothing_else(claims):
 @given(objects)
 def test_what_is_signed_passes_under_its_own_key_alone(claims):
     token = forge.signed(OURS, claims)
-    assert tokens.claims(token) == claims
-    assert tokens.header(token) == {"alg": "RS256", "typ": "JWT", "kid": OURS.kid}
+    assert jwt.claims(token) == claims
+    assert jwt.header(token) == {"alg": "RS256", "typ": "JWT", "kid": OURS.kid}
     assert passes(token, OURS) and not passes(token)
 
 
@@ -149,12 +150,12 @@ def test_base64url_is_read_back(data):
 def test_confusion_is_a_right_hmac_over_a_text_of_the_public_key(name):
     secret = forge.public_texts(PUBLISHED[0])[name]
     token = forge.hmac_signed(GOOD, secret)
-    assert tokens.header(token) == {**tokens.header(GOOD), "alg": "HS256"}
+    assert jwt.header(token) == {**jwt.header(GOOD), "alg": "HS256"}
     text, _, signature = token.rpartition(".")
     assert base64url.decoded(signature) == hmac.digest(
         secret, text.encode(), "sha256"
     )  # joserfc knows better than to check it
-    assert tokens.claims(token) == CLAIMS
+    assert jwt.claims(token) == CLAIMS
 
 
 def test_the_texts_of_a_public_key_are_that_keys():
@@ -230,7 +231,7 @@ def test_what_needs_no_key_of_the_realm_is_refused_unless_it_spells_the_same_byt
 
 
 def test_an_own_token_is_good_but_for_its_one_flaw():
-    said = {name: tokens.claims(FULL.token(name)) for name in ("wrong aud", "no sub", "expired 65 s ago", "no typ")}
+    said = {name: jwt.claims(FULL.token(name)) for name in ("wrong aud", "no sub", "expired 65 s ago", "no typ")}
     fresh = {"iat", "exp", "jti"}
     differs = {
         name: {key for key in {*CLAIMS, *claims} - fresh if claims.get(key) != CLAIMS.get(key)}
@@ -280,7 +281,7 @@ def test_edges_are_asked_early_in_a_second_each_made_anew():
     asked = []
 
     def ask(requests):
-        asked.append((time.time(), tokens.claims(requests[0].headers[1].removeprefix("Authorization: Bearer "))))
+        asked.append((time.time(), jwt.claims(requests[0].headers[1].removeprefix("Authorization: Bearer "))))
         return [Reply(403, body=RBAC)]
 
     assert drills.edges(Drill("", "a.example", ask, FULL.token, "D03")) == ["403 R"] * 5
@@ -292,7 +293,7 @@ def test_edges_are_asked_early_in_a_second_each_made_anew():
 
 def test_servers_that_must_not_be_called_are_the_canary():
     for name in ("jku", "x5u"):
-        assert tokens.header(FULL.token(name))[name] == f"http://canary.example/n/{name}"
+        assert jwt.header(FULL.token(name))[name] == f"http://canary.example/n/{name}"
 
 
 def test_a_kit_shows_no_token():

@@ -10,7 +10,7 @@ import pytest
 from little_mesh import AUDIENCE, HOLES, ISSUER, mesh, signed
 from loopback import heard, over_http2, served
 
-from lib import certificates, tokens
+from lib.crypto import certificates, jwt
 from lib.errors import ParamsError
 from lib.probes import pointed
 from lib.probes.limits import Limiter, Spent, limited
@@ -26,10 +26,10 @@ GOOD = signed()
 class Kit:
     made = {
         "good": GOOD,
-        "tampered": tokens.tampered(GOOD),
-        "unsigned": tokens.unsigned(GOOD),
+        "tampered": jwt.tampered(GOOD),
+        "unsigned": jwt.unsigned(GOOD),
         "stranger": signed(little_mesh.RSAKey.generate_key(2048)),
-        "no audience": tokens.tampered(signed(aud="account")),
+        "no audience": jwt.tampered(signed(aud="account")),
         "expired": signed(exp=1),
     }
 
@@ -144,7 +144,7 @@ def test_braces_in_a_path_stay():
 def test_the_plan_shows_tokens_as_fingerprints():
     plan, _ = pointed.planned(PROBES, Kit(), settings())
     assert not [token for token in Kit.made.values() if token in str(plan)]
-    assert f"Bearer [good sha256:{tokens.fingerprint(GOOD)}]" in str(plan[1])
+    assert f"Bearer [good sha256:{jwt.fingerprint(GOOD)}]" in str(plan[1])
     assert "eyJ" not in str(plan)
 
 

@@ -10,7 +10,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, RSAKey
 
-from lib.base64url import canonical, decoded, encoded, with_unused_bits
+from lib.crypto.base64url import canonical, decoded, encoded, with_unused_bits
 from lib.errors import RunbookError
 from lib.probes import bare, rederived, signatures, vector, vectors
 from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained

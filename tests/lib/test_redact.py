@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from tiny import TOKEN
 
+from lib.crypto.jwt import fingerprint
 from lib.redact import clean, cleaned, forbidden
-from lib.tokens import fingerprint
 
 SECRET = 'p"ss wörd/<x>&+'
 

@@ -7,7 +7,8 @@ import pytest
 from fake_keycloak import FakeKeycloak
 from test_pki import IMAGES, Cluster
 
-from lib import certificates, edge, mesh, params, pki, sso
+from lib import edge, mesh, params, pki, sso
+from lib.crypto import certificates
 from lib.errors import KeycloakError
 from lib.record import Record
 from lib.run import Run

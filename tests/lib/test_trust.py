@@ -6,7 +6,8 @@ import ssl
 import pytest
 from loopback import heard, served
 
-from lib import certificates, oidc, trust, tunnel
+from lib import oidc, tunnel
+from lib.crypto import certificates, trust_store
 from lib.errors import KeycloakError
 from lib.http_client import over_http
 from lib.probes.send import Request
@@ -34,7 +35,7 @@ def server(tmp_path):
 
     with served(speak) as address:
         yield address, names
-    trust.add("test", "")
+    trust_store.add("test", "")
 
 
 def connected(address):
@@ -61,19 +62,19 @@ def test_an_authority_that_was_added_is_believed_and_none_before(way, server):
     except KeycloakError as error:
         assert "expected a certificate that is trusted" in str(error) and "02-istio" in str(error)
         before = 0
-    trust.add("test", AUTHORITY)
+    trust_store.add("test", AUTHORITY)
     assert (before, WAYS[way](address) > 0) == (0, True)
 
 
 def test_another_authority_takes_the_place_of_the_one_before(server):
-    trust.add("test", AUTHORITY)
+    trust_store.add("test", AUTHORITY)
     assert over_http(f"https://{server[0]}/").status == 200
-    trust.add("test", certificates.generate_authority("other")[0])
+    trust_store.add("test", certificates.generate_authority("other")[0])
     assert over_http(f"https://{server[0]}/").reason == "certificate not trusted"
 
 
 def test_the_name_is_verified_also_in_a_tunnel_and_where_it_is_not_the_address(server):
-    trust.add("test", AUTHORITY)
+    trust_store.add("test", AUTHORITY)
     address, names = server
     with pytest.raises(KeycloakError, match="mismatch"):
         oidc.jwks("https://elsewhere.example/certs", session=tunnel.session(connected(address)))
@@ -82,5 +83,5 @@ def test_the_name_is_verified_also_in_a_tunnel_and_where_it_is_not_the_address(s
 
 
 def test_a_file_that_is_not_there_adds_nobody(tmp_path):
-    trust.add_file(tmp_path / "none.pem")
-    assert trust.context().verify_mode == ssl.CERT_REQUIRED and trust.context().check_hostname
+    trust_store.add_file(tmp_path / "none.pem")
+    assert trust_store.context().verify_mode == ssl.CERT_REQUIRED and trust_store.context().check_hostname

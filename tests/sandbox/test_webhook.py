@@ -13,7 +13,7 @@ import eks_token
 import pytest
 from eks_token import closed, opened
 
-from lib.tokens import fingerprint
+from lib.crypto.jwt import fingerprint
 from sandbox import pki, webhook
 from sandbox.signature import Identity, Refused
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 
-from lib.base64url import encoded
+from lib.crypto.base64url import encoded
 
 
 def header(token: str) -> dict:
