@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import aws, clusters, eks, istio, launch, leftovers, mesh, network, pki, plan
 from lib.errors import AwsError, RunbookError
-from lib.kube import MANAGER
+from lib.kubernetes.cluster import MANAGER
 from lib.polling import until, wait
 from lib.probes import worlds
 from lib.probes.model import HARDENED

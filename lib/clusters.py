@@ -6,7 +6,8 @@ import sys
 
 import pandas as pd
 
-from lib import access, addons, aws, control_plane, eks, kube, kubeconfig, launch, nodes, place
+from lib import access, addons, aws, control_plane, eks, kubeconfig, launch, nodes, place
+from lib.kubernetes import cluster as kubernetes_cluster
 from lib.params import ROOT
 from lib.run import Run
 
@@ -102,7 +103,7 @@ def addon_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=addons.COLUMNS)
 
 
-def ready_nodes(cluster: kube.Cluster) -> int:
+def ready_nodes(cluster: kubernetes_cluster.Cluster) -> int:
     """Return how many nodes say they are Ready."""
     nodes = cluster.items("v1", "Node")
     return sum(

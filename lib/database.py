@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import choices, istio, manifests, mesh, oidc, storage
+from lib import choices, istio, mesh, oidc
 from lib.errors import RunbookError
+from lib.kubernetes import manifests, storage_class
 from lib.params import ROOT
 from lib.run import Run
 
@@ -56,8 +57,8 @@ def objects(run: Run) -> list[dict]:
         held = _authority(run)
         about = {"name": AUTHORITY, "namespace": mesh.KEYCLOAK}
         return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": {FILE: held}}] if held else []
-    storage.require(run.cluster, run.params.storage_class)
-    return storage.placed(run.load("postgres.yaml"), run.params.storage_class)
+    storage_class.require(run.cluster, run.params.storage_class)
+    return storage_class.placed(run.load("postgres.yaml"), run.params.storage_class)
 
 
 def joined(deployment: dict, run: Run) -> dict:

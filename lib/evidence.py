@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from lib import istio
 from lib.errors import IstioError
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 
 SECRET = "Secret"  # a kind that is never kept
 ENFORCING = {

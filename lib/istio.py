@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from lib.errors import IstioError
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 
 ROOT_NAMESPACE = "istio-system"
 GATEWAY = "istio-ingressgateway"  # its Service, and what else of it has a name

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, istio, network, oidc, pki, tunnel, verdicts, why
+from lib import edge, istio, network, oidc, pki, verdicts, why
 from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
 from lib.http_client import Answer, Case, over_exec, over_http, peer
 from lib.keycloak import Keycloak
+from lib.kubernetes import port_forward
 from lib.polling import until
 from lib.run import Run
 
@@ -92,7 +93,7 @@ def admin(run: Run) -> Keycloak:
 def tunnelled(run: Run, port: int = 0) -> requests.Session:
     """Return a session whose requests to `inside_url` reach Keycloak's pod through the Kubernetes API."""
     number = port or (8080 if run.params.tls == pki.OFF else 8443)
-    return tunnel.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
+    return port_forward.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 
 def renew_policy(run: Run) -> None:

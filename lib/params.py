@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lib import choices, ingress, wanted
+from lib import choices, wanted
 from lib.errors import ParamsError
+from lib.kubernetes import load_balancer
 from lib.unique_keys import UniqueKeys
 from lib.verdicts import Waiver
 from lib.wanted import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
@@ -191,7 +192,7 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _values_that_fit_each_other(self):
-        way = ingress.problem(self) or ingress.certificate_problem(self)
+        way = load_balancer.problem(self) or load_balancer.certificate_problem(self)
         if told := way or choices.problem(self) or choices.database_problem(self):
             raise ValueError(told)
         return self

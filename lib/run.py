@@ -12,9 +12,11 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, evidence, kube, manifests, params, verdicts, waiting
+from lib import aws, evidence, params, verdicts, waiting
 from lib.crypto import trust_store
 from lib.errors import ClusterError, MissingStep, RedCheck
+from lib.kubernetes import cluster as kubernetes_cluster
+from lib.kubernetes import manifests
 from lib.params import ROOT, Params
 from lib.polling import PAUSE, Check, until, watch
 from lib.record import Record
@@ -54,13 +56,13 @@ class Run:
     # Where things are
 
     @cached_property
-    def cluster(self) -> kube.Cluster:
+    def cluster(self) -> kubernetes_cluster.Cluster:
         """The environment's Kubernetes API; raises MissingStep before step 01 made its kubeconfig."""
         if self.params.cluster_source == "existing":
-            return kube.Cluster.from_kubeconfig(context=self.params.kube_context)
+            return kubernetes_cluster.Cluster.from_kubeconfig(context=self.params.kube_context)
         if not self.params.kubeconfig.exists():
             raise MissingStep("expected the kubeconfig of step 01, found none; run 01-cluster first.")
-        return kube.Cluster.from_kubeconfig(self.params.kubeconfig)
+        return kubernetes_cluster.Cluster.from_kubeconfig(self.params.kubeconfig)
 
     def forget_cluster(self) -> None:
         """Read the kubeconfig anew when the cluster is asked next."""

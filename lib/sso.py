@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import json
 
-from lib import arrival, database, edge, ingress, istio, manifests, mesh, oidc, pki
+from lib import arrival, database, edge, istio, mesh, oidc, pki
 from lib.errors import KeycloakError
 from lib.http_client import over_http
 from lib.keycloak import Keycloak
+from lib.kubernetes import load_balancer, manifests
 from lib.run import Run
 
 TLS = "keycloak-tls"  # Secret
@@ -37,7 +38,7 @@ def way_in(run: Run) -> list[dict]:
         things = [thing for thing in things if thing["kind"] != "DestinationRule"]
         ways = next(thing for thing in things if thing["kind"] == "VirtualService")["spec"]["http"]
         ways[-1]["route"][0]["destination"]["port"]["number"] = 80
-    return ingress.gateway(things, run.params)
+    return load_balancer.gateway(things, run.params)
 
 
 def certify(run: Run) -> dict[str, str]:

@@ -8,7 +8,7 @@ from IPython.display import HTML, display
 
 from lib import istio, mesh
 from lib.errors import MissingStep
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 from lib.params import ROOT, Params
 from lib.render import rendered
 from lib.run import Run

@@ -9,8 +9,8 @@ from pathlib import Path
 import urllib3
 from kubernetes import client, config, watch
 
-from lib.kube import Cluster
-from lib.manifests import load, ordered
+from lib.kubernetes.cluster import Cluster
+from lib.kubernetes.manifests import load, ordered
 from sandbox.catalogue import names
 from sandbox.components import DNS
 from sandbox.home import HERE

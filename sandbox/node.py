@@ -212,7 +212,7 @@ class Node:
         self._webhook = webhook.serve(self.link.host, WEBHOOK_PORT, *files, *asked)
 
     def _await_ready(self) -> None:
-        from lib.kube import Cluster
+        from lib.kubernetes.cluster import Cluster
 
         cluster = Cluster.from_kubeconfig(self.admin_kubeconfig)
 

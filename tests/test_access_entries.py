@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from lib import access, aws, eks, kube, kubeconfig, params
+from lib import access, aws, eks, kubeconfig, params
 from lib.errors import ClusterError
+from lib.kubernetes import cluster as kubernetes_cluster
 from lib.polling import until
 from lib.wanted import AccessEntry
 
@@ -32,7 +33,7 @@ def second(first, tmp_path):
         python=sys.executable, root=params.ROOT, region=here.region, endpoint_url=here.aws_endpoint_url, profile=NAME,
         credentials_file=str(credentials),
     )  # fmt: skip
-    yield arn, found, lambda: kube.Cluster.from_kubeconfig(tmp_path / "config")
+    yield arn, found, lambda: kubernetes_cluster.Cluster.from_kubeconfig(tmp_path / "config")
     access.ensure_entries(client(here, "eks"), found, [], aws.tags(found["name"]), lambda *_: None)
     iam.delete_access_key(UserName=NAME, AccessKeyId=key["AccessKeyId"])
     iam.delete_user(UserName=NAME)

@@ -18,8 +18,9 @@ import yaml
 from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, python, rows, run
 
-from lib import aws, eks, kube, kubeconfig, nodes, params
+from lib import aws, eks, kubeconfig, nodes, params
 from lib.errors import ClusterError
+from lib.kubernetes import cluster
 from lib.probes import model
 
 pytestmark = pytest.mark.sandbox
@@ -200,13 +201,13 @@ def test_a_second_cluster_beside_the_first(first, tmp_path):
     assert "httpbin" in kubectl("get", "pods", "-n", "foo")
 
 
-def cluster_of(described: dict, here: params.Params, folder: Path) -> kube.Cluster:
+def cluster_of(described: dict, here: params.Params, folder: Path) -> cluster.Cluster:
     options = {"region": here.region, "profile": here.aws_profile, "credentials_file": here.aws_credentials_file}
     options |= {"python": sys.executable, "root": ROOT, "endpoint_url": here.aws_endpoint_url}
     authority = described["certificateAuthority"]["data"]
     path = folder / described["name"]
     kubeconfig.write_kubeconfig(path, described["name"], described["endpoint"], authority, **options)
-    return kube.Cluster.from_kubeconfig(path)
+    return cluster.Cluster.from_kubeconfig(path)
 
 
 def test_strangers_are_refused(first):

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lib import istio, tunnel
+from lib import istio
+from lib.kubernetes import port_forward
 from lib.probes import worlds
 from lib.probes.drills import Drill, request
 from lib.probes.minted import once
@@ -141,7 +142,7 @@ def _cut(answer: str) -> str:
 def _forwarded(run: Run, drill: Drill) -> list[str]:
     """The answer to a request by port-forward, which comes to the pod by its own loopback."""
     labels, home = worlds.pods(run, drill.name)
-    session = tunnel.session(lambda: run.cluster.connect(labels, home, 8080))
+    session = port_forward.session(lambda: run.cluster.connect(labels, home, 8080))
     return [f"{session.get('http://pod/headers', timeout=5).status_code} app"]
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import edge, ingress, istio, mesh, pki, polling, realms
+from lib import edge, istio, mesh, pki, polling, realms
+from lib.kubernetes import load_balancer
 from lib.probes.accesslog import PROXY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.send import Request
@@ -62,7 +63,7 @@ def hardened(run: Run) -> list[dict]:
         return []
     load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
     things = [*load("namespace"), *load("admission")]
-    things += ingress.gateway(edge.opened(load(GATEWAY), run), run.params)
+    things += load_balancer.gateway(edge.opened(load(GATEWAY), run), run.params)
     things += run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED)
     return things + load("policy", **_names(run))
 

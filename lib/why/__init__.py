@@ -1,12 +1,12 @@
 """Why was it refused? A request is sent, and what refused it, why, and what to change is said, with the evidence.
 
-    from lib import why
-    print(why.ask(run.cluster, url, token=token))
+from lib import why
+print(why.ask(run.cluster, url, token=token))
 """
 
 from __future__ import annotations
 
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 from lib.why import jwt, passed, rbac, reach
 from lib.why.diagnosis import Diagnosis, told
 from lib.why.scene import Scene

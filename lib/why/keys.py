@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lib import istio, oidc, tunnel
+from lib import istio, oidc
 from lib.errors import RunbookError
-from lib.kube import Cluster
+from lib.kubernetes import port_forward
+from lib.kubernetes.cluster import Cluster
 from lib.why import routes
 
 SINCE = 1800  # seconds of istiod's log that are read
@@ -91,7 +92,7 @@ def _published(cluster: Cluster, uri: str) -> tuple[list | None, str, int | None
     number = routes.target(port, running[:1]) or port["port"]
     labels = ",".join(f"{key}={value}" for key, value in inside["spec"]["selector"].items())
     home = inside["metadata"]["namespace"]
-    session = tunnel.session(lambda: cluster.connect(labels, home, number))
+    session = port_forward.session(lambda: cluster.connect(labels, home, number))
     return *_fetched(f"{place.scheme}://{place.hostname}{place.path}", session), len(running)
 
 

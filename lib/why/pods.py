@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lib import istio
 from lib.errors import RunbookError
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 from lib.probes.accesslog import PROXY
 
 FAILED_PROBE = "Readiness probe failed"  # the kubelet's words, in an Event with reason Unhealthy

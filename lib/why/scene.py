@@ -14,7 +14,7 @@ from lib import istio
 from lib.crypto import jwt
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 from lib.polling import until
 from lib.probes import accesslog
 from lib.why import keys, policies, routes

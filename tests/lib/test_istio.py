@@ -2,8 +2,9 @@
 
 import pytest
 
-from lib import istio, manifests
+from lib import istio
 from lib.errors import ClusterError
+from lib.kubernetes import manifests
 from lib.params import ROOT
 
 ISSUER = "http://sso.example/realms/istio"

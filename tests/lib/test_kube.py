@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 
 THING = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "foo"}, "data": {"x": "1"}}
 KINDS = {"resources": [{"name": "configmaps", "namespaced": True, "kind": "ConfigMap"}]}

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 from lib.probes.accesslog import Hop, Trail, fetch, join, mismatch, read, wait_for, who_answered
 
 GATEWAY = (

@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from lib import manifests
+from lib.kubernetes import manifests
 from lib.probes import drills, fixtures, model, peers, sessions, token_endpoint, worlds
 from lib.run import MANIFESTS
 

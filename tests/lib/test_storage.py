@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib import storage
 from lib.errors import ClusterError
+from lib.kubernetes import storage_class
 
 EBS = "ebs.csi.aws.com"
 
@@ -15,7 +15,7 @@ class Cluster:
         self.classes, self.default, self.drivers = classes, default, drivers
 
     def items(self, *_):
-        notes = lambda name: {storage.DEFAULT: "true"} if name == self.default else {}  # noqa: E731
+        notes = lambda name: {storage_class.DEFAULT: "true"} if name == self.default else {}  # noqa: E731
         return [
             {"metadata": {"name": name, "annotations": notes(name)}, "provisioner": who}
             for name, who in self.classes.items()
@@ -27,17 +27,17 @@ class Cluster:
 
 def test_the_default_or_the_one_that_is_wanted():
     cluster = Cluster({"a": "x", "gp3": EBS}, "a", [EBS])
-    assert storage.require(cluster, None) == "a" and storage.require(cluster, "gp3") == "gp3"
+    assert storage_class.require(cluster, None) == "a" and storage_class.require(cluster, "gp3") == "gp3"
 
 
 @pytest.mark.parametrize(
     ("cluster", "wanted", "words"),
     [
         (Cluster({}), None, "expected a default StorageClass .*: none; on EKS the add-on aws-ebs-csi-driver"),
-        (Cluster({"gp2": storage.EBS[1]}), None, "of all classes: gp2; .*then storage_class: gp2 in the params"),
+        (Cluster({"gp2": storage_class.EBS[1]}), None, "of all classes: gp2; .*then storage_class: gp2 in the params"),
         (Cluster({"a": "x"}, "a"), "b", "expected the StorageClass b"),
         (
-            Cluster({"gp2": storage.EBS[1]}),
+            Cluster({"gp2": storage_class.EBS[1]}),
             "gp2",
             "expected the CSI driver .*StorageClass gp2, found none; add",
         ),
@@ -46,10 +46,10 @@ def test_the_default_or_the_one_that_is_wanted():
 )
 def test_nobody_who_makes_it(cluster, wanted, words):
     with pytest.raises(ClusterError, match=words):
-        storage.require(cluster, wanted)
+        storage_class.require(cluster, wanted)
 
 
 def test_the_claim_names_the_class_that_is_wanted():
     things = [{"kind": "PersistentVolumeClaim", "spec": {}}, {"kind": "Service", "spec": {}}]
-    assert storage.placed(things, None) == things
-    assert [one["spec"] for one in storage.placed(things, "gp3")] == [{"storageClassName": "gp3"}, {}]
+    assert storage_class.placed(things, None) == things
+    assert [one["spec"] for one in storage_class.placed(things, "gp3")] == [{"storageClassName": "gp3"}, {}]

@@ -11,7 +11,7 @@ import yaml
 from kubernetes import client
 
 from lib import kubeconfig
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 
 COUNTING = """
 import json, pathlib, sys

@@ -6,10 +6,11 @@ import ssl
 import pytest
 from loopback import heard, served
 
-from lib import oidc, tunnel
+from lib import oidc
 from lib.crypto import certificates, trust_store
 from lib.errors import KeycloakError
 from lib.http_client import over_http
+from lib.kubernetes import port_forward
 from lib.probes.send import Request
 from lib.probes.wire import Edge, Line, over_sockets
 
@@ -47,7 +48,7 @@ WAYS = {
     "calls": lambda address: over_http(f"https://{address}/").status,
     "oidc": lambda address: len(oidc.jwks(f"https://{address}/certs")["keys"]),
     "tunnel": lambda address: len(
-        oidc.jwks(f"https://{INSIDE}/certs", session=tunnel.session(connected(address)))["keys"]
+        oidc.jwks(f"https://{INSIDE}/certs", session=port_forward.session(connected(address)))["keys"]
     ),
     "probes": lambda address: over_sockets(Edge(address, INSIDE))([ASKED])[0].status,
     "a drill's line": lambda address: Line(Edge(address, INSIDE)).ask(ASKED).status,
@@ -77,7 +78,7 @@ def test_the_name_is_verified_also_in_a_tunnel_and_where_it_is_not_the_address(s
     trust_store.add("test", AUTHORITY)
     address, names = server
     with pytest.raises(KeycloakError, match="mismatch"):
-        oidc.jwks("https://elsewhere.example/certs", session=tunnel.session(connected(address)))
+        oidc.jwks("https://elsewhere.example/certs", session=port_forward.session(connected(address)))
     assert over_sockets(Edge(address, "elsewhere.example"))([ASKED])[0].status == 0
     assert names == ["elsewhere.example"] * 2
 

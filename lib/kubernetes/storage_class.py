@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from lib.errors import ClusterError
-from lib.kube import Cluster
+from lib.kubernetes.cluster import Cluster
 
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
 EBS = ("ebs.csi.aws.com", "kubernetes.io/aws-ebs")  # both are the driver's work since Kubernetes 1.23
