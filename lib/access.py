@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from lib import aws
 from lib.aws import lacks, spoken
 from lib.errors import AwsError
-from lib.wanted import AccessEntry
+from lib.params.eks import AccessEntry
 
 CONFIG_MAP = "CONFIG_MAP"  # the mode of old clusters: rights stand in the ConfigMap aws-auth
 POLICY = "arn:{}:eks::aws:cluster-access-policy/{}"

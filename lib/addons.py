@@ -14,9 +14,9 @@ from lib import health
 from lib.aws import check_ours, lacks, listed, spoken, unseen
 from lib.eks import BUSY
 from lib.errors import AwsError
+from lib.params.eks import AddOn
 from lib.polling import wait
 from lib.updates import wait_update
-from lib.wanted import AddOn
 
 DRIVER, AGENT = "aws-ebs-csi-driver", "eks-pod-identity-agent"
 ACCOUNTS = {DRIVER: "ebs-csi-controller-sa"}  # the service account that asks AWS, of those which do

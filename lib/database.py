@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import choices, istio, mesh, oidc
+from lib import istio, mesh, oidc
 from lib.errors import RunbookError
 from lib.kubernetes import manifests, storage_class
-from lib.params import ROOT
+from lib.params import ROOT, network
 from lib.run import Run
 
 SECRET, GIVEN = "keycloak-db", "keycloak-external-db"  # of the one in the cluster, and of one's own
@@ -90,7 +90,7 @@ def check(run: Run) -> None:
     """Record that the cluster's own database keeps its data, or that one of one's own is asked by verified TLS."""
     if run.params.keycloak_database:
         told = "who is on the way reads password hashes and keys: sslmode=verify-full, or waive it with a reason"
-        said = choices.driver(run.params.keycloak_database).get("sslmode", "none said")
+        said = network.driver(run.params.keycloak_database).get("sslmode", "none said")
         run.check("Keycloak verifies its database", VERIFIED, said, "" if said == VERIFIED else told)
         return
     claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", mesh.KEYCLOAK)

@@ -9,8 +9,8 @@ import pytest
 from lib import access, aws, eks, kubeconfig, params
 from lib.errors import ClusterError
 from lib.kubernetes import cluster as kubernetes_cluster
+from lib.params.eks import AccessEntry
 from lib.polling import until
-from lib.wanted import AccessEntry
 
 pytestmark = pytest.mark.sandbox
 NAME = "second"

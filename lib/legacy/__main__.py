@@ -13,7 +13,7 @@ from lib.errors import LegacyError, ParamsError
 from lib.legacy import translate
 from lib.legacy.services import Services
 from lib.legacy.write import document
-from lib.unique_keys import UniqueKeys
+from lib.params.yaml_loader import UniqueKeys
 
 UNSEEN = "careful: policies that are in the cluster but not in the files were not seen; translate all of them at once."
 

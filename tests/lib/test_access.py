@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from lib import access, aws, eks
 from lib.errors import AwsError
-from lib.wanted import AccessEntry
+from lib.params.eks import AccessEntry
 
 TAGS = aws.tags("demo")
 

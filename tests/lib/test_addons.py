@@ -11,7 +11,7 @@ from stated import REAL
 
 from lib import addons, aws, clusters, eks, params
 from lib.errors import AwsError, TimedOut
-from lib.wanted import AddOn
+from lib.params.eks import AddOn
 
 TAGS = aws.tags("demo")
 STORAGE = {"defaultStorageClass": {"enabled": True}}

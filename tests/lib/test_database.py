@@ -6,8 +6,9 @@ import pytest
 from test_pki import IMAGES
 from test_sso import ENV, Served, deployment, environment, no_file_is_left, run  # noqa: F401
 
-from lib import choices, database, mesh, params, sso
+from lib import database, mesh, params, sso
 from lib.errors import RunbookError
+from lib.params import network
 
 URL = "jdbc:postgresql://db.example.org:5432/keycloak"
 VERIFIED = f"{URL}?sslmode=verify-full"
@@ -120,4 +121,4 @@ def test_params_that_do_not_go_together_are_refused(url, more, told):
 def test_who_says_it_to_the_driver_needs_no_file(more):
     url = f"{VERIFIED}&{more}"
     made = params.Params(env=ENV, cluster_source="existing", **IMAGES, keycloak_database=url)
-    assert choices.driver(made.keycloak_database)["sslmode"] == "verify-full"
+    assert network.driver(made.keycloak_database)["sslmode"] == "verify-full"

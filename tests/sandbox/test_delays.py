@@ -5,9 +5,9 @@ from stated import IMAGES
 
 from lib import addons, aws, clusters, eks, health, launch, network, nodes, params, updates
 from lib.errors import AwsError, ParamsError, TimedOut
+from lib.params.eks import AddOn
 from lib.record import Record
 from lib.run import Run
-from lib.wanted import AddOn
 from sandbox import delays
 
 NAMED = {"clusterName": "runbook", "nodegroupName": "nodes"}

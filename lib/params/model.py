@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lib import choices, wanted
 from lib.errors import ParamsError
 from lib.kubernetes import load_balancer
-from lib.unique_keys import UniqueKeys
+from lib.params import eks, network
+from lib.params.eks import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
+from lib.params.yaml_loader import UniqueKeys
 from lib.verdicts import Waiver
-from lib.wanted import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -193,13 +193,13 @@ class Params(BaseModel):
     @model_validator(mode="after")
     def _values_that_fit_each_other(self):
         way = load_balancer.problem(self) or load_balancer.certificate_problem(self)
-        if told := way or choices.problem(self) or choices.database_problem(self):
+        if told := way or network.problem(self) or network.database_problem(self):
             raise ValueError(told)
         return self
 
     @model_validator(mode="after")
     def _a_cluster_that_works(self):
-        if told := wanted.problem(self):
+        if told := eks.problem(self):
             raise ValueError(told)
         return self
 
