@@ -6,8 +6,9 @@ import os
 
 import pandas as pd
 
-from lib import aws, clusters, eks, istio, launch, leftovers, mesh, network, pki, plan
+from lib import aws, clusters, eks, launch, leftovers, mesh, network, pki, plan
 from lib.errors import AwsError, RunbookError
+from lib.istio import istioctl
 from lib.kubernetes.cluster import MANAGER
 from lib.polling import until, wait
 from lib.probes import worlds
@@ -140,7 +141,7 @@ _CLUSTER_WIDE = [
 
 def _namespaces(run: Run) -> list[str]:
     probed = (worlds.NAMESPACE, worlds.STRANGERS, HARDENED, labs.HOME)
-    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, pki.HOME, istio.ROOT_NAMESPACE)
+    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, pki.HOME, istioctl.ROOT_NAMESPACE)
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import istio, mesh, oidc
+from lib import mesh, oidc
 from lib.errors import RunbookError
+from lib.istio import istioctl
 from lib.kubernetes import manifests, storage_class
 from lib.params import ROOT, network
 from lib.run import Run
@@ -74,7 +75,7 @@ def joined(deployment: dict, run: Run) -> dict:
         manifests.set_variable(container, name, valueFrom={"secretKeyRef": {"name": GIVEN, "key": key}})
     if held := _authority(run):
         notes = template["metadata"].setdefault("annotations", {})
-        notes[AUTHORITY_NOTE] = istio.digest(held)  # with another one pods start anew
+        notes[AUTHORITY_NOTE] = istioctl.digest(held)  # with another one pods start anew
         container["volumeMounts"].append({"name": "database", "mountPath": FOLDER, "readOnly": True})
         template["spec"]["volumes"].append({"name": "database", "configMap": {"name": AUTHORITY}})
     return deployment

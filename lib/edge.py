@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lib import istio, pki
+from lib import pki
 from lib.http_client import over_http
+from lib.istio import istioctl
 from lib.run import Run
 
 GATEWAY_TLS = "gateway-tls"  # Secret, in each gateway's namespace
@@ -39,7 +40,7 @@ def gateway_certificate(run: Run, namespace: str, hosts: list[str]) -> dict[str,
 def gateway(run: Run) -> list[dict]:
     """Return the Gateway httpbin-gateway: it selects the live gateway's pods, by the labels that those have."""
     things = opened(run.load("gateway.yaml"), run)
-    things[0]["spec"]["selector"] = istio.ingress(run.cluster)["labels"]
+    things[0]["spec"]["selector"] = istioctl.ingress(run.cluster)["labels"]
     return things
 
 

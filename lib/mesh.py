@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, istio, network, oidc, pki, verdicts, why
+from lib import edge, network, oidc, pki, verdicts, why
 from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
 from lib.http_client import Answer, Case, over_exec, over_http, peer
+from lib.istio import istioctl
 from lib.keycloak import Keycloak
 from lib.kubernetes import port_forward
 from lib.polling import until
@@ -56,7 +57,7 @@ def inside_url(run: Run) -> str:
     return f"{edge.scheme(run)}://{INSIDE}"
 
 
-def issuer_inside(run: Run, execute: istio.Execute) -> str:
+def issuer_inside(run: Run, execute: istioctl.Execute) -> str:
     """Return the issuer that Keycloak tells a pod of, asked by its name inside; else what came instead."""
     inside = f"{inside_url(run)}/realms/{run.params.realm}/.well-known/openid-configuration"
     said = over_exec(execute, inside)
@@ -70,17 +71,17 @@ def ingress_url(run: Run) -> str:
 
 def gateway_host(run: Run) -> str:
     """Return the ingress gateway's public host: the params', or else its load balancer's address."""
-    return run.params.gateway_host or address(run, istio.GATEWAY, istio.ROOT_NAMESPACE, "02-istio")
+    return run.params.gateway_host or address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
 
 
 def principal(run: Run, namespace: str, account: str) -> str:
     """Return a service account's principal, as AuthorizationPolicy writes it: without spiffe://."""
-    return f"{istio.trust_domain(run.cluster)}/ns/{namespace}/sa/{account}"
+    return f"{istioctl.trust_domain(run.cluster)}/ns/{namespace}/sa/{account}"
 
 
 def gateway_principal(run: Run) -> str:
     """Return the principal of the live ingress gateway: a name written from memory locks users out in silence."""
-    live = istio.ingress(run.cluster)
+    live = istioctl.ingress(run.cluster)
     return principal(run, live["namespace"], live["account"])
 
 
@@ -112,11 +113,11 @@ def check_injection(run: Run) -> None:
     if run.params.cluster_source == "eks":
         found = run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]["resourcesVpcConfig"]
         group = found["clusterSecurityGroupId"]
-        shut = network.shut(run.aws("ec2"), group, istio.PORTS)
+        shut = network.shut(run.aws("ec2"), group, istioctl.PORTS)
         told = f"add a rule to {group} that lets it in from itself: without 15017 no pod gets a sidecar" if shut else ""
-        run.check(f"ports shut in the cluster's security group, of {istio.PORTS}", [], shut, told)
+        run.check(f"ports shut in the cluster's security group, of {istioctl.PORTS}", [], shut, told)
     fix = "let the control plane reach the nodes' port 15017 (their security group), and see istiod's log"
-    run.check_ready("a pod gets its sidecar (dry run)", True, lambda: istio.injects(run.cluster), why=lambda: fix)
+    run.check_ready("a pod gets its sidecar (dry run)", True, lambda: istioctl.injects(run.cluster), why=lambda: fix)
 
 
 def user_token(run: Run, client_id: str = "", realm: str = "", user: str = "") -> str:
@@ -163,14 +164,14 @@ def token_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame([{column: row.get(column) for column in columns} for row in rows], columns=columns)
 
 
-def inside(run: Run) -> dict[str, istio.Execute]:
+def inside(run: Run) -> dict[str, istioctl.Execute]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
     return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in _homes(run).items()}
 
 
 def _homes(run: Run) -> dict[str, str]:
     here = run.params.namespace
-    return {"sleep": here, "visitor": here, "outsider": istio.ROOT_NAMESPACE}
+    return {"sleep": here, "visitor": here, "outsider": istioctl.ROOT_NAMESPACE}
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class Caller:
     url: str
     host: str = ""
     pod: str = ""  # namespace/app
-    execute: istio.Execute | None = None
+    execute: istioctl.Execute | None = None
 
     def __call__(self, token: str | None) -> Answer:
         """Return the answer to a request with this token, or without one."""
@@ -236,7 +237,7 @@ def check_status(run: Run, name: str, caller: Caller, token: str | None, expecte
 def keys_agree(run: Run, workload: str) -> str:
     """Return whose keys the workload's sidecar checks tokens with: it must be 'the issuer's' (lib.istio.key_state)."""
     execute = run.cluster.execute(f"app={workload}", run.params.namespace, "istio-proxy")
-    return istio.key_state(istio.jwks_held(execute).get(issuer(run)), published_keys(run))
+    return istioctl.key_state(istioctl.jwks_held(execute).get(issuer(run)), published_keys(run))
 
 
 def published_keys(run: Run) -> list[dict]:

@@ -6,8 +6,9 @@ from datetime import date
 
 import pandas as pd
 
-from lib import aws, istio, offers, plan
+from lib import aws, offers, plan
 from lib.errors import RunbookError
+from lib.istio import istioctl
 from lib.run import Run
 
 REAL = "Kubernetes, Istio, Envoy, Keycloak, PostgreSQL, every token and every certificate"
@@ -16,8 +17,8 @@ REAL = "Kubernetes, Istio, Envoy, Keycloak, PostgreSQL, every token and every ce
 def check(run: Run) -> pd.DataFrame:
     """Record the preflight's checks; return them."""
     here = run.params
-    run.check("istioctl is there", True, *_tried(lambda: bool(istio.version(here.istioctl))))
-    run.check("istioctl is the version of istio_tag", here.istio_tag, *_tried(lambda: istio.version(here.istioctl)))
+    run.check("istioctl is there", True, *_tried(lambda: bool(istioctl.version(here.istioctl))))
+    run.check("istioctl is the version of istio_tag", here.istio_tag, *_tried(lambda: istioctl.version(here.istioctl)))
     _check_versions(run)
     if here.cluster_source == "eks":
         who, problem = _tried(lambda: aws.whoami(run.aws("sts"))["arn"])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import json
 
-from lib import arrival, database, edge, istio, mesh, oidc, pki
+from lib import arrival, database, edge, mesh, oidc, pki
 from lib.errors import KeycloakError
 from lib.http_client import over_http
+from lib.istio import istioctl
 from lib.keycloak import Keycloak
 from lib.kubernetes import load_balancer, manifests
 from lib.run import Run
@@ -141,7 +142,7 @@ def _check_pods(run: Run) -> None:
     for name in names:
         pod = run.cluster.pod(f"app={name}", mesh.KEYCLOAK)
         run.fact(name, pod["spec"]["containers"][0]["image"])
-        run.check(f"{name} has no sidecar", False, istio.proxies(pod))
+        run.check(f"{name} has no sidecar", False, istioctl.proxies(pod))
     if run.params.keycloak_replicas > 1:
         seen = lambda: members(run)  # noqa: E731
         run.check_ready("its replicas see each other", run.params.keycloak_replicas, seen, reason=METRICS)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from lib import istio, pki
+from lib import pki
+from lib.istio import istioctl
 from lib.run import Run
 
 
@@ -22,13 +23,13 @@ def outsider(run: Run) -> list[dict]:
 
     It sees the network as istiod does, and trusts whom istiod trusts: its curl has the same authority's certificate.
     """
-    things = run.load("caller.yaml", name="outsider", home=istio.ROOT_NAMESPACE, inject="false")
+    things = run.load("caller.yaml", name="outsider", home=istioctl.ROOT_NAMESPACE, inject="false")
     if root := pki.trusted(run):
         pki.believing(things[1], root)
         pod = things[1]["spec"]["template"]["spec"]
-        pod["volumes"] = [{"name": "ca", "configMap": {"name": istio.TRUSTED}}]
+        pod["volumes"] = [{"name": "ca", "configMap": {"name": istioctl.TRUSTED}}]
         pod["containers"][0]["volumeMounts"] = [{"name": "ca", "mountPath": "/ca", "readOnly": True}]
-        pod["containers"][0]["env"] = [{"name": "CURL_CA_BUNDLE", "value": f"/ca/{istio.TRUSTED_KEY}"}]
+        pod["containers"][0]["env"] = [{"name": "CURL_CA_BUNDLE", "value": f"/ca/{istioctl.TRUSTED_KEY}"}]
     return things
 
 
@@ -37,7 +38,9 @@ def would_inject(run: Run) -> bool:
     pod = run.load("caller.yaml", name="dry-run", home=run.params.namespace, inject="true")[1]["spec"]["template"]
     metadata = {"name": "dry-run", "namespace": run.params.namespace, "labels": pod["metadata"]["labels"]}
     spec = {**pod["spec"], "serviceAccountName": "default"}
-    return istio.proxies(run.cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+    return istioctl.proxies(
+        run.cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    )
 
 
 def kube_inject(run: Run, things: list[dict]) -> pd.DataFrame:
@@ -46,7 +49,7 @@ def kube_inject(run: Run, things: list[dict]) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plain.yaml"
         file.write_text(yaml.safe_dump(plain))
-        text = istio.call(run.params.istioctl, "kube-inject", "-f", str(file), *_config(run))
+        text = istioctl.call(run.params.istioctl, "kube-inject", "-f", str(file), *_config(run))
     injected = next(thing for thing in yaml.safe_load_all(text) if thing)
     before, after = plain["spec"]["template"]["spec"], injected["spec"]["template"]["spec"]
     rows = [
@@ -62,7 +65,7 @@ def check(run: Run, apps: list[str]) -> None:
         deployment = run.cluster.wait_rolled_out("Deployment", app, run.params.namespace, run.params.deadline)
         ready = deployment["status"].get("readyReplicas", 0)
         run.check(f"{app} ready", deployment["spec"]["replicas"], ready)
-        run.check(f"{app} has its sidecar", True, istio.proxies(run.cluster.pod(f"app={app}", run.params.namespace)))
+        run.check(f"{app} has its sidecar", True, istioctl.proxies(run.cluster.pod(f"app={app}", run.params.namespace)))
 
 
 def _config(run: Run) -> list[str]:

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from IPython.display import HTML
 
-from lib.probes import answers, model
-from lib.probes.accesslog import GATEWAY
+from lib.istio import answers
+from lib.istio.access_log import GATEWAY
+from lib.probes import model
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
 from lib.probes.results import Result, skipped
 from lib.render import rendered
@@ -65,7 +66,7 @@ def shown(results: Sequence[Result], addresses: Mapping[str, str]) -> HTML:
 
 def panel(profile: str, results: Sequence[Result], top: int = 0) -> dict:
     """Return a profile as it is drawn: its title, its application, and a way for each caller who asked."""
-    callers = sorted({one.caller for one in results}, key=lambda who: ([*CALLERS].index(who) if who in CALLERS else 9))
+    callers = sorted({one.caller for one in results}, key=lambda who: [*CALLERS].index(who) if who in CALLERS else 9)
     ways = [_way(who, [one for one in results if one.caller == who]) for who in callers]
     placed = [{**way, "y": top + LINE * number + LINE // 2} for number, way in enumerate(ways)]
     return {"title": TITLES[profile], "application": APPLICATIONS[profile], "ways": placed}

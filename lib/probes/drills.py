@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lib.istio import answers
 from lib.polling import until
-from lib.probes import answers
 from lib.probes.send import Reply, Request, Way
 from lib.probes.wire import Edge, Line, over_sockets
 

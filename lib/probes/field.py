@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from lib import evidence, istio, mesh, realms, verdicts
+from lib import evidence, mesh, realms, verdicts
 from lib.errors import RunbookError
-from lib.probes import accesslog, baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
+from lib.istio import access_log, istioctl
+from lib.probes import baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
 from lib.probes.drawing import ISSUER
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.keys import SigningKey
@@ -54,12 +55,12 @@ def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:
 
     Returns a table: the proxy, its file of listeners, its file of certificates.
     """
-    shared = {"ingressgateway": (istio.ingress_selector(run.cluster), istio.ROOT_NAMESPACE)}
+    shared = {"ingressgateway": (istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE)}
     places = shared | {worlds.PROFILES[name]: worlds.pods(run, name) for name in profiles}
     places |= {"hardened-gateway": ("istio=hardened-gateway", HARDENED)} if HARDENED in profiles else {}
     rows = []
     for name, (labels, home) in places.items():
-        execute, base = run.cluster.execute(labels, home, accesslog.PROXY), f"mesh/{run.step[:2]}-{name}"
+        execute, base = run.cluster.execute(labels, home, access_log.PROXY), f"mesh/{run.step[:2]}-{name}"
         run.record.evidence(f"{base}.listeners.json", evidence.listeners(execute))
         run.record.evidence(f"{base}.certificates.pem", evidence.chain(execute))
         rows.append({"proxy": name, "listeners": f"{base}.listeners.json", "certificates": f"{base}.certificates.pem"})
@@ -86,7 +87,7 @@ def hold(run: Run) -> list[Result]:
     return found
 
 
-def target(run: Run, name: str, inside: Mapping[str, istio.Execute]) -> Target:
+def target(run: Run, name: str, inside: Mapping[str, istioctl.Execute]) -> Target:
     """Return the workload of a profile or world, and how each caller gets there; `inside` runs commands in pods."""
     if name == fixtures.WORLD:
         return Target(name, name, {model.USER: lambda requests: []}, address="none")
@@ -121,9 +122,9 @@ def baseline(run: Run) -> baselines.Answers:
 
 def versions(run: Run) -> str:
     """Return the triple of versions that a baseline is for."""
-    proxy = run.cluster.execute(istio.ingress_selector(run.cluster), istio.ROOT_NAMESPACE, accesslog.PROXY)
+    proxy = run.cluster.execute(istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE, access_log.PROXY)
     keycloak = run.cluster.pod("app=keycloak", mesh.KEYCLOAK)["spec"]["containers"][0]["image"].rpartition(":")[2]
-    return baselines.triple(run.params.istio_tag, istio.envoy_version(proxy), keycloak)
+    return baselines.triple(run.params.istio_tag, istioctl.envoy_version(proxy), keycloak)
 
 
 def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill], list[str]]]:
@@ -138,20 +139,20 @@ def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill],
 
 def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
     """What the gateways and the sidecars wrote since `began`: read until all that was asked is there."""
-    gateways = [(istio.ingress_selector(run.cluster), istio.ROOT_NAMESPACE)]
+    gateways = [(istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE)]
     gateways += [("istio=hardened-gateway", HARDENED)] if HARDENED in names else []
     sidecars = {worlds.pods(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
 
-    def hops(places, name: str) -> dict[str, accesslog.Hop]:
+    def hops(places, name: str) -> dict[str, access_log.Hop]:
         since = int(time.monotonic() - began) + MARGIN
-        found = [accesslog.fetch(run.cluster, labels, home, since, name) for labels, home in places]
+        found = [access_log.fetch(run.cluster, labels, home, since, name) for labels, home in places]
         return {label: hop for one in found for label, hop in one.items()}
 
-    def read(labels: set[str]) -> Mapping[str, accesslog.Trail]:
-        def both() -> dict[str, accesslog.Trail]:
-            return accesslog.join(hops(gateways, accesslog.GATEWAY), hops(sidecars, accesslog.SIDECAR))
+    def read(labels: set[str]) -> Mapping[str, access_log.Trail]:
+        def both() -> dict[str, access_log.Trail]:
+            return access_log.join(hops(gateways, access_log.GATEWAY), hops(sidecars, access_log.SIDECAR))
 
-        return accesslog.wait_for(both, labels)
+        return access_log.wait_for(both, labels)
 
     return read
 

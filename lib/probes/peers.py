@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lib import istio
+from lib.istio import istioctl
 from lib.kubernetes import port_forward
 from lib.probes import worlds
 from lib.probes.drills import Drill, request
@@ -66,11 +66,11 @@ def authority(run: Run) -> Pair:
     """
     if run.params.cluster_source == "existing":
         raise Missing("the key of the mesh's CA is not read on a cluster that the runbook did not make")
-    kept = run.read_secret(AUTHORITY, istio.ROOT_NAMESPACE)
+    kept = run.read_secret(AUTHORITY, istioctl.ROOT_NAMESPACE)
     return Pair(kept["ca-cert.pem"], kept["ca-key.pem"])
 
 
-def with_pair(execute: istio.Execute, own: Pair) -> istio.Execute:
+def with_pair(execute: istioctl.Execute, own: Pair) -> istioctl.Execute:
     """Return `execute` for curl in a pod, with the pair in a file named @PAIR@ that ends with it."""
     text = own.chain + own.key
 
@@ -85,10 +85,10 @@ def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
     callers, ca = once(lambda: worlds.callers(run)), once(lambda: authority(run))
     ask = lambda made: lambda drill: _asked(run, callers()["outsider"], drill, made)  # noqa: E731
     direct = lambda caller, port, path: lambda drill: _direct(run, callers()[caller], drill, port, path)  # noqa: E731
-    domain = istio.trust_domain(run.cluster)
+    domain = istioctl.trust_domain(run.cluster)
     here = run.params.namespace
     signed = lambda who, **times: lambda: pair(f"spiffe://{who}", ca(), **times)  # noqa: E731
-    name = istio.ingress(run.cluster)["account"]
+    name = istioctl.ingress(run.cluster)["account"]
     return {
         "tls without a certificate": ask(None),
         "self-signed certificate": ask(lambda: pair(f"spiffe://{domain}/ns/{here}/sa/sleep")),
@@ -117,7 +117,7 @@ def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
     }
 
 
-def _asked(run: Run, execute: istio.Execute, drill: Drill, make: Callable[[], Pair] | None) -> list[str]:
+def _asked(run: Run, execute: istioctl.Execute, drill: Drill, make: Callable[[], Pair] | None) -> list[str]:
     """The answers to a TLS connection to the pod with the pair: with no token, and with a good one."""
     options = (("insecure", ""), ("no-alpn", ""), ("tls-max", TLS))
     if make:
@@ -128,7 +128,7 @@ def _asked(run: Run, execute: istio.Execute, drill: Drill, make: Callable[[], Pa
     return [reply.answer for reply in way([request(drill, 1, ""), request(drill, 2, "good")])]
 
 
-def _direct(run: Run, execute: istio.Execute, drill: Drill, port: int, path: str) -> list[str]:
+def _direct(run: Run, execute: istioctl.Execute, drill: Drill, port: int, path: str) -> list[str]:
     """The answer to plain HTTP to a port of the pod, past the Service."""
     way = over_curl(execute, f"http://{_pod(run, drill)}:{port}")
     return [_cut(reply.answer) for reply in way([request(drill, 1, "", path)])]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lib.errors import ClusterError
 from lib.http_client import CURL, quoted
-from lib.istio import Execute
+from lib.istio.istioctl import Execute
 from lib.probes.send import Reply, Request, Way
 from lib.probes.wire import LIMIT, head
 from lib.redact import clean

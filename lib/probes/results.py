@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from lib.probes import answers
-from lib.probes.accesslog import APPLICATION, Trail
+from lib.istio import answers
+from lib.istio.access_log import APPLICATION, Trail
 from lib.probes.model import FIGURE_2, Probe
 from lib.probes.send import Reply
 from lib.redact import clean

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, edge, istio, mesh, oidc, sso
+from lib import components, edge, mesh, oidc, sso
 from lib.crypto import jwt as crypto_jwt
+from lib.istio import istioctl
 from lib.keycloak import Keycloak, only, path
 from lib.polling import wait
 from lib.probes import worlds
@@ -25,7 +26,7 @@ SHORT = "short"  # a client whose tokens live for a second
 LIFE = 900  # seconds of a token: all drills with one
 OWN = "own"  # a key whose private half is known here
 MANAGER = "runbook-probes-slow"  # of single fields of istiod and Keycloak; see lib.kube.Cluster.apply
-PARTS = {"istiod": istio.ROOT_NAMESPACE, "keycloak": mesh.KEYCLOAK}
+PARTS = {"istiod": istioctl.ROOT_NAMESPACE, "keycloak": mesh.KEYCLOAK}
 INTERVAL = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 
 

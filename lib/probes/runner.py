@@ -11,9 +11,10 @@ from functools import partial
 from typing import Protocol
 
 from lib.errors import RunbookError
+from lib.istio import answers
+from lib.istio.access_log import Trail
 from lib.polling import until
-from lib.probes import answers, results
-from lib.probes.accesslog import Trail
+from lib.probes import results
 from lib.probes.baselines import Answers
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.model import PROFILES, Probe

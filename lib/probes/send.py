@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from string import Formatter
 
-from lib.probes import answers
+from lib.istio import answers
 from lib.probes.model import Probe
 
 

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from lib.crypto.base64url import decoded
 from lib.errors import RunbookError
-from lib.probes import answers, bare, rederived, vector
+from lib.istio import answers
+from lib.probes import bare, rederived, vector
 from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
 from lib.probes.rederived import Derived
 from lib.probes.send import Reply, Request, Way

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import edge, istio, mesh, pki, polling, realms
+from lib import edge, mesh, pki, polling, realms
+from lib.istio import istioctl
+from lib.istio.access_log import PROXY
 from lib.kubernetes import load_balancer
-from lib.probes.accesslog import PROXY
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.send import Request
 from lib.probes.wire import Edge, over_sockets
@@ -113,7 +114,7 @@ def ready_hardened(run: Run) -> None:
 
 def shared(run: Run) -> str | Edge:
     """Return where the mesh's own gateway is asked."""
-    own = mesh.address(run, istio.GATEWAY, istio.ROOT_NAMESPACE, "02-istio")
+    own = mesh.address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
     return _edge(run, own, mesh.gateway_host(run))
 
 
@@ -157,7 +158,7 @@ def _wait(run: Run, homes: dict[str, list[str]]) -> None:
 
 def _wait_told(run: Run, name: str) -> None:
     issuer, execute = mesh.issuer(run), run.cluster.execute(f"app={name}", NAMESPACE, PROXY)
-    told = lambda: issuer in istio.jwks_held(execute)  # noqa: E731
+    told = lambda: issuer in istioctl.jwks_held(execute)  # noqa: E731
     polling.wait(f"the sidecar of {name} to know {issuer}", told, deadline=run.params.deadline)
 
 

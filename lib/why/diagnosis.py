@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.probes.accesslog import Hop
-from lib.why import policies
+from lib.istio import policies
+from lib.istio.access_log import Hop
 from lib.why.pods import Workload
 from lib.why.scene import Scene, plain
 

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from urllib.parse import urlsplit
 
 from lib import oidc
-from lib.probes.answers import JWT
+from lib.istio.answers import JWT
 from lib.why.diagnosis import Diagnosis, named, told
 from lib.why.scene import Scene
 

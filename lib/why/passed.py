@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.why import policies
+from lib.istio import policies
+from lib.istio.policies import PEERS, REQUESTS, RULES
 from lib.why.diagnosis import Diagnosis, named, told
-from lib.why.policies import PEERS, REQUESTS, RULES
 from lib.why.rbac import late, seen
 from lib.why.scene import Scene
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lib import istio
 from lib.errors import RunbookError
+from lib.istio import istioctl
+from lib.istio.access_log import PROXY
 from lib.kubernetes.cluster import Cluster
-from lib.probes.accesslog import PROXY
 
 FAILED_PROBE = "Readiness probe failed"  # the kubelet's words, in an Event with reason Unhealthy
 
@@ -40,7 +40,7 @@ def workload(pods: Sequence[Mapping], said: str = "") -> Workload | None:
         best["metadata"].get("labels", {}),
         best["spec"].get("serviceAccountName", "default"),
         best["metadata"]["name"],
-        istio.proxies(best),
+        istioctl.proxies(best),
         _ready(best),
         "; ".join(filter(None, (_trouble(best), said))) if not _ready(best) else "",
         best["metadata"].get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",

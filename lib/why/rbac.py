@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from lib.probes.answers import RBAC
-from lib.why import policies, routes
+from lib.istio import policies, routes
+from lib.istio.answers import RBAC
+from lib.istio.policies import RULES, Call, Miss
 from lib.why.diagnosis import Diagnosis, named, told
-from lib.why.policies import RULES, Call, Miss
 from lib.why.scene import Scene
 
 # What Envoy's log says of a DENY that matched; of an ALLOW that none did it says none

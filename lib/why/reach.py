@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from lib.why import policies, routes
+from lib.istio import policies, routes
 from lib.why.diagnosis import Diagnosis, named, told
 from lib.why.rbac import late, seen
 from lib.why.scene import Scene

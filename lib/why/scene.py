@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from lib import istio
 from lib.crypto import jwt
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http
+from lib.istio import access_log, istioctl, policies, routes
 from lib.kubernetes.cluster import Cluster
 from lib.polling import until
-from lib.probes import accesslog
-from lib.why import keys, policies, routes
+from lib.why import keys
 from lib.why import pods as who
 from lib.why.pods import Workload
 
@@ -52,9 +51,9 @@ class Scene:
     port: Mapping = field(default_factory=dict)
     route: routes.Route | None = None
     hosts_served: bool = True
-    gateway_hop: accesslog.Hop | None = None
-    sidecar_hop: accesslog.Hop | None = None
-    caller_hop: accesslog.Hop | None = None
+    gateway_hop: access_log.Hop | None = None
+    sidecar_hop: access_log.Hop | None = None
+    caller_hop: access_log.Hop | None = None
     policies: Sequence[Mapping] = ()
     workloads: Sequence[Mapping] = ()
     gateways: Sequence[Mapping] = ()
@@ -67,7 +66,7 @@ class Scene:
     skew: float | None = None
 
     @property
-    def refuser(self) -> accesslog.Hop | None:
+    def refuser(self) -> access_log.Hop | None:
         """The hop whose answer it was: the nearest to the application that wrote of the request."""
         return self.sidecar_hop or self.gateway_hop or self.caller_hop
 
@@ -132,7 +131,7 @@ def ask(
         caller=inside,
         policies=[one for kind in policies.KINDS for one in cluster.items(policies.API, kind)],
         workloads=pods,
-        trust_domain=istio.trust_domain(cluster),
+        trust_domain=istioctl.trust_domain(cluster),
         istiod_ready=_istiod_ready(cluster),
         now=time.time(),
         skew=_skew(answer),
@@ -163,7 +162,7 @@ def _placed(cluster: Cluster, pods, address: str, number: int | None, host: str,
         service = routes.by_host(services, address, inside.namespace) or routes.by_address(services, address)
         return _target(cluster, service, number, pods, rules, inside.namespace)
     # A name that no Service has as its address is one of DNS, and leads to the mesh's own gateway
-    front = routes.by_address(services, address) or routes.by_host(services, istio.GATEWAY, istio.ROOT_NAMESPACE)
+    front = routes.by_address(services, address) or routes.by_host(services, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE)
     at = routes.selected(pods, front) if front else []
     gateway = who.workload(at)
     if not gateway:
@@ -206,9 +205,9 @@ def _hops(cluster: Cluster, label: str, scene: Scene) -> dict:
     return until(found, settled, deadline=PATIENCE if proxied else 0.0).value or {}
 
 
-def _hop(cluster: Cluster, one: Workload, label: str) -> accesslog.Hop | None:
+def _hop(cluster: Cluster, one: Workload, label: str) -> access_log.Hop | None:
     with suppress(RunbookError):
-        found = accesslog.fetch(cluster, who.selector(one.labels), one.namespace, SINCE)
+        found = access_log.fetch(cluster, who.selector(one.labels), one.namespace, SINCE)
         return found.get(label)
     return None
 
@@ -223,12 +222,12 @@ def _keys(cluster: Cluster, scene: Scene) -> keys.Keys:
     execute = None
     if scene.guard.proxied and scene.guard.ready:
         with suppress(RunbookError):
-            execute = cluster.execute(who.selector(scene.guard.labels), scene.guard.namespace, accesslog.PROXY)
+            execute = cluster.execute(who.selector(scene.guard.labels), scene.guard.namespace, access_log.PROXY)
     return keys.gather(cluster, rule, execute)
 
 
 def _istiod_ready(cluster: Cluster) -> bool:
-    found = cluster.find("apps/v1", "Deployment", "istiod", istio.ROOT_NAMESPACE)
+    found = cluster.find("apps/v1", "Deployment", "istiod", istioctl.ROOT_NAMESPACE)
     return found is None or found.get("status", {}).get("availableReplicas", 0) > 0
 
 

@@ -9,7 +9,7 @@ from joserfc import jws, jwt
 from joserfc.jwk import RSAKey
 from loopback import heard
 
-from lib.probes.answers import JWT
+from lib.istio.answers import JWT
 
 ISSUER, AUDIENCE = "https://sso.example/realms/istio", "istio"
 KEY = RSAKey.generate_key(2048, {"kid": "one", "alg": "RS256"})

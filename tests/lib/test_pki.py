@@ -5,10 +5,11 @@ import datetime
 
 import pytest
 
-from lib import edge, istio, params, pki
+from lib import edge, params, pki
 from lib.crypto import certificates, trust_store
 from lib.crypto.certificates import covers
 from lib.errors import ClusterError, RunbookError
+from lib.istio import istioctl
 from lib.record import Record
 from lib.run import Run
 
@@ -127,8 +128,8 @@ def test_one_that_is_over_is_believed_no_longer(cluster):
 def test_where_the_authoritys_secret_is_gone_whom_istiod_believes_is_believed_on(cluster):
     before = pki.ensure_authority(run(cluster))
     cluster.kept.pop(("Secret", pki.HOME, pki.AUTHORITY))
-    cluster.kept["ConfigMap", istio.ROOT_NAMESPACE, istio.TRUSTED] = {
-        "kind": "ConfigMap", "data": {istio.TRUSTED_KEY: before},
+    cluster.kept["ConfigMap", istioctl.ROOT_NAMESPACE, istioctl.TRUSTED] = {
+        "kind": "ConfigMap", "data": {istioctl.TRUSTED_KEY: before},
     }  # fmt: skip
     made = run(cluster)
     assert pki.ensure_authority(made).endswith(before) and pki.authority(made) != before

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
+from lib.istio.access_log import Hop, Trail, fetch, join, mismatch, read, wait_for, who_answered
 from lib.kubernetes.cluster import Cluster
-from lib.probes.accesslog import Hop, Trail, fetch, join, mismatch, read, wait_for, who_answered
 
 GATEWAY = (
     '[2026-11-20T10:00:00.123Z] "GET /headers HTTP/1.1" 401 - via_upstream - "-" 0 14 3 2 "198.18.0.1" "B12a.figure-2" '

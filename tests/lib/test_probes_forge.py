@@ -15,8 +15,8 @@ from joserfc.errors import JoseError
 from lib import components
 from lib.crypto import base64url, jwt
 from lib.errors import ParamsError
+from lib.istio.answers import RBAC
 from lib.probes import drills, forge
-from lib.probes.answers import RBAC
 from lib.probes.drills import Drill
 from lib.probes.forged_claims import KEPT
 from lib.probes.keys import KINDS, SigningKey

@@ -6,8 +6,8 @@ import pytest
 
 from lib import bundle
 from lib.errors import ParamsError
+from lib.istio.access_log import Hop, Trail, who_answered
 from lib.probes import baselines, results
-from lib.probes.accesslog import Hop, Trail, who_answered
 from lib.probes.model import Probe
 from lib.probes.results import judge, skipped
 from lib.probes.send import Reply

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from lib.errors import ClusterError
-from lib.probes.accesslog import Hop, Trail
+from lib.istio.access_log import Hop, Trail
 from lib.probes.model import Probe
 from lib.probes.runner import Settle, Target, run_probes
 from lib.probes.send import Reply

@@ -4,7 +4,8 @@ from string import Formatter
 
 import pytest
 
-from lib.probes import answers, drills, model
+from lib.istio import answers
+from lib.probes import drills, model
 from lib.probes.tokens import TOKENS
 
 PROBES = model.load()

@@ -9,11 +9,12 @@ from tiny import TOKEN
 
 from lib import why
 from lib.http_client import Answer
+from lib.istio import policies, routes
+from lib.istio.access_log import Hop
+from lib.istio.policies import Call, Miss
 from lib.params import ROOT
-from lib.probes.accesslog import Hop
-from lib.why import breaks, jwt, policies, routes, scene
+from lib.why import breaks, jwt, scene
 from lib.why.keys import Keys
-from lib.why.policies import Call, Miss
 from lib.why.scene import Scene, Token, Workload
 
 ISSUER = "http://k/realms/istio"

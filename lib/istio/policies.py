@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from lib.istio import ROOT_NAMESPACE
+from lib.istio.istioctl import ROOT_NAMESPACE
 
 API = "security.istio.io/v1"
 REQUESTS, RULES, PEERS = "RequestAuthentication", "AuthorizationPolicy", "PeerAuthentication"
