@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import mesh, oidc
+from lib import mesh
 from lib.errors import RunbookError
 from lib.istio import istioctl
+from lib.keycloak import oidc
 from lib.kubernetes import manifests, storage_class
 from lib.params import ROOT, network
 from lib.run import Run

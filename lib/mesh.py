@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, network, oidc, pki, verdicts, why
+from lib import edge, network, pki, verdicts, why
 from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
 from lib.http_client import Answer, Case, over_exec, over_http, peer
 from lib.istio import istioctl
-from lib.keycloak import Keycloak
+from lib.keycloak import oidc
+from lib.keycloak.admin import Keycloak
 from lib.kubernetes import port_forward
 from lib.polling import until
 from lib.run import Run

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lib import components, edge, mesh, oidc
+from lib import edge, mesh
 from lib.crypto import jwt
-from lib.keycloak import Keycloak
+from lib.keycloak import oidc, realm_keys
+from lib.keycloak.admin import Keycloak
 from lib.run import Run
 
 OTHER = "other"  # a second realm, whose tokens must be refused
@@ -32,9 +33,9 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     for name, user in ((realm, run.params.user), (OTHER, run.params.user), (realm, VISITOR)):
         _user(run, keycloak, name, user)
     _roles(run, keycloak)
-    key = run.secret(KEY, mesh.KEYCLOAK, key=components.generate_key)["key"]
-    priority = components.OWN_PRIORITY // 2
-    done(run, "key", f"{realm}/{KEY}", components.ensure_imported_key(keycloak, realm, KEY, key, priority))
+    key = run.secret(KEY, mesh.KEYCLOAK, key=realm_keys.generate_key)["key"]
+    priority = realm_keys.OWN_PRIORITY // 2
+    done(run, "key", f"{realm}/{KEY}", realm_keys.ensure_imported_key(keycloak, realm, KEY, key, priority))
     _ensure_expired(run)
 
 
@@ -56,7 +57,7 @@ def check(run: Run) -> None:
     kids = [key["kid"] for key in mesh.published_keys(run)]
     kid = jwt.header(token)["kid"]
     run.check("the token's key is published", True, kid in kids)
-    own = components.key_id(run.read_secret(KEY, mesh.KEYCLOAK)["key"])
+    own = realm_keys.key_id(run.read_secret(KEY, mesh.KEYCLOAK)["key"])
     run.check("the imported key is published, and signs nothing", True, own in kids and own != kid)
     _check_roles(run, said)
     _check_flaws(run)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import json
 
-from lib import arrival, database, edge, mesh, oidc, pki
+from lib import arrival, database, edge, mesh, pki
 from lib.errors import KeycloakError
 from lib.http_client import over_http
 from lib.istio import istioctl
-from lib.keycloak import Keycloak
+from lib.keycloak import oidc
+from lib.keycloak.admin import Keycloak
 from lib.kubernetes import load_balancer, manifests
 from lib.run import Run
 

@@ -13,9 +13,10 @@ import pytest
 from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, rows, run
 
-from lib import login, mesh, oidc, params, pki, sso
+from lib import mesh, params, pki, sso
 from lib.crypto import certificates, trust_store
 from lib.http_client import over_http
+from lib.keycloak import browser_login, oidc
 from lib.polling import until
 from lib.probes import worlds
 from lib.probes.model import HARDENED
@@ -115,9 +116,9 @@ def test_the_console_is_there_for_who_may_forward_a_port(here):
     with forwarded("keycloak", "deploy/keycloak", 8443):
         page = oidc.direct_session().get(f"{sso.CONSOLE}/admin/master/console/", timeout=10)
         assert page.status_code == 200 and f'"{sso.CONSOLE}"' in page.text.replace("\\/", "/")
-        browser = login.Browser(f"{sso.CONSOLE}/realms/master")
-        verifier = login.generate_verifier()
-        challenge = {"code_challenge": login.challenge(verifier), "code_challenge_method": "S256"}
+        browser = browser_login.Browser(f"{sso.CONSOLE}/realms/master")
+        verifier = browser_login.generate_verifier()
+        challenge = {"code_challenge": browser_login.challenge(verifier), "code_challenge_method": "S256"}
         back = f"{sso.CONSOLE}/admin/master/console/"
         assert browser.code("security-admin-console", back, known["username"], known["password"], **challenge)
 

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from runbook import ROOT, kubectl, python, rows, run
 
-from lib import database, edge, mesh, oidc, params, pki
+from lib import database, edge, mesh, params, pki
 from lib.crypto import jwt
+from lib.keycloak import oidc
 from lib.record import Record
 from lib.run import Run
 

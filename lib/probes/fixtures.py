@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lib import edge, mesh, oidc, realms
-from lib.keycloak import Keycloak
+from lib import edge, mesh, realms
+from lib.keycloak import oidc
+from lib.keycloak.admin import Keycloak
 from lib.probes.sessions import Sessions
 from lib.probes.token_endpoint import (
     BROWSER,

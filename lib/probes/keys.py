@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from lib import components
 from lib.errors import ParamsError
+from lib.keycloak import realm_keys
 
 KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}  # kind of key: what it signs with unless told otherwise
 
@@ -26,7 +26,7 @@ class SigningKey:
     @classmethod
     def generate(cls, kind: str = "RSA", kid: str = "") -> SigningKey:
         """Return a new key of a kind of KINDS (RSA 2048, P-256, Ed25519); without `kid` it is named by its digest."""
-        made = {"RSA": (RSAKey, components.BITS), "EC": (ECKey, "P-256"), "OKP": (OKPKey, "Ed25519")}
+        made = {"RSA": (RSAKey, realm_keys.BITS), "EC": (ECKey, "P-256"), "OKP": (OKPKey, "Ed25519")}
         if kind not in made:
             raise ParamsError(f"expected a kind of key among {', '.join(KINDS)}, got {kind!r}; name one of these.")
         maker, size = made[kind]
@@ -58,7 +58,7 @@ class SigningKey:
 
     def certificate(self) -> str:
         """Return a self-signed certificate as an x5c header has it: DER in plain base64 (RFC 7515, section 4.1.6)."""
-        pem = components.certificate(self.pem(), "attacker")
+        pem = realm_keys.certificate(self.pem(), "attacker")
         return base64.b64encode(x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)).decode()
 
     def sign(self, data: bytes, alg: str = "") -> bytes:
@@ -69,4 +69,4 @@ class SigningKey:
 
     @classmethod
     def _named(cls, jwk: RSAKey | ECKey | OKPKey, kid: str) -> SigningKey:
-        return cls(jwk, kid or components.key_id(jwk.as_pem(private=True).decode()))
+        return cls(jwk, kid or realm_keys.key_id(jwk.as_pem(private=True).decode()))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TypeVar
 
-from lib import mesh, oidc, realms
+from lib import mesh, realms
+from lib.keycloak import oidc
 from lib.run import Run
 
 Make = Callable[[], str]

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lib import oidc
 from lib.crypto import jwt
 from lib.errors import ParamsError
+from lib.keycloak import oidc
 from lib.probes import results, tokens
 from lib.probes.keys import SigningKey
 from lib.probes.limits import Limiter, limited

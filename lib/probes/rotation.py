@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, edge, mesh, oidc, sso
+from lib import edge, mesh, sso
 from lib.crypto import jwt as crypto_jwt
 from lib.istio import istioctl
-from lib.keycloak import Keycloak, only, path
+from lib.keycloak import oidc, realm_keys
+from lib.keycloak.admin import Keycloak, only, path
 from lib.polling import wait
 from lib.probes import worlds
 from lib.probes.send import Request
@@ -80,7 +81,7 @@ class Rotation:
     def __init__(self, run: Run, keycloak: Keycloak):
         self.run, self.keycloak = run, keycloak
         self.issuer = mesh.issuer(run, REALM)
-        self.password, self.pem = oidc.generate_password(), components.generate_key()
+        self.password, self.pem = oidc.generate_password(), realm_keys.generate_key()
         for secret in (self.password, self.pem):
             run.record.secret(secret)
         self._way = over_sockets(worlds.shared(run))
@@ -116,19 +117,19 @@ class Rotation:
     def signed(self, exp: int) -> str:
         """See Slow."""
         key, claims = RSAKey.import_key(self.pem), {**crypto_jwt.claims(self.token()), "exp": exp, "iat": exp - 300}
-        token = jwt.encode({"alg": "RS256", "typ": "JWT", "kid": components.key_id(self.pem)}, claims, key)
+        token = jwt.encode({"alg": "RS256", "typ": "JWT", "kid": realm_keys.key_id(self.pem)}, claims, key)
         self.run.record.secret(token)
         return token
 
     def key(
-        self, name: str, priority: int = components.OWN_PRIORITY, active: bool = True, enabled: bool = True
+        self, name: str, priority: int = realm_keys.OWN_PRIORITY, active: bool = True, enabled: bool = True
     ) -> None:
         """See Slow."""
-        components.ensure_generated_key(self.keycloak, REALM, name, priority, active, enabled)
+        realm_keys.ensure_generated_key(self.keycloak, REALM, name, priority, active, enabled)
 
     def drop_key(self, name: str) -> None:
         """See Slow."""
-        found = only(self.keycloak.get(path(REALM, "components"), type=components.PROVIDER), "name", name)
+        found = only(self.keycloak.get(path(REALM, "components"), type=realm_keys.PROVIDER), "name", name)
         if found:
             self.keycloak.call("DELETE", path(REALM, "components", found["id"]))
 
@@ -165,7 +166,7 @@ class Rotation:
             keycloak.ensure_audience_mapper(REALM, name, "audience", client)
         keycloak.ensure_user(REALM, user, f"{user}@example.com", user.title(), "Example")
         keycloak.set_password(REALM, user, self.password)
-        components.ensure_imported_key(keycloak, REALM, OWN, self.pem, components.OWN_PRIORITY // 2)
+        realm_keys.ensure_imported_key(keycloak, REALM, OWN, self.pem, realm_keys.OWN_PRIORITY // 2)
 
     def _build_workload(self) -> None:
         run = self.run

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
-from lib import oidc
 from lib.crypto import jwt
-from lib.keycloak import Keycloak, path
+from lib.keycloak import oidc
+from lib.keycloak.admin import Keycloak, path
 from lib.probes.drills import Drill
 from lib.probes.minted import once
 from lib.probes.send import Request

@@ -10,13 +10,13 @@ from threading import Lock
 
 import requests
 
-from lib import login, oidc
 from lib.crypto import jwt
 from lib.errors import KeycloakError
-from lib.keycloak import Keycloak, path
+from lib.keycloak import browser_login, oidc
+from lib.keycloak.admin import Keycloak, path
+from lib.keycloak.oauth_error import said
 from lib.polling import until
 from lib.probes.drills import Drill
-from lib.probes.said import said
 
 PASSWORD, NO_GRANT, BROWSER, PUBLIC = "password", "no-direct-grant", "browser", "public"  # clients
 GUEST, DISABLED, UNFINISHED = "guest", "disabled", "unfinished"  # users
@@ -143,25 +143,25 @@ def foreign_refresh(here: Endpoint) -> list[str]:
 def bad_redirect(here: Endpoint) -> list[str]:
     """Return the answers to redirect addresses that the client does not have: another host, a path behind its own."""
     places = ("http://attacker.example/callback", f"{REDIRECT}/../other", f"{REDIRECT}@attacker.example")
-    return [said(login.Browser(here.issuer).open(PUBLIC, place)) for place in places]
+    return [said(browser_login.Browser(here.issuer).open(PUBLIC, place)) for place in places]
 
 
 def pkce(here: Endpoint) -> list[str]:
     """Return the answers where PKCE is a must: no challenge, a plain one; then no right verifier, and none at all."""
-    verifier = login.generate_verifier()
-    browser = login.Browser(here.issuer)
+    verifier = browser_login.generate_verifier()
+    browser = browser_login.Browser(here.issuer)
     plain = browser.open(BROWSER, REDIRECT, code_challenge=verifier, code_challenge_method="plain")
     return [
         said(browser.open(BROWSER, REDIRECT)),
         said(plain),
-        said(_redeemed(here, _code(here, verifier), login.generate_verifier())),
+        said(_redeemed(here, _code(here, verifier), browser_login.generate_verifier())),
         said(_redeemed(here, _code(here, verifier), "")),
     ]
 
 
 def code_replay(here: Endpoint) -> list[str]:
     """Return the answers to a code and to the same again, each with what then holds of the first one's token."""
-    verifier = login.generate_verifier()
+    verifier = browser_login.generate_verifier()
     code = _code(here, verifier)
     first = _redeemed(here, code, verifier)
     token = here.kept(oidc.body(first))["access_token"]
@@ -259,9 +259,9 @@ def _detection(here: Endpoint, username: str) -> str:
 
 
 def _code(here: Endpoint, verifier: str) -> str:
-    more = {"code_challenge": login.challenge(verifier), "code_challenge_method": "S256"}
+    more = {"code_challenge": browser_login.challenge(verifier), "code_challenge_method": "S256"}
     with here.lock:
-        return login.Browser(here.issuer).code(BROWSER, REDIRECT, GUEST, here.password, **more)
+        return browser_login.Browser(here.issuer).code(BROWSER, REDIRECT, GUEST, here.password, **more)
 
 
 def _redeemed(here: Endpoint, code: str, verifier: str) -> requests.Response:

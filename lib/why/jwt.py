@@ -5,8 +5,8 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from urllib.parse import urlsplit
 
-from lib import oidc
 from lib.istio.answers import JWT
+from lib.keycloak import oidc
 from lib.why.diagnosis import Diagnosis, named, told
 from lib.why.scene import Scene
 

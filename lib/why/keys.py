@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lib import oidc
 from lib.errors import RunbookError
 from lib.istio import istioctl, routes
+from lib.keycloak import oidc
 from lib.kubernetes import port_forward
 from lib.kubernetes.cluster import Cluster
 

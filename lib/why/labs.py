@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import components, edge, mesh, oidc, realms
+from lib import edge, mesh, realms
 from lib.crypto import jwt as crypto_jwt
+from lib.keycloak import oidc, realm_keys
 from lib.polling import wait
 from lib.probes.rotation import stopped
 from lib.run import Run
@@ -171,8 +172,8 @@ class Lab:
 
         With a `kid` it is signed by a key of nobody's, under that name.
         """
-        pem = components.generate_key() if kid else self.run.read_secret(realms.KEY, mesh.KEYCLOAK)["key"]
-        head = {"alg": "RS256", "typ": "JWT", "kid": kid or components.key_id(pem)}
+        pem = realm_keys.generate_key() if kid else self.run.read_secret(realms.KEY, mesh.KEYCLOAK)["key"]
+        head = {"alg": "RS256", "typ": "JWT", "kid": kid or realm_keys.key_id(pem)}
         token = jwt.encode(head, {**crypto_jwt.claims(self.good), **claims}, RSAKey.import_key(pem))
         self.run.record.secret(token)
         return token
@@ -198,7 +199,7 @@ class Lab:
 
     def new_key(self, name: str) -> None:
         """Let a realm of the lab sign with a new key from now on."""
-        components.ensure_generated_key(mesh.admin(self.run), name, "newer", components.OWN_PRIORITY * 2)
+        realm_keys.ensure_generated_key(mesh.admin(self.run), name, "newer", realm_keys.OWN_PRIORITY * 2)
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import pytest
 from fake_keycloak import FakeKeycloak
 
-from lib import components, login, oidc
 from lib.errors import KeycloakError
-from lib.keycloak import Keycloak
+from lib.keycloak import browser_login, oidc, realm_keys
+from lib.keycloak.admin import Keycloak
 
 PASSWORD = "correct horse"
 
@@ -154,20 +154,20 @@ def test_a_role_is_given_once(server, keycloak):
 
 def test_an_imported_key_is_compared_without_its_private_half(server, keycloak):
     keycloak.ensure_realm("istio")
-    pem = components.generate_key()
-    key, action = components.ensure_imported_key(keycloak, "istio", "realm-key", pem, 50)
+    pem = realm_keys.generate_key()
+    key, action = realm_keys.ensure_imported_key(keycloak, "istio", "realm-key", pem, 50)
     assert (action, key["config"]["priority"], key["config"]["privateKey"]) == ("created", ["50"], ["**********"])
-    assert components.ensure_imported_key(keycloak, "istio", "realm-key", pem, 50)[1] == "unchanged"
-    assert components.ensure_imported_key(keycloak, "istio", "realm-key", pem, 200)[1] == "changed"
+    assert realm_keys.ensure_imported_key(keycloak, "istio", "realm-key", pem, 50)[1] == "unchanged"
+    assert realm_keys.ensure_imported_key(keycloak, "istio", "realm-key", pem, 200)[1] == "changed"
     assert (
-        components.ensure_imported_key(keycloak, "istio", "realm-key", components.generate_key(), 200)[1] == "changed"
+        realm_keys.ensure_imported_key(keycloak, "istio", "realm-key", realm_keys.generate_key(), 200)[1] == "changed"
     )
 
 
 def test_a_certificate_is_the_same_again(server):
-    pem = components.generate_key()
-    assert components.certificate(pem, "realm-key") == components.certificate(pem, "realm-key")
-    assert len(components.key_id(pem)) == 43
+    pem = realm_keys.generate_key()
+    assert realm_keys.certificate(pem, "realm-key") == realm_keys.certificate(pem, "realm-key")
+    assert len(realm_keys.key_id(pem)) == 43
 
 
 def test_a_user_is_deleted_once(server, keycloak):
@@ -192,5 +192,6 @@ def test_a_client_asks_for_itself_refreshes_and_logs_out(server, keycloak):
 
 def test_a_challenge_is_the_one_of_the_rfc():
     assert (
-        login.challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        browser_login.challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+        == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     )

@@ -12,10 +12,10 @@ from hypothesis import strategies as some
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from lib import components
 from lib.crypto import base64url, jwt
 from lib.errors import ParamsError
 from lib.istio.answers import RBAC
+from lib.keycloak import realm_keys
 from lib.probes import drills, forge
 from lib.probes.drills import Drill
 from lib.probes.forged_claims import KEPT
@@ -198,7 +198,7 @@ def test_a_key_signs_by_its_algorithm_and_shows_no_private_half(kind):
 
 def test_a_key_is_kept_as_pem_and_named_as_keycloak_names_it():
     kept = SigningKey.from_pem(OURS.pem())
-    assert kept.public == OURS.public and kept.kid == components.key_id(OURS.pem())
+    assert kept.public == OURS.public and kept.kid == realm_keys.key_id(OURS.pem())
     with pytest.raises(ParamsError, match="RSA key as PEM"):
         SigningKey.from_pem("-----BEGIN")
     with pytest.raises(ParamsError, match="RSA, EC, OKP"):

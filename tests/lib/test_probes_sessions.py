@@ -6,7 +6,7 @@ import pytest
 from fake_keycloak import FakeKeycloak
 
 from lib.errors import KeycloakError
-from lib.keycloak import Keycloak
+from lib.keycloak.admin import Keycloak
 from lib.probes import model, sessions, slow, token_endpoint
 from lib.probes.drills import Drill
 from lib.probes.fixtures import CLIENTS, SETTINGS

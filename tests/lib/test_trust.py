@@ -6,10 +6,10 @@ import ssl
 import pytest
 from loopback import heard, served
 
-from lib import oidc
 from lib.crypto import certificates, trust_store
 from lib.errors import KeycloakError
 from lib.http_client import over_http
+from lib.keycloak import oidc
 from lib.kubernetes import port_forward
 from lib.probes.send import Request
 from lib.probes.wire import Edge, Line, over_sockets

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import requests
 
 from lib.errors import KeycloakError
-from lib.oidc import body, direct_session, password_token, refusal, send
+from lib.keycloak.oidc import body, direct_session, password_token, refusal, send
 
 MARGIN = 10  # seconds before its end at which the admin's token is renewed: it lives for 60
 

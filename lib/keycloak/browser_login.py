@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 
 from lib.errors import KeycloakError
-from lib.oidc import direct_session, refusal, send
+from lib.keycloak.oidc import direct_session, refusal, send
 
 FORM = re.compile(r'<form[^>]*\bid="kc-form-login"[^>]*\baction="([^"]+)"')
 

@@ -11,12 +11,14 @@ import re
 
 import requests
 
-from lib import login, oidc
+from lib.keycloak import browser_login, oidc
 
 
 def said(answer: requests.Response) -> str:
     """Return an answer in short; what is no letter or digit becomes _."""
-    given = login.returned(answer) if answer.is_redirect else _json(answer) or _challenged(answer) or _shown(answer)
+    given = (
+        browser_login.returned(answer) if answer.is_redirect else _json(answer) or _challenged(answer) or _shown(answer)
+    )
     if "error" in given:
         parts = (given["error"], given.get("error_description", ""))
         return f"{answer.status_code} {'/'.join(_word(part) for part in parts if part)}"

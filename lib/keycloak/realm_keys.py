@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from lib.crypto.base64url import encoded
-from lib.keycloak import Keycloak, ensure, only, path
+from lib.keycloak.admin import Keycloak, ensure, only, path
 
 PROVIDER = "org.keycloak.keys.KeyProvider"
 OWN_PRIORITY = 100  # of the keys that a new realm makes itself; the highest active one signs
