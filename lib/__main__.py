@@ -74,11 +74,12 @@ def pack(given) -> None:
 
 def _s3(folder: Path):
     """Return a client by the params of the bundle's environment."""
-    from lib import aws, bundle, params
+    from lib import bundle, params
+    from lib.aws import session as aws_session
 
     here = params.load(bundle.run(folder)["env"])
-    session = aws.session(here.region, here.aws_profile, here.aws_credentials_file)
-    return aws.client(session, "s3", here.aws_endpoint_url)
+    session = aws_session.session(here.region, here.aws_profile, here.aws_credentials_file)
+    return aws_session.client(session, "s3", here.aws_endpoint_url)
 
 
 def compare(given) -> int:
@@ -154,7 +155,7 @@ def params(given) -> None:
 
 def token(given) -> None:
     """Print what kubectl asks an exec plug-in for."""
-    from lib.kubeconfig import print_exec_credential
+    from lib.aws.kubeconfig import print_exec_credential
 
     print_exec_credential(given.cluster, given.region, given.endpoint_url, given.profile, given.credentials_file)
 

@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from lib import aws
+from lib.aws import session
 from lib.errors import BundleError
 from lib.verify import verify
 
@@ -46,7 +46,7 @@ def upload(file: Path, target: str, s3, retain_days: int = 0, now: Callable[[], 
     bucket, prefix = _place(target)
     key, data = f"{prefix}{file.name}", file.read_bytes()
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-    with aws.spoken():
+    with session.spoken():
         until = _retention(s3, bucket, retain_days, (now or partial(datetime.now, UTC))())
         try:
             sums = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}

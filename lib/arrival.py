@@ -17,7 +17,7 @@ import dns.query
 import dns.rcode
 import dns.resolver
 
-from lib.aws import listed, spoken
+from lib.aws.session import listed, spoken
 from lib.run import Run
 
 PORT = 80

@@ -6,7 +6,9 @@ import os
 
 import pandas as pd
 
-from lib import aws, clusters, eks, launch, leftovers, mesh, network, pki, plan
+from lib import clusters, mesh, pki, plan
+from lib.aws import cleanup, launch_template, session, vpc
+from lib.aws import clusters as aws_clusters
 from lib.errors import AwsError, RunbookError
 from lib.istio import istioctl
 from lib.kubernetes.cluster import MANAGER
@@ -33,9 +35,9 @@ def guard(run: Run) -> None:
     if run.params.cluster_source == "existing":
         return
     plan.check_account(run)
-    found = eks.find_cluster(run.aws("eks"), run.params.cluster_name)
+    found = aws_clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found:
-        aws.check_ours(f"cluster {found['name']}", found.get("tags", {}), run.tags)
+        session.check_ours(f"cluster {found['name']}", found.get("tags", {}), run.tags)
     doomed = _in_account(run)
     if doomed and not plan.local(run) and os.environ.get("CONFIRM") != "yes":
         raise AwsError(
@@ -85,9 +87,9 @@ def delete_made(run: Run) -> None:
         return
     elbv2, ec2, name = run.aws("elbv2"), run.aws("ec2"), run.params.cluster_name
     if _reachable(run):
-        left = lambda: [*_balanced(run), *leftovers.volumes(ec2, name)]  # noqa: E731
-        leftovers.wait_vanished(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
-    _tell(run, leftovers.delete_balancers(elbv2, name, run.params.deadline))
+        left = lambda: [*_balanced(run), *cleanup.volumes(ec2, name)]  # noqa: E731
+        cleanup.wait_vanished(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
+    _tell(run, cleanup.delete_balancers(elbv2, name, run.params.deadline))
 
 
 def delete_cluster(run: Run) -> None:
@@ -97,22 +99,24 @@ def delete_cluster(run: Run) -> None:
         return
     service, name, limit = run.aws("eks"), run.params.cluster_name, run.params.deadline
     ec2, iam = run.aws("ec2"), run.aws("iam")
-    run.changed("node group", clusters.NODE_GROUP, eks.delete_node_group(service, name, clusters.NODE_GROUP, run.tags))
-    eks.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit, **clusters.looks(run))
+    run.changed(
+        "node group", clusters.NODE_GROUP, aws_clusters.delete_node_group(service, name, clusters.NODE_GROUP, run.tags)
+    )
+    aws_clusters.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit, **clusters.looks(run))
     template = clusters.template_name(name)
-    run.changed("launch template", template, launch.delete_template(ec2, template, run.tags))
-    run.changed("cluster", name, eks.delete_cluster(service, name, run.tags))
-    eks.wait_cluster_gone(service, name, limit, **clusters.looks(run))
-    _tell(run, leftovers.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
-    run.changed("network", name, network.delete_network(ec2, run.tags, limit))
+    run.changed("launch template", template, launch_template.delete_template(ec2, template, run.tags))
+    run.changed("cluster", name, aws_clusters.delete_cluster(service, name, run.tags))
+    aws_clusters.wait_cluster_gone(service, name, limit, **clusters.looks(run))
+    _tell(run, cleanup.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
+    run.changed("network", name, vpc.delete_network(ec2, run.tags, limit))
     for role in (*clusters.pod_roles(name), *clusters.roles(name)):
-        run.changed("role", role, aws.delete_role(iam, role, run.tags))
-    for one in leftovers.providers(iam, run.tags):
-        with aws.spoken():
+        run.changed("role", role, session.delete_role(iam, role, run.tags))
+    for one in cleanup.providers(iam, run.tags):
+        with session.spoken():
             iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=one.id)
         run.changed(one.kind, one.name, "deleted")
     for one in _logs(run):
-        with aws.spoken():
+        with session.spoken():
             run.aws("logs").delete_log_group(logGroupName=one.id)
         run.changed(one.kind, one.id, "deleted")
     for file in (run.params.kubeconfig, run.params.authority_file):
@@ -170,27 +174,29 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     if run.params.cluster_source == "existing":
         return []
     service, ec2, iam, name = run.aws("eks"), run.aws("ec2"), run.aws("iam"), run.params.cluster_name
-    found = [(kind, name) for kind, one in (("cluster", eks.find_cluster(service, name)),) if one]
-    if found and eks.find_node_group(service, name, clusters.NODE_GROUP):
+    found = [(kind, name) for kind, one in (("cluster", aws_clusters.find_cluster(service, name)),) if one]
+    if found and aws_clusters.find_node_group(service, name, clusters.NODE_GROUP):
         found.append(("node group", clusters.NODE_GROUP))
-    made = [*_balanced(run), *leftovers.security_groups(ec2, name), *leftovers.volumes(ec2, name)]
-    made += [*leftovers.ours(ec2, run.tags), *leftovers.providers(iam, run.tags), *_logs(run)]
-    made += leftovers.interfaces(ec2, name, run.tags)
+    made = [*_balanced(run), *cleanup.security_groups(ec2, name), *cleanup.volumes(ec2, name)]
+    made += [*cleanup.ours(ec2, run.tags), *cleanup.providers(iam, run.tags), *_logs(run)]
+    made += cleanup.interfaces(ec2, name, run.tags)
     found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in made]
-    found += [("role", role) for role in (*clusters.pod_roles(name), *clusters.roles(name)) if aws.find_role(iam, role)]
+    found += [
+        ("role", role) for role in (*clusters.pod_roles(name), *clusters.roles(name)) if session.find_role(iam, role)
+    ]
     return [("account", *row) for row in found]
 
 
-def _balanced(run: Run) -> list[leftovers.Thing]:
+def _balanced(run: Run) -> list[cleanup.Thing]:
     elbv2, name = run.aws("elbv2"), run.params.cluster_name
-    return [*leftovers.balancers(elbv2, name), *leftovers.target_groups(elbv2, name)]
+    return [*cleanup.balancers(elbv2, name), *cleanup.target_groups(elbv2, name)]
 
 
-def _logs(run: Run) -> list[leftovers.Thing]:
-    return leftovers.log_groups(run.aws("logs"), run.params.cluster_name) if run.params.delete_log_group else []
+def _logs(run: Run) -> list[cleanup.Thing]:
+    return cleanup.log_groups(run.aws("logs"), run.params.cluster_name) if run.params.delete_log_group else []
 
 
-def _tell(run: Run, things: list[leftovers.Thing]) -> None:
+def _tell(run: Run, things: list[cleanup.Thing]) -> None:
     for one in things:
         run.changed(one.kind, one.name or one.id, "deleted")
 
@@ -208,7 +214,7 @@ def _costly(run: Run) -> list[tuple[str, dict]]:
 
 def _ensure_kubeconfig(run: Run) -> None:
     """A run that was interrupted may have made the cluster and not its kubeconfig."""
-    here, found = run.params, eks.find_cluster(run.aws("eks"), run.params.cluster_name)
+    here, found = run.params, aws_clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found and found.get("endpoint") and not here.kubeconfig.exists():
         clusters.ensure_kubeconfig(run)
 

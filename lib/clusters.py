@@ -6,7 +6,8 @@ import sys
 
 import pandas as pd
 
-from lib import access, addons, aws, control_plane, eks, kubeconfig, launch, nodes, place
+from lib import place
+from lib.aws import access_entries, addons, clusters, control_plane, kubeconfig, launch_template, node_groups, session
 from lib.kubernetes import cluster as kubernetes_cluster
 from lib.params import ROOT
 from lib.run import Run
@@ -30,9 +31,9 @@ def state(run: Run) -> pd.DataFrame:
         return pd.DataFrame(
             [("API server", run.cluster.host), ("version", run.cluster.version())], columns=["what", "now"]
         )
-    who = aws.whoami(run.aws("sts"))
-    with aws.spoken():
-        there = aws.listed(run.aws("eks"), "list_clusters", "clusters")
+    who = session.whoami(run.aws("sts"))
+    with session.spoken():
+        there = session.listed(run.aws("eks"), "list_clusters", "clusters")
     rows = [("you", who["arn"]), ("account", who["account"]), ("clusters", ", ".join(there) or "none")]
     return pd.DataFrame(rows, columns=["what", "now"])
 
@@ -86,11 +87,11 @@ def check(run: Run) -> None:
 def entries(run: Run) -> pd.DataFrame:
     """Return who may use the cluster's API: principal, type, groups, policies; empty where it is not EKS's to say."""
     if run.params.cluster_source == "existing":
-        return pd.DataFrame(columns=access.COLUMNS)
+        return pd.DataFrame(columns=access_entries.COLUMNS)
     service = run.aws("eks")
-    with aws.spoken():
+    with session.spoken():
         found = service.describe_cluster(name=run.params.cluster_name)["cluster"]
-    return pd.DataFrame(access.listed(service, found), columns=access.COLUMNS)
+    return pd.DataFrame(access_entries.listed(service, found), columns=access_entries.COLUMNS)
 
 
 def addon_table(run: Run) -> pd.DataFrame:
@@ -121,7 +122,7 @@ def roles(name: str) -> dict[str, tuple[str, list[str]]]:
 
 def pod_roles(name: str) -> dict[str, tuple[str, list[str]]]:
     """Return the same of roles that pods of add-ons have, where the params name those: the EBS CSI driver's."""
-    return {f"{name}-ebs-csi": (aws.PODS, DRIVER_POLICIES)}
+    return {f"{name}-ebs-csi": (session.PODS, DRIVER_POLICIES)}
 
 
 def looks(run: Run) -> dict[str, float]:
@@ -139,30 +140,32 @@ def _ensure_eks(run: Run) -> None:
     name, limit = here.cluster_name, here.deadline
     pause = looks(run)
     wishes = control_plane.Wishes.of(here)
-    given = place.check(run, fresh=not eks.find_cluster(service, name))
+    given = place.check(run, fresh=not clusters.find_cluster(service, name))
     cluster_role, node_role = _ensure_roles(run, roles(name))
     subnets, node_subnets = place.ensure(run, given)
     about = {"reach": wishes.reach, "more": wishes.creating, "deadline": limit, **pause}
-    _, action = eks.ensure_cluster(service, name, here.kubernetes_version, cluster_role, subnets, run.tags, **about)
+    _, action = clusters.ensure_cluster(
+        service, name, here.kubernetes_version, cluster_role, subnets, run.tags, **about
+    )
     run.changed("cluster", name, action)
-    cluster = eks.wait_cluster_active(service, name, limit, **pause)
+    cluster = clusters.wait_cluster_active(service, name, limit, **pause)
     cluster, action = control_plane.ensure(service, cluster, wishes, limit, **pause)
     run.changed("control plane", name, action)
-    access.ensure_entries(service, cluster, here.access_entries, run.tags, run.changed)
+    access_entries.ensure_entries(service, cluster, here.access_entries, run.tags, run.changed)
     _ensure_addons(run, cluster, limit, pause)
     _ensure_nodes(run, node_role, node_subnets, pause)
-    eks.wait_node_group_active(service, name, NODE_GROUP, limit, **pause)
+    clusters.wait_node_group_active(service, name, NODE_GROUP, limit, **pause)
     for addon in here.addons:  # some want nodes to be ACTIVE
         addons.wait_addon_active(service, name, addon, limit, **pause)
 
 
 def _ensure_nodes(run: Run, role: str, subnets: list[str], pause: dict) -> None:
     here, name = run.params, template_name(run.params.cluster_name)
-    data = launch.settings(here.node_disk_gib, here.node_ami_type, name, run.tags)
-    template, action = launch.ensure_template(run.aws("ec2"), name, data, run.tags)
+    data = launch_template.settings(here.node_disk_gib, here.node_ami_type, name, run.tags)
+    template, action = launch_template.ensure_template(run.aws("ec2"), name, data, run.tags)
     run.changed("launch template", name, action)
-    _, action = nodes.ensure_node_group(
-        run.aws("eks"), here.cluster_name, NODE_GROUP, role, subnets, nodes.Nodes.of(here), run.tags,
+    _, action = node_groups.ensure_node_group(
+        run.aws("eks"), here.cluster_name, NODE_GROUP, role, subnets, node_groups.Nodes.of(here), run.tags,
         template=template, version=here.kubernetes_version, deadline=here.deadline, **pause,
     )  # fmt: skip
     run.changed("node group", NODE_GROUP, action)
@@ -171,7 +174,7 @@ def _ensure_nodes(run: Run, role: str, subnets: list[str], pause: dict) -> None:
 def _ensure_roles(run: Run, wanted: dict[str, tuple[str, list[str]]]) -> list[str]:
     arns = []
     for name, (principal, policies) in wanted.items():
-        role, action = aws.ensure_role(run.aws("iam"), name, principal, policies, run.tags)
+        role, action = session.ensure_role(run.aws("iam"), name, principal, policies, run.tags)
         arns.append(role["Arn"])
         run.changed("role", name, action)
     return arns

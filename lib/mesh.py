@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, network, pki, verdicts, why
+from lib import edge, pki, verdicts, why
+from lib.aws import vpc
 from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
 from lib.http_client import Answer, Case, over_exec, over_http, peer
@@ -114,7 +115,7 @@ def check_injection(run: Run) -> None:
     if run.params.cluster_source == "eks":
         found = run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]["resourcesVpcConfig"]
         group = found["clusterSecurityGroupId"]
-        shut = network.shut(run.aws("ec2"), group, istioctl.PORTS)
+        shut = vpc.shut(run.aws("ec2"), group, istioctl.PORTS)
         told = f"add a rule to {group} that lets it in from itself: without 15017 no pod gets a sidecar" if shut else ""
         run.check(f"ports shut in the cluster's security group, of {istioctl.PORTS}", [], shut, told)
     fix = "let the control plane reach the nodes' port 15017 (their security group), and see istiod's log"

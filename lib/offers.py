@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from lib.asked import optional
-from lib.aws import listed
+from lib.aws.optional import optional
+from lib.aws.session import listed
 
 VERSIONS = Path(__file__).with_name("versions.yml")
 STANDARD, EXTENDED = "standard support", "extended support"

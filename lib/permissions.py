@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from lib.asked import NOT_KNOWN, optional
-from lib.aws import listed
+from lib.aws.optional import NOT_KNOWN, optional
+from lib.aws.session import listed
 from lib.params import ROOT
 
 PAGE = ROOT / "docs" / "eks.md"  # where the policy stands, once

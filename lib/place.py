@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from lib import nat, network, subnets
+from lib.aws import existing_subnets, nat_gateways, vpc
 from lib.errors import AwsError
 from lib.run import Run
 
 SUBNET = "subnet"
 
 
-def given(run: Run, fresh: bool = True) -> subnets.Given | None:
+def given(run: Run, fresh: bool = True) -> existing_subnets.Given | None:
     """Return the subnets that the params name, and what is wrong with them; None where a VPC is made."""
     here = run.params
     if not here.subnet_ids and not here.subnet_tags:
         return None
-    scheme = subnets.scheme(here)
-    return subnets.read(
+    scheme = existing_subnets.scheme(here)
+    return existing_subnets.read(
         run.aws("ec2"), here.subnet_ids, here.subnet_tags, here.cluster_name, here.node_count, scheme, fresh
     )
 
 
-def check(run: Run, fresh: bool = True) -> subnets.Given | None:
+def check(run: Run, fresh: bool = True) -> existing_subnets.Given | None:
     """Return the same; raise AwsError, a sentence for each thing, where a cluster would not work in them."""
     found = given(run, fresh)
     if found and found.problems:
@@ -28,23 +28,23 @@ def check(run: Run, fresh: bool = True) -> subnets.Given | None:
     return found
 
 
-def ensure(run: Run, found: subnets.Given | None) -> tuple[list[str], list[str]]:
+def ensure(run: Run, found: existing_subnets.Given | None) -> tuple[list[str], list[str]]:
     """Return the cluster's subnets and its nodes'; without `found` ones make, or update, the VPC first."""
     here = run.params
     if found:
         for name, _ in found.rows:
             run.changed(SUBNET, name, "unchanged")
         return found.subnet_ids, found.node_subnet_ids
-    net, _ = network.ensure_network(
+    net, _ = vpc.ensure_network(
         run.aws("ec2"), here.cluster_name, here.vpc_cidr, run.tags, here.vpc_zones,
         tell=run.changed, nat=here.nat, extra=run.made_by, deadline=here.deadline,
     )  # fmt: skip
     return net["subnet_ids"], net["subnet_ids"]
 
 
-def public_nodes(run: Run, found: subnets.Given | None) -> bool:
+def public_nodes(run: Run, found: existing_subnets.Given | None) -> bool:
     """Whether nodes have public addresses, which cost something."""
     if found:
         ways = dict(found.rows)
-        return any(ways[name].endswith(subnets.INTERNET) for name in found.node_subnet_ids)
-    return run.params.nat == nat.NONE
+        return any(ways[name].endswith(existing_subnets.INTERNET) for name in found.node_subnet_ids)
+    return run.params.nat == nat_gateways.NONE

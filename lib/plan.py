@@ -12,8 +12,9 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, clusters, control_plane, network, offers, place, preview
-from lib.asked import optional
+from lib import clusters, offers, place, preview
+from lib.aws import control_plane, session, vpc
+from lib.aws.optional import optional
 from lib.errors import AwsError
 from lib.run import Run
 from lib.seen import Seen
@@ -58,7 +59,7 @@ def total(table: pd.DataFrame) -> float:
 
 def told(run: Run, table: pd.DataFrame) -> list[str]:
     """Return who asks, where, and what it comes to, in sentences."""
-    who = aws.whoami(run.aws("sts"))
+    who = session.whoami(run.aws("sts"))
     lines = [f"You are {who['arn']} in account {who['account']}{_alias(run)}, region {run.params.region}."]
     count = {one: int((table["action"] == one).sum()) for one in (CREATE, CHANGE, KEEP)}
     lines.append(f"{count[CREATE]} to create, {count[CHANGE]} to change, {count[KEEP]} kept.")
@@ -137,7 +138,7 @@ def shown(run: Run) -> None:
 
 def check_account(run: Run) -> None:
     """Raise AwsError unless the caller's account is the one that the params name; at a local endpoint any is."""
-    if not local(run) and (problem := _account(run.params.account_id, aws.whoami(run.aws("sts"))["account"])):
+    if not local(run) and (problem := _account(run.params.account_id, session.whoami(run.aws("sts"))["account"])):
         raise AwsError(problem)
 
 
@@ -173,7 +174,7 @@ def _network(run: Run, seen: Seen) -> list[tuple]:
     action = lambda kind, number: KEEP if seen.counts[kind] >= number else CREATE  # noqa: E731
     return [
         (kind, name, f"{seen.counts[kind]} of {number}", action(kind, number), _times(number, each.get(kind)))
-        for kind, number in network.wanted(here.vpc_zones, here.nat).items()
+        for kind, number in vpc.wanted(here.vpc_zones, here.nat).items()
     ]
 
 

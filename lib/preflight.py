@@ -6,7 +6,8 @@ from datetime import date
 
 import pandas as pd
 
-from lib import aws, offers, plan
+from lib import offers, plan
+from lib.aws import session
 from lib.errors import RunbookError
 from lib.istio import istioctl
 from lib.run import Run
@@ -21,7 +22,7 @@ def check(run: Run) -> pd.DataFrame:
     run.check("istioctl is the version of istio_tag", here.istio_tag, *_tried(lambda: istioctl.version(here.istioctl)))
     _check_versions(run)
     if here.cluster_source == "eks":
-        who, problem = _tried(lambda: aws.whoami(run.aws("sts"))["arn"])
+        who, problem = _tried(lambda: session.whoami(run.aws("sts"))["arn"])
         run.check("AWS knows you", True, str(who).startswith("arn:"), problem)
         _check_plan(run)
         run.fact("aws identity", who)

@@ -7,9 +7,11 @@ from datetime import date
 
 import pandas as pd
 
-from lib import aws, clusters, drift, network, offers, permissions, quotas, tagged
-from lib.aws import spoken
-from lib.nodes import Nodes
+from lib import clusters, offers, permissions, quotas
+from lib.aws import drift, session, tags
+from lib.aws import vpc as aws_vpc
+from lib.aws.node_groups import Nodes
+from lib.aws.session import spoken
 from lib.probes.model import HARDENED
 from lib.run import Run
 from lib.seen import Seen, roles
@@ -55,10 +57,10 @@ def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
     here, wanted = run.params, roles(run)
     cluster_role, node_role, *_ = wanted
     own = [] if seen.given else _own_subnets(run, seen)
-    attached = {name: aws.attached(seen.client("iam"), name) if role else None for name, role in seen.roles.items()}
+    attached = {name: session.attached(seen.client("iam"), name) if role else None for name, role in seen.roles.items()}
     told = drift.of_roles(attached, {name: policies for name, (_, policies) in wanted.items()})
     if not seen.given:
-        vpc = tagged.one(seen.client("ec2").describe_vpcs, "Vpcs", {**run.tags, "Name": here.cluster_name})
+        vpc = tags.one(seen.client("ec2").describe_vpcs, "Vpcs", {**run.tags, "Name": here.cluster_name})
         told += drift.of_vpc(vpc, here.cluster_name, here.vpc_cidr)
     subnets, of_nodes = (seen.given.subnet_ids, seen.given.node_subnet_ids) if seen.given else (own, own)
     told += drift.of_cluster(seen.cluster, here.cluster_name, here.kubernetes_version, cluster_role, subnets)
@@ -70,9 +72,9 @@ def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
 def _own_subnets(run: Run, seen: Seen) -> list[str]:
     """The subnets that the cluster would be in: those that are there, and "one to be made" for each that is not."""
     here = run.params
-    labels = network.labels(here.cluster_name, here.nat, seen.zones)
-    there = tagged.every(seen.client("ec2").describe_subnets, "Subnets", run.tags)
-    by_name = {aws.tag_dict(one["Tags"]).get("Name"): one["SubnetId"] for one in there}
+    labels = aws_vpc.labels(here.cluster_name, here.nat, seen.zones)
+    there = tags.every(seen.client("ec2").describe_subnets, "Subnets", run.tags)
+    by_name = {session.tag_dict(one["Tags"]).get("Name"): one["SubnetId"] for one in there}
     return [by_name.get(label, f"{label} (to be made)") for label in labels]
 
 
@@ -82,7 +84,7 @@ def _more(run: Run, seen: Seen) -> dict[str, int]:
     if not seen.given:
         left = {
             kind: max(0, number - seen.counts[kind])
-            for kind, number in network.wanted(here.vpc_zones, here.nat).items()
+            for kind, number in aws_vpc.wanted(here.vpc_zones, here.nat).items()
         }
         more = {
             quotas.VPCS: left["vpc"],
@@ -100,7 +102,7 @@ def _more(run: Run, seen: Seen) -> dict[str, int]:
 
 
 def _missing(run: Run, seen: Seen) -> pd.DataFrame:
-    who = aws.whoami(seen.client("sts"))
+    who = session.whoami(seen.client("sts"))
     arns = [f"arn:aws:iam::{who['account']}:role/{name}" for name in roles(run)]
     answer = permissions.missing(seen.client("iam"), who["arn"], arns)
     if answer.missing is None:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lib.asked import optional
-from lib.aws import listed
+from lib.aws.optional import optional
+from lib.aws.session import listed
 
 VPCS, GATEWAYS, NAT, ADDRESSES = "VPCs", "internet gateways", "NAT gateways in a zone", "Elastic IP addresses"
 CLUSTERS, GROUPS, BALANCERS = "EKS clusters", "node groups of a cluster", "network load balancers"

@@ -12,7 +12,8 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import aws, evidence, params, verdicts, waiting
+from lib import evidence, params, verdicts, waiting
+from lib.aws import session as aws_session
 from lib.crypto import trust_store
 from lib.errors import ClusterError, MissingStep, RedCheck
 from lib.kubernetes import cluster as kubernetes_cluster
@@ -71,13 +72,13 @@ class Run:
     def aws(self, service: str):
         """Return a boto3 client for the environment's AWS endpoint."""
         here = self.params
-        session = aws.session(here.region, here.aws_profile, here.aws_credentials_file)
-        return aws.client(session, service, here.aws_endpoint_url)
+        session = aws_session.session(here.region, here.aws_profile, here.aws_credentials_file)
+        return aws_session.client(session, service, here.aws_endpoint_url)
 
     @property
     def tags(self) -> dict[str, str]:
         """The tags by which this environment's AWS objects are found again."""
-        return aws.tags(self.params.cluster_name)
+        return aws_session.tags(self.params.cluster_name)
 
     @property
     def made_by(self) -> dict[str, str]:

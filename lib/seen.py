@@ -8,9 +8,11 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from lib import addons, aws, clusters, eks, launch, network, offers, place
+from lib import clusters, offers, place
+from lib.aws import addons, launch_template, session, vpc
+from lib.aws import clusters as aws_clusters
+from lib.aws.existing_subnets import Given
 from lib.run import Run
-from lib.subnets import Given
 
 
 def roles(run: Run) -> dict[str, tuple[str, list[str]]]:
@@ -40,18 +42,18 @@ class Seen:
         """Return what is there; nothing is changed."""
         here, client = run.params, cache(run.aws)
         service, ec2 = client("eks"), client("ec2")
-        cluster = eks.find_cluster(service, here.cluster_name)
+        cluster = aws_clusters.find_cluster(service, here.cluster_name)
         given = place.given(run, fresh=not cluster)
         versions, source = offers.versions(service)
         return cls(
             cluster,
-            eks.find_node_group(service, here.cluster_name, clusters.NODE_GROUP) if cluster else None,
-            launch.find_template(ec2, clusters.template_name(here.cluster_name)),
-            {role: aws.find_role(client("iam"), role) for role in roles(run)},
+            aws_clusters.find_node_group(service, here.cluster_name, clusters.NODE_GROUP) if cluster else None,
+            launch_template.find_template(ec2, clusters.template_name(here.cluster_name)),
+            {role: session.find_role(client("iam"), role) for role in roles(run)},
             given,
-            {} if given else network.counts(ec2, run.tags),
+            {} if given else vpc.counts(ec2, run.tags),
             {name: addons.find_addon(service, here.cluster_name, name) if cluster else None for name in here.addons},
-            given.zones if given else network.first_zones(ec2, here.vpc_zones),
+            given.zones if given else vpc.first_zones(ec2, here.vpc_zones),
             versions,
             source,
             client,

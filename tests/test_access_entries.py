@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from lib import access, aws, eks, kubeconfig, params
+from lib import params
+from lib.aws import access_entries, clusters, kubeconfig, session
 from lib.errors import ClusterError
 from lib.kubernetes import cluster as kubernetes_cluster
 from lib.params.eks import AccessEntry
@@ -27,14 +28,14 @@ def second(first, tmp_path):
     credentials = tmp_path / "credentials"
     secret = f"aws_access_key_id = {key['AccessKeyId']}\naws_secret_access_key = {key['SecretAccessKey']}\n"
     credentials.write_text(f"[{NAME}]\n{secret}")
-    found = eks.find_cluster(client(here, "eks"), here.cluster_name)
+    found = clusters.find_cluster(client(here, "eks"), here.cluster_name)
     kubeconfig.write_kubeconfig(
         tmp_path / "config", found["name"], found["endpoint"], found["certificateAuthority"]["data"],
         python=sys.executable, root=params.ROOT, region=here.region, endpoint_url=here.aws_endpoint_url, profile=NAME,
         credentials_file=str(credentials),
     )  # fmt: skip
     yield arn, found, lambda: kubernetes_cluster.Cluster.from_kubeconfig(tmp_path / "config")
-    access.ensure_entries(client(here, "eks"), found, [], aws.tags(found["name"]), lambda *_: None)
+    access_entries.ensure_entries(client(here, "eks"), found, [], session.tags(found["name"]), lambda *_: None)
     iam.delete_access_key(UserName=NAME, AccessKeyId=key["AccessKeyId"])
     iam.delete_user(UserName=NAME)
 
@@ -60,7 +61,7 @@ def test_a_second_user_can_do_what_the_entry_says_and_no_more(second):
 
 def give(found: dict, *entries: AccessEntry) -> None:
     here = params.load("dev")
-    access.ensure_entries(client(here, "eks"), found, entries, aws.tags(found["name"]), lambda *_: None)
+    access_entries.ensure_entries(client(here, "eks"), found, entries, session.tags(found["name"]), lambda *_: None)
 
 
 def refused(ask) -> str:
@@ -73,6 +74,6 @@ def refused(ask) -> str:
 
 
 def client(here: params.Params, service: str):
-    return aws.client(
-        aws.session(here.region, here.aws_profile, here.aws_credentials_file), service, here.aws_endpoint_url
+    return session.client(
+        session.session(here.region, here.aws_profile, here.aws_credentials_file), service, here.aws_endpoint_url
     )

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from runbook import ROOT, python, rows
 
-from lib import aws, params
+from lib import params
+from lib.aws import session as aws_session
 
 pytestmark = pytest.mark.sandbox
 
@@ -74,7 +75,8 @@ def test_and_empty_again_beside_the_other_cluster(eks):
     assert check["verdict"] == "pass"
     assert service(eks).list_clusters()["clusters"] == ["runbook"]
     tags = [
-        {"Name": f"tag:{key}", "Values": [value]} for key, value in aws.tags(params.load("eks").cluster_name).items()
+        {"Name": f"tag:{key}", "Values": [value]}
+        for key, value in aws_session.tags(params.load("eks").cluster_name).items()
     ]
     assert service(eks, "ec2").describe_vpcs(Filters=tags)["Vpcs"] == []
 
@@ -122,5 +124,5 @@ def test_a_cluster_goes_into_subnets_that_are_there_and_leaves_them_as_they_were
 
 def service(known: dict[str, str], name: str = "eks"):
     here = params.load("dev")
-    session = aws.session(here.region, known["AWS_PROFILE"], known["AWS_SHARED_CREDENTIALS_FILE"])
-    return aws.client(session, name, here.aws_endpoint_url)
+    session = aws_session.session(here.region, known["AWS_PROFILE"], known["AWS_SHARED_CREDENTIALS_FILE"])
+    return aws_session.client(session, name, here.aws_endpoint_url)

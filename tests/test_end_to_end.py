@@ -18,7 +18,9 @@ import yaml
 from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, python, rows, run
 
-from lib import aws, eks, kubeconfig, nodes, params
+from lib import params
+from lib.aws import clusters, kubeconfig, node_groups
+from lib.aws import session as aws_session
 from lib.errors import ClusterError
 from lib.kubernetes import cluster
 from lib.probes import model
@@ -174,17 +176,19 @@ def test_a_deleted_policy_turns_the_run_red_and_seals_the_bundle(first):
 def test_a_second_cluster_beside_the_first(first, tmp_path):
     """Another name, another link, another CA; the first goes on undisturbed, and the second leaves nothing."""
     here, group = params.load("dev", {"cluster_name": "second"}), "nodes"
-    session = aws.session(here.region, here.aws_profile, here.aws_credentials_file)
-    service = aws.client(session, "eks", here.aws_endpoint_url)
+    session = aws_session.session(here.region, here.aws_profile, here.aws_credentials_file)
+    service = aws_session.client(session, "eks", here.aws_endpoint_url)
     known = service.describe_cluster(name="runbook")["cluster"]
     role, subnets = known["roleArn"], known["resourcesVpcConfig"]["subnetIds"]
-    tags, known_group = aws.tags("second"), service.list_nodegroups(clusterName="runbook")["nodegroups"][0]
+    tags, known_group = aws_session.tags("second"), service.list_nodegroups(clusterName="runbook")["nodegroups"][0]
     node_role = service.describe_nodegroup(clusterName="runbook", nodegroupName=known_group)["nodegroup"]["nodeRole"]
     try:
-        eks.ensure_cluster(service, "second", here.kubernetes_version, role, subnets, tags)
-        made = eks.wait_cluster_active(service, "second", 60)
-        nodes.ensure_node_group(service, "second", group, node_role, subnets, nodes.Nodes(["m5.large"], 1), tags)
-        eks.wait_node_group_active(service, "second", group, 60)
+        clusters.ensure_cluster(service, "second", here.kubernetes_version, role, subnets, tags)
+        made = clusters.wait_cluster_active(service, "second", 60)
+        node_groups.ensure_node_group(
+            service, "second", group, node_role, subnets, node_groups.Nodes(["m5.large"], 1), tags
+        )
+        clusters.wait_node_group_active(service, "second", group, 60)
         assert made["endpoint"].rsplit(".", 1)[0] != known["endpoint"].rsplit(".", 1)[0]  # a /24 of its own
         assert made["certificateAuthority"] != known["certificateAuthority"]
         second = cluster_of(made, here, tmp_path)
@@ -193,10 +197,10 @@ def test_a_second_cluster_beside_the_first(first, tmp_path):
         with pytest.raises(ClusterError, match="401"):  # a token of the one is none of the other's
             cluster_of({**made, "name": "runbook"}, here, tmp_path).version()
     finally:
-        eks.delete_node_group(service, "second", group, tags)
-        eks.wait_node_group_gone(service, "second", group, 60)
-        eks.delete_cluster(service, "second", tags)
-        eks.wait_cluster_gone(service, "second", 60)
+        clusters.delete_node_group(service, "second", group, tags)
+        clusters.wait_node_group_gone(service, "second", group, 60)
+        clusters.delete_cluster(service, "second", tags)
+        clusters.wait_cluster_gone(service, "second", 60)
     assert service.list_clusters()["clusters"] == ["runbook"]
     assert "httpbin" in kubectl("get", "pods", "-n", "foo")
 

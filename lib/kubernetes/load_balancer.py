@@ -138,10 +138,10 @@ def _notes(service: dict, here, of_gateway: bool) -> dict[str, str]:
     controller, ports = here.load_balancer_controller, service["spec"]["ports"]
     if controller is None:
         return {}
-    from lib import aws  # boto3, and so half a second: every params file is checked here, and few ask for this
+    from lib.aws import session  # boto3, and so half a second: every params file is checked here, and few ask for this
 
     # Said always: where it is not, the AWS Load Balancer Controller makes an internal one since 2.2
-    tags = ",".join(f"{key}={value}" for key, value in aws.tags(here.cluster_name).items())
+    tags = ",".join(f"{key}={value}" for key, value in session.tags(here.cluster_name).items())
     notes = {f"{AWS}scheme": here.load_balancer_scheme, f"{AWS}additional-resource-tags": tags}
     if controller == IN_TREE:
         notes = {f"{AWS}type": "nlb", **notes}

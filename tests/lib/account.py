@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from functools import cache
 
-from lib import aws, clusters, eks, launch, network, nodes
+from lib import clusters
+from lib.aws import clusters as aws_clusters
+from lib.aws import launch_template, node_groups
+from lib.aws import session as aws_session
+from lib.aws import vpc as aws_vpc
 
 NAME = "demo"
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
 
-TAGS = aws.tags(NAME)
+TAGS = aws_session.tags(NAME)
 
 
-client = cache(aws.client)  # one a session and service: they take a while to make
+client = cache(aws_session.client)  # one a session and service: they take a while to make
 
 
 def tagged(kind: str, tags: dict[str, str]) -> dict:
-    return {"TagSpecifications": [{"ResourceType": kind, "Tags": aws.tag_list(tags)}]}
+    return {"TagSpecifications": [{"ResourceType": kind, "Tags": aws_session.tag_list(tags)}]}
 
 
 def build(session) -> dict:
@@ -25,14 +29,17 @@ def build(session) -> dict:
     known = [policy["Arn"] for policy in iam.list_policies(Scope="Local")["Policies"]]
     policies = known or [iam.create_policy(PolicyName="p", PolicyDocument=POLICY)["Policy"]["Arn"]]
     arns = [
-        aws.ensure_role(iam, name, who, policies, TAGS)[0]["Arn"] for name, (who, _) in clusters.roles(NAME).items()
+        aws_session.ensure_role(iam, name, who, policies, TAGS)[0]["Arn"]
+        for name, (who, _) in clusters.roles(NAME).items()
     ]
-    net, _ = network.ensure_network(ec2, NAME, "10.0.0.0/16", TAGS, nat="single")
-    eks.ensure_cluster(service, NAME, "1.36", arns[0], net["subnet_ids"], TAGS)
+    net, _ = aws_vpc.ensure_network(ec2, NAME, "10.0.0.0/16", TAGS, nat="single")
+    aws_clusters.ensure_cluster(service, NAME, "1.36", arns[0], net["subnet_ids"], TAGS)
     name = clusters.template_name(NAME)
-    template, _ = launch.ensure_template(ec2, name, launch.settings(20, nodes.AMI, name, TAGS), TAGS)
-    about = (arns[1], net["subnet_ids"], nodes.Nodes(["m5.large"], 2), TAGS)
-    nodes.ensure_node_group(service, NAME, clusters.NODE_GROUP, *about, template=template)
+    template, _ = launch_template.ensure_template(
+        ec2, name, launch_template.settings(20, node_groups.AMI, name, TAGS), TAGS
+    )
+    about = (arns[1], net["subnet_ids"], node_groups.Nodes(["m5.large"], 2), TAGS)
+    node_groups.ensure_node_group(service, NAME, clusters.NODE_GROUP, *about, template=template)
     return net
 
 
@@ -41,7 +48,7 @@ def made_by_kubernetes(session, net: dict, cluster: str = NAME) -> None:
     elbv2, ec2 = client(session, "elbv2"), client(session, "ec2")
     in_tree, controller = {f"kubernetes.io/cluster/{cluster}": "owned"}, {"elbv2.k8s.aws/cluster": cluster}
     for name, tags in (("in-tree", in_tree), ("by-lbc", controller)):
-        about = {"Name": f"{name}-{cluster}", "Tags": aws.tag_list(tags)}
+        about = {"Name": f"{name}-{cluster}", "Tags": aws_session.tag_list(tags)}
         balancer = elbv2.create_load_balancer(**about, Type="network", Subnets=net["subnet_ids"])["LoadBalancers"][0]
         group = elbv2.create_target_group(**about, Protocol="TCP", Port=80, VpcId=net["vpc_id"])["TargetGroups"][0]
         action = {"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}

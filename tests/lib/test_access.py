@@ -6,11 +6,12 @@ import whole_eks
 from moto import mock_aws
 from pydantic import ValidationError
 
-from lib import access, aws, eks
+from lib.aws import access_entries, clusters
+from lib.aws import session as aws_session
 from lib.errors import AwsError
 from lib.params.eks import AccessEntry
 
-TAGS = aws.tags("demo")
+TAGS = aws_session.tags("demo")
 
 
 @pytest.fixture
@@ -20,28 +21,36 @@ def session():
 
 
 def cluster(session, name="demo", **more):
-    role = aws.ensure_role(aws.client(session, "iam"), f"{name}-cluster", "eks.amazonaws.com", [], TAGS)[0]["Arn"]
-    subnets = [one["SubnetId"] for one in aws.client(session, "ec2").describe_subnets()["Subnets"][:2]]
-    made = aws.client(session, "eks")
+    role = aws_session.ensure_role(
+        aws_session.client(session, "iam"), f"{name}-cluster", "eks.amazonaws.com", [], TAGS
+    )[0]["Arn"]
+    subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
+    made = aws_session.client(session, "eks")
     made.create_cluster(name=name, roleArn=role, resourcesVpcConfig={"subnetIds": subnets}, tags=TAGS, **more)
-    return eks.find_cluster(made, name)
+    return clusters.find_cluster(made, name)
 
 
 def somebody(session, name):
-    return aws.client(session, "iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    return aws_session.client(session, "iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
 
 
 def ensure(session, there, *wanted):
     told = []
-    done = access.ensure_entries(
-        aws.client(session, "eks"), there, [AccessEntry(**one) for one in wanted], TAGS, lambda *row: told.append(row)
+    done = access_entries.ensure_entries(
+        aws_session.client(session, "eks"),
+        there,
+        [AccessEntry(**one) for one in wanted],
+        TAGS,
+        lambda *row: told.append(row),
     )
     assert told == [("access entry", *row) for row in done]
     return [action for _, action in done]
 
 
 def rows(session, there):
-    return {row[0].rpartition("/")[2]: row[1:] for row in access.listed(aws.client(session, "eks"), there)}
+    return {
+        row[0].rpartition("/")[2]: row[1:] for row in access_entries.listed(aws_session.client(session, "eks"), there)
+    }
 
 
 def test_an_entrys_life(session):
@@ -61,7 +70,7 @@ def test_an_entrys_life(session):
 
 def test_who_made_the_cluster_is_listed_and_let_alone(session):
     there = cluster(session)
-    arn = aws.whoami(aws.client(session, "sts"))["arn"]
+    arn = aws_session.whoami(aws_session.client(session, "sts"))["arn"]
     assert rows(session, there) == {"admin": ("STANDARD", "", "AmazonEKSClusterAdminPolicy (cluster)")}
     with pytest.raises(AwsError, match="somebody else made it; leave it out of access_entries"):
         ensure(
@@ -80,7 +89,7 @@ def test_a_cluster_of_the_old_mode_has_none(session):
     assert ensure(session, there) == []
     with pytest.raises(AwsError, match="got authenticationMode CONFIG_MAP; set it to API_AND_CONFIG_MAP"):
         ensure(session, there, {"principal_arn": arn, "groups": ["a"]})
-    assert access.listed(None, there) == [("not known", "CONFIG_MAP", "", "see the ConfigMap aws-auth")]
+    assert access_entries.listed(None, there) == [("not known", "CONFIG_MAP", "", "see the ConfigMap aws-auth")]
 
 
 def test_an_endpoint_without_entries_is_told_in_a_sentence():
@@ -95,10 +104,10 @@ def test_an_endpoint_without_entries_is_told_in_a_sentence():
 
 
 def test_who_may_not_look_is_told_so(session):
-    there, client = cluster(session), aws.client(session, "eks")
+    there, client = cluster(session), aws_session.client(session, "eks")
     refused = type("Answer", (), {"status_code": 403})(), {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
     client.meta.events.register("before-call.eks.ListAccessEntries", lambda **_: refused)
-    assert access.listed(client, there) == [("not known", "AccessDeniedException", "", "")]
+    assert access_entries.listed(client, there) == [("not known", "AccessDeniedException", "", "")]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import aws, cleanup, clusters, leftovers, params
+from lib import cleanup, clusters, params
+from lib.aws import cleanup as aws_cleanup
+from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
 from lib.record import Record
 from lib.run import Run
@@ -33,7 +35,7 @@ def refusal(code, message="AWS's own words."):
 @pytest.mark.parametrize(("code", "do"), TABLE)
 def test_the_page_says_of_an_error_what_the_sentence_does(code, do):
     message = DENIED if "permission" in do or "the action" in do else "AWS's own words."
-    with pytest.raises(AwsError) as told, aws.spoken():
+    with pytest.raises(AwsError) as told, aws_session.spoken():
         raise refusal(code, message)
     assert f"expected AWS to accept CreateVpc, got {code}: " in str(told.value)
     wanted = "give the caller ec2:CreateVpc on arn:aws:ec2:r:1:vpc/*" if message == DENIED else do
@@ -46,7 +48,7 @@ def test_the_page_has_the_errors_that_matter():
 
 def test_an_encoded_refusal_is_told_how_to_decode_and_not_shown():
     message = f"You are not authorized to perform this operation. Encoded authorization failure message: {'x1Y' * 300}"
-    with pytest.raises(AwsError, match="aws sts decode-authorization-message") as told, aws.spoken():
+    with pytest.raises(AwsError, match="aws sts decode-authorization-message") as told, aws_session.spoken():
         raise refusal("UnauthorizedOperation", message)
     assert "x1Y" not in str(told.value) and len(str(told.value)) < 400
 
@@ -114,7 +116,7 @@ def run(session):
 @pytest.fixture
 def policies(session, monkeypatch):
     """moto has Amazon's own policies only when told so: these stand for them."""
-    iam = aws.client(session, "iam")
+    iam = aws_session.client(session, "iam")
     arn = iam.create_policy(PolicyName="p", PolicyDocument=account.POLICY)["Policy"]["Arn"]
     monkeypatch.setattr(clusters, "CLUSTER_POLICIES", [arn])
     monkeypatch.setattr(clusters, "NODE_POLICIES", [arn])
@@ -151,7 +153,7 @@ def test_wherever_a_run_breaks_off_the_next_one_adopts_what_is_there(session, po
 
 
 def counted(ec2):
-    kinds = [one.kind for one in leftovers.ours(ec2, account.TAGS)]
+    kinds = [one.kind for one in aws_cleanup.ours(ec2, account.TAGS)]
     return {kind: kinds.count(kind) for kind in kinds}
 
 

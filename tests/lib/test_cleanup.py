@@ -8,7 +8,9 @@ import pytest
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import aws, cleanup, leftovers, params
+from lib import cleanup, params
+from lib.aws import cleanup as aws_cleanup
+from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
 from lib.record import Record
 from lib.run import Run
@@ -81,7 +83,7 @@ def fill(session):
     """Make all that a cluster leaves, and what is nobody's business."""
     net = account.build(session)
     account.made_by_kubernetes(session, net)
-    tags = aws.tag_list(account.TAGS)
+    tags = aws_session.tag_list(account.TAGS)
     account.client(session, "iam").create_open_id_connect_provider(**PROVIDER, Tags=tags)
     account.client(session, "logs").create_log_group(logGroupName=LOGS)
     return net
@@ -197,7 +199,7 @@ def test_in_a_vpc_of_somebody_elses_a_load_balancers_interface_is_known_by_its_g
     for group, told in ((ours, "ELB net/a/1"), (ours, "a pod"), (theirs, "ELB net/b/2")):
         about = {"SubnetId": net["subnet_ids"][0], "Groups": [group], "Description": told}
         made[told] = ec2.create_network_interface(**about)["NetworkInterface"]["NetworkInterfaceId"]
-    found = leftovers.interfaces(ec2, account.NAME, account.TAGS)
+    found = aws_cleanup.interfaces(ec2, account.NAME, account.TAGS)
     assert [(one.id, one.name) for one in found] == [(made["ELB net/a/1"], "ELB net/a/1")]
 
 
@@ -220,10 +222,10 @@ def test_what_stays_is_named(session):
 def test_tags_are_asked_for_in_batches(session):
     net, elbv2 = account.build(session), account.client(session, "elbv2")
     mark = {f"kubernetes.io/cluster/{account.NAME}": "owned"}
-    for n in range(leftovers.BATCH + 2):
-        tags = aws.tag_list(mark if n in (0, leftovers.BATCH + 1) else {"a": "b"})
+    for n in range(aws_cleanup.BATCH + 2):
+        tags = aws_session.tag_list(mark if n in (0, aws_cleanup.BATCH + 1) else {"a": "b"})
         elbv2.create_target_group(Name=f"g{n}", Protocol="TCP", Port=80, VpcId=net["vpc_id"], Tags=tags)
-    assert [one.name for one in leftovers.target_groups(elbv2, account.NAME)] == ["g0", f"g{leftovers.BATCH + 1}"]
+    assert [one.name for one in aws_cleanup.target_groups(elbv2, account.NAME)] == ["g0", f"g{aws_cleanup.BATCH + 1}"]
 
 
 def test_an_existing_clusters_account_is_not_touched(session):
@@ -242,7 +244,7 @@ def _interrupting(session):
 
     @cache
     def client(name):
-        made = aws.client(session, name)
+        made = aws_session.client(session, name)
         made.meta.events.register("after-call.*.*", after)
         return made
 

@@ -3,7 +3,8 @@
 import pytest
 import whole_eks
 
-from lib import clusters, kubeconfig, params
+from lib import clusters, params
+from lib.aws import kubeconfig
 
 ENV = "of-step-01s-tests"
 

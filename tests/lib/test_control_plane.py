@@ -7,11 +7,13 @@ import whole_eks
 from pydantic import ValidationError
 from stated import IMAGES
 
-from lib import aws, control_plane, drift, eks, params, plan
-from lib.control_plane import Wishes
+from lib import params, plan
+from lib.aws import clusters, control_plane, drift
+from lib.aws import session as aws_session
+from lib.aws.control_plane import Wishes
 from lib.errors import AwsError
 
-TAGS = aws.tags("demo")
+TAGS = aws_session.tags("demo")
 MINE = ["203.0.113.7/32"]
 VALUES = {"env": "real", "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", **IMAGES}
 
@@ -23,23 +25,25 @@ def session():
 
 
 def cluster(session, wanted):
-    role = aws.ensure_role(aws.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[0]["Arn"]
-    subnets = [one["SubnetId"] for one in aws.client(session, "ec2").describe_subnets()["Subnets"][:2]]
-    service = aws.client(session, "eks")
-    eks.ensure_cluster(service, "demo", "1.36", role, subnets, TAGS, reach=wanted.reach, more=wanted.creating)
-    return eks.find_cluster(service, "demo")
+    role = aws_session.ensure_role(aws_session.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[
+        0
+    ]["Arn"]
+    subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
+    service = aws_session.client(session, "eks")
+    clusters.ensure_cluster(service, "demo", "1.36", role, subnets, TAGS, reach=wanted.reach, more=wanted.creating)
+    return clusters.find_cluster(service, "demo")
 
 
 def ensure(session, wanted):
     """Return what was changed, part by part, and the cluster."""
-    service, parts = aws.client(session, "eks"), []
-    found, action = control_plane.ensure(service, eks.find_cluster(service, "demo"), wanted, 5, parts.append)
+    service, parts = aws_session.client(session, "eks"), []
+    found, action = control_plane.ensure(service, clusters.find_cluster(service, "demo"), wanted, 5, parts.append)
     assert action == ("changed" if parts else "unchanged")
     return parts, found
 
 
 def key(session):
-    return aws.client(session, "kms").create_key()["KeyMetadata"]["Arn"]
+    return aws_session.client(session, "kms").create_key()["KeyMetadata"]["Arn"]
 
 
 def test_a_new_cluster_has_it_from_the_beginning(session):
@@ -74,7 +78,7 @@ def test_the_key_of_secrets_is_given_once(session):
 
 def test_an_update_that_fails_is_told(session):
     found = cluster(session, Wishes(cidrs=MINE))
-    service = aws.client(session, "eks")
+    service = aws_session.client(session, "eks")
     service.tag_resource(resourceArn=found["arn"], tags={"eks-sandbox/update": "OperationNotPermitted"})
     with pytest.raises(AwsError, match="cluster demo .logs. to be Successful, got Failed: OperationNotPermitted: "):
         ensure(session, Wishes(cidrs=MINE, logs=["api"]))
@@ -83,7 +87,7 @@ def test_an_update_that_fails_is_told(session):
 def test_on_a_real_account_it_must_be_said_who_may_reach_the_api(session, monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
     here = params.Params(**VALUES, account_id="123456789012")
-    run = SimpleNamespace(params=here, aws=lambda name: aws.client(session, name), tags=TAGS)
+    run = SimpleNamespace(params=here, aws=lambda name: aws_session.client(session, name), tags=TAGS)
     for ask in (lambda: plan.guard(run), lambda: Wishes.of(here)):
         with pytest.raises(
             AwsError, match="expected public_access_cidrs in the params, .*checkip.*0.0.0.0/0 for everyb"

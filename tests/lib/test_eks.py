@@ -5,11 +5,13 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
 from moto import mock_aws
 
-from lib import aws, eks, network, nodes
+from lib.aws import clusters, node_groups
+from lib.aws import session as aws_session
+from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
 
 REGION = "us-east-1"
-TAGS = aws.tags("demo")
+TAGS = aws_session.tags("demo")
 POLICY = "arn:aws:iam::aws:policy/ReadOnly"
 
 
@@ -22,7 +24,7 @@ def session():
 @pytest.fixture
 def iam(session):
     """IAM with two customer-managed policies: moto has Amazon's own only when told so."""
-    client = aws.client(session, "iam")
+    client = aws_session.client(session, "iam")
     document = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
     client.policies = [
         client.create_policy(PolicyName=name, PolicyDocument=document)["Policy"]["Arn"] for name in ("one", "two")
@@ -32,14 +34,14 @@ def iam(session):
 
 def build(session, iam, version="1.36", count=2):
     """Make all of it; return the actions."""
-    made, ec2 = aws.client(session, "eks"), aws.client(session, "ec2")
-    role, one = aws.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", iam.policies, TAGS)
-    net, changes = network.ensure_network(ec2, "demo", "10.0.0.0/16", TAGS)
-    _, two = eks.ensure_cluster(made, "demo", version, role["Arn"], net["subnet_ids"], TAGS)
-    eks.wait_cluster_active(made, "demo", 5)
-    group = nodes.Nodes(["m5.large"], count)
-    _, three = nodes.ensure_node_group(made, "demo", "nodes", role["Arn"], net["subnet_ids"], group, TAGS)
-    eks.wait_node_group_active(made, "demo", "nodes", 5)
+    made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
+    role, one = aws_session.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", iam.policies, TAGS)
+    net, changes = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", TAGS)
+    _, two = clusters.ensure_cluster(made, "demo", version, role["Arn"], net["subnet_ids"], TAGS)
+    clusters.wait_cluster_active(made, "demo", 5)
+    group = node_groups.Nodes(["m5.large"], count)
+    _, three = node_groups.ensure_node_group(made, "demo", "nodes", role["Arn"], net["subnet_ids"], group, TAGS)
+    clusters.wait_node_group_active(made, "demo", "nodes", 5)
     return [one, *(action for _, _, action in changes), two, three]
 
 
@@ -50,7 +52,7 @@ def test_twice(session, iam):
 
 def test_what_may_change_is_changed(session, iam):
     build(session, iam)
-    ec2 = aws.client(session, "ec2")
+    ec2 = aws_session.client(session, "ec2")
     iam.detach_role_policy(RoleName="demo-cluster", PolicyArn=iam.policies[0])
     subnet = ec2.describe_subnets(Filters=[{"Name": "tag:Name", "Values": ["demo-public-us-east-1a"]}])["Subnets"][0]
     ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
@@ -61,33 +63,33 @@ def test_what_may_change_is_changed(session, iam):
 
 def test_the_network_is_what_load_balancers_need(session, iam):
     build(session, iam)
-    ec2 = aws.client(session, "ec2")
+    ec2 = aws_session.client(session, "ec2")
     found = ec2.describe_subnets(Filters=[{"Name": "tag:Cluster", "Values": ["demo"]}])["Subnets"]
     assert sorted(one["CidrBlock"] for one in found) == ["10.0.0.0/20", "10.0.16.0/20"]
     for one in found:
-        tags = aws.tag_dict(one["Tags"])
+        tags = aws_session.tag_dict(one["Tags"])
         assert one["MapPublicIpOnLaunch"]
         assert (tags["kubernetes.io/role/elb"], tags["kubernetes.io/cluster/demo"]) == ("1", "shared")
 
 
 def test_clean_up_leaves_nothing_and_may_be_repeated(session, iam):
     build(session, iam)
-    made, ec2 = aws.client(session, "eks"), aws.client(session, "ec2")
+    made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
     for expected in ("deleted", "absent"):
-        assert eks.delete_node_group(made, "demo", "nodes", TAGS) == expected
-        eks.wait_node_group_gone(made, "demo", "nodes", 5)
-        assert eks.delete_cluster(made, "demo", TAGS) == expected
-        eks.wait_cluster_gone(made, "demo", 5)
-        assert network.delete_network(ec2, TAGS) == expected
-        assert aws.delete_role(iam, "demo-cluster", TAGS) == expected
+        assert clusters.delete_node_group(made, "demo", "nodes", TAGS) == expected
+        clusters.wait_node_group_gone(made, "demo", "nodes", 5)
+        assert clusters.delete_cluster(made, "demo", TAGS) == expected
+        clusters.wait_cluster_gone(made, "demo", 5)
+        assert aws_vpc.delete_network(ec2, TAGS) == expected
+        assert aws_session.delete_role(iam, "demo-cluster", TAGS) == expected
     assert not ec2.describe_vpcs(Filters=[{"Name": "tag:Cluster", "Values": ["demo"]}])["Vpcs"]
 
 
 def test_what_somebody_else_made_is_left_alone(session, iam):
     iam.create_role(RoleName="demo-cluster", AssumeRolePolicyDocument="{}")
     for call in (
-        lambda: aws.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], TAGS),
-        lambda: aws.delete_role(iam, "demo-cluster", TAGS),
+        lambda: aws_session.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], TAGS),
+        lambda: aws_session.delete_role(iam, "demo-cluster", TAGS),
     ):
         with pytest.raises(AwsError, match="role demo-cluster: expected the tags .*got {}: not this runbook's"):
             call()
@@ -95,18 +97,18 @@ def test_what_somebody_else_made_is_left_alone(session, iam):
 
 def test_what_cannot_change_is_told(session, iam):
     build(session, iam)
-    made, ec2 = aws.client(session, "eks"), aws.client(session, "ec2")
+    made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
     cluster = made.describe_cluster(name="demo")["cluster"]
     with pytest.raises(AwsError, match="cluster demo: expected its subnets to be .*cannot be changed"):
-        eks.ensure_cluster(made, "demo", "1.36", cluster["roleArn"], ["subnet-1"], TAGS)
+        clusters.ensure_cluster(made, "demo", "1.36", cluster["roleArn"], ["subnet-1"], TAGS)
     with pytest.raises(AwsError, match=r"the VPC demo to have 10.9.0.0/16, got 10.0.0.0/16, which cannot be changed"):
-        network.ensure_network(ec2, "demo", "10.9.0.0/16", TAGS)
+        aws_vpc.ensure_network(ec2, "demo", "10.9.0.0/16", TAGS)
     with pytest.raises(AwsError, match="/24 or larger"):
-        network.ensure_network(ec2, "small", "10.0.0.0/26", aws.tags("small"))
+        aws_vpc.ensure_network(ec2, "small", "10.0.0.0/26", aws_session.tags("small"))
 
 
 def test_whoami(session):
-    assert aws.whoami(aws.client(session, "sts")).keys() == {"account", "arn", "user_id"}
+    assert aws_session.whoami(aws_session.client(session, "sts")).keys() == {"account", "arn", "user_id"}
 
 
 class FakeEks:
@@ -125,8 +127,17 @@ class FakeEks:
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         issues = [{"code": "InsufficientFreeAddresses", "message": "subnet is full"}]
         vpc = {"subnetIds": ["a", "b"]}
-        return {"cluster": {"name": name, "status": status, "health": {"issues": issues}, "version": "1.35",
-                            "roleArn": "role", "resourcesVpcConfig": vpc, "tags": TAGS}}
+        return {
+            "cluster": {
+                "name": name,
+                "status": status,
+                "health": {"issues": issues},
+                "version": "1.35",
+                "roleArn": "role",
+                "resourcesVpcConfig": vpc,
+                "tags": TAGS,
+            }
+        }
 
     def create_cluster(self, **stated):
         if self.refusals:
@@ -147,19 +158,21 @@ def test_a_failed_cluster_is_told_at_once():
     fake = FakeEks(["CREATING", "CREATING", "FAILED"])
     seen = []
     with pytest.raises(AwsError, match="got FAILED .InsufficientFreeAddresses: subnet is full .the.*; delete it"):
-        eks.wait_cluster_active(fake, "demo", 60, lambda seconds, status: seen.append(status), sleep=lambda _: None)
+        clusters.wait_cluster_active(
+            fake, "demo", 60, lambda seconds, status: seen.append(status), sleep=lambda _: None
+        )
     assert [one.split()[0] for one in seen] == ["CREATING", "CREATING"]
 
 
 def test_a_cluster_that_never_comes_is_timed_out():
     words = "to be ACTIVE within .*got .CREATING InsufficientFreeAddresses: subnet is full .the"
     with pytest.raises(TimedOut, match=words):
-        eks.wait_cluster_active(FakeEks(["CREATING"]), "demo", 0)
+        clusters.wait_cluster_active(FakeEks(["CREATING"]), "demo", 0)
 
 
 def test_another_version_is_asked_for():
     fake = FakeEks(["ACTIVE"])
-    assert eks.ensure_cluster(fake, "demo", "1.36", "role", ["b", "a"], TAGS)[1] == "changed"
+    assert clusters.ensure_cluster(fake, "demo", "1.36", "role", ["b", "a"], TAGS)[1] == "changed"
     assert fake.updated == ["1.36"]
 
 
@@ -167,21 +180,21 @@ def test_another_version_is_asked_for():
 def test_a_version_is_one_step_up_and_no_other(version, words):
     fake = FakeEks(["ACTIVE"])
     with pytest.raises(AwsError, match=f"to go from 1.35 to the next minor, got {version}; {words}"):
-        eks.ensure_cluster(fake, "demo", version, "role", ["b", "a"], TAGS)
+        clusters.ensure_cluster(fake, "demo", version, "role", ["b", "a"], TAGS)
     assert not fake.updated
 
 
 def test_a_role_that_iam_has_just_made_is_tried_again():
     too_new = refusal("InvalidParameterException", "The role could not be assumed because it does not exist")
     fake = FakeEks(refusals=[too_new, too_new])
-    assert eks.ensure_cluster(fake, "demo", "1.36", "role", ["a"], TAGS, sleep=lambda _: None)[1] == "created"
+    assert clusters.ensure_cluster(fake, "demo", "1.36", "role", ["a"], TAGS, sleep=lambda _: None)[1] == "created"
     assert fake.created == 1
 
 
 def test_another_refusal_is_not_tried_again():
     fake = FakeEks(refusals=[refusal("ResourceLimitExceededException", "Limit exceeded."), None])
     with pytest.raises(AwsError, match="accept CreateCluster, got ResourceLimitExceeded.*; delete what is not needed"):
-        eks.ensure_cluster(fake, "demo", "1.36", "role", ["a"], TAGS)
+        clusters.ensure_cluster(fake, "demo", "1.36", "role", ["a"], TAGS)
     assert fake.refusals == [None]
 
 
@@ -197,24 +210,24 @@ def test_another_refusal_is_not_tried_again():
     ],
 )
 def test_errors_are_sentences(error, sentence):
-    with pytest.raises(AwsError, match=sentence), aws.spoken():
+    with pytest.raises(AwsError, match=sentence), aws_session.spoken():
         raise error
 
 
 def test_a_refused_connection_says_how_to_start_the_sandbox():
     core = boto3.Session("AKIAEXAMPLE", "secret", region_name=REGION)
     with pytest.raises(AwsError, match="make up"):
-        aws.whoami(aws.client(core, "sts", "http://127.0.0.1:1"))
+        aws_session.whoami(aws_session.client(core, "sts", "http://127.0.0.1:1"))
 
 
 def test_which_ports_a_security_group_keeps_shut(session):
-    ec2 = aws.client(session, "ec2")
+    ec2 = aws_session.client(session, "ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     group = ec2.create_security_group(GroupName="g", Description="d", VpcId=vpc)["GroupId"]
-    assert network.shut(ec2, group, (15012, 15017)) == [15012, 15017]
+    assert aws_vpc.shut(ec2, group, (15012, 15017)) == [15012, 15017]
     own = [{"GroupId": group}]
     rule = {"IpProtocol": "tcp", "FromPort": 15000, "ToPort": 15012, "UserIdGroupPairs": own}
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
-    assert network.shut(ec2, group, (15012, 15017)) == [15017]
+    assert aws_vpc.shut(ec2, group, (15012, 15017)) == [15017]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": own}])
-    assert network.shut(ec2, group, (15012, 15017)) == []
+    assert aws_vpc.shut(ec2, group, (15012, 15017)) == []

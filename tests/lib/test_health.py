@@ -3,7 +3,7 @@
 import botocore.session
 import pytest
 
-from lib import health, updates
+from lib.aws import eks_updates, health
 from lib.errors import AwsError, TimedOut
 
 MODEL = botocore.session.get_session().get_service_model("eks")
@@ -42,7 +42,7 @@ class Updating:
 def ended(fake, deadline=60, status="InProgress"):
     update = {"id": "u", "status": status, "type": "ConfigUpdate"}
     of = {"nodegroupName": "workers"}
-    return updates.wait_update(fake, "demo", update, "node group workers", deadline, of=of, sleep=lambda _: None)
+    return eks_updates.wait_update(fake, "demo", update, "node group workers", deadline, of=of, sleep=lambda _: None)
 
 
 def test_an_update_is_waited_for():

@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from lib import aws, kubeconfig
+from lib.aws import kubeconfig
+from lib.aws import session as aws_session
 from lib.errors import AwsError
 
 ENDPOINT = "http://127.0.0.1:5000"
@@ -17,8 +18,10 @@ ENDPOINT = "http://127.0.0.1:5000"
 @pytest.fixture
 def credentials(tmp_path):
     path = tmp_path / "credentials"
-    path.write_text("[default]\naws_access_key_id=AKIADEFAULT\naws_secret_access_key=s1\n"
-                    "[sandbox]\naws_access_key_id=AKIASANDBOX\naws_secret_access_key=s2\n")
+    path.write_text(
+        "[default]\naws_access_key_id=AKIADEFAULT\naws_secret_access_key=s1\n"
+        "[sandbox]\naws_access_key_id=AKIASANDBOX\naws_secret_access_key=s2\n"
+    )
     return str(path)
 
 
@@ -31,7 +34,7 @@ def opened(token):
 
 
 def test_a_token_is_a_presigned_call_that_covers_the_clusters_name(credentials):
-    session = aws.session("eu-west-1", "sandbox", credentials)
+    session = aws_session.session("eu-west-1", "sandbox", credentials)
     place, query = opened(kubeconfig.token(session, "demo", ENDPOINT))
     assert (place.scheme, place.netloc, place.path) == ("http", "127.0.0.1:5000", "/")
     assert (query["Action"], query["Version"], query["X-Amz-Expires"]) == ("GetCallerIdentity", "2011-06-15", "60")
@@ -41,12 +44,12 @@ def test_a_token_is_a_presigned_call_that_covers_the_clusters_name(credentials):
 
 
 def test_without_an_endpoint_it_is_amazons_of_the_region(credentials):
-    place, _ = opened(kubeconfig.token(aws.session("eu-west-1", None, credentials), "demo"))
+    place, _ = opened(kubeconfig.token(aws_session.session("eu-west-1", None, credentials), "demo"))
     assert (place.scheme, place.netloc) == ("https", "sts.eu-west-1.amazonaws.com")
 
 
 def test_another_cluster_has_another_signature(credentials):
-    session = aws.session("eu-west-1", "sandbox", credentials)
+    session = aws_session.session("eu-west-1", "sandbox", credentials)
     one, two = (opened(kubeconfig.token(session, name, ENDPOINT))[1]["X-Amz-Signature"] for name in ("a", "b"))
     assert one != two
 
@@ -54,18 +57,18 @@ def test_another_cluster_has_another_signature(credentials):
 def test_the_credentials_file_wins_over_the_environment(credentials, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAREAL")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3")
-    _, query = opened(kubeconfig.token(aws.session("eu-west-1", None, credentials), "demo", ENDPOINT))
+    _, query = opened(kubeconfig.token(aws_session.session("eu-west-1", None, credentials), "demo", ENDPOINT))
     assert query["X-Amz-Credential"].startswith("AKIADEFAULT/")
 
 
 def test_a_profile_that_is_not_there(credentials):
     with pytest.raises(AwsError, match="ProfileNotFound: .*nobody.*; name a profile"):
-        aws.session("eu-west-1", "nobody", credentials)
+        aws_session.session("eu-west-1", "nobody", credentials)
 
 
 def test_a_credentials_file_that_is_not_there():
     with pytest.raises(AwsError, match="expected credentials in ~/no-such-file, got no file"):
-        aws.session("eu-west-1", None, "~/no-such-file")
+        aws_session.session("eu-west-1", None, "~/no-such-file")
 
 
 def test_the_exec_credential_ends_in_14_minutes(credentials, capsys):
@@ -90,7 +93,13 @@ def test_a_kubeconfig_names_the_command(tmp_path):
     command = said["users"][0]["user"]["exec"]
     expected = ["-m", "lib", "token", "--cluster", "demo", "--region", "eu-west-1"]
     assert command["args"] == [
-        *expected, "--endpoint-url", ENDPOINT, "--profile", "sandbox", "--credentials-file", "/c",
+        *expected,
+        "--endpoint-url",
+        ENDPOINT,
+        "--profile",
+        "sandbox",
+        "--credentials-file",
+        "/c",
     ]
     assert (command["command"], command["interactiveMode"]) == ("/venv/bin/python", "Never")
     assert command["env"][0] == {"name": "PYTHONPATH", "value": str(path.parent)}

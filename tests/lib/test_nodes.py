@@ -5,10 +5,13 @@ import whole_eks
 from pydantic import ValidationError
 from stated import REAL
 
-from lib import aws, clusters, eks, launch, params
+from lib import clusters, params
+from lib.aws import clusters as aws_clusters
+from lib.aws import launch_template
+from lib.aws import session as aws_session
 from lib.errors import AwsError
 
-TAGS = aws.tags("demo")
+TAGS = aws_session.tags("demo")
 ENV = "of-the-nodes-tests"
 
 
@@ -23,12 +26,12 @@ def ensured(session, **changed):
     run = whole_eks.step(session, ENV, **changed)
     clusters.ensure(run)
     done = {row["kind"]: row["action"] for row in run.changes if row["kind"] in ("launch template", "node group")}
-    group = eks.find_node_group(aws.client(session, "eks"), "demo", clusters.NODE_GROUP)
+    group = aws_clusters.find_node_group(aws_session.client(session, "eks"), "demo", clusters.NODE_GROUP)
     return done["launch template"], done["node group"], group
 
 
 def data(session, version="$Latest"):
-    found = aws.client(session, "ec2").describe_launch_template_versions(
+    found = aws_session.client(session, "ec2").describe_launch_template_versions(
         LaunchTemplateName="demo-workers", Versions=[version]
     )
     return found["LaunchTemplateVersions"][0]["LaunchTemplateData"]
@@ -46,7 +49,7 @@ def test_nodes_start_with_imdsv2_alone_and_an_encrypted_disk(session):
         "VolumeType": "gp3", "VolumeSize": 30, "Encrypted": True,
     }  # fmt: skip
     for spec in made["TagSpecifications"]:
-        assert TAGS.items() <= aws.tag_dict(spec["Tags"]).items()
+        assert TAGS.items() <= aws_session.tag_dict(spec["Tags"]).items()
     assert group["launchTemplate"]["name"] == "demo-workers" and group["launchTemplate"]["version"] == "1"
     assert ensured(session, node_disk_gib=30)[:2] == ("unchanged", "unchanged")
 
@@ -90,18 +93,20 @@ def test_what_is_fixed_is_told_in_a_sentence(session, changed, part):
 
 
 def test_a_template_of_somebody_else_is_let_alone(session):
-    ec2 = aws.client(session, "ec2")
+    ec2 = aws_session.client(session, "ec2")
     ec2.create_launch_template(LaunchTemplateName="theirs", LaunchTemplateData={"EbsOptimized": True})
     for act in (
-        lambda: launch.ensure_template(ec2, "theirs", launch.settings(20, "AL2023_x86_64_STANDARD", "x", TAGS), TAGS),
-        lambda: launch.delete_template(ec2, "theirs", TAGS),
+        lambda: launch_template.ensure_template(
+            ec2, "theirs", launch_template.settings(20, "AL2023_x86_64_STANDARD", "x", TAGS), TAGS
+        ),
+        lambda: launch_template.delete_template(ec2, "theirs", TAGS),
     ):
         with pytest.raises(AwsError, match="launch template theirs: expected the tags .*not this runbook's"):
             act()
 
 
 def test_bottlerocket_has_its_data_on_the_second_disk():
-    (disk,) = launch.settings(40, "BOTTLEROCKET_ARM_64", "x", TAGS)["BlockDeviceMappings"]
+    (disk,) = launch_template.settings(40, "BOTTLEROCKET_ARM_64", "x", TAGS)["BlockDeviceMappings"]
     assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"]) == ("/dev/xvdb", 40)
 
 

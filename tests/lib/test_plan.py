@@ -10,7 +10,11 @@ import whole_eks
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import arrival, aws, cleanup, clusters, eks, launch, network, nodes, params, plan
+from lib import arrival, cleanup, clusters, params, plan
+from lib.aws import clusters as aws_clusters
+from lib.aws import launch_template, node_groups
+from lib.aws import session as aws_session
+from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError
 from lib.record import Record
 from lib.run import Run
@@ -36,15 +40,17 @@ def run(session, **changed):
         "account_id": ACCOUNT,
     }
     here = params.Params(**{**values, **IMAGES, **changed})
-    return SimpleNamespace(params=here, aws=lambda name: aws.client(session, name), tags=aws.tags("demo"))
+    return SimpleNamespace(
+        params=here, aws=lambda name: aws_session.client(session, name), tags=aws_session.tags("demo")
+    )
 
 
 def build(session):
     """Make what step 01 makes, but the nodes."""
-    iam, ec2, service = (aws.client(session, name) for name in ("iam", "ec2", "eks"))
-    role, _ = aws.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], aws.tags("demo"))
-    net, _ = network.ensure_network(ec2, "demo", "10.0.0.0/16", aws.tags("demo"))
-    eks.ensure_cluster(service, "demo", "1.36", role["Arn"], net["subnet_ids"], aws.tags("demo"))
+    iam, ec2, service = (aws_session.client(session, name) for name in ("iam", "ec2", "eks"))
+    role, _ = aws_session.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], aws_session.tags("demo"))
+    net, _ = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", aws_session.tags("demo"))
+    aws_clusters.ensure_cluster(service, "demo", "1.36", role["Arn"], net["subnet_ids"], aws_session.tags("demo"))
 
 
 def actions(table):
@@ -70,7 +76,7 @@ def test_what_is_there_is_kept_and_what_differs_is_changed(session):
 
 def test_nothing_is_written_while_it_is_planned(session):
     plan.rows(run(session))
-    ec2, iam = aws.client(session, "ec2"), aws.client(session, "iam")
+    ec2, iam = aws_session.client(session, "ec2"), aws_session.client(session, "iam")
     assert not iam.list_roles()["Roles"] and len(ec2.describe_vpcs()["Vpcs"]) == 1  # the account's default one
 
 
@@ -97,14 +103,19 @@ def test_a_yes_is_enough_in_the_right_account_only(session, monkeypatch):
 
 def test_where_all_is_there_nobody_is_asked(session):
     build(session)
-    role = aws.client(session, "iam").create_role(RoleName="demo-nodes", AssumeRolePolicyDocument="{}")["Role"]
-    service, subnets = aws.client(session, "eks"), aws.client(session, "ec2").describe_subnets()["Subnets"]
+    role = aws_session.client(session, "iam").create_role(RoleName="demo-nodes", AssumeRolePolicyDocument="{}")["Role"]
+    service, subnets = (
+        aws_session.client(session, "eks"),
+        aws_session.client(session, "ec2").describe_subnets()["Subnets"],
+    )
     own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
-    group = nodes.Nodes(["m5.large"], 2)
+    group = node_groups.Nodes(["m5.large"], 2)
     name = clusters.template_name("demo")
-    data = launch.settings(20, nodes.AMI, name, aws.tags("demo"))
-    start, _ = launch.ensure_template(aws.client(session, "ec2"), name, data, aws.tags("demo"))
-    nodes.ensure_node_group(service, "demo", "workers", role["Arn"], own, group, aws.tags("demo"), template=start)
+    data = launch_template.settings(20, node_groups.AMI, name, aws_session.tags("demo"))
+    start, _ = launch_template.ensure_template(aws_session.client(session, "ec2"), name, data, aws_session.tags("demo"))
+    node_groups.ensure_node_group(
+        service, "demo", "workers", role["Arn"], own, group, aws_session.tags("demo"), template=start
+    )
     plan.guard(run(session))
 
 
@@ -131,8 +142,8 @@ def test_a_nat_gateway_is_priced_with_its_address_and_its_nodes_without(session)
 
 
 def test_subnets_that_are_there_are_kept_and_no_vpc_is_made(session):
-    ec2 = aws.client(session, "ec2")
-    net, _ = network.ensure_network(ec2, "theirs", "10.0.0.0/16", aws.tags("theirs"))
+    ec2 = aws_session.client(session, "ec2")
+    net, _ = aws_vpc.ensure_network(ec2, "theirs", "10.0.0.0/16", aws_session.tags("theirs"))
     table = plan.rows(run(session, subnet_ids=net["subnet_ids"]))
     assert "vpc" not in set(table["kind"])
     subnets = table[table["kind"] == "subnet"]
@@ -169,7 +180,9 @@ def whole():
 def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     session, called = whole, set()
     monkeypatch.setenv("CONFIRM", "yes")
-    reader = aws.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    reader = aws_session.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"][
+        "Arn"
+    ]
     entries = [{"principal_arn": reader, "policy": "AmazonEKSViewPolicy"}]
     here = Run(
         "01-cluster",
@@ -184,15 +197,15 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
         clusters.ensure(here)
         clusters.entries(here)
         clusters.addon_table(here)
-    found = eks.find_cluster(aws.client(session, "eks"), "demo")["resourcesVpcConfig"]
-    vpc = aws.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
+    found = aws_clusters.find_cluster(aws_session.client(session, "eks"), "demo")["resourcesVpcConfig"]
+    vpc = aws_session.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
     account.made_by_kubernetes(session, {"vpc_id": vpc, "subnet_ids": found["subnetIds"]})
-    iam, tags = aws.client(session, "iam"), aws.tag_list(here.tags)
+    iam, tags = aws_session.client(session, "iam"), aws_session.tag_list(here.tags)
     iam.create_open_id_connect_provider(Url="https://a.example", ThumbprintList=["0" * 40], Tags=tags)
-    aws.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
+    aws_session.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
     elbv2 = here.aws("elbv2")
     arrival.targets(elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80)
-    aws.client(session, "eks").delete_nodegroup(clusterName="demo", nodegroupName="workers")
+    aws_session.client(session, "eks").delete_nodegroup(clusterName="demo", nodegroupName="workers")
     plan.guard(here)  # after a run that broke off between cluster and nodes
     clusters.ensure(here)
     cleanup.guard(here)
@@ -212,7 +225,7 @@ def listening(session, called):
         called.add(f"{model.service_model.signing_name}:{model.name}")
 
     def client(name):
-        made = aws.client(session, name)
+        made = aws_session.client(session, name)
         made.meta.events.register("before-call.*.*", note)
         made.meta.events.register("before-call.iam.SimulatePrincipalPolicy", simulated)
         return made

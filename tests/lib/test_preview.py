@@ -10,9 +10,11 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import aws, drift, offers, params, permissions, plan, preview, quotas
+from lib import offers, params, permissions, plan, preview, quotas
+from lib.aws import drift
+from lib.aws import session as aws_session
+from lib.aws.node_groups import Nodes
 from lib.errors import AwsError
-from lib.nodes import Nodes
 from lib.record import Record
 from lib.run import Run
 from lib.seen import Seen
@@ -378,7 +380,7 @@ def run(session, answers=(), **changed):
     made = Run("plan", params.Params(**{**values, "account_id": ACCOUNT, **IMAGES, **changed}), Record())
 
     def client(name):
-        found = aws.client(session, name)
+        found = aws_session.client(session, name)
         for (service, call), answer in dict(answers).items():
             if service == name:
                 found.meta.events.register(f"before-call.*.{call}", answering(answer))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from lib import kubeconfig
+from lib.aws import kubeconfig
 from lib.kubernetes.cluster import Cluster
 
 COUNTING = """

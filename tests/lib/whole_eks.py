@@ -10,7 +10,8 @@ from moto import mock_aws
 from moto.eks import urls
 from stated import REAL
 
-from lib import aws, params
+from lib import params
+from lib.aws import session as aws_session
 from lib.record import Record
 from lib.run import Run
 from sandbox import eks, identities
@@ -62,7 +63,7 @@ def step(session, env: str, **changed) -> Run:
     """Step 01 by params of a real account in `session`, with `changed` ones."""
     stated = {"env": env, "deadline": 5, **REAL, **changed}
     run = Run("01-cluster", params.Params(**stated), Record())
-    run.aws = lambda name: aws.client(session, name)
+    run.aws = lambda name: aws_session.client(session, name)
     return run
 
 

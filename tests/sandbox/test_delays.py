@@ -3,7 +3,9 @@
 import pytest
 from stated import IMAGES
 
-from lib import addons, aws, clusters, eks, health, launch, network, nodes, params, updates
+from lib import clusters, params
+from lib.aws import addons, eks_updates, health, launch_template, node_groups, session, vpc
+from lib.aws import clusters as aws_clusters
 from lib.errors import AwsError, ParamsError, TimedOut
 from lib.params.eks import AddOn
 from lib.record import Record
@@ -33,9 +35,9 @@ def test_a_cluster_is_creating_for_long(slow):
     service = slow.client("eks")
     assert slow.shown()[0]["processes"] and "runbook" not in slow.nodes  # nothing is begun yet
     with pytest.raises(TimedOut, match="cluster runbook to be ACTIVE within 0 s, got 'CREATING' .*run it again later"):
-        eks.wait_cluster_active(service, "runbook", 0.1, **LOOK)
-    assert seen(eks.wait_cluster_active, service, "runbook", 10) == ["CREATING"]
-    assert eks.find_cluster(service, "runbook")["endpoint"]
+        aws_clusters.wait_cluster_active(service, "runbook", 0.1, **LOOK)
+    assert seen(aws_clusters.wait_cluster_active, service, "runbook", 10) == ["CREATING"]
+    assert aws_clusters.find_cluster(service, "runbook")["endpoint"]
 
 
 def test_an_update_is_in_progress_and_the_only_one(slow, refusal):
@@ -43,12 +45,12 @@ def test_an_update_is_in_progress_and_the_only_one(slow, refusal):
     service = slow.client("eks")
     change = {"name": "runbook", "resourcesVpcConfig": {"endpointPrivateAccess": True}}
     update = service.update_cluster_config(**change)["update"]
-    found = eks.find_cluster(service, "runbook")
+    found = aws_clusters.find_cluster(service, "runbook")
     assert (update["status"], found["status"]) == ("InProgress", "UPDATING")
     assert found["resourcesVpcConfig"]["endpointPrivateAccess"] is False  # until it is over
     assert refusal(service.update_cluster_config, **change)[:2] == (409, "ResourceInUseException")
-    assert seen(updates.wait_update, service, "runbook", update, "cluster runbook", 10) == ["InProgress"]
-    found = eks.find_cluster(service, "runbook")
+    assert seen(eks_updates.wait_update, service, "runbook", update, "cluster runbook", 10) == ["InProgress"]
+    found = aws_clusters.find_cluster(service, "runbook")
     assert (found["status"], found["resourcesVpcConfig"]["endpointPrivateAccess"]) == ("ACTIVE", True)
 
 
@@ -57,26 +59,26 @@ def test_a_node_groups_life(slow):
     service = slow.client("eks")
     slow.group()
     about = (service, "runbook", "nodes", 10)
-    assert seen(eks.wait_node_group_active, *about) == ["CREATING"]
+    assert seen(aws_clusters.wait_node_group_active, *about) == ["CREATING"]
     service.update_nodegroup_config(**NAMED, scalingConfig={"maxSize": 3})
-    assert seen(eks.wait_node_group_active, *about) == ["UPDATING"]
+    assert seen(aws_clusters.wait_node_group_active, *about) == ["UPDATING"]
     service.delete_nodegroup(**NAMED)
-    assert seen(eks.wait_node_group_gone, *about) == ["DELETING"]
+    assert seen(aws_clusters.wait_node_group_gone, *about) == ["DELETING"]
     service.delete_cluster(name="runbook")
-    assert seen(eks.wait_cluster_gone, service, "runbook", 10) == ["DELETING"]
+    assert seen(aws_clusters.wait_cluster_gone, service, "runbook", 10) == ["DELETING"]
 
 
 def test_what_a_broken_off_run_began_is_waited_for_before_it_is_changed(slow):
     slow.active()
     service, tags = slow.client("eks"), {"Project": "test"}
-    slow.group(tags=tags, capacityType="ON_DEMAND", amiType=nodes.AMI, instanceTypes=["m5.large"])
-    about = (service, "runbook", "nodes", slow.roles["node"], slow.subnets(), nodes.Nodes(["m5.large"], 3), tags)
-    found, action = nodes.ensure_node_group(*about, deadline=10, **LOOK)  # it is CREATING
+    slow.group(tags=tags, capacityType="ON_DEMAND", amiType=node_groups.AMI, instanceTypes=["m5.large"])
+    about = (service, "runbook", "nodes", slow.roles["node"], slow.subnets(), node_groups.Nodes(["m5.large"], 3), tags)
+    found, action = node_groups.ensure_node_group(*about, deadline=10, **LOOK)  # it is CREATING
     assert (action, found["status"], found["scalingConfig"]["maxSize"]) == ("changed", "ACTIVE", 3)
     addon = {"clusterName": "runbook", "addonName": "aws-ebs-csi-driver"}
     service.create_addon(**addon, tags=tags)
     cluster, wanted = (
-        eks.find_cluster(service, "runbook"),
+        aws_clusters.find_cluster(service, "runbook"),
         AddOn(configuration={"defaultStorageClass": {"enabled": True}}),
     )
     assert addons.ensure_addon(service, cluster, addon["addonName"], wanted, tags, 10, **LOOK)[1] == "changed"
@@ -86,7 +88,7 @@ def test_a_degraded_node_group_is_told_at_once_with_what_to_do(slow):
     slow.active()
     slow.group(tags={"eks-sandbox/health": "DEGRADED AsgInstanceLaunchFailures"})
     with pytest.raises(AwsError) as told:
-        eks.wait_node_group_active(slow.client("eks"), "runbook", "nodes", 10, **LOOK)
+        aws_clusters.wait_node_group_active(slow.client("eks"), "runbook", "nodes", 10, **LOOK)
     assert "node group nodes to be ACTIVE, got DEGRADED (AsgInstanceLaunchFailures: " in str(told.value)
     assert health.advice()["AsgInstanceLaunchFailures"] in str(told.value)
 
@@ -99,7 +101,7 @@ def test_an_add_on_is_creating_then_what_the_node_says(slow):
     assert seen(addons.wait_addon_active, service, "runbook", "coredns", 10) == ["CREATING"]
     update = service.update_addon(**named, configurationValues="{}")["update"]
     assert service.describe_addon(**named)["addon"]["status"] == "UPDATING"
-    updates.wait_update(service, "runbook", update, "add-on coredns", 10, of={"addonName": "coredns"}, **LOOK)
+    eks_updates.wait_update(service, "runbook", update, "add-on coredns", 10, of={"addonName": "coredns"}, **LOOK)
     assert service.describe_addon(**named)["addon"]["status"] == "ACTIVE"
 
 
@@ -123,14 +125,14 @@ def test_step_01_on_a_slow_endpoint_ends_with_all_of_it_active_and_changes_what_
         "control plane runbook", "launch template runbook-workers", "node group workers", "add-on aws-ebs-csi-driver",
     }  # fmt: skip
     assert set(step(**other).values()) == {"unchanged"}
-    group = eks.find_node_group(slow.client("eks"), "runbook", "workers")
+    group = aws_clusters.find_node_group(slow.client("eks"), "runbook", "workers")
     assert (group["status"], group["labels"], group["launchTemplate"]["version"]) == ("ACTIVE", {"a": "b"}, "2")
     slow.empty()
-    tags = aws.tags("runbook")
-    launch.delete_template(slow.client("ec2"), "runbook-workers", tags)
-    network.delete_network(slow.client("ec2"), tags, 20)
+    tags = session.tags("runbook")
+    launch_template.delete_template(slow.client("ec2"), "runbook-workers", tags)
+    vpc.delete_network(slow.client("ec2"), tags, 20)
     for role in (*clusters.pod_roles("runbook"), *clusters.roles("runbook")):
-        aws.delete_role(slow.client("iam"), role, tags)
+        session.delete_role(slow.client("iam"), role, tags)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lib import aws, offers, params, plan, quotas
+from lib import offers, params, plan, quotas
+from lib.aws import session
 from lib.errors import AwsError
 from lib.record import Record
 from lib.run import Run
@@ -92,7 +93,7 @@ def group(world):
 def test_one_more_than_allowed_is_refused_as_aws_does_and_the_sentence_says_what_to_do(world, allow, kind, make, code):
     allow(kind, 0)
     with pytest.raises(AwsError, match=f"got {code}: The maximum number .*; delete what is not needed, or ask"):
-        with aws.spoken():
+        with session.spoken():
             make(world)
     assert [one["status"] for one in world.calls() if one.get("refused")] == [400]
 
@@ -101,7 +102,7 @@ def test_what_is_allowed_is_counted(world, allow):
     there = len(world.client("ec2").describe_addresses()["Addresses"])
     allow("addresses", there + 1)
     made = address(world)["AllocationId"]
-    with pytest.raises(AwsError, match="AddressLimitExceeded"), aws.spoken():
+    with pytest.raises(AwsError, match="AddressLimitExceeded"), session.spoken():
         address(world)
     world.client("ec2").release_address(AllocationId=made)
     world.client("ec2").release_address(AllocationId=address(world)["AllocationId"])

@@ -8,7 +8,8 @@ import boto3
 import pytest
 from stated import IMAGES
 
-from lib import aws, cleanup, clusters, params, permissions, plan
+from lib import cleanup, clusters, params, permissions, plan
+from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
 from lib.record import Record
 from lib.run import Run
@@ -135,7 +136,7 @@ def test_who_has_no_right_is_refused_in_each_services_own_words_and_the_sentence
     status, found, message = refusal(getattr(user.client(service), call), **values)
     assert (status, found) == (403, code)
     assert f"User: {user.arn} is not authorized to perform: {action} on resource:" in message
-    with pytest.raises(AwsError, match=f"give the caller {action}"), aws.spoken():
+    with pytest.raises(AwsError, match=f"give the caller {action}"), aws_session.spoken():
         getattr(user.client(service), call)(**values)
     user.may(action)
     assert getattr(user.client(service), call)(**values)["ResponseMetadata"]["HTTPStatusCode"] == 200

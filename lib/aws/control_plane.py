@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lib.aws import spoken
-from lib.eks import check_fixed, find_cluster
+from lib.aws.clusters import check_fixed, find_cluster
+from lib.aws.eks_updates import wait_update
+from lib.aws.session import spoken
 from lib.errors import AwsError
-from lib.updates import wait_update
 
 EVERYBODY = "0.0.0.0/0"
 

@@ -1,6 +1,6 @@
 """A VPC of the cluster's own in EC2: subnets in several zones, public or private with NAT; found again by its tags.
 
-A cluster in subnets that are there already is in lib/subnets.py.
+A cluster in subnets that are there already is in lib/aws/existing_subnets.py.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
-from lib import nat as gateways
-from lib import tagged
-from lib.aws import spoken, tag_dict, tag_list
+from lib.aws import nat_gateways as gateways
+from lib.aws import tags as aws_tags
+from lib.aws.session import spoken, tag_dict, tag_list
 from lib.errors import AwsError
 
 # Zones that take no EKS control plane ("Amazon EKS networking requirements for VPC and subnets", EKS user guide).
@@ -51,7 +51,7 @@ def ensure_network(
 
     public_parts, private_parts = _parts(cidr, zones)
     names = first_zones(ec2, zones)
-    if not private and (there := tagged.every(ec2.describe_subnets, "Subnets", {**tags, PRIVATE: "1"})):
+    if not private and (there := aws_tags.every(ec2.describe_subnets, "Subnets", {**tags, PRIVATE: "1"})):
         raise AwsError(
             f"expected the network {name} to have no private subnets with nat: none, got {len(there)}, which nodes may "
             "be in; set nat back, or clean up first."
@@ -126,7 +126,7 @@ def counts(ec2, tags: dict[str, str]) -> dict[str, int]:
         "route table": (ec2.describe_route_tables, "RouteTables"),
         "address": (ec2.describe_addresses, "Addresses"),
     }
-    found = {kind: len(tagged.every(*asked, tags)) for kind, asked in kinds.items()}
+    found = {kind: len(aws_tags.every(*asked, tags)) for kind, asked in kinds.items()}
     return {**found, "nat gateway": gateways.count(ec2, tags)}
 
 
@@ -154,14 +154,14 @@ def delete_network(ec2, tags: dict[str, str], deadline: float = 600, **options) 
     NAT gateways are waited for, up to `deadline` seconds: what they use cannot be deleted before.
     """
     dropped = gateways.drop(ec2, tags, deadline, **options)
-    vpcs = tagged.every(ec2.describe_vpcs, "Vpcs", tags)
-    for table in tagged.every(ec2.describe_route_tables, "RouteTables", tags):
+    vpcs = aws_tags.every(ec2.describe_vpcs, "Vpcs", tags)
+    for table in aws_tags.every(ec2.describe_route_tables, "RouteTables", tags):
         for link in table["Associations"]:
             ec2.disassociate_route_table(AssociationId=link["RouteTableAssociationId"])
         ec2.delete_route_table(RouteTableId=table["RouteTableId"])
-    for subnet in tagged.every(ec2.describe_subnets, "Subnets", tags):
+    for subnet in aws_tags.every(ec2.describe_subnets, "Subnets", tags):
         ec2.delete_subnet(SubnetId=subnet["SubnetId"])
-    for gateway in tagged.every(ec2.describe_internet_gateways, "InternetGateways", tags):
+    for gateway in aws_tags.every(ec2.describe_internet_gateways, "InternetGateways", tags):
         for link in gateway["Attachments"]:
             ec2.detach_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"], VpcId=link["VpcId"])
         ec2.delete_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"])
@@ -172,9 +172,9 @@ def delete_network(ec2, tags: dict[str, str], deadline: float = 600, **options) 
 
 def _ensure_vpc(ec2, name: str, cidr: str, tags: dict[str, str], extra: dict[str, str]) -> tuple[str, str]:
     named, action = {**tags, "Name": name}, "unchanged"
-    found = tagged.one(ec2.describe_vpcs, "Vpcs", named)
+    found = aws_tags.one(ec2.describe_vpcs, "Vpcs", named)
     if found is None:
-        found, action = ec2.create_vpc(CidrBlock=cidr, **tagged.making("vpc", {**named, **extra}))["Vpc"], "created"
+        found, action = ec2.create_vpc(CidrBlock=cidr, **aws_tags.making("vpc", {**named, **extra}))["Vpc"], "created"
         ec2.get_waiter("vpc_available").wait(VpcIds=[found["VpcId"]])
     if found["CidrBlock"] != cidr:
         raise AwsError(
@@ -184,37 +184,37 @@ def _ensure_vpc(ec2, name: str, cidr: str, tags: dict[str, str], extra: dict[str
     asked = {"Attribute": "enableDnsHostnames", "VpcId": found["VpcId"]}
     if not ec2.describe_vpc_attribute(**asked)["EnableDnsHostnames"]["Value"]:
         ec2.modify_vpc_attribute(VpcId=found["VpcId"], EnableDnsHostnames={"Value": True})
-        action = tagged.touched(action)
+        action = aws_tags.touched(action)
     return found["VpcId"], action
 
 
 def _ensure_gateway(ec2, name: str, vpc_id: str, tags: dict, extra: dict) -> tuple[str, str]:
     named, action = {**tags, "Name": name}, "unchanged"
-    found = tagged.one(ec2.describe_internet_gateways, "InternetGateways", named)
+    found = aws_tags.one(ec2.describe_internet_gateways, "InternetGateways", named)
     if found is None:
-        asked = tagged.making("internet-gateway", {**named, **extra})
+        asked = aws_tags.making("internet-gateway", {**named, **extra})
         found, action = ec2.create_internet_gateway(**asked)["InternetGateway"], "created"
     gateway_id = found["InternetGatewayId"]
     if vpc_id not in [link["VpcId"] for link in found.get("Attachments", [])]:
         ec2.attach_internet_gateway(InternetGatewayId=gateway_id, VpcId=vpc_id)
-        action = tagged.touched(action)
+        action = aws_tags.touched(action)
     return gateway_id, action
 
 
 def _ensure_subnet(ec2, label: str, place: dict, tags: dict, roles: dict, extra: dict, public: bool) -> tuple[str, str]:
     named, action = {**tags, "Name": label}, "unchanged"
-    found = tagged.one(ec2.describe_subnets, "Subnets", named)
+    found = aws_tags.one(ec2.describe_subnets, "Subnets", named)
     if found is None:
-        asked = tagged.making("subnet", {**named, **roles, **extra})
+        asked = aws_tags.making("subnet", {**named, **roles, **extra})
         found, action = ec2.create_subnet(**place, **asked)["Subnet"], "created"
         ec2.get_waiter("subnet_available").wait(SubnetIds=[found["SubnetId"]])
     subnet_id = found["SubnetId"]
     if not roles.items() <= tag_dict(found.get("Tags", [])).items():
         ec2.create_tags(Resources=[subnet_id], Tags=tag_list(roles))
-        action = tagged.touched(action)
+        action = aws_tags.touched(action)
     if bool(found.get("MapPublicIpOnLaunch")) != public:
         ec2.modify_subnet_attribute(SubnetId=subnet_id, MapPublicIpOnLaunch={"Value": public})
-        action = tagged.touched(action)
+        action = aws_tags.touched(action)
     return subnet_id, action
 
 

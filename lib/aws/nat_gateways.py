@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lib import tagged
-from lib.aws import spoken
+from lib.aws import tags as aws_tags
+from lib.aws.session import spoken
 from lib.errors import AwsError
 from lib.polling import wait
 
@@ -34,15 +34,15 @@ def ensure_gateways(ec2, name: str, places: dict[str, str], tags: dict, extra: d
     for zone, subnet_id in places.items():
         named = {**tags, "Name": label(name, zone)}
         there = _alive(ec2, named)
-        address = tagged.one(ec2.describe_addresses, "Addresses", named)
+        address = aws_tags.one(ec2.describe_addresses, "Addresses", named)
         if address is None:
-            address = ec2.allocate_address(Domain="vpc", **tagged.making("elastic-ip", {**named, **extra}))
+            address = ec2.allocate_address(Domain="vpc", **aws_tags.making("elastic-ip", {**named, **extra}))
             made("address", named["Name"], "created")
         else:
             made("address", named["Name"], "unchanged")
         if not there:
             asked = {"SubnetId": subnet_id, "AllocationId": address["AllocationId"]}
-            there = [ec2.create_nat_gateway(**asked, **tagged.making("natgateway", {**named, **extra}))["NatGateway"]]
+            there = [ec2.create_nat_gateway(**asked, **aws_tags.making("natgateway", {**named, **extra}))["NatGateway"]]
             made("nat gateway", named["Name"], "created")
         else:
             made("nat gateway", named["Name"], "unchanged")
@@ -76,9 +76,9 @@ def ensure_route(ec2, vpc_id: str, label: str, subnet_ids: list[str], target: di
     Return what it was: created, changed or unchanged. The subnets are tied to it.
     """
     named, action = {**tags, "Name": label}, "unchanged"
-    table = tagged.one(ec2.describe_route_tables, "RouteTables", named)
+    table = aws_tags.one(ec2.describe_route_tables, "RouteTables", named)
     if table is None:
-        asked = tagged.making("route-table", {**named, **extra})
+        asked = aws_tags.making("route-table", {**named, **extra})
         table, action = ec2.create_route_table(VpcId=vpc_id, **asked)["RouteTable"], "created"
     table_id = table["RouteTableId"]
     ways = {way.get("DestinationCidrBlock"): way for way in table.get("Routes", [])}
@@ -86,11 +86,11 @@ def ensure_route(ec2, vpc_id: str, label: str, subnet_ids: list[str], target: di
     if way is None or not target.items() <= way.items():
         put = ec2.create_route if way is None else ec2.replace_route
         put(RouteTableId=table_id, DestinationCidrBlock=EVERYWHERE, **target)
-        action = tagged.touched(action)
+        action = aws_tags.touched(action)
     linked = [link.get("SubnetId") for link in table.get("Associations", [])]
     for subnet_id in sorted(set(subnet_ids) - set(linked)):
         ec2.associate_route_table(RouteTableId=table_id, SubnetId=subnet_id)
-        action = tagged.touched(action)
+        action = aws_tags.touched(action)
     return action
 
 
@@ -113,7 +113,7 @@ def drop(ec2, tags: dict[str, str], deadline: float, keep: tuple[str, ...] = (),
         if one["NatGatewayId"] in wanted and one["State"] not in OVER
     ]  # fmt: skip
     wait("the NAT gateways gone", left, lambda names: not names, deadline=deadline, **{"pause": PAUSE, **options})
-    for one in tagged.every(ec2.describe_addresses, "Addresses", tags):
+    for one in aws_tags.every(ec2.describe_addresses, "Addresses", tags):
         if _name(one) not in keep:
             ec2.release_address(AllocationId=one["AllocationId"])
             gone.append(_name(one))
@@ -138,7 +138,7 @@ def _alive(ec2, tags: dict[str, str]) -> list[dict]:
 
 
 def _all(ec2, tags: dict[str, str]) -> list[dict]:
-    return tagged.every(ec2.describe_nat_gateways, "NatGateways", tags)
+    return aws_tags.every(ec2.describe_nat_gateways, "NatGateways", tags)
 
 
 def _name(one: dict) -> str:

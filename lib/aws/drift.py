@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.control_plane import Wishes, differences, unsaid
-from lib.nodes import Nodes
+from lib.aws.control_plane import Wishes, differences, unsaid
+from lib.aws.node_groups import Nodes
 
 YES, NO = "yes", "no"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.aws import tag_dict, tag_list
+from lib.aws.session import tag_dict, tag_list
 from lib.errors import AwsError
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lib.aws import check_ours, spoken
-from lib.eks import BUSY, check_fixed, find_node_group, once_assumable, wait_node_group_active
-from lib.updates import wait_update
+from lib.aws.clusters import BUSY, check_fixed, find_node_group, once_assumable, wait_node_group_active
+from lib.aws.eks_updates import wait_update
+from lib.aws.session import check_ours, spoken
 
 ON_DEMAND = "ON_DEMAND"
 AMI = "AL2023_x86_64_STANDARD"

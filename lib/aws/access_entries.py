@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from botocore.exceptions import ClientError
 
-from lib import aws
-from lib.aws import lacks, spoken
+from lib.aws import session
+from lib.aws.session import lacks, spoken
 from lib.errors import AwsError
 from lib.params.eks import AccessEntry
 
@@ -68,7 +68,7 @@ def listed(eks, cluster: dict) -> list[tuple[str, str, str, str]]:
     try:
         return [_row(eks, cluster["name"], arn) for arn in _listed(eks, cluster["name"])]
     except ClientError as error:
-        if aws.unseen(error):
+        if session.unseen(error):
             return [("not known", error.response["Error"]["Code"], "", "")]
         raise
 
@@ -138,12 +138,12 @@ def _said(scope: dict) -> str:
 
 def _policies(eks, cluster: str, arn: str) -> dict[str, str]:
     asked = {"clusterName": cluster, "principalArn": arn}
-    held = aws.listed(eks, "list_associated_access_policies", "associatedAccessPolicies", **asked)
+    held = session.listed(eks, "list_associated_access_policies", "associatedAccessPolicies", **asked)
     return {one["policyArn"]: _said(one["accessScope"]) for one in held}
 
 
 def _listed(eks, cluster: str) -> list[str]:
-    return aws.listed(eks, "list_access_entries", "accessEntries", clusterName=cluster)
+    return session.listed(eks, "list_access_entries", "accessEntries", clusterName=cluster)
 
 
 def _entry(eks, cluster: str, arn: str) -> dict:

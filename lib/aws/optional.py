@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lib.aws import spoken
+from lib.aws.session import spoken
 from lib.errors import AwsError
 
 NOT_KNOWN = "not known"

@@ -11,19 +11,19 @@ from pathlib import Path
 import boto3
 import yaml
 
-from lib import aws
+from lib.aws import session as aws_session
 
 LIFETIME = timedelta(minutes=14)  # of a token: EKS takes it for 15 minutes from its date
 API = "client.authentication.k8s.io/v1"
 
 
-@aws.spoken()
+@aws_session.spoken()
 def token(session: boto3.Session, cluster_name: str, endpoint_url: str | None = None, expires: int = 60) -> str:
     """Return a bearer token for the cluster: a presigned STS GetCallerIdentity whose signature covers its name.
 
     As `aws eks get-token` makes it (awscli, customizations/eks/get_token.py). `expires` is the URL's, in seconds.
     """
-    sts = aws.client(session, "sts", endpoint_url)
+    sts = aws_session.client(session, "sts", endpoint_url)
     sts.meta.events.register(
         "before-sign.sts.GetCallerIdentity",
         lambda request, **_: request.headers.add_header("x-k8s-aws-id", cluster_name),
@@ -40,7 +40,7 @@ def print_exec_credential(
     credentials_file: str | None = None,
 ) -> None:
     """Print the ExecCredential that a Kubernetes client asks for: for its pipe, never for a notebook."""
-    bearer = token(aws.session(region, profile, credentials_file), cluster_name, endpoint_url)
+    bearer = token(aws_session.session(region, profile, credentials_file), cluster_name, endpoint_url)
     ends = (datetime.now(UTC) + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
     status = {"expirationTimestamp": ends, "token": bearer}
     print(json.dumps({"kind": "ExecCredential", "apiVersion": API, "spec": {}, "status": status}))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
-from lib import health
-from lib.aws import check_ours, spoken
+from lib.aws import health
+from lib.aws.eks_updates import wait_update
+from lib.aws.session import check_ours, spoken
 from lib.errors import AwsError
 from lib.polling import until, wait
-from lib.updates import wait_update
 
 PAUSE = 1  # seconds between two looks at a status: EKS throttles, and a real control plane takes ten minutes
 ROLE_DEADLINE = 120  # seconds that IAM may take to tell EKS of a new role

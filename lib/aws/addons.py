@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
-from lib import health
-from lib.aws import check_ours, lacks, listed, spoken, unseen
-from lib.eks import BUSY
+from lib.aws import health
+from lib.aws.clusters import BUSY
+from lib.aws.eks_updates import wait_update
+from lib.aws.session import check_ours, lacks, listed, spoken, unseen
 from lib.errors import AwsError
 from lib.params.eks import AddOn
 from lib.polling import wait
-from lib.updates import wait_update
 
 DRIVER, AGENT = "aws-ebs-csi-driver", "eks-pod-identity-agent"
 ACCOUNTS = {DRIVER: "ebs-csi-controller-sa"}  # the service account that asks AWS, of those which do

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lib import health
-from lib.aws import spoken
+from lib.aws import health
+from lib.aws.session import spoken
 from lib.errors import AwsError
 from lib.polling import wait
 

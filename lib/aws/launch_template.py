@@ -5,8 +5,8 @@ EKS user guide: "Customize managed nodes with launch templates"; EC2 API Referen
 
 from __future__ import annotations
 
-from lib.aws import check_ours, spoken, tag_dict, tag_list
-from lib.tagged import making
+from lib.aws.session import check_ours, spoken, tag_dict, tag_list
+from lib.aws.tags import making
 
 # Pods that are not on the host's network are a hop further than the node: with one hop they do not get its role.
 HOPS = 1

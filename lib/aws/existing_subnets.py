@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import ClientError
 
-from lib.aws import listed, spoken, tag_dict
+from lib.aws.nat_gateways import EVERYWHERE
+from lib.aws.session import listed, spoken, tag_dict
+from lib.aws.vpc import NO_EKS, PRIVATE, PUBLIC
 from lib.errors import AwsError
-from lib.nat import EVERYWHERE
-from lib.network import NO_EKS, PRIVATE, PUBLIC
 
 FOR_EKS = 6  # addresses in each subnet that EKS asks for; it advises 16
 A_NODE = 10  # addresses that a node takes at once: its own and those kept warm for pods (m5.large's first interface)

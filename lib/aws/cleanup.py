@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
-from lib import nat
-from lib.aws import listed, spoken, tag_dict
+from lib.aws import nat_gateways
+from lib.aws.session import listed, spoken, tag_dict
 from lib.polling import until, wait
 
 PAUSE = 2  # seconds between two looks: load balancers go within minutes
@@ -106,7 +106,7 @@ def ours(ec2, tags: dict[str, str]) -> list[Thing]:
     for kind, (describe, key, identity) in OURS.items():
         for one in _pages(ec2, describe, key, wanted):
             named = tag_dict(one.get("Tags", []))
-            if one.get("State") not in nat.OVER and tags.items() <= named.items():
+            if one.get("State") not in nat_gateways.OVER and tags.items() <= named.items():
                 found.append(Thing(kind, one[identity], named.get("Name", "")))
     return found
 

@@ -1,0 +1,1 @@
+"""AWS, one module for each kind of object, with plain values as arguments."""
