@@ -111,7 +111,7 @@ def plan(given) -> None:
     """Tell what a run would make in the AWS account, what of it is there, and what it costs; nothing is changed."""
     from lib import params, plan
     from lib.errors import ParamsError
-    from lib.record import Record
+    from lib.record.events import Record
     from lib.run import Run
 
     here = params.load(given.env)
@@ -127,7 +127,7 @@ def plan(given) -> None:
 def why(given) -> None:
     """Send one request, and tell who refused it, why, and what to change."""
     from lib import params
-    from lib.record import Record
+    from lib.record.events import Record
     from lib.run import Run
     from lib.why import ask
 

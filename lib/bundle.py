@@ -13,9 +13,10 @@ from pathlib import Path
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib import junit, oscal, page, provenance, signing, verdicts
+from lib import oscal, page, provenance, signing
 from lib.origin import digest
-from lib.record import read
+from lib.record import junit, verdicts
+from lib.record.events import read
 from lib.redact import clean, cleaned
 
 SUMS, JUNIT, RUN = "SHA256SUMS", "junit.xml", "run.json"

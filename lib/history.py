@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import bundle, latency, live, outcome
+from lib import bundle, latency, live
 from lib.errors import BundleError
+from lib.record import row as record_row
 
 SIGNS = {"fail": "✗"}
 SLOWER = 2.0  # times as long, and
@@ -57,14 +58,16 @@ def _told(folder: Path) -> dict[str, dict[str, str]]:
     run = bundle.run(folder)
     versions = {f"{where} {name}": value for where, found in run["versions"].items() for name, value in found.items()}
     answers = bundle.rows(folder, "responses.csv")
-    good = [row for row in answers if outcome.verdict(row) == "pass"]
+    good = [row for row in answers if record_row.verdict(row) == "pass"]
     return {
         "parameters": _texts(run["params"]),
         "versions": _texts(versions),
         "images": run.get("images", {}),
         "verdicts": {step["step"]: step["verdict"] for step in run["steps"]},
         "seconds": {step["step"]: step["seconds"] for step in run["steps"] if step["verdict"] != "not run"},
-        "checks": {f"{row['step']}: {row['name']}": outcome.verdict(row) for row in bundle.rows(folder, "checks.csv")},
+        "checks": {
+            f"{row['step']}: {row['name']}": record_row.verdict(row) for row in bundle.rows(folder, "checks.csv")
+        },
         "answers": {_asked(row): _got(row) for row in answers},
         "findings": {_asked(row): row["finding"] for row in good if row["finding"]},
         "latencies": _medians(answers),
@@ -81,7 +84,7 @@ def _asked(row: dict) -> str:
 
 
 def _got(row: dict) -> str:
-    verdict = outcome.verdict(row)
+    verdict = record_row.verdict(row)
     return row["got"] if verdict == "pass" else f"{row['got']} {SIGNS.get(verdict, verdict)}".strip()
 
 

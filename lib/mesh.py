@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, pki, verdicts, why
+from lib import edge, pki, why
 from lib.aws import vpc
 from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
@@ -19,6 +19,7 @@ from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import port_forward
 from lib.polling import until
+from lib.record import verdicts
 from lib.run import Run
 
 KEYCLOAK, KEYCLOAK_EDGE = "keycloak", "keycloak-edge"  # namespaces: its own, and that of the public way to it

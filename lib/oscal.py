@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from uuid import UUID, uuid5
 
-from lib import outcome, risks
+from lib import risks
 from lib.controls import Control, Evidence, load
+from lib.record import row as record_row
 from lib.risks import Risk, Uuid, prop
 
 FILE = "assessment-results.json"
@@ -40,7 +41,7 @@ def judged(found: Found) -> str:
     What failed or was waived is not satisfied. An error leaves the control without a judgement, and so does a line of
     evidence of which nothing passed.
     """
-    lines = [outcome.counts(rows) for _, rows in found]
+    lines = [record_row.counts(rows) for _, rows in found]
     if any("fail" in line or "waived" in line for line in lines):
         return "not-satisfied"
     return "satisfied" if all("pass" in line and "error" not in line for line in lines) else ""
@@ -68,7 +69,7 @@ def _metadata(run: dict, uuid: Uuid) -> dict:
 def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
     rows = [{**row, "table": name} for name in ("checks.csv", "responses.csv") for row in tables[name]]
     controls = [(one, [(line, [row for row in rows if line.covers(row)]) for line in one.evidence]) for one in load()]
-    bad = [(number, row) for number, row in enumerate(rows) if outcome.verdict(row) != "pass"]
+    bad = [(number, row) for number, row in enumerate(rows) if record_row.verdict(row) != "pass"]
     single = {id(row): _single(row, uuid(f"row {number}")) for number, row in bad[:SINGLE]}
     groups = [_group(one, line, some, uuid) for one, found in controls for line, some in found if some]
     known = risks.waivers(rows, uuid) + risks.weaknesses(rows, uuid)
@@ -77,7 +78,7 @@ def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
     return {
         "uuid": uuid("result"),
         "title": f"{run['env']}, {run['started']}: {run['verdict']}",
-        "description": f"{outcome.told(rows)}. {_steps(run)}.",
+        "description": f"{record_row.told(rows)}. {_steps(run)}.",
         "start": run["started"],
         "end": run["finished"],
         "reviewed-controls": _reviewed([one for one, found in controls if any(some for _, some in found)]),
@@ -107,8 +108,8 @@ def _group(control: Control, line: Evidence, rows: list[dict], uuid: Uuid) -> di
     return {
         "uuid": uuid(f"{control.id} {line.what}"),
         "title": f"{control.name}: {line.what}",
-        "description": f"{outcome.told(rows)}.",
-        "props": [prop(name, count) for name, count in outcome.counts(rows).items()],
+        "description": f"{record_row.told(rows)}.",
+        "props": [prop(name, count) for name, count in record_row.counts(rows).items()],
         "methods": ["TEST"],
         "types": ["control-objective"],
         "collected": max(row["at"] for row in rows),
@@ -126,12 +127,12 @@ def _selection(line: Evidence, table: str) -> str:
 
 
 def _single(row: dict, uuid: str) -> dict:
-    got, why = row["actual"] if "name" in row else row["got"], outcome.why(row)
+    got, why = row["actual"] if "name" in row else row["got"], record_row.why(row)
     return {
         "uuid": uuid,
-        "title": f"{outcome.verdict(row)}: {outcome.name(row)}",
+        "title": f"{record_row.verdict(row)}: {record_row.name(row)}",
         "description": f"Expected {row['expected']}, got {got or 'nothing'}{f'; {why}' if why else ''}.",
-        "props": [prop("verdict", outcome.verdict(row))],
+        "props": [prop("verdict", record_row.verdict(row))],
         "methods": ["TEST"],
         "types": ["finding"],
         "collected": row["at"],
@@ -142,7 +143,7 @@ def _single(row: dict, uuid: str) -> dict:
 def _finding(control: Control, found: Found, single: dict[int, dict], known: list[Risk], uuid: Uuid) -> dict:
     rows = list({id(row): row for _, some in found for row in some}.values())
     state, mine = judged(found), [risk.content for risk in known if risk.touches(rows)]
-    unknown = [f"{count} {name}" for name, count in outcome.counts(rows).items() if name in ("error", "skipped")]
+    unknown = [f"{count} {name}" for name, count in record_row.counts(rows).items() if name in ("error", "skipped")]
     waived = [risk["title"] for risk in mine if risk["status"] == "deviation-approved"]
     said = [*waived, *([f"Not judged: {', '.join(unknown)}"] if unknown else [])]
     groups = [uuid(f"{control.id} {line.what}") for line, some in found if some]
@@ -151,7 +152,7 @@ def _finding(control: Control, found: Found, single: dict[int, dict], known: lis
     return {
         "uuid": uuid(f"finding {control.id}"),
         "title": f"{control.name} {control.title}: {state}",
-        "description": f"{' '.join(control.why.split())} {outcome.told(rows)}.",
+        "description": f"{' '.join(control.why.split())} {record_row.told(rows)}.",
         "target": {
             "type": "statement-id",
             "target-id": f"{control.id}_smt",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lib import latency, verdicts
+from lib import latency
+from lib.record import verdicts
 from lib.render import rendered, source
 
 MARKS = {**verdicts.MARKS, "not run": "–"}

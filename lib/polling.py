@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from lib import verdicts
 from lib.errors import TimedOut
+from lib.record import verdicts
 
 PAUSE = 0.2  # seconds between two tries
 SLOW = 3.0  # seconds after which a wait is told of, and

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.bundle import count
 from lib.page import MARKS
-from lib.record import read
+from lib.record.events import read
 
 
 class Progress:

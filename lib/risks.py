@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 
-from lib import outcome
+from lib.record import row as record_row
 
 WAIVED = re.compile(r"waived by (?P<owner>.+?) until (?P<day>\d{4}-\d\d-\d\d): (?P<why>.+)", re.S)
 NAMES = "urn:istio-keycloak-runbook"  # of the properties that are not OSCAL's own
@@ -33,8 +33,8 @@ def waivers(rows: list[dict], uuid: Uuid) -> list[Risk]:
     """Return a risk for each waiver: who owns it, why, until when, and what was let pass by it."""
     said: dict[str, list[dict]] = {}
     for row in rows:
-        if outcome.verdict(row) == "waived":
-            said.setdefault(outcome.why(row), []).append(row)
+        if record_row.verdict(row) == "waived":
+            said.setdefault(record_row.why(row), []).append(row)
     return [Risk(_waiver(reason, some, uuid(f"waiver {reason}")), some) for reason, some in said.items()]
 
 
@@ -42,7 +42,7 @@ def weaknesses(rows: list[dict], uuid: Uuid) -> list[Risk]:
     """Return a risk for each finding of the probes: the mesh behaves as expected, and one would wish it did not."""
     said: dict[str, list[dict]] = {}
     for row in rows:
-        if row.get("finding") and outcome.verdict(row) == "pass":
+        if row.get("finding") and record_row.verdict(row) == "pass":
             said.setdefault(row["finding"], []).append(row)
     return [Risk(_weakness(finding, some, uuid), some) for finding, some in said.items()]
 
@@ -55,7 +55,7 @@ def prop(name: str, value) -> dict[str, str]:
 def _waiver(reason: str, rows: list[dict], uuid: str) -> dict:
     found = WAIVED.search(reason)
     owner, day, why = found.group("owner", "day", "why") if found else ("", "", reason or "no reason was given")
-    passed = "; ".join(outcome.name(row) for row in rows)
+    passed = "; ".join(record_row.name(row) for row in rows)
     return {
         "uuid": uuid,
         "title": f"Waived{f' by {owner} until {day}' if found else ''}: {len(rows)} checks",

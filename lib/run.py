@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import evidence, params, verdicts, waiting
+from lib import params
 from lib.aws import session as aws_session
 from lib.crypto import trust_store
 from lib.errors import ClusterError, MissingStep, RedCheck
@@ -20,7 +20,8 @@ from lib.kubernetes import cluster as kubernetes_cluster
 from lib.kubernetes import manifests
 from lib.params import ROOT, Params
 from lib.polling import PAUSE, Check, until, watch
-from lib.record import Record
+from lib.record import evidence, verdicts, wait_events
+from lib.record.events import Record
 
 MANIFESTS = ROOT / "notebooks" / "manifests"
 ARTICLE = ROOT / "notebooks" / "article"
@@ -51,7 +52,7 @@ class Run:
         pd.set_option("display.colheader_justify", "left")
         given = {key: names[key] for key in Params.model_fields if key in names and key != "env"}
         made = cls(step, params.load(names["env"], given), Record.from_environment())
-        watch(waiting.Waiting(made.record, waiting.in_notebook()))
+        watch(wait_events.Waiting(made.record, wait_events.in_notebook()))
         return made
 
     # Where things are

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib import bundle, errors, origin, page, signing, verdicts
+from lib import bundle, errors, origin, page, signing
 from lib.errors import ParamsError
 from lib.kernels import Kernels
 from lib.lock import held, identity
 from lib.params import ROOT, load
 from lib.progress import Progress
-from lib.record import EVENTS, SECRETS, Told, now, read
+from lib.record import verdicts
+from lib.record.events import EVENTS, SECRETS, Told, now, read
 from lib.redact import clean
 
 CELL_TIMEOUT = 1800  # seconds; a check has its own, shorter deadline
@@ -175,9 +176,7 @@ class _Series:
 
     def _told_of(self, whole: list[Path], about: dict) -> dict:
         missing = {"verdict": "not run", "started": "", "seconds": 0.0, "error": ""}
-        steps = [
-            self.rows.get(path.stem) or {"step": path.stem, "title": _title(path), **missing} for path in whole
-        ]
+        steps = [self.rows.get(path.stem) or {"step": path.stem, "title": _title(path), **missing} for path in whole]
         ended = {"finished": now(), "seconds": round(self.progress.seconds(), 2), "steps": steps}
         return {**about, **ended, **({"exit_code": INTERRUPTED} if self.interrupted else {})}
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jsonschema import Draft202012Validator
 
-from lib import bundle, provenance, signing, verdicts
+from lib import bundle, provenance, signing
 from lib.errors import BundleError
 from lib.origin import digest
-from lib.record import read
+from lib.record import verdicts
+from lib.record.events import read
 from lib.redact import forbidden
 
 SCHEMA = Path(__file__).parent / "schemas" / "run.schema.json"

@@ -17,7 +17,7 @@ from tiny import KEY
 
 from lib import bundle, history, overview, page
 from lib.polling import Check
-from lib.record import Record
+from lib.record.events import Record
 
 pytestmark = pytest.mark.browser
 AT = "2026-01-31T12:00:02.000Z"

@@ -15,7 +15,7 @@ from lib.kubernetes import load_balancer
 from lib.polling import until
 from lib.probes.send import Request
 from lib.probes.wire import over_sockets
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 pytestmark = pytest.mark.sandbox

@@ -17,7 +17,7 @@ from runbook import ROOT, python
 from lib import mesh, params
 from lib.polling import wait
 from lib.probes import field, model
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 pytestmark = pytest.mark.sandbox

@@ -20,7 +20,7 @@ from lib.keycloak import browser_login, oidc
 from lib.polling import until
 from lib.probes import worlds
 from lib.probes.model import HARDENED
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 pytestmark = pytest.mark.sandbox

@@ -17,7 +17,7 @@ from runbook import ROOT, kubectl, python, rows, run
 from lib import database, edge, mesh, params, pki
 from lib.crypto import jwt
 from lib.keycloak import oidc
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 pytestmark = pytest.mark.sandbox

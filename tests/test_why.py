@@ -15,7 +15,7 @@ from lib import mesh, params
 from lib.crypto import jwt
 from lib.legacy import translate
 from lib.polling import wait
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 from lib.why.breaks import BREAKS, PATIENCE
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, URL, lab

@@ -17,7 +17,7 @@ from lib.kubernetes import load_balancer
 from lib.params import eks, network
 from lib.params.eks import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
 from lib.params.yaml_loader import UniqueKeys
-from lib.verdicts import Waiver
+from lib.record.verdicts import Waiver
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from lib import evidence, mesh, realms, verdicts
+from lib import mesh, realms
 from lib.errors import RunbookError
 from lib.istio import access_log, istioctl
 from lib.probes import baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
@@ -22,6 +22,7 @@ from lib.probes.results import UNMEASURED, Result
 from lib.probes.runner import Logs, Target, run_probes
 from lib.probes.tokens import Kit
 from lib.probes.wire import over_sockets
+from lib.record import evidence, verdicts
 from lib.run import Run
 
 MARGIN = 2  # seconds by which this machine's clock and the pods' may differ

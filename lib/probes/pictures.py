@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from IPython.display import HTML
 
-from lib.junit import xml_text
 from lib.probes.drawing import TITLES
 from lib.probes.model import PROFILES
 from lib.probes.results import UNMEASURED, Result
+from lib.record.junit import xml_text
+from lib.record.verdicts import RED, SKIPPED, WAIVED
 from lib.render import rendered
-from lib.verdicts import RED, SKIPPED, WAIVED
 
 # kind: its sign, its colour (each of another lightness, so that they differ in grey too), and what it is
 KINDS = {

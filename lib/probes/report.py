@@ -10,10 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lib.junit import Case, document, outcome
 from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
 from lib.probes.results import UNMEASURED, Result
-from lib.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
+from lib.record.junit import Case, document, outcome
+from lib.record.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
 
 OWN = "own policy"  # the column of worlds
 MARKS = {PASS: "", FAIL: " ✗", ERROR: " !", SKIPPED: "–", WAIVED: " ~", UNMEASURED: " ?"}

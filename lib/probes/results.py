@@ -12,8 +12,8 @@ from lib.istio import answers
 from lib.istio.access_log import APPLICATION, Trail
 from lib.probes.model import FIGURE_2, Probe
 from lib.probes.send import Reply
+from lib.record.verdicts import ERROR, FAIL, PASS, SKIPPED
 from lib.redact import clean
-from lib.verdicts import ERROR, FAIL, PASS, SKIPPED
 
 UNMEASURED = "unmeasured"  # besides the five: a measured probe, and nothing to compare its answer with
 REASON = 120  # characters of a refusal's body that are kept

@@ -11,7 +11,7 @@ from moto import mock_aws
 from stated import IMAGES
 
 from lib import arrival, params
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 NAME = "web-1.elb.us-east-1.amazonaws.com"

@@ -15,7 +15,7 @@ from lib import cleanup, clusters, params
 from lib.aws import cleanup as aws_cleanup
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "eks.md"

@@ -15,7 +15,7 @@ from tiny import KEY, TOKEN, problems, write_notebook
 
 from lib import bundle
 from lib.polling import Check
-from lib.record import Record
+from lib.record.events import Record
 
 AT = "2026-01-31T12:00:02.000Z"
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)

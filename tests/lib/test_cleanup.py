@@ -12,7 +12,7 @@ from lib import cleanup, params
 from lib.aws import cleanup as aws_cleanup
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 ACCOUNT = "123456789012"  # moto's

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from tiny import TOKEN
 
-from lib import evidence
 from lib.errors import IstioError
-from lib.record import Record
+from lib.record import evidence
+from lib.record.events import Record
 
 
 def certificate(*uris):

@@ -10,7 +10,7 @@ from lib.crypto import certificates, trust_store
 from lib.crypto.certificates import covers
 from lib.errors import ClusterError, RunbookError
 from lib.istio import istioctl
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image", "istio_tag")}

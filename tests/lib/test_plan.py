@@ -16,7 +16,7 @@ from lib.aws import launch_template, node_groups
 from lib.aws import session as aws_session
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 ACCOUNT = "123456789012"  # moto's

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 from stated import IMAGES
 
-from lib import params, preflight, verdicts
+from lib import params, preflight
 from lib.errors import AwsError
-from lib.record import Record
+from lib.record import verdicts
+from lib.record.events import Record
 from lib.run import Run
 
 

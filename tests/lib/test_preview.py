@@ -15,7 +15,7 @@ from lib.aws import drift
 from lib.aws import session as aws_session
 from lib.aws.node_groups import Nodes
 from lib.errors import AwsError
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 from lib.seen import Seen
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from tiny import TOKEN
 
-from lib.record import Record, Told, now, read
+from lib.record.events import Record, Told, now, read
 
 
 def test_each_event_is_a_line_at_once(tmp_path):

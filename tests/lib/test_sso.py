@@ -10,7 +10,7 @@ from test_pki import IMAGES, Cluster
 from lib import edge, mesh, params, pki, sso
 from lib.crypto import certificates
 from lib.errors import KeycloakError
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 ENV = "of-the-ssos-tests"

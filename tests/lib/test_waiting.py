@@ -7,8 +7,8 @@ import pytest
 from lib import polling
 from lib.errors import TimedOut
 from lib.polling import until, wait, watch
-from lib.record import Record
-from lib.waiting import Waiting
+from lib.record.events import Record
+from lib.record.wait_events import Waiting
 
 
 class Clock:

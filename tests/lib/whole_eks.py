@@ -12,7 +12,7 @@ from stated import REAL
 
 from lib import params
 from lib.aws import session as aws_session
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 from sandbox import eks, identities
 from sandbox.clusters import Clusters

@@ -8,7 +8,7 @@ from lib.aws import addons, eks_updates, health, launch_template, node_groups, s
 from lib.aws import clusters as aws_clusters
 from lib.errors import AwsError, ParamsError, TimedOut
 from lib.params.eks import AddOn
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 from sandbox import delays
 

@@ -7,7 +7,7 @@ import pytest
 from lib import offers, params, plan, quotas
 from lib.aws import session
 from lib.errors import AwsError
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 
 CODES = {"VPCs": ("vpc", "L-F678F1CE"), "addresses": ("ec2", "L-0263D0A3"), "NAT": ("vpc", "L-FE5A380F")}

@@ -11,7 +11,7 @@ from stated import IMAGES
 from lib import cleanup, clusters, params, permissions, plan
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
-from lib.record import Record
+from lib.record.events import Record
 from lib.run import Run
 from sandbox.statements import ALLOWED, DENIED, NOTHING, decide
 

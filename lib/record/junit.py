@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lib import verdicts
+from lib.record import verdicts
 
 PASSED, FAILED, BROKE, SKIPPED = "passed", "failure", "error", "skipped"
 OUTCOMES = {verdicts.PASS: PASSED, verdicts.FAIL: FAILED, verdicts.ERROR: BROKE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from lib.record import Record
+from lib.record.events import Record
 
 SHOWN = 100  # characters of the last answer that are told
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.verdicts import VERDICTS
+from lib.record.verdicts import VERDICTS
 
 
 def verdict(row: dict) -> str:
