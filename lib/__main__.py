@@ -45,12 +45,12 @@ def clean_up(given) -> int:
 
 def verify(given) -> int:
     """Tell what is wrong with a bundle; 1 if anything is."""
-    from lib import signing
-    from lib.verify import verify
+    from lib.bundle import signing_key
+    from lib.bundle.verify import verify
 
     if not given.folder.is_dir():
         raise BundleError(f"expected a bundle's folder, got {given.folder}; name one of outputs/<env>/.")
-    keys = [signing.public_key(path) for path in given.key] or signing.known()
+    keys = [signing_key.public_key(path) for path in given.key] or signing_key.known()
     found = verify(given.folder, keys)
     for problem in found.problems:
         print(problem)
@@ -63,48 +63,51 @@ def verify(given) -> int:
 
 def pack(given) -> None:
     """Write a bundle as one zip beside it, the same bytes each time; print its path and SHA-256, and upload it."""
-    from lib import archive, origin, signing
+    from lib.bundle import archive, environment, signing_key
 
     folder = given.folder.absolute()
-    made = archive.pack(folder, folder.with_name(f"{folder.name}.zip"), signing.known())
-    print(f"{origin.digest(made)}  {given.folder.with_name(made.name)}")
+    made = archive.pack(folder, folder.with_name(f"{folder.name}.zip"), signing_key.known())
+    print(f"{environment.digest(made)}  {given.folder.with_name(made.name)}")
     if given.to:
         print(archive.upload(made, given.to, _s3(folder), given.retain_days))
 
 
 def _s3(folder: Path):
     """Return a client by the params of the bundle's environment."""
-    from lib import bundle, params
+    from lib import params
     from lib.aws import session as aws_session
+    from lib.bundle import seal
 
-    here = params.load(bundle.run(folder)["env"])
+    here = params.load(seal.run(folder)["env"])
     session = aws_session.session(here.region, here.aws_profile, here.aws_credentials_file)
     return aws_session.client(session, "s3", here.aws_endpoint_url)
 
 
 def compare(given) -> int:
     """Tell what differs between two bundles, and write it as a page beside A; 1 if anything does."""
-    from lib import history, overview
+    from lib.bundle import compare as bundle_compare
+    from lib.bundle import history_pages
 
-    found = history.compare(given.one, given.other)
+    found = bundle_compare.compare(given.one, given.other)
     print(f"A: {given.one}\nB: {given.other}")
     for part, table in found.items():
         _show(table, part)
     print("" if found else "no difference but in times")
-    print(f"Page: {_short(overview.write_comparison(given.one, given.other, found))}")
+    print(f"Page: {_short(history_pages.write_comparison(given.one, given.other, found))}")
     return 1 if found else 0
 
 
 def past(given) -> None:
     """List the bundles of an environment, oldest first, and write them as a page with a picture."""
-    from lib import history, overview
+    from lib.bundle import compare as bundle_compare
+    from lib.bundle import history_pages
     from lib.params import ROOT
 
     folder = ROOT / "outputs" / given.env
     if not folder.is_dir():
         raise BundleError(f"expected runs of {given.env} in outputs/, got none; make run ENV={given.env} leaves one.")
-    _show(history.runs(folder).fillna(""))
-    print(f"Page: {_short(overview.write_history(folder))}")
+    _show(bundle_compare.runs(folder).fillna(""))
+    print(f"Page: {_short(history_pages.write_history(folder))}")
 
 
 def plan(given) -> None:

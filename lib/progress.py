@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.bundle import count
-from lib.page import MARKS
+from lib.bundle.index_page import MARKS
+from lib.bundle.seal import count
 from lib.record.events import read
 
 

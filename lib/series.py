@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib import bundle, errors, origin, page, signing
+from lib import errors
+from lib.bundle import environment, index_page, seal, signing_key
 from lib.errors import ParamsError
 from lib.kernels import Kernels
 from lib.lock import held, identity
@@ -48,15 +49,15 @@ def run(
     ParamsError and Locked come before anything is made.
     """
     values = load(env, folder=params).model_dump()
-    key = key or signing.ensure_key()
+    key = key or signing_key.ensure_key()
     whole = steps or numbered(notebooks)
     chosen = whole if steps else select(whole, first, only)
     began = now()
-    who = origin.who()
+    who = environment.who()
     holder = {**who, "pid": os.getpid(), "since": began, "command": command}
     with chdir(ROOT), held(identity(values), holder, locks):
-        commit, dirty = origin.commit(ROOT)
-        folder = _short(bundle.create(env, commit, datetime.now(UTC), outputs))
+        commit, dirty = environment.commit(ROOT)
+        folder = _short(seal.create(env, commit, datetime.now(UTC), outputs))
         about = {
             **who,
             "env": env,
@@ -65,8 +66,8 @@ def run(
             "commit": commit,
             "dirty": dirty,
             "params": values,
-            "versions": origin.versions(),
-            "requirements_lock_sha256": origin.digest(ROOT / "requirements.lock"),
+            "versions": environment.versions(),
+            "requirements_lock_sha256": environment.digest(ROOT / "requirements.lock"),
         }
         return _Series(folder, values, key, Progress(len(chosen), out), cell_timeout).run(whole, chosen, about)
 
@@ -119,13 +120,13 @@ class _Series:
                 from lib.engine import execute  # 3 s: while the first kernel imports what it needs, not before that
 
                 self._execute = execute
-                converter.submit(page.prepare)
+                converter.submit(index_page.prepare)
                 self._walk(chosen, kernels, lambda step: pages.append(converter.submit(self._page, step)))
             except KeyboardInterrupt:
                 self.interrupted = True
         for problem in filter(None, (one.exception() for one in pages)):
             self.progress.say(f"A page of a notebook could not be made: {problem}")
-        sealed = bundle.seal(self.folder, self._told_of(whole, about), self.key, self.told.values())
+        sealed = seal.seal(self.folder, self._told_of(whole, about), self.key, self.told.values())
         self._tell(sealed)
         return sealed["exit_code"]
 
@@ -135,7 +136,7 @@ class _Series:
         for number, (notebook, following) in enumerate(zip(chosen, [*chosen[1:], None], strict=True), 1):
             kernel, ahead = ahead, start(following) if following else None
             row = self.rows[notebook.stem] = self._step(number, notebook, kernel)
-            self.progress.done(number, row, bundle.count(read(self._events(notebook))))
+            self.progress.done(number, row, seal.count(read(self._events(notebook))))
             finished(notebook.stem)
             if row["verdict"] != "pass":
                 return
@@ -164,12 +165,12 @@ class _Series:
             return type(error).__name__, str(error)
 
     def _scrub(self, cell: dict) -> None:
-        bundle.scrub_cell(cell, self.told.values())
+        seal.scrub_cell(cell, self.told.values())
 
     def _page(self, step: str) -> None:
         source = self.folder / "notebooks" / f"{step}.ipynb"
         if source.is_file():
-            (self.folder / "html" / f"{step}.html").write_text(page.notebook(source), encoding="utf-8")
+            (self.folder / "html" / f"{step}.html").write_text(index_page.notebook(source), encoding="utf-8")
 
     def _events(self, notebook: Path) -> Path:
         return self.folder / "events" / f"{notebook.stem}.jsonl"
@@ -182,7 +183,7 @@ class _Series:
 
     def _tell(self, sealed: dict) -> None:
         place = os.path.relpath(self.folder.absolute())
-        self.progress.say(page.sentence(sealed))
+        self.progress.say(index_page.sentence(sealed))
         self.progress.say(f"{sealed['verdict']} after {self.progress.seconds():.1f} s. Record: {place}/index.html")
 
 

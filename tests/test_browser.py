@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from tiny import KEY
 
-from lib import bundle, history, overview, page
+from lib.bundle import compare, history_pages, index_page, seal
 from lib.polling import Check
 from lib.record.events import Record
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def sealed(outputs: Path, hour: int) -> Path:
-    folder = bundle.create("tiny", "a" * 40, datetime(2026, 1, 31, hour, tzinfo=UTC), outputs)
+    folder = seal.create("tiny", "a" * 40, datetime(2026, 1, 31, hour, tzinfo=UTC), outputs)
     for step in STEPS:
         record = Record(folder / "events" / f"{step}.jsonl", clock=lambda: AT)
         for number in range(20):
@@ -56,14 +56,14 @@ def sealed(outputs: Path, hour: int) -> Path:
         notebook = nbformat.v4.new_notebook(cells=cells())
         path = folder / "notebooks" / f"{step}.ipynb"
         nbformat.write(notebook, path)
-        (folder / "html" / f"{step}.html").write_text(page.notebook(path))
+        (folder / "html" / f"{step}.html").write_text(index_page.notebook(path))
     red = dict(verdict="fail", started=AT, seconds=2.0, error="it was red.")
     about = dict(
         user="alice", host="box", env="tiny", command="run", commit="a" * 40, dirty=False, seconds=10.0,
         started="2026-01-31T12:00:00.000Z", finished="2026-01-31T12:00:10.000Z", params={"env": "tiny"},
         versions={"python": "3"}, requirements_lock_sha256="b" * 64,
     )  # fmt: skip
-    bundle.seal(folder, {**about, "steps": [dict(step=name, title=name, **red) for name in STEPS]}, KEY)
+    seal.seal(folder, {**about, "steps": [dict(step=name, title=name, **red) for name in STEPS]}, KEY)
     return folder
 
 
@@ -108,9 +108,9 @@ def several(tmp_path_factory) -> dict[str, Path]:
     one, other = sealed(outputs, 12), sealed(outputs, 13)
     table = other / "checks.csv"
     table.write_text(table.read_text().replace(",pass,", ",fail,").replace("x" * 90, "y" * 90))
-    bundle.create("tiny", "b" * 40, datetime(2026, 1, 31, 14, tzinfo=UTC), outputs)
-    compared = overview.write_comparison(one, other, history.compare(one, other))
-    return {"compare": compared, "history": overview.write_history(outputs / "tiny")}
+    seal.create("tiny", "b" * 40, datetime(2026, 1, 31, 14, tzinfo=UTC), outputs)
+    compared = history_pages.write_comparison(one, other, compare.compare(one, other))
+    return {"compare": compared, "history": history_pages.write_history(outputs / "tiny")}
 
 
 @pytest.mark.parametrize("name", ["compare", "history"])

@@ -6,7 +6,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from lib import archive
+from lib.bundle import archive
 from lib.errors import AwsError, BundleError
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -32,9 +32,7 @@ def file(tmp_path):
 def bucket(s3, name, lock=None):
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=lock is not None)
     if lock:
-        s3.put_object_lock_configuration(
-            Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", **lock}
-        )
+        s3.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", **lock})
     return name
 
 

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from tiny import KEY, TOKEN, problems, write_notebook
 
-from lib import bundle
+from lib.bundle import seal
 from lib.polling import Check
 from lib.record.events import Record
 
@@ -42,7 +42,7 @@ def step(name, verdict="pass", error=""):
 
 def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW):
     """Return the folder of a sealed run of one step (and one not run), and its run.json."""
-    folder = bundle.create("tiny", "a" * 40, now, tmp_path)
+    folder = seal.create("tiny", "a" * 40, now, tmp_path)
     record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
     record.write("step_started", step="01-a")
     record.write("change", kind="Namespace", namespace="", name="foo", action="created")
@@ -59,13 +59,13 @@ def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW):
     record.write("fact", key="images", value={"istio/pilot:1": f"sha256:{'c' * 64}"})
     write_notebook(folder / "notebooks" / "01-a.ipynb", "1")
     run = {**ABOUT, "steps": [step("01-a", verdict, "it did not hold." * (verdict != "pass")), step("02-b", "not run")]}
-    return folder, bundle.seal(folder, run, KEY, secrets)
+    return folder, seal.seal(folder, run, KEY, secrets)
 
 
 def test_name_tells_time_and_commit_and_is_never_taken_twice(tmp_path):
-    names = [bundle.create("tiny", "abcdef0123456789", NOW, tmp_path).name for _ in range(3)]
+    names = [seal.create("tiny", "abcdef0123456789", NOW, tmp_path).name for _ in range(3)]
     assert names == [f"20260131T120000Z-abcdef01{suffix}" for suffix in ("", "-2", "-3")]
-    assert bundle.create("tiny", "", NOW, tmp_path).name == "20260131T120000Z-uncommitted"
+    assert seal.create("tiny", "", NOW, tmp_path).name == "20260131T120000Z-uncommitted"
 
 
 def test_run_json_counts_and_keeps_the_facts(tmp_path):
@@ -113,7 +113,7 @@ def test_page_needs_nothing_and_escapes(tmp_path):
 
 
 def test_what_was_shown_is_scrubbed_before_it_is_hashed(tmp_path):
-    folder = bundle.create("tiny", "", NOW, tmp_path)
+    folder = seal.create("tiny", "", NOW, tmp_path)
     path = folder / "notebooks" / "01-a.ipynb"
     write_notebook(path, "1")
     notebook = nbformat.read(path, 4)
@@ -125,7 +125,7 @@ def test_what_was_shown_is_scrubbed_before_it_is_hashed(tmp_path):
     nbformat.write(notebook, path)
     (folder / "html" / "01-a.html").write_text(f"<p>hunter2hunter2 {TOKEN}</p>")
     run = {**ABOUT, "steps": [step("01-a", "error", "it said hunter2hunter2.")]}
-    bundle.seal(folder, run, KEY, {"hunter2hunter2"})
+    seal.seal(folder, run, KEY, {"hunter2hunter2"})
     texts = [found.read_text() for found in folder.rglob("*") if found.is_file()]
     assert not any("hunter2" in text or "eyJ" in text for text in texts)
     assert problems(folder) == [] and nbformat.validate(nbformat.read(path, 4)) is None
@@ -167,11 +167,11 @@ def test_a_change_is_named(tmp_path, act, words):
 
 def seal_with_probe(tmp_path, **more):
     """Return a sealed folder whose step recorded one probe under one profile."""
-    folder = bundle.create("tiny", "a" * 40, NOW, tmp_path)
+    folder = seal.create("tiny", "a" * 40, NOW, tmp_path)
     record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
     row = dict(answer("figure-2", "401 J15", "401 J15"), probe="D02", title="an expired <token>", verdict="pass")
     record.write("response", **{**row, "note": "", "hop": "sidecar", **more})
-    return folder, bundle.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
+    return folder, seal.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
 
 
 def test_the_page_has_the_heat_map_of_the_probes(tmp_path):
@@ -192,11 +192,11 @@ def test_the_page_has_the_heat_map_of_the_probes(tmp_path):
     ],
 )
 def test_the_page_tells_each_verdict_of_a_check_apart(tmp_path, verdict, shown):
-    folder = bundle.create("tiny", "a" * 40, NOW, tmp_path)
+    folder = seal.create("tiny", "a" * 40, NOW, tmp_path)
     record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
     for name, one in (("first", "pass"), ("second", verdict)):
         record.write("check", **Check(name, "1", "1", one).row())
-    bundle.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
+    seal.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
     text = (folder / "index.html").read_text().partition('id="checks-table"')[2]
     assert shown in text and text.count("✓ held") == 1 + (verdict == "pass")
     first = text.index('<th scope="row">first</th>') < text.index('<th scope="row">second</th>')

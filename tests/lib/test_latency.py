@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from lib import latency
+from lib.bundle import latency
 
 SVG = "{http://www.w3.org/2000/svg}"
 

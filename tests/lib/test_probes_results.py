@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from lib import bundle
+from lib.bundle import seal
 from lib.errors import ParamsError
 from lib.istio.access_log import Hop, Trail, who_answered
 from lib.probes import baselines, results
@@ -206,7 +206,7 @@ def test_without_a_log_the_status_of_a_bare_refusal_counts():
 
 
 def test_results_are_read_from_a_bundles_responses_too(tmp_path):
-    columns = bundle.TABLES["responses.csv"][1].split()
+    columns = seal.TABLES["responses.csv"][1].split()
     one = judge(probe(), "figure-2", "403 R", refused(), [DENIED], tries=2)
     row = {**vars(one), "probe": one.id, "figure": one.profile}
     with (tmp_path / "responses.csv").open("w", newline="") as file:

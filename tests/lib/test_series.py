@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
 
-from lib import lock, series, signing
+from lib import lock, series
+from lib.bundle import signing_key
 from lib.errors import Locked, ParamsError
 from lib.params import ROOT, load
 from lib.polling import wait
@@ -158,7 +159,7 @@ def test_ctrl_c_seals_what_is_there(tmp_path):
     ran = Ran.__new__(Ran).read(tmp_path)
     assert ran.verdicts == ["error", "not run"] and ran.steps["01-a"]["error"] == "interrupted"
     assert ran.run["exit_code"] == 130 and ran.steps["01-a"]["passed"] == 1
-    key = signing.ensure_key({"XDG_CONFIG_HOME": str(tmp_path / "config")})  # made on first use
+    key = signing_key.ensure_key({"XDG_CONFIG_HOME": str(tmp_path / "config")})  # made on first use
     assert problems(ran.folder, key) == []
     assert "KeyboardInterrupt" in shown(ran.cells["01-a"])
     assert SECRET not in half and "[redacted]" in half  # even while it ran

@@ -11,25 +11,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from test_bundle import ABOUT, NOW, edit, sealed
 from tiny import KEY, problems
 
-from lib import bundle, origin, provenance, signing
 from lib.__main__ import main
+from lib.bundle import environment, provenance, seal, signing_key
+from lib.bundle.verify import verify
 from lib.errors import BundleError
-from lib.verify import verify
 
 SUMS, STATEMENT = "SHA256SUMS", "provenance.dsse.json"
 
 
 def resum(folder):
     """Forge SHA256SUMS, as someone would who edits a bundle."""
-    names = bundle.files(folder)
-    (folder / SUMS).write_text("".join(f"{origin.digest(folder / name)}  {name}\n" for name in names))
+    names = seal.files(folder)
+    (folder / SUMS).write_text("".join(f"{environment.digest(folder / name)}  {name}\n" for name in names))
 
 
 def resign(folder, key=KEY):
     """Forge all that a signer can: sums, and a statement that fits."""
     resum(folder)
     run = json.loads((folder / "run.json").read_text())
-    stated = provenance.statement(run, SUMS, origin.digest(folder / SUMS))
+    stated = provenance.statement(run, SUMS, environment.digest(folder / SUMS))
     (folder / STATEMENT).write_text(provenance.sign(stated, key))
 
 
@@ -45,7 +45,7 @@ def drop_a_row(folder):
 
 def swap_the_key(folder):
     other = Ed25519PrivateKey.generate()
-    (folder / "signer.pem").write_text(signing.pem(other.public_key()))
+    (folder / "signer.pem").write_text(signing_key.pem(other.public_key()))
     resign(folder, other)
 
 
@@ -107,8 +107,8 @@ def test_a_key_that_is_not_trusted_is_named_by_its_fingerprint(tmp_path):
     swap_the_key(folder)
     found = problems(folder)
     assert len(found) == 1 and "by a key that is trusted here" in found[0], found
-    other = signing.public_key(folder / "signer.pem")
-    assert verify(folder, [other]).problems == [] and verify(folder, [other]).signer == signing.fingerprint(other)
+    other = signing_key.public_key(folder / "signer.pem")
+    assert verify(folder, [other]).problems == [] and verify(folder, [other]).signer == signing_key.fingerprint(other)
     assert "trusted here (none)" in verify(folder, []).problems[0]
 
 
@@ -180,7 +180,7 @@ def test_another_tool_can_check_the_signature(tmp_path):
 def test_the_statement_tells_what_the_run_was_made_of(tmp_path):
     folder, run = sealed(tmp_path)
     stated, _ = provenance.read(folder)
-    assert stated["subject"] == [{"name": SUMS, "digest": {"sha256": origin.digest(folder / SUMS)}}]
+    assert stated["subject"] == [{"name": SUMS, "digest": {"sha256": environment.digest(folder / SUMS)}}]
     made = {one["name"]: one["digest"] for one in stated["predicate"]["buildDefinition"]["resolvedDependencies"]}
     assert made["source"] == {"gitCommit": ABOUT["commit"]} and made["requirements.lock"] == {"sha256": "b" * 64}
     assert made["istio/pilot:1"] == {"sha256": "c" * 64}
@@ -190,19 +190,19 @@ def test_the_statement_tells_what_the_run_was_made_of(tmp_path):
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
     home = {"XDG_CONFIG_HOME": str(tmp_path)}
-    assert signing.known(home) == [] and not list(tmp_path.iterdir())
-    first, again = signing.ensure_key(home), signing.ensure_key(home)
-    assert signing.fingerprint(first.public_key()) == signing.fingerprint(again.public_key())
-    assert signing.place(home).stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in signing.place(home).parent.iterdir()] == ["signing-key.pem"]
+    assert signing_key.known(home) == [] and not list(tmp_path.iterdir())
+    first, again = signing_key.ensure_key(home), signing_key.ensure_key(home)
+    assert signing_key.fingerprint(first.public_key()) == signing_key.fingerprint(again.public_key())
+    assert signing_key.place(home).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in signing_key.place(home).parent.iterdir()] == ["signing-key.pem"]
     with pytest.raises(BundleError, match="FileNotFoundError"):
-        signing.ensure_key({**home, "RUNBOOK_SIGNING_KEY": str(tmp_path / "none.pem")})
+        signing_key.ensure_key({**home, "RUNBOOK_SIGNING_KEY": str(tmp_path / "none.pem")})
 
 
 def test_the_command_verifies_with_a_key_that_it_is_given(tmp_path, capsys):
     folder, _ = sealed(tmp_path)
     assert main(["verify", str(folder), "--key", str(folder / "signer.pem")]) == 0
-    assert signing.fingerprint(KEY.public_key())[:16] in capsys.readouterr().out
+    assert signing_key.fingerprint(KEY.public_key())[:16] in capsys.readouterr().out
     CELL(folder)
     assert main(["verify", str(folder), "--key", str(folder / "signer.pem")]) == 1
     assert "notebooks/01-a.ipynb" in capsys.readouterr().out

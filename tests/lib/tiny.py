@@ -3,7 +3,7 @@
 import nbformat
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib.verify import verify
+from lib.bundle.verify import verify
 
 KEY = Ed25519PrivateKey.generate()  # signs these tests' bundles
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from uuid import UUID, uuid5
 
-from lib import risks
-from lib.controls import Control, Evidence, load
+from lib.bundle import risks
+from lib.bundle.controls import Control, Evidence, load
+from lib.bundle.risks import Risk, Uuid, prop
 from lib.record import row as record_row
-from lib.risks import Risk, Uuid, prop
 
 FILE = "assessment-results.json"
 VERSION = "1.2.1"  # of OSCAL
@@ -170,7 +170,7 @@ def _resources(run: dict, uuid: Uuid) -> list[dict]:
         {
             "uuid": uuid("plan"),
             "title": "The plan: the notebooks",
-            "description": f"What is asked, and what must come back, is in the notebooks at {at}; lib/controls.yml "
+            "description": f"What is asked, and what must come back, is in the notebooks at {at}; lib/bundle/controls.yml "
             "maps it to controls. These are the copies that this run executed.",
             **_unless_empty("rlinks", [{"href": f"notebooks/{step}.ipynb"} for step in ran]),
         },

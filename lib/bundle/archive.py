@@ -14,8 +14,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lib.aws import session
+from lib.bundle.verify import verify
 from lib.errors import BundleError
-from lib.verify import verify
 
 MADE = (1980, 1, 1, 0, 0, 0)  # the first time that a zip knows
 MODE = 0o100644 << 16  # a plain file, as zip keeps it

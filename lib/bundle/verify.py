@@ -12,9 +12,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jsonschema import Draft202012Validator
 
-from lib import bundle, provenance, signing
+from lib.bundle import provenance, seal, signing_key
+from lib.bundle.environment import digest
 from lib.errors import BundleError
-from lib.origin import digest
 from lib.record import verdicts
 from lib.record.events import read
 from lib.redact import forbidden
@@ -34,13 +34,13 @@ class Told:
 def verify(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> Told:
     """Return what is wrong with a bundle; nothing for one that is whole, unchanged, signed by one of the keys, in its
     place in the chain of runs, and whose verdict follows from its tables."""
-    if not (folder / bundle.SUMS).is_file():
+    if not (folder / seal.SUMS).is_file():
         return Told(
-            [f"expected {bundle.SUMS} in {folder}, got none; the run did not end, this bundle is incomplete."], []
+            [f"expected {seal.SUMS} in {folder}, got none; the run did not end, this bundle is incomplete."], []
         )
     problems = [*_files(folder), *_content(folder)]
     try:
-        run = bundle.run(folder)
+        run = seal.run(folder)
     except (OSError, ValueError) as error:
         return Told([*problems, f"expected run.json to be readable, got {type(error).__name__}: {error}."], [])
     signed, stated, signer = _signature(folder, trusted)
@@ -52,9 +52,9 @@ def verify(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> Told:
 
 
 def _files(folder: Path) -> list[str]:
-    lines = (folder / bundle.SUMS).read_text(encoding="utf-8").splitlines()
+    lines = (folder / seal.SUMS).read_text(encoding="utf-8").splitlines()
     listed = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
-    there = set(bundle.files(folder))
+    there = set(seal.files(folder))
     changed = [name for name in sorted(listed.keys() & there) if digest(folder / name) != listed[name]]
     return (
         [f"expected {name} as it was sealed, got it changed." for name in changed]
@@ -64,7 +64,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _content(folder: Path) -> list[str]:
-    files = [name for name in bundle.files(folder) if (folder / name).is_file()]
+    files = [name for name in seal.files(folder) if (folder / name).is_file()]
     found = {name: forbidden((folder / name).read_text(encoding="utf-8", errors="replace")) for name in files}
     return [f"expected no secret in {name}, got {kind}." for name, kind in found.items() if kind]
 
@@ -93,21 +93,21 @@ def _signature(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> tuple[list[
     if signer := provenance.signer(envelope, trusted):
         kind = forbidden(json.dumps(stated))
         found = [f"expected no secret in {provenance.FILE}, got {kind}."] if kind else []
-        return found, stated, signing.fingerprint(signer)
+        return found, stated, signing_key.fingerprint(signer)
     return [_stranger(folder, envelope, trusted)], stated, ""
 
 
 def _stranger(folder: Path, envelope, trusted: Sequence[Ed25519PublicKey]) -> str:
     """Say of a signature by no key that is trusted whether it is by the one in the bundle."""
-    names = ", ".join(signing.fingerprint(one)[:16] for one in trusted) or "none"
+    names = ", ".join(signing_key.fingerprint(one)[:16] for one in trusted) or "none"
     try:
-        own = signing.public_key(folder / provenance.KEY_FILE)
+        own = signing_key.public_key(folder / provenance.KEY_FILE)
     except BundleError as error:
         return str(error)
     if not provenance.signer(envelope, [own]):
         return f"expected a signature of the statement that holds, got one of no key that is known here ({names})."
     return (
-        f"expected a signature by a key that is trusted here ({names}), got one by {signing.fingerprint(own)}; "
+        f"expected a signature by a key that is trusted here ({names}), got one by {signing_key.fingerprint(own)}; "
         "if the signer tells you that fingerprint, name the key: KEY=signer.pem."
     )
 
@@ -116,27 +116,27 @@ def _statement(folder: Path, run: dict, stated: dict | None) -> list[str]:
     """The signed statement must be about these very files and this run; that there is none `_signature` tells."""
     if stated is None:
         return []
-    wanted = provenance.statement(run, bundle.SUMS, digest(folder / bundle.SUMS))
+    wanted = provenance.statement(run, seal.SUMS, digest(folder / seal.SUMS))
     if stated.get("subject") != wanted["subject"]:
-        return [f"expected {bundle.SUMS} as it was signed, got it changed: what it lists is not what was signed."]
+        return [f"expected {seal.SUMS} as it was signed, got it changed: what it lists is not what was signed."]
     return [] if stated == wanted else [f"expected {provenance.FILE} to tell what run.json does, got other facts."]
 
 
 def _chain(folder: Path, run: dict) -> tuple[list[str], list[str]]:
     """Each run names the one before it; where others lie beside this one, it and the next are held to that."""
-    others = [one for one in bundle.sealed(folder.absolute().parent) if one.name != folder.name]
+    others = [one for one in seal.sealed(folder.absolute().parent) if one.name != folder.name]
     if not others:
         return [], ["it lies alone: whether a run before or after it was removed cannot be seen here"]
     problems = _before(folder, run, others)
     for one in others:
         named = _run(one).get("previous") or {}
-        if named.get("run") == folder.name and named.get("sha256") != digest(folder / bundle.SUMS):
+        if named.get("run") == folder.name and named.get("sha256") != digest(folder / seal.SUMS):
             problems.append(f"expected this run as {one.name}, the next one, names it, got another in its place.")
     return problems, []
 
 
 def _before(folder: Path, run: dict, others: list[Path]) -> list[str]:
-    named, found = run["previous"], bundle.before(folder.absolute())
+    named, found = run["previous"], seal.before(folder.absolute())
     if named == found:
         return []
     if not named:
@@ -144,14 +144,14 @@ def _before(folder: Path, run: dict, others: list[Path]) -> list[str]:
     there = next((one for one in others if one.name == named["run"]), None)
     if there is None:
         return [f"expected {named['run']} beside it, the run before this one, got none: it was removed."]
-    if digest(there / bundle.SUMS) != named["sha256"]:
+    if digest(there / seal.SUMS) != named["sha256"]:
         return [f"expected {named['run']} as it was when this one was sealed after it, got another in its place."]
     return [f"expected {named['run']} to be the run before this one, got {found['run']} between them."]
 
 
 def _run(folder: Path) -> dict:
     try:
-        return bundle.run(folder)
+        return seal.run(folder)
     except (OSError, ValueError):
         return {}
 
@@ -172,7 +172,7 @@ def _times(folder: Path, run: dict) -> list[str]:
 def _verdict(folder: Path, run: dict) -> list[str]:
     """Recompute from the tables what run.json claims."""
     try:
-        answers = [row for name in ("checks.csv", "responses.csv") for row in bundle.rows(folder, name)]
+        answers = [row for name in ("checks.csv", "responses.csv") for row in seal.rows(folder, name)]
     except (OSError, ValueError) as error:
         return [f"expected the tables to be readable, got {type(error).__name__}: {error}."]
     problems = [text for row in run["steps"] for text in _step(folder, row, answers)]
@@ -189,7 +189,7 @@ def _step(folder: Path, row: dict, answers: list[dict]) -> list[str]:
     found = Counter(answer.get("verdict") for answer in answers if answer["step"] == step)
     problems = [
         f"expected {row[name]} checks of {step} to be {kind}, as run.json says, got {found[kind]} in the tables."
-        for name, kind in bundle.COUNTS.items()
+        for name, kind in seal.COUNTS.items()
         if found[kind] != row[name]
     ]
     follows = verdicts.worst([verdicts.PASS, *(kind for kind in found if kind in verdicts.RED)])

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
-from lib import bundle, history
-from lib.page import MARKS
+from lib.bundle import compare, seal
+from lib.bundle.index_page import MARKS
 from lib.render import rendered
 
 NEWEST = 60  # runs that the picture shows; the table has them all
@@ -32,7 +32,7 @@ def write_comparison(one: Path, other: Path, found: dict[str, pd.DataFrame]) -> 
 
 def write_history(folder: Path) -> Path:
     """Write history.html into an environment's folder of bundles; return its path."""
-    table = history.runs(folder).fillna("").to_dict("records")
+    table = compare.runs(folder).fillna("").to_dict("records")
     rows = [{**row, **_ended(folder / row["run"])} for row in table]
     drawn = Markup(picture(rows)) if rows else ""
     path = folder / "history.html"
@@ -86,15 +86,15 @@ def _bar(number: int, row: dict, scale: float) -> dict:
 
 def _ended(folder: Path) -> dict:
     """Return the page and the steps' seconds of a sealed bundle; nothing of one that never was."""
-    if not (folder / bundle.SUMS).is_file():
+    if not (folder / seal.SUMS).is_file():
         return {"link": "", "parts": []}
-    steps = [step for step in bundle.run(folder)["steps"] if step["verdict"] != "not run"]
+    steps = [step for step in seal.run(folder)["steps"] if step["verdict"] != "not run"]
     parts = [(one["step"], one["verdict"], one["seconds"]) for one in steps]
     return {"link": _link(folder, folder.parent), "parts": parts}
 
 
 def _side(letter: str, folder: Path, place: Path) -> dict:
-    told = bundle.run(folder)
+    told = seal.run(folder)
     kept = {key: told[key] for key in ("verdict", "started", "seconds", "commit", "dirty", "totals")}
     return {**kept, "letter": letter, "name": folder.absolute().name, "link": _link(folder.absolute(), place)}
 

@@ -14,7 +14,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from lib import signing
+from lib.bundle import signing_key
 
 FILE, KEY_FILE = "provenance.dsse.json", "signer.pem"
 PAYLOAD = "application/vnd.in-toto+json"
@@ -45,7 +45,7 @@ def statement(run: dict, sums: str, sums_sha256: str) -> dict:
 
 def sign(statement: dict, key: Ed25519PrivateKey) -> str:
     """Return the statement in an envelope signed with the key, as JSON."""
-    public = SSlibKey.from_crypto(key.public_key(), keyid=signing.fingerprint(key.public_key()))
+    public = SSlibKey.from_crypto(key.public_key(), keyid=signing_key.fingerprint(key.public_key()))
     payload = json.dumps(statement, indent=1)  # so indented, its base64 does not begin as a token does
     envelope = Envelope(payload.encode(), PAYLOAD, {})
     envelope.sign(CryptoSigner(key, public))
@@ -68,7 +68,7 @@ def signer(envelope: Envelope, keys: Iterable[Ed25519PublicKey]) -> Ed25519Publi
 
 def _signed_by(envelope: Envelope, key: Ed25519PublicKey) -> bool:
     try:
-        envelope.verify([SSlibKey.from_crypto(key, keyid=signing.fingerprint(key))], 1)
+        envelope.verify([SSlibKey.from_crypto(key, keyid=signing_key.fingerprint(key))], 1)
         return True
     except VerificationError:
         return False

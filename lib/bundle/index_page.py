@@ -13,7 +13,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lib import latency
+from lib.bundle import latency
 from lib.record import verdicts
 from lib.render import rendered, source
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import bundle, latency, live
+from lib.bundle import latency, object_diff, seal
 from lib.errors import BundleError
 from lib.record import row as record_row
 
@@ -34,16 +34,16 @@ def compare(one: Path, other: Path) -> dict[str, pd.DataFrame]:
     so; live objects by field. Parts without a difference are left out. BundleError where one is no sealed bundle.
     """
     old, new = _told(one), _told(other)
-    old["live objects"], new["live objects"] = live.differing(one, other)
+    old["live objects"], new["live objects"] = object_diff.differing(one, other)
     rules = {"seconds": _as_long, "latencies": _as_fast}
     tables = {part: _different(old[part], new[part], rules.get(part, str.__eq__)) for part in old}
     return {part: table for part, table in tables.items() if not table.empty}
 
 
 def _row(folder: Path) -> dict:
-    if not (folder / bundle.SUMS).is_file():
+    if not (folder / seal.SUMS).is_file():
         return {"run": folder.name, "verdict": "incomplete"}
-    run = bundle.run(folder)
+    run = seal.run(folder)
     ran = sum(step["verdict"] != "not run" for step in run["steps"])
     kept = {key: run["totals"][key] for key in ("checks", "passed", "created", "changed")}
     return {"run": folder.name, "verdict": run["verdict"], "steps": ran, **kept, "seconds": run["seconds"]} | {
@@ -53,11 +53,11 @@ def _row(folder: Path) -> dict:
 
 def _told(folder: Path) -> dict[str, dict[str, str]]:
     """Return what a bundle holds, by part and name."""
-    if not (folder / bundle.SUMS).is_file():
-        raise BundleError(f"expected a sealed bundle in {folder}, got no {bundle.SUMS}; name a run that ended.")
-    run = bundle.run(folder)
+    if not (folder / seal.SUMS).is_file():
+        raise BundleError(f"expected a sealed bundle in {folder}, got no {seal.SUMS}; name a run that ended.")
+    run = seal.run(folder)
     versions = {f"{where} {name}": value for where, found in run["versions"].items() for name, value in found.items()}
-    answers = bundle.rows(folder, "responses.csv")
+    answers = seal.rows(folder, "responses.csv")
     good = [row for row in answers if record_row.verdict(row) == "pass"]
     return {
         "parameters": _texts(run["params"]),
@@ -65,15 +65,13 @@ def _told(folder: Path) -> dict[str, dict[str, str]]:
         "images": run.get("images", {}),
         "verdicts": {step["step"]: step["verdict"] for step in run["steps"]},
         "seconds": {step["step"]: step["seconds"] for step in run["steps"] if step["verdict"] != "not run"},
-        "checks": {
-            f"{row['step']}: {row['name']}": record_row.verdict(row) for row in bundle.rows(folder, "checks.csv")
-        },
+        "checks": {f"{row['step']}: {row['name']}": record_row.verdict(row) for row in seal.rows(folder, "checks.csv")},
         "answers": {_asked(row): _got(row) for row in answers},
         "findings": {_asked(row): row["finding"] for row in good if row["finding"]},
         "latencies": _medians(answers),
         "objects": {
             " ".join(filter(None, (row["kind"], row["namespace"], row["name"]))): row["action"]
-            for row in bundle.rows(folder, "changes.csv")
+            for row in seal.rows(folder, "changes.csv")
         },
     }
 

@@ -1,4 +1,4 @@
-"""The controls that checks are evidence of, as lib/controls.yml maps them, and which rows of a run each is about."""
+"""The controls that checks are evidence of, as lib/bundle/controls.yml maps them, and which rows of a run each is about."""
 
 from __future__ import annotations
 

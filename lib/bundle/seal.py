@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib import oscal, page, provenance, signing
-from lib.origin import digest
+from lib.bundle import index_page, oscal, provenance, signing_key
+from lib.bundle.environment import digest
 from lib.record import junit, verdicts
 from lib.record.events import read
 from lib.redact import clean, cleaned
@@ -92,8 +92,8 @@ def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: set[str] = fr
     _write(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
     _write(folder / JUNIT, junit.document(_suites(tables), f"{run['env']} {run['started']}"))
     _write(folder / oscal.FILE, oscal.document(run, tables))
-    _write(folder / "index.html", page.index(run, tables, files(folder)))
-    _write(folder / provenance.KEY_FILE, signing.pem(key.public_key()))
+    _write(folder / "index.html", index_page.index(run, tables, files(folder)))
+    _write(folder / provenance.KEY_FILE, signing_key.pem(key.public_key()))
     sums = "".join(f"{digest(folder / name)}  {name}\n" for name in files(folder))
     stated = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
     _write(folder / provenance.FILE, provenance.sign(stated, key))
