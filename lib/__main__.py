@@ -130,9 +130,9 @@ def plan(given) -> None:
 def why(given) -> None:
     """Send one request, and tell who refused it, why, and what to change."""
     from lib import params
+    from lib.diagnose import ask
     from lib.record.events import Record
     from lib.run import Run
-    from lib.why import ask
 
     cluster = Run("why", params.load(given.env), Record()).cluster
     print(ask(cluster, given.url, _token(given.token_file), given.caller, given.host, to=given.to))

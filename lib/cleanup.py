@@ -9,6 +9,7 @@ import pandas as pd
 from lib import clusters, mesh, pki, plan
 from lib.aws import cleanup, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
+from lib.diagnose import labs
 from lib.errors import AwsError, RunbookError
 from lib.istio import istioctl
 from lib.kubernetes.cluster import MANAGER
@@ -16,7 +17,6 @@ from lib.polling import until, wait
 from lib.probes import worlds
 from lib.probes.model import HARDENED
 from lib.run import Run
-from lib.why import labs
 
 VANISH = 600  # seconds that the cluster's controllers are given to take away what they made
 SECURITY = "security.istio.io/v1"

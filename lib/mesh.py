@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import edge, pki, why
+from lib import diagnose, edge, pki
 from lib.aws import vpc
 from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
@@ -196,7 +196,7 @@ class Caller:
     def why(self, token: str | None) -> str:
         """Return in three sentences who refused it, why, and what to change (lib.why); why that cannot be told."""
         try:
-            return why.ask(self.run.cluster, self.url, token, self.pod, self.host).told()
+            return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host).told()
         except RunbookError as error:
             return f"why cannot be told: {error}"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from lib import edge, mesh, realms
 from lib.crypto import jwt
+from lib.diagnose import jwks, pods
+from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
 from lib.polling import until, wait
 from lib.probes import rotation, worlds
 from lib.probes.model import HARDENED
-from lib.why import keys, pods
-from lib.why.diagnosis import Diagnosis
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
 
 GIVEN_UP = "Failed to refresh JWT public key"  # istiod's words
@@ -92,7 +92,7 @@ def _too_early(lab: Lab) -> None:
     name = lab.new_name()
     lab.rule(issuer=mesh.issuer(lab.run, name), jwksUri=mesh.jwks_uri(lab.run, name))
     # It asks seven times more, a second apart (jwks_resolver.go), and would have the keys if the realm came meanwhile
-    said = lambda: keys.said_by_istiod(lab.cluster, PATIENCE)  # noqa: E731
+    said = lambda: jwks.said_by_istiod(lab.cluster, PATIENCE)  # noqa: E731
     given_up = lambda: any(GIVEN_UP in line and name in line for line in said())  # noqa: E731
     wait("istiod to have given up", given_up, bool, deadline=PATIENCE)
     lab.kept["token"] = lab.realm(name)

@@ -12,12 +12,12 @@ from joserfc.jwk import RSAKey
 
 from lib import edge, mesh, realms
 from lib.crypto import jwt as crypto_jwt
+from lib.diagnose import ask
+from lib.diagnose.diagnosis import Diagnosis
 from lib.keycloak import oidc, realm_keys
 from lib.polling import wait
 from lib.probes.rotation import stopped
 from lib.run import Run
-from lib.why import ask
-from lib.why.diagnosis import Diagnosis
 
 HOME = APP = "labs"  # namespace, and the workload in it
 HOST = f"{APP}.example"

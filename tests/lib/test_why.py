@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TOKEN
 
-from lib import why
+from lib import diagnose
+from lib.diagnose import breaks, evidence, jwt
+from lib.diagnose.evidence import Scene, Token, Workload
+from lib.diagnose.jwks import Keys
 from lib.http_client import Answer
 from lib.istio import policies, routes
 from lib.istio.access_log import Hop
 from lib.istio.policies import Call, Miss
 from lib.params import ROOT
-from lib.why import breaks, jwt, scene
-from lib.why.keys import Keys
-from lib.why.scene import Scene, Token, Workload
 
 ISSUER = "http://k/realms/istio"
 GATEWAY = Workload("istio-system", {"istio": "ingressgateway"}, "gw", "gw-1", True, True)
@@ -70,7 +70,7 @@ def seen(status=403, body="RBAC: access denied", token=GOOD, rules=(), **more):
 
 
 def cause(one: Scene) -> str:
-    return why.diagnose(one).cause
+    return diagnose.diagnose(one).cause
 
 
 # Policies
@@ -192,15 +192,15 @@ def test_the_protocol_of_a_port(port, protocol):
 
 @pytest.mark.parametrize("sent", ["null", "", "0paque-s3cret", "s3.cr.et"])
 def test_what_is_no_token_is_described_and_never_shown(sent):
-    token = scene.read(sent)
+    token = evidence.read(sent)
     assert token.trouble and not token.claims
-    found = why.diagnose(seen(401, jwt.JWT["J1"], token))
+    found = diagnose.diagnose(seen(401, jwt.JWT["J1"], token))
     assert found.cause == "not-a-jwt" and (sent in ("", "null") or sent not in str(found))
 
 
 def test_a_token_is_told_by_its_claims_alone():
-    assert scene.read(None) is None
-    told = scene.read(TOKEN)
+    assert evidence.read(None) is None
+    told = evidence.read(TOKEN)
     assert not told.trouble and TOKEN.rsplit(".", 1)[1] not in repr(told)
 
 
@@ -217,7 +217,7 @@ def test_a_token_is_told_by_its_claims_alone():
 )
 def test_in_what_two_issuers_differ(wanted, said, part):
     token = Token(GOOD.header, {**GOOD.claims, "iss": said})
-    found = why.diagnose(seen(401, "Jwt issuer is not configured", token))
+    found = diagnose.diagnose(seen(401, "Jwt issuer is not configured", token))
     assert found.cause == "issuer-mismatch" and part in found.why
 
 
@@ -257,7 +257,9 @@ def test_causes_that_the_token_has(status, body, token, keys, name):
 def test_every_word_of_envoys_jwt_filter_has_a_cause():
     for code, words in jwt.JWT.items():
         if code != "J19":  # Istio always lets a missing token pass there
-            found = why.diagnose(seen(403 if code == "J16" else 401, f"{words}.", keys=Keys("u", [K1], [K1], "", "x")))
+            found = diagnose.diagnose(
+                seen(403 if code == "J16" else 401, f"{words}.", keys=Keys("u", [K1], [K1], "", "x"))
+            )
             assert found.cause not in ("unexplained", "application"), code
 
 
@@ -300,14 +302,14 @@ def test_causes_that_the_rules_have(token, rules, more, name):
 
 def test_what_envoy_names_is_believed():
     hop = Hop("sidecar", 403, "", "rbac_access_denied_matched_policy[ns[foo]-policy[no]-rule[2]]", "", "")
-    found = why.diagnose(seen(rules=[allow({})], sidecar_hop=hop))
+    found = diagnose.diagnose(seen(rules=[allow({})], sidecar_hop=hop))
     assert found.cause == "denied" and "foo/no" in found.why and "rule 2" in found.why
 
 
 def test_the_gateways_own_refusal_is_judged_by_its_own_policies():
     edge = policy(name="edge", home="istio-system", selector={"matchLabels": GATEWAY.labels}, rules=[USERS])
     hop = Hop("gateway", 403, "", "rbac_access_denied_matched_policy[none]", "", "")
-    found = why.diagnose(seen(token=None, rules=[edge], gateway_hop=hop, sidecar_hop=None))
+    found = diagnose.diagnose(seen(token=None, rules=[edge], gateway_hop=hop, sidecar_hop=None))
     assert found.cause == "no-token" and found.refused.startswith("the gateway istio-system/ingressgateway")
 
 
@@ -392,7 +394,7 @@ def test_a_policy_of_another_workload_is_not_taken_for_a_slip_of_the_pen():
 
 
 def test_it_is_told_in_three_lines_and_then_the_evidence():
-    lines = str(why.diagnose(seen(token=None, rules=[allow(USERS)]))).splitlines()
+    lines = str(diagnose.diagnose(seen(token=None, rules=[allow(USERS)]))).splitlines()
     assert lines[0] == "the sidecar of foo/httpbin: 403 RBAC: access denied"
     assert lines[1].startswith("why: ") and lines[2].startswith("change: ")
     assert len(lines) > 3 and all(line.startswith("  · ") for line in lines[3:])

@@ -6,13 +6,13 @@ print(why.ask(run.cluster, url, token=token))
 
 from __future__ import annotations
 
+from lib.diagnose import allowed, authorization, connectivity, jwt
+from lib.diagnose.diagnosis import Diagnosis, told
+from lib.diagnose.evidence import Scene
+from lib.diagnose.evidence import ask as look
 from lib.kubernetes.cluster import Cluster
-from lib.why import jwt, passed, rbac, reach
-from lib.why.diagnosis import Diagnosis, told
-from lib.why.scene import Scene
-from lib.why.scene import ask as look
 
-CAUSES = (reach.diagnosed, jwt.diagnosed, rbac.diagnosed, passed.diagnosed)
+CAUSES = (connectivity.diagnosed, jwt.diagnosed, authorization.diagnosed, allowed.diagnosed)
 
 
 def ask(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from urllib.parse import urlsplit
 
+from lib.diagnose.diagnosis import Diagnosis, named, told
+from lib.diagnose.evidence import Scene
 from lib.istio.answers import JWT
 from lib.keycloak import oidc
-from lib.why.diagnosis import Diagnosis, named, told
-from lib.why.scene import Scene
 
 GRACE = 60  # seconds that Envoy adds to exp and takes from nbf
 SKEWED = 30  # seconds of difference between two clocks that are told

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lib.diagnose.evidence import Scene, plain
+from lib.diagnose.pods import Workload
 from lib.istio import policies
 from lib.istio.access_log import Hop
-from lib.why.pods import Workload
-from lib.why.scene import Scene, plain
 
 
 @dataclass(frozen=True)

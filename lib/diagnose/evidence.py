@@ -11,14 +11,14 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from lib.crypto import jwt
+from lib.diagnose import jwks
+from lib.diagnose import pods as who
+from lib.diagnose.pods import Workload
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http
 from lib.istio import access_log, istioctl, policies, routes
 from lib.kubernetes.cluster import Cluster
 from lib.polling import until
-from lib.why import keys
-from lib.why import pods as who
-from lib.why.pods import Workload
 
 SINCE = 20  # seconds of access log that are read
 PATIENCE = 3.0  # seconds until Envoy has written its line
@@ -212,18 +212,18 @@ def _hop(cluster: Cluster, one: Workload, label: str) -> access_log.Hop | None:
     return None
 
 
-def _keys(cluster: Cluster, scene: Scene) -> keys.Keys:
+def _keys(cluster: Cluster, scene: Scene) -> jwks.Keys:
     """Return the keys in question: those of the rule for the token's issuer, or of the only rule there is."""
     said = scene.token.claims.get("iss") if scene.token else None
     rules = [rule for _, rule in scene.jwt_rules]
     rule = next((one for one in rules if one.get("issuer") == said), rules[0] if len(rules) == 1 else None)
     if not rule or not scene.token or scene.answer.status not in (401, 403) or not scene.guard:
-        return keys.Keys()
+        return jwks.Keys()
     execute = None
     if scene.guard.proxied and scene.guard.ready:
         with suppress(RunbookError):
             execute = cluster.execute(who.selector(scene.guard.labels), scene.guard.namespace, access_log.PROXY)
-    return keys.gather(cluster, rule, execute)
+    return jwks.gather(cluster, rule, execute)
 
 
 def _istiod_ready(cluster: Cluster) -> bool:

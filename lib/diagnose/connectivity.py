@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from lib.diagnose.authorization import late, seen
+from lib.diagnose.diagnosis import Diagnosis, named, told
+from lib.diagnose.evidence import Scene
 from lib.istio import policies, routes
-from lib.why.diagnosis import Diagnosis, named, told
-from lib.why.rbac import late, seen
-from lib.why.scene import Scene
 
 CUT = ("connection reset", "closed without an answer", "cut off")
 NO_HANDSHAKE = ("TLS failed", *CUT)  # what a gateway does that has nothing to show

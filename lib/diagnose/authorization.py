@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
+from lib.diagnose.diagnosis import Diagnosis, named, told
+from lib.diagnose.evidence import Scene
 from lib.istio import policies, routes
 from lib.istio.answers import RBAC
 from lib.istio.policies import RULES, Call, Miss
-from lib.why.diagnosis import Diagnosis, named, told
-from lib.why.scene import Scene
 
 # What Envoy's log says of a DENY that matched; of an ALLOW that none did it says none
 MATCHED = re.compile(r"matched_policy\[ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\]-rule\[(?P<rule>\d+)\]")

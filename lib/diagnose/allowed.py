@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from lib.diagnose.authorization import late, seen
+from lib.diagnose.diagnosis import Diagnosis, named, told
+from lib.diagnose.evidence import Scene
 from lib.istio import policies
 from lib.istio.policies import PEERS, REQUESTS, RULES
-from lib.why.diagnosis import Diagnosis, named, told
-from lib.why.rbac import late, seen
-from lib.why.scene import Scene
 
 
 def diagnosed(scene: Scene) -> Diagnosis | None:
