@@ -12,12 +12,13 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import clusters, offers, place, preview
+from lib import offers, preview
 from lib.aws import control_plane, session, vpc
 from lib.aws.optional import optional
 from lib.errors import AwsError
 from lib.run import Run
 from lib.seen import Seen
+from lib.steps import cluster, cluster_network
 
 PRICES = Path(__file__).with_name("prices.yml")
 CREATE, KEEP, CHANGE = "create", "keep", "change"
@@ -191,7 +192,7 @@ def _cluster(run: Run, seen: Seen) -> tuple:
 
 
 def _template(run: Run, seen: Seen) -> tuple:
-    name, found = clusters.template_name(run.params.cluster_name), seen.template
+    name, found = cluster.template_name(run.params.cluster_name), seen.template
     now = f"version {found['LatestVersionNumber']}" if found else "none"
     return "launch template", name, now, KEEP if found else CREATE, ""
 
@@ -199,7 +200,7 @@ def _template(run: Run, seen: Seen) -> tuple:
 def _nodes(run: Run, seen: Seen) -> tuple:
     here, cost, found = run.params, prices(), seen.group
     each = cost["instances"].get(here.node_instance_type) if here.node_capacity == "ON_DEMAND" else None
-    address = cost["public_ipv4"] if place.public_nodes(run, seen.given) else 0
+    address = cost["public_ipv4"] if cluster_network.public_nodes(run, seen.given) else 0
     disk = here.node_disk_gib * cost["volume_gib"]  # PostgreSQL's volume is smaller and not counted
     price = "" if each is None else _times(here.node_count, each + address + disk)
     size = found["scalingConfig"]["desiredSize"] if found else 0

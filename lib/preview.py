@@ -7,7 +7,7 @@ from datetime import date
 
 import pandas as pd
 
-from lib import clusters, offers, permissions, quotas
+from lib import offers, permissions, quotas
 from lib.aws import drift, session, tags
 from lib.aws import vpc as aws_vpc
 from lib.aws.node_groups import Nodes
@@ -15,6 +15,7 @@ from lib.aws.session import spoken
 from lib.probes.model import HARDENED
 from lib.run import Run
 from lib.seen import Seen, roles
+from lib.steps import cluster
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def _differences(run: Run, seen: Seen) -> list[drift.Difference]:
     subnets, of_nodes = (seen.given.subnet_ids, seen.given.node_subnet_ids) if seen.given else (own, own)
     told += drift.of_cluster(seen.cluster, here.cluster_name, here.kubernetes_version, cluster_role, subnets)
     told += drift.of_control_plane(seen.cluster, here.cluster_name, here)
-    about = (Nodes.of(here), clusters.template_name(here.cluster_name))
-    return told + drift.of_node_group(seen.group, clusters.NODE_GROUP, node_role, of_nodes, *about)
+    about = (Nodes.of(here), cluster.template_name(here.cluster_name))
+    return told + drift.of_node_group(seen.group, cluster.NODE_GROUP, node_role, of_nodes, *about)
 
 
 def _own_subnets(run: Run, seen: Seen) -> list[str]:

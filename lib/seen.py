@@ -8,17 +8,22 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from lib import clusters, offers, place
+from lib import offers
 from lib.aws import addons, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
 from lib.aws.existing_subnets import Given
 from lib.run import Run
+from lib.steps import cluster as steps_cluster
+from lib.steps import cluster_network
 
 
 def roles(run: Run) -> dict[str, tuple[str, list[str]]]:
     """Return the roles that a run makes: the cluster's, the nodes', and those of add-ons that the params name."""
     name = run.params.cluster_name
-    return {**clusters.roles(name), **(clusters.pod_roles(name) if addons.DRIVER in run.params.addons else {})}
+    return {
+        **steps_cluster.roles(name),
+        **(steps_cluster.pod_roles(name) if addons.DRIVER in run.params.addons else {}),
+    }
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ class Seen:
         here, client = run.params, cache(run.aws)
         service, ec2 = client("eks"), client("ec2")
         cluster = aws_clusters.find_cluster(service, here.cluster_name)
-        given = place.given(run, fresh=not cluster)
+        given = cluster_network.given(run, fresh=not cluster)
         versions, source = offers.versions(service)
         return cls(
             cluster,
-            aws_clusters.find_node_group(service, here.cluster_name, clusters.NODE_GROUP) if cluster else None,
-            launch_template.find_template(ec2, clusters.template_name(here.cluster_name)),
+            aws_clusters.find_node_group(service, here.cluster_name, steps_cluster.NODE_GROUP) if cluster else None,
+            launch_template.find_template(ec2, steps_cluster.template_name(here.cluster_name)),
             {role: session.find_role(client("iam"), role) for role in roles(run)},
             given,
             {} if given else vpc.counts(ec2, run.tags),

@@ -10,13 +10,14 @@ import json
 import pytest
 from runbook import kubectl
 
-from lib import edge, params
+from lib import params
 from lib.kubernetes import load_balancer
 from lib.polling import until
 from lib.probes.send import Request
 from lib.probes.wire import over_sockets
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import gateway_tls
 
 pytestmark = pytest.mark.sandbox
 HOME = "ways-in"
@@ -39,7 +40,7 @@ def here(**changed) -> Run:
 def gateway(name: str) -> list[dict]:
     """Return the gateway of the hardened profile in another namespace, named and dressed for a way."""
     run = here(**WAYS[name])
-    things = load_balancer.gateway(edge.opened(run.load("hardened/gateway.yaml"), run), run.params)
+    things = load_balancer.gateway(gateway_tls.opened(run.load("hardened/gateway.yaml"), run), run.params)
     things = [one for one in things if one["kind"] not in ("EnvoyFilter", "VirtualService")]
     text = json.dumps(things).replace("httpbin-hardened.example", "*").replace("hardened-gateway", f"ways-{name}")
     made = json.loads(text.replace('"hardened"', f'"{HOME}"').replace('"gateway"', f'"{name}"'))

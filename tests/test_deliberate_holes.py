@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import pytest
 from runbook import ROOT, python
 
-from lib import mesh, params
+from lib import params
 from lib.polling import wait
 from lib.probes import field, model
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import mesh
 
 pytestmark = pytest.mark.sandbox
 

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from runbook import KUBECTL, ROOT, kubectl, rows, run
 
-from lib import mesh, params, pki, sso
+from lib import params
 from lib.crypto import certificates, trust_store
 from lib.http_client import over_http
 from lib.keycloak import browser_login, oidc
@@ -22,6 +22,8 @@ from lib.probes import worlds
 from lib.probes.model import HARDENED
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import authority, mesh
+from lib.steps import keycloak as steps_keycloak
 
 pytestmark = pytest.mark.sandbox
 CA = ROOT / ".kube" / "dev-ca.pem"
@@ -96,7 +98,7 @@ def test_a_gateway_reads_its_own_secrets_and_no_others(first):
         "hardened": GATEWAY.format("hardened", "gateway"),
     }
     for home, account in accounts.items():
-        for namespace in (*accounts, "keycloak", pki.HOME, "foo"):
+        for namespace in (*accounts, "keycloak", authority.HOME, "foo"):
             said = kubectl("auth", "can-i", "list", "secrets", "-n", namespace, f"--as={account}", check=False)
             assert said.strip() == ("yes" if namespace == home else "no"), (account, namespace)
 
@@ -112,14 +114,14 @@ def test_the_administration_is_not_public_whatever_it_is_called(here):
 
 def test_the_console_is_there_for_who_may_forward_a_port(here):
     """As docs/tls.md says: kubectl forwards it, its certificate is for localhost, and the administrator gets in."""
-    known = here.read_secret(sso.ADMIN, mesh.KEYCLOAK)
+    known = here.read_secret(steps_keycloak.ADMIN, mesh.KEYCLOAK)
     with forwarded("keycloak", "deploy/keycloak", 8443):
-        page = oidc.direct_session().get(f"{sso.CONSOLE}/admin/master/console/", timeout=10)
-        assert page.status_code == 200 and f'"{sso.CONSOLE}"' in page.text.replace("\\/", "/")
-        browser = browser_login.Browser(f"{sso.CONSOLE}/realms/master")
+        page = oidc.direct_session().get(f"{steps_keycloak.CONSOLE}/admin/master/console/", timeout=10)
+        assert page.status_code == 200 and f'"{steps_keycloak.CONSOLE}"' in page.text.replace("\\/", "/")
+        browser = browser_login.Browser(f"{steps_keycloak.CONSOLE}/realms/master")
         verifier = browser_login.generate_verifier()
         challenge = {"code_challenge": browser_login.challenge(verifier), "code_challenge_method": "S256"}
-        back = f"{sso.CONSOLE}/admin/master/console/"
+        back = f"{steps_keycloak.CONSOLE}/admin/master/console/"
         assert browser.code("security-admin-console", back, known["username"], known["password"], **challenge)
 
 
@@ -158,10 +160,10 @@ def test_a_certificate_near_its_end_is_made_anew_and_shown_without_a_restart(her
     address = mesh.gateway_host(here)
     uid = lambda: here.cluster.pod("istio=ingressgateway", "istio-system")["metadata"]["uid"]  # noqa: E731
     before, pod = shown(address, address)[1], uid()
-    signer = here.read_secret(pki.AUTHORITY, pki.HOME)
+    signer = here.read_secret(authority.AUTHORITY, authority.HOME)
     long_ago = before.not_valid_before_utc - datetime.timedelta(days=70)
-    old = certificates.issue(signer[pki.CERTIFICATE], signer[pki.KEY], [address], long_ago)
-    pki._keep(here, "gateway-tls", "istio-system", *old)
+    old = certificates.issue(signer[authority.CERTIFICATE], signer[authority.KEY], [address], long_ago)
+    authority._keep(here, "gateway-tls", "istio-system", *old)
     code, bundle = run("--only", "07")
     assert code == 0
     made = [row["action"] for row in rows(bundle, "changes.csv") if row["name"] == "gateway-tls"]
@@ -173,7 +175,7 @@ def test_a_certificate_near_its_end_is_made_anew_and_shown_without_a_restart(her
 
 def test_with_a_new_authority_all_is_made_anew_and_istiod_believes_it(here, edges):
     before = CA.read_text()
-    kubectl("delete", "secret", pki.AUTHORITY, "-n", pki.HOME)
+    kubectl("delete", "secret", authority.AUTHORITY, "-n", authority.HOME)
     for step in ("02", "03", "06", "07"):
         assert run("--only", step)[0] == 0, step
     assert CA.read_text() != before

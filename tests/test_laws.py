@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib import cases, params
+from lib import params
+from lib.steps import cases
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -14,11 +14,12 @@ import pytest
 import yaml
 from runbook import ROOT, kubectl, python, rows, run
 
-from lib import database, edge, mesh, params, pki
+from lib import params
 from lib.crypto import jwt
 from lib.keycloak import oidc
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import authority, gateway_tls, keycloak_database, mesh
 
 pytestmark = pytest.mark.sandbox
 
@@ -92,14 +93,14 @@ def elsewhere(way, monkeypatch, tmp_path):
         here.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ELSEWHERE}}])
         password = oidc.generate_password()
         here.secret("postgres", ELSEWHERE, password=lambda: password)
-        here.secret(database.GIVEN, mesh.KEYCLOAK, username=lambda: USER, password=lambda: password)
-        pki.ensure_certificate(here, "postgres-tls", ELSEWHERE, [HOST])
+        here.secret(keycloak_database.GIVEN, mesh.KEYCLOAK, username=lambda: USER, password=lambda: password)
+        authority.ensure_certificate(here, "postgres-tls", ELSEWHERE, [HOST])
         here.apply(postgres(here))
         here.cluster.wait_rolled_out("StatefulSet", "postgres", ELSEWHERE, here.params.deadline)
         file = tmp_path / "ca.pem"
-        file.write_text(pki.trusted(here))
+        file.write_text(authority.trusted(here))
         yield file
-        here.cluster.delete("v1", "Secret", database.GIVEN, mesh.KEYCLOAK)
+        here.cluster.delete("v1", "Secret", keycloak_database.GIVEN, mesh.KEYCLOAK)
         here.cluster.delete("v1", "Namespace", ELSEWHERE)
 
 
@@ -140,7 +141,7 @@ def test_without_tls_all_else_is_as_it_should_be(way, monkeypatch):
     assert "waived by the tests until 2099-12-31: a test" in (bundle / "index.html").read_text()
     with at_the_cluster(monkeypatch):
         here = Run(NAME, params.load(NAME), Record())
-        assert mesh.issuer(here).startswith("http:") and edge.port(here) == 80
+        assert mesh.issuer(here).startswith("http:") and gateway_tls.port(here) == 80
         for host in (mesh.keycloak_host(here), mesh.gateway_host(here)):
             with pytest.raises(OSError):
                 socket.create_connection((host, 443), 2)

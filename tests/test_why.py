@@ -11,12 +11,13 @@ import pytest
 import yaml
 from runbook import ROOT, python
 
-from lib import mesh, params
+from lib import params
 from lib.crypto import jwt
 from lib.legacy import translate
 from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import mesh
 from lib.why.breaks import BREAKS, PATIENCE
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, URL, lab
 

@@ -54,8 +54,8 @@ def prepare() -> None:
     """Import what `notebook` and `index` need, which takes some seconds."""
     import nbconvert  # noqa: F401
 
-    from lib import standing  # noqa: F401
     from lib.probes import drawing, pictures  # noqa: F401
+    from lib.steps import overview  # noqa: F401
 
 
 def notebook(path: Path) -> str:
@@ -119,9 +119,9 @@ def _pictures(responses: list[dict], addresses: dict[str, str]) -> dict[str, Mar
 
 def _standing(found: dict | None) -> Markup:
     """What stood at the end; a bundle of before has nothing about it."""
-    from lib import standing
+    from lib.steps import overview
 
-    return Markup(standing.drawing(found)) if found else Markup()
+    return Markup(overview.drawing(found)) if found else Markup()
 
 
 def _grouped(responses: list[dict], *keys: str) -> list[dict]:

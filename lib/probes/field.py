@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from lib import mesh, realms
 from lib.errors import RunbookError
 from lib.istio import access_log, istioctl
 from lib.probes import baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
@@ -24,6 +23,7 @@ from lib.probes.tokens import Kit
 from lib.probes.wire import over_sockets
 from lib.record import evidence, verdicts
 from lib.run import Run
+from lib.steps import mesh, realm
 
 MARGIN = 2  # seconds by which this machine's clock and the pods' may differ
 
@@ -107,7 +107,7 @@ def kit(run: Run) -> Kit:
         good=mint("good"),
         minted=mint,
         jwks=published,
-        own=SigningKey.from_pem(run.read_secret(realms.KEY, mesh.KEYCLOAK)["key"]),
+        own=SigningKey.from_pem(run.read_secret(realm.KEY, mesh.KEYCLOAK)["key"]),
         attacker=SigningKey.generate(),
         issuer=mesh.issuer(run),
         audience=run.params.client_id,

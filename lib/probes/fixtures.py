@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lib import edge, mesh, realms
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.probes.sessions import Sessions
@@ -18,6 +17,7 @@ from lib.probes.token_endpoint import (
     Endpoint,
 )
 from lib.run import Run
+from lib.steps import gateway_tls, mesh, realm
 
 REALM = "probes"
 WORLD = "token-endpoint"  # as the tables name it
@@ -44,12 +44,12 @@ USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions"
 
 def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
     """Create or update the realm; return what its token endpoint is tried with."""
-    realms.done(run, "realm", REALM, keycloak.ensure_realm(REALM, sslRequired=edge.ssl_required(run), **SETTINGS))
+    realm.done(run, "realm", REALM, keycloak.ensure_realm(REALM, sslRequired=gateway_tls.ssl_required(run), **SETTINGS))
     for name, settings in CLIENTS.items():
-        realms.done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
+        realm.done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
         # Keycloak tells a client only of tokens that are for it
         mapper = keycloak.ensure_audience_mapper(REALM, name, "audience", name)
-        realms.done(run, "audience mapper", f"{REALM}/{name}", mapper)
+        realm.done(run, "audience mapper", f"{REALM}/{name}", mapper)
     password = run.secret(SECRET, mesh.KEYCLOAK, password=oidc.generate_password)["password"]
     for name, settings in USERS.items():
         _user(run, keycloak, name, password, settings)
@@ -63,7 +63,7 @@ def sessions(run: Run, keycloak: Keycloak) -> Sessions:
     """Return what lib.probes.sessions needs of the realm that the mesh trusts; step 04 made it."""
     here = run.params
     secret = run.read_secret(f"client-{here.realm}-{here.client_id}", mesh.KEYCLOAK)["client-secret"]
-    return Sessions(mesh.issuer(run), here.realm, here.client_id, secret, realms.READER, keycloak, run.record.secret)
+    return Sessions(mesh.issuer(run), here.realm, here.client_id, secret, realm.READER, keycloak, run.record.secret)
 
 
 def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict) -> None:
@@ -71,4 +71,4 @@ def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict
     if not settings or not keycloak.find_user(REALM, name):
         keycloak.ensure_user(*about)
         run.changed("password", f"{REALM}/{name}", keycloak.ensure_password(REALM, name, password, PASSWORD))
-    realms.done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(*about, **settings))
+    realm.done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(*about, **settings))

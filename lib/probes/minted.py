@@ -6,9 +6,9 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TypeVar
 
-from lib import mesh, realms
 from lib.keycloak import oidc
 from lib.run import Run
+from lib.steps import mesh, realm
 
 Make = Callable[[], str]
 T = TypeVar("T")
@@ -28,14 +28,14 @@ def minted(run: Run) -> Callable[[str], str]:
             "refresh": lambda: session()["refresh_token"],
             "offline": lambda: mesh.user_tokens(run, scope="openid offline_access")["refresh_token"],
             "service account": lambda: _service_token(run),
-            "other client": lambda: mesh.user_token(run, realms.OTHER_APP),
-            "no role": lambda: mesh.user_token(run, user=realms.VISITOR),
+            "other client": lambda: mesh.user_token(run, realm.OTHER_APP),
+            "no role": lambda: mesh.user_token(run, user=realm.VISITOR),
             "no audience": lambda: mesh.user_token(run, "no-audience"),
             "no subject": lambda: mesh.user_token(run, "no-subject"),
             "expired": lambda: run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"],
-            "other realm": lambda: mesh.user_token(run, realm=realms.OTHER),
+            "other realm": lambda: mesh.user_token(run, realm=realm.OTHER),
             "master": lambda: _admin_token(run),
-            "lightweight": lambda: mesh.user_token(run, realms.LIGHTWEIGHT),
+            "lightweight": lambda: mesh.user_token(run, realm.LIGHTWEIGHT),
         },
         run.record.secret,
     )
@@ -76,9 +76,9 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
 
 
 def _service_token(run: Run) -> str:
-    known = run.read_secret(f"client-{run.params.realm}-{realms.SERVICE}", mesh.KEYCLOAK)
+    known = run.read_secret(f"client-{run.params.realm}-{realm.SERVICE}", mesh.KEYCLOAK)
     endpoint = oidc.discovery(mesh.issuer(run))["token_endpoint"]
-    return oidc.client_token(endpoint, realms.SERVICE, known["client-secret"])["access_token"]
+    return oidc.client_token(endpoint, realm.SERVICE, known["client-secret"])["access_token"]
 
 
 def _admin_token(run: Run) -> str:

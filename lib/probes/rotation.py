@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import edge, mesh, sso
 from lib.crypto import jwt as crypto_jwt
 from lib.istio import istioctl
 from lib.keycloak import oidc, realm_keys
@@ -19,6 +18,8 @@ from lib.probes.send import Request
 from lib.probes.slow import GOOD, REFRESH, STREAK, WORLD
 from lib.probes.wire import over_sockets
 from lib.run import Run
+from lib.steps import gateway_tls, mesh
+from lib.steps import keycloak as steps_keycloak
 
 REALM = "rotating"
 HOME = "probes-slow"  # namespace
@@ -143,7 +144,7 @@ class Rotation:
         """See Slow."""
         spec = {
             "selector": {"app": "keycloak" if reachable else "nobody"},
-            "ports": sso.objects(self.run)[0]["spec"]["ports"],
+            "ports": steps_keycloak.objects(self.run)[0]["spec"]["ports"],
         }
         metadata = {"name": LATE, "namespace": mesh.KEYCLOAK}
         self.run.cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
@@ -160,7 +161,7 @@ class Rotation:
 
     def _build_realm(self) -> None:
         keycloak, client, user = self.keycloak, self.run.params.client_id, self.run.params.user
-        keycloak.ensure_realm(REALM, sslRequired=edge.ssl_required(self.run), accessTokenLifespan=LIFE)
+        keycloak.ensure_realm(REALM, sslRequired=gateway_tls.ssl_required(self.run), accessTokenLifespan=LIFE)
         for name, settings in ((client, {}), (SHORT, {"attributes": {"access.token.lifespan": "1"}})):
             keycloak.ensure_client(REALM, name, **settings)
             keycloak.ensure_audience_mapper(REALM, name, "audience", client)

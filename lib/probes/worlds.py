@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib import edge, mesh, pki, polling, realms
+from lib import polling
 from lib.istio import istioctl
 from lib.istio.access_log import PROXY
 from lib.kubernetes import load_balancer
@@ -16,6 +16,7 @@ from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.send import Request
 from lib.probes.wire import Edge, over_sockets
 from lib.run import Run
+from lib.steps import authority, gateway_tls, mesh, realm
 
 NAMESPACE, STRANGERS = "probes", "bar"
 GATEWAY = "gateway"  # the hardened namespace's own
@@ -64,7 +65,7 @@ def hardened(run: Run) -> list[dict]:
         return []
     load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
     things = [*load("namespace"), *load("admission")]
-    things += load_balancer.gateway(edge.opened(load(GATEWAY), run), run.params)
+    things += load_balancer.gateway(gateway_tls.opened(load(GATEWAY), run), run.params)
     things += run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED)
     return things + load("policy", **_names(run))
 
@@ -105,7 +106,7 @@ def ready_hardened(run: Run) -> None:
     """Give the hardened profile's gateway its certificate, and wait until it shows it and its workload is ready."""
     if HARDENED in run.params.profiles:
         host = f"{PROFILES[HARDENED]}.example"
-        edge.gateway_certificate(run, HARDENED, [host])
+        gateway_tls.gateway_certificate(run, HARDENED, [host])
         _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
         way, asked = over_sockets(place(run, HARDENED).address), Request("GET", "/headers", (f"Host: {host}",))
         answers = lambda: way([asked])[0].status  # noqa: E731
@@ -146,8 +147,8 @@ def callers(run: Run) -> dict[str, Callable]:
 
 def _edge(run: Run, address: str, host: str) -> str | Edge:
     """Where users ask: at the load balancer itself, by the name that its certificate has."""
-    where = f"{address}:{edge.port(run)}"
-    return where if run.params.tls == pki.OFF else Edge(where, host)
+    where = f"{address}:{gateway_tls.port(run)}"
+    return where if run.params.tls == authority.OFF else Edge(where, host)
 
 
 def _wait(run: Run, homes: dict[str, list[str]]) -> None:
@@ -174,9 +175,9 @@ def _names(run: Run) -> dict[str, str]:
     return {
         "issuer": mesh.issuer(run),
         "jwks_uri": mesh.jwks_uri(run),
-        "other_issuer": mesh.issuer(run, realms.OTHER),
-        "other_jwks_uri": mesh.jwks_uri(run, realms.OTHER),
-        "role": realms.READER,
+        "other_issuer": mesh.issuer(run, realm.OTHER),
+        "other_jwks_uri": mesh.jwks_uri(run, realm.OTHER),
+        "role": realm.READER,
         "gateway": mesh.principal(run, HARDENED, GATEWAY),
         "sleep": mesh.principal(run, run.params.namespace, "sleep"),
     }

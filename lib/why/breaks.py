@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from lib import edge, mesh, realms
 from lib.crypto import jwt
 from lib.diagnose import jwks, pods
 from lib.diagnose.diagnosis import Diagnosis
@@ -15,6 +14,7 @@ from lib.errors import RunbookError
 from lib.polling import until, wait
 from lib.probes import rotation, worlds
 from lib.probes.model import HARDENED
+from lib.steps import gateway_tls, mesh, realm
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
 
 GIVEN_UP = "Failed to refresh JWT public key"  # istiod's words
@@ -156,13 +156,13 @@ def _route(**changed) -> Callable[[Lab], None]:
 
 
 def _gateway_selector(lab: Lab) -> None:
-    (gateway,) = edge.gateway(lab.run)
+    (gateway,) = gateway_tls.gateway(lab.run)
     lab.apply([{**gateway, "spec": {**gateway["spec"], "selector": {"istio": "ingres"}}}])
 
 
 def _no_credential(lab: Lab) -> None:
     """The Gateway names a Secret that is not there."""
-    (gateway,) = edge.gateway(lab.run)
+    (gateway,) = gateway_tls.gateway(lab.run)
     first, *rest = gateway["spec"]["servers"]
     servers = [{**first, "tls": {**first["tls"], "credentialName": "gateway-tsl"}}, *rest]
     lab.apply([{**gateway, "spec": {**gateway["spec"], "servers": servers}}])
@@ -208,7 +208,7 @@ def _users(lab: Lab, **more) -> dict:
 
 def _two_issuers(lab: Lab) -> None:
     authentication = lab.policies()[0]
-    other = {"issuer": mesh.issuer(lab.run, realms.OTHER), "jwksUri": mesh.jwks_uri(lab.run, realms.OTHER)}
+    other = {"issuer": mesh.issuer(lab.run, realm.OTHER), "jwksUri": mesh.jwks_uri(lab.run, realm.OTHER)}
     spec = authentication["spec"]
     lab.apply([{**authentication, "spec": {**spec, "jwtRules": [*spec["jwtRules"], other]}}])
 
@@ -292,16 +292,16 @@ BREAKS = [
         "claim-missing",
         "403",
         lambda lab: lab.allow(
-            _users(lab, when=[{"key": "request.auth.claims[realm_access][roles]", "values": [realms.READER]}])
+            _users(lab, when=[{"key": "request.auth.claims[realm_access][roles]", "values": [realm.READER]}])
         ),
-        token=lambda lab: mesh.user_token(lab.run, user=realms.VISITOR),
+        token=lambda lab: mesh.user_token(lab.run, user=realm.VISITOR),
     ),
     Break(
         "two issuers, one rule",
         "issuer-not-in-rule",
         "403",
         _two_issuers,
-        token=lambda lab: mesh.user_token(lab.run, realm=realms.OTHER),
+        token=lambda lab: mesh.user_token(lab.run, realm=realm.OTHER),
     ),
     Break(
         "no slash before the star",

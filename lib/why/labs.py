@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lib import edge, mesh, realms
 from lib.crypto import jwt as crypto_jwt
 from lib.diagnose import ask
 from lib.diagnose.diagnosis import Diagnosis
@@ -18,6 +17,8 @@ from lib.keycloak import oidc, realm_keys
 from lib.polling import wait
 from lib.probes.rotation import stopped
 from lib.run import Run
+from lib.steps import gateway_tls, mesh
+from lib.steps import realm as steps_realm
 
 HOME = APP = "labs"  # namespace, and the workload in it
 HOST = f"{APP}.example"
@@ -57,7 +58,7 @@ class Lab:
         self._extra.clear()
         if self._replaced():
             self.drop_workload()
-        self.apply([*self.workload(), *self.route(), *self.policies(), *edge.gateway(self.run)])
+        self.apply([*self.workload(), *self.route(), *self.policies(), *gateway_tls.gateway(self.run)])
         self.cluster.wait_rolled_out("Deployment", APP, HOME, self.run.params.deadline)
 
     def close(self) -> None:
@@ -172,7 +173,7 @@ class Lab:
 
         With a `kid` it is signed by a key of nobody's, under that name.
         """
-        pem = realm_keys.generate_key() if kid else self.run.read_secret(realms.KEY, mesh.KEYCLOAK)["key"]
+        pem = realm_keys.generate_key() if kid else self.run.read_secret(steps_realm.KEY, mesh.KEYCLOAK)["key"]
         head = {"alg": "RS256", "typ": "JWT", "kid": kid or realm_keys.key_id(pem)}
         token = jwt.encode(head, {**crypto_jwt.claims(self.good), **claims}, RSAKey.import_key(pem))
         self.run.record.secret(token)
@@ -187,7 +188,7 @@ class Lab:
         keycloak, client, user = mesh.admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
-        keycloak.ensure_realm(name, sslRequired=edge.ssl_required(self.run), accessTokenLifespan=900)
+        keycloak.ensure_realm(name, sslRequired=gateway_tls.ssl_required(self.run), accessTokenLifespan=900)
         keycloak.ensure_client(name, client)
         keycloak.ensure_audience_mapper(name, client, "audience", client)
         keycloak.ensure_user(name, user, f"{user}@example.com", user.title(), "Example")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from lib import clusters
 from lib.aws import clusters as aws_clusters
 from lib.aws import launch_template, node_groups
 from lib.aws import session as aws_session
 from lib.aws import vpc as aws_vpc
+from lib.steps import cluster as steps_cluster
 
 NAME = "demo"
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
@@ -30,16 +30,16 @@ def build(session) -> dict:
     policies = known or [iam.create_policy(PolicyName="p", PolicyDocument=POLICY)["Policy"]["Arn"]]
     arns = [
         aws_session.ensure_role(iam, name, who, policies, TAGS)[0]["Arn"]
-        for name, (who, _) in clusters.roles(NAME).items()
+        for name, (who, _) in steps_cluster.roles(NAME).items()
     ]
     net, _ = aws_vpc.ensure_network(ec2, NAME, "10.0.0.0/16", TAGS, nat="single")
     aws_clusters.ensure_cluster(service, NAME, "1.36", arns[0], net["subnet_ids"], TAGS)
-    name = clusters.template_name(NAME)
+    name = steps_cluster.template_name(NAME)
     template, _ = launch_template.ensure_template(
         ec2, name, launch_template.settings(20, node_groups.AMI, name, TAGS), TAGS
     )
     about = (arns[1], net["subnet_ids"], node_groups.Nodes(["m5.large"], 2), TAGS)
-    node_groups.ensure_node_group(service, NAME, clusters.NODE_GROUP, *about, template=template)
+    node_groups.ensure_node_group(service, NAME, steps_cluster.NODE_GROUP, *about, template=template)
     return net
 
 

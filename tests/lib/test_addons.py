@@ -9,12 +9,13 @@ from moto import mock_aws
 from pydantic import ValidationError
 from stated import REAL
 
-from lib import clusters, params
+from lib import params
 from lib.aws import addons
 from lib.aws import clusters as aws_clusters
 from lib.aws import session as aws_session
 from lib.errors import AwsError, TimedOut
 from lib.params.eks import AddOn
+from lib.steps import cluster as steps_cluster
 
 TAGS = aws_session.tags("demo")
 STORAGE = {"defaultStorageClass": {"enabled": True}}
@@ -136,7 +137,7 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     wanted = {name: "default" for name in ("vpc-cni", "coredns", "kube-proxy", "eks-pod-identity-agent")}
     wanted["aws-ebs-csi-driver"] = {"configuration": STORAGE}
     run = whole_eks.step(session, "made-up", addons=wanted)
-    clusters.ensure(run)
+    steps_cluster.ensure(run)
     made = {row["name"]: row["action"] for row in run.changes if row["kind"] in ("add-on", "role")}
     assert set(made.values()) == {"created"} and {*wanted, "demo-ebs-csi"} <= made.keys()
     service = aws_session.client(session, "eks")
@@ -145,10 +146,10 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     role = aws_session.find_role(aws_session.client(session, "iam"), "demo-ebs-csi")
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"} and "sts:TagSession" in statement["Action"]
-    table = clusters.addon_table(run).set_index("add-on")
+    table = steps_cluster.addon_table(run).set_index("add-on")
     assert set(table["status"]) == {"ACTIVE"} and "no EBS" in table.loc["aws-ebs-csi-driver", "made by"]
     before = len(run.changes)
-    clusters.ensure(run)
+    steps_cluster.ensure(run)
     assert {row["action"] for row in run.changes[before:]} == {"unchanged"}
 
 

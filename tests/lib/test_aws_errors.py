@@ -11,12 +11,13 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import cleanup, clusters, params
+from lib import params
 from lib.aws import cleanup as aws_cleanup
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import clean_up, cluster
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "eks.md"
 REFUSALS = DOCS.read_text().partition("## When AWS refuses")[2].partition("\n## ")[0]
@@ -118,8 +119,8 @@ def policies(session, monkeypatch):
     """moto has Amazon's own policies only when told so: these stand for them."""
     iam = aws_session.client(session, "iam")
     arn = iam.create_policy(PolicyName="p", PolicyDocument=account.POLICY)["Policy"]["Arn"]
-    monkeypatch.setattr(clusters, "CLUSTER_POLICIES", [arn])
-    monkeypatch.setattr(clusters, "NODE_POLICIES", [arn])
+    monkeypatch.setattr(cluster, "CLUSTER_POLICIES", [arn])
+    monkeypatch.setattr(cluster, "NODE_POLICIES", [arn])
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["refused", "cut off after it was done"])
@@ -131,7 +132,7 @@ def test_wherever_a_run_breaks_off_the_next_one_adopts_what_is_there(session, po
         here = run(session)
         try:
             with failing(session, fault):
-                clusters.ensure(here)
+                cluster.ensure(here)
         except AwsError as told:
             assert "expected" in str(told)
             broken.append(fault.failed)
@@ -142,7 +143,7 @@ def test_wherever_a_run_breaks_off_the_next_one_adopts_what_is_there(session, po
             break
         made = [row for row in here.changes if row["action"] == "created"]
         again = run(session)
-        clusters.ensure(again)
+        cluster.ensure(again)
         twice = [row for row in again.changes if row["action"] == "created" and row in made]
         assert not twice
         once = {"vpc": 1, "subnet": 2, "internet gateway": 1, "route table": 1, "launch template": 1}
@@ -167,7 +168,7 @@ class Gone:
 def empty(session):
     here = run(session)
     here.cluster = Gone()
-    cleanup.delete_objects(here)
-    cleanup.delete_made(here)
-    cleanup.delete_cluster(here)
-    assert cleanup.inventory(here).empty
+    clean_up.delete_objects(here)
+    clean_up.delete_made(here)
+    clean_up.delete_cluster(here)
+    assert clean_up.inventory(here).empty

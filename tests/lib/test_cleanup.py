@@ -8,12 +8,13 @@ import pytest
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import cleanup, params
+from lib import params
 from lib.aws import cleanup as aws_cleanup
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import clean_up
 
 ACCOUNT = "123456789012"  # moto's
 DELETES = ("Delete", "Detach", "Disassociate", "Revoke", "Release")
@@ -90,17 +91,17 @@ def fill(session):
 
 
 def clean(here):
-    cleanup.delete_objects(here)
-    cleanup.delete_made(here)
-    cleanup.delete_cluster(here)
-    return cleanup.check(here)
+    clean_up.delete_objects(here)
+    clean_up.delete_made(here)
+    clean_up.delete_cluster(here)
+    return clean_up.check(here)
 
 
 def test_all_of_it_goes_though_nobody_answers_for_the_cluster(session):
     account.foreign(session)
     before = account.everything(session)
     fill(session)
-    listed = set(cleanup.inventory(run(session))["kind"])
+    listed = set(clean_up.inventory(run(session))["kind"])
     assert {"cluster", "node group", "load balancer", "target group", "security group", "volume", "role", "vpc",
             "network interface", "identity provider", "log group", "subnet"} <= listed  # fmt: skip
     here = run(session)
@@ -124,7 +125,7 @@ def test_interrupted_after_each_single_call_it_goes_on(session):
             interrupted.append(str(stopped))
         else:
             break
-    assert account.everything(session) == before and cleanup.inventory(run(session)).empty
+    assert account.everything(session) == before and clean_up.inventory(run(session)).empty
     kinds = ["LoadBalancer", "TargetGroup", "Nodegroup", "Cluster", "Volume", "Vpc", "SecurityGroup", "Subnet", "Role"]
     kinds += ["LogGroup", "RouteTable", "InternetGateway", "NetworkInterface", "OpenIDConnectProvider"]
     kinds += ["NatGateway"]
@@ -137,7 +138,7 @@ def test_what_is_left_of_a_cluster_that_is_gone_is_found(session):
     service = account.client(session, "eks")
     service.delete_nodegroup(clusterName=account.NAME, nodegroupName="workers")
     service.delete_cluster(name=account.NAME)
-    assert {"load balancer", "volume"} <= set(cleanup.inventory(run(session))["kind"])
+    assert {"load balancer", "volume"} <= set(clean_up.inventory(run(session))["kind"])
     assert clean(run(session)).empty
 
 
@@ -162,7 +163,7 @@ def test_it_stops_before_the_first_delete(session, monkeypatch, changed, confirm
     fill(session)
     before = account.everything(session)
     monkeypatch.setenv("CONFIRM", confirm)
-    for step in (cleanup.delete_objects, cleanup.delete_made, cleanup.delete_cluster):
+    for step in (clean_up.delete_objects, clean_up.delete_made, clean_up.delete_cluster):
         with pytest.raises(AwsError, match=words):
             step(run(session, **changed))
     assert account.everything(session) == before
@@ -182,7 +183,7 @@ def test_a_cluster_of_that_name_without_our_tags_stops_it(session):
     role = account.client(session, "iam").get_role(RoleName="demo-cluster")["Role"]["Arn"]
     service.create_cluster(name=account.NAME, roleArn=role, resourcesVpcConfig={"subnetIds": net["subnet_ids"]})
     before = account.everything(session)
-    for step in (cleanup.delete_objects, cleanup.delete_made, cleanup.delete_cluster):
+    for step in (clean_up.delete_objects, clean_up.delete_made, clean_up.delete_cluster):
         with pytest.raises(AwsError, match="cluster demo: expected the tags .*not this runbook's"):
             step(run(session))
     assert account.everything(session) == before

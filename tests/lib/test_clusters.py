@@ -3,8 +3,9 @@
 import pytest
 import whole_eks
 
-from lib import clusters, params
+from lib import params
 from lib.aws import kubeconfig
+from lib.steps import cluster
 
 ENV = "of-step-01s-tests"
 
@@ -23,6 +24,6 @@ def test_a_cluster_that_was_looked_at_before_its_kubeconfig_is_not_kept(session)
         run.params.kubeconfig, "demo", "https://gone:6443", "Q0E=", python="python", root=params.ROOT, region="x"
     )
     assert run.cluster.host == "https://gone:6443"
-    clusters.ensure(run)
-    clusters.ensure_kubeconfig(run)
+    cluster.ensure(run)
+    cluster.ensure_kubeconfig(run)
     assert run.cluster.host == whole_eks.Node.endpoint

@@ -6,9 +6,10 @@ import pytest
 from test_pki import IMAGES
 from test_sso import ENV, Served, deployment, environment, no_file_is_left, run  # noqa: F401
 
-from lib import database, mesh, params, sso
+from lib import params
 from lib.errors import RunbookError
 from lib.params import network
+from lib.steps import keycloak, keycloak_database, mesh
 
 URL = "jdbc:postgresql://db.example.org:5432/keycloak"
 VERIFIED = f"{URL}?sslmode=verify-full"
@@ -23,7 +24,7 @@ def bundle(tmp_path):
 
 def given(cluster, **changed):
     encoded = dict.fromkeys(("username", "password"), base64.b64encode(b"x").decode())
-    cluster.kept["Secret", mesh.KEYCLOAK, database.GIVEN] = {"kind": "Secret", "data": encoded}
+    cluster.kept["Secret", mesh.KEYCLOAK, keycloak_database.GIVEN] = {"kind": "Secret", "data": encoded}
     return run(cluster, **{"keycloak_database": URL, **changed})
 
 
@@ -37,32 +38,32 @@ def checks(made):
 
 def test_user_and_password_are_a_secrets_that_is_asked_for_by_name():
     with pytest.raises(RunbookError, match="Secret keycloak/keycloak-external-db .* got none of password, username"):
-        sso.secrets(run(Served(), keycloak_database=URL))
+        keycloak.secrets(run(Served(), keycloak_database=URL))
     here = given(Served())
-    sso.secrets(here)
-    known = environment(sso.objects(here))
+    keycloak.secrets(here)
+    known = environment(keycloak.objects(here))
     assert known["KC_DB_URL"]["value"] == URL
     for name, key in (("KC_DB_USERNAME", "username"), ("KC_DB_PASSWORD", "password")):
-        assert known[name]["valueFrom"]["secretKeyRef"] == {"name": database.GIVEN, "key": key}
+        assert known[name]["valueFrom"]["secretKeyRef"] == {"name": keycloak_database.GIVEN, "key": key}
 
 
 def test_none_is_made_and_no_pod_of_it_is_waited_for():
     here = given(Served())
-    assert database.objects(here) == [] and "initContainers" not in pod(sso.objects(here))
-    assert ("Secret", mesh.KEYCLOAK, database.SECRET) not in here.cluster.kept
-    database.wait(here)
+    assert keycloak_database.objects(here) == [] and "initContainers" not in pod(keycloak.objects(here))
+    assert ("Secret", mesh.KEYCLOAK, keycloak_database.SECRET) not in here.cluster.kept
+    keycloak_database.wait(here)
 
 
 @pytest.mark.parametrize("tls", ["own-ca", "off"])
 def test_the_authority_is_a_file_for_the_driver_and_another_one_starts_keycloak_anew(bundle, tls):
     here = given(Served(), keycloak_database=VERIFIED, keycloak_database_ca_file=str(bundle), tls=tls)
-    (kept,) = database.objects(here)
+    (kept,) = keycloak_database.objects(here)
     assert (kept["kind"], kept["data"]) == ("ConfigMap", {"ca.crt": "an authority"})
-    things = sso.objects(here)
+    things = keycloak.objects(here)
     assert environment(things)["KC_DB_URL"]["value"] == f"{VERIFIED}&sslrootcert=/database/ca.crt"
     assert {"name": "database", "configMap": {"name": kept["metadata"]["name"]}} in pod(things)["volumes"]
     assert pod(things)["containers"][0]["volumeMounts"][-1]["mountPath"] == "/database"
-    notes = lambda: deployment(sso.objects(here))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
+    notes = lambda: deployment(keycloak.objects(here))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
     before = notes()
     bundle.write_text("another")
     assert notes() != before
@@ -71,7 +72,7 @@ def test_the_authority_is_a_file_for_the_driver_and_another_one_starts_keycloak_
 def test_an_authority_that_is_not_there_is_told(tmp_path):
     named = str(tmp_path / "nowhere.pem")
     with pytest.raises(RunbookError, match="expected the authority of Keycloak's database at .*nowhere.pem, found"):
-        database.objects(given(Served(), keycloak_database=VERIFIED, keycloak_database_ca_file=named))
+        keycloak_database.objects(given(Served(), keycloak_database=VERIFIED, keycloak_database_ca_file=named))
 
 
 def test_a_database_that_nobody_verifies_is_red(bundle):
@@ -83,19 +84,19 @@ def test_a_database_that_nobody_verifies_is_red(bundle):
         (VERIFIED, {"keycloak_database_ca_file": str(bundle)}, ("pass", "verify-full")),
     ):
         here = given(cluster, keycloak_database=url, **more)
-        database.check(here)
+        keycloak_database.check(here)
         assert checks(here) == {name: verdict}
 
 
 def test_another_database_has_no_administrator_yet_so_the_first_one_is_made_anew():
     cluster = Served()
-    known = lambda: ("Secret", mesh.KEYCLOAK, sso.BOOTSTRAP) in cluster.kept  # noqa: E731
+    known = lambda: ("Secret", mesh.KEYCLOAK, keycloak.BOOTSTRAP) in cluster.kept  # noqa: E731
     for changed, made in (({}, True), ({}, False), ({"keycloak_database": URL}, True), ({}, True)):
-        cluster.kept.pop(("Secret", mesh.KEYCLOAK, sso.BOOTSTRAP), None)
+        cluster.kept.pop(("Secret", mesh.KEYCLOAK, keycloak.BOOTSTRAP), None)
         here = given(cluster, **{"keycloak_database": None, **changed})
-        sso.secrets(here)
+        keycloak.secrets(here)
         assert known() == made
-        cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(sso.objects(here))
+        cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(keycloak.objects(here))
 
 
 @pytest.mark.parametrize(

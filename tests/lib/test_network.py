@@ -7,11 +7,12 @@ import whole_eks
 from moto import mock_aws
 from stated import REAL
 
-from lib import clusters, params
+from lib import params
 from lib.aws import cleanup, existing_subnets, nat_gateways
 from lib.aws import session as aws_session
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
+from lib.steps import cluster
 
 TAGS = aws_session.tags("demo")
 WRITES = (
@@ -351,18 +352,18 @@ def test_step_01_puts_cluster_and_nodes_there_or_makes_nothing_at_all(theirs, mo
     session = boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
     iam, eks = account.client(session, "iam"), account.client(session, "eks")
     arn = iam.create_policy(PolicyName="p", PolicyDocument=account.POLICY)["Policy"]["Arn"]
-    monkeypatch.setattr(clusters, "CLUSTER_POLICIES", [arn])
-    monkeypatch.setattr(clusters, "NODE_POLICIES", [arn])
+    monkeypatch.setattr(cluster, "CLUSTER_POLICIES", [arn])
+    monkeypatch.setattr(cluster, "NODE_POLICIES", [arn])
     here = whole_eks.step(session, "here", subnet_tags={"team": "a"})
     no_route(theirs)
     with pytest.raises(AwsError, match="expected a route to 0.0.0.0/0 for nodes"):
-        clusters.ensure(here)
+        cluster.ensure(here)
     assert not iam.list_roles()["Roles"] and not here.changes
     way = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": alive(theirs.ec2)[0]["NatGatewayId"]}
     theirs.ec2.create_route(RouteTableId=theirs.inside, **way)
     vpcs = len(theirs.ec2.describe_vpcs()["Vpcs"])
     for _ in range(2):
-        clusters.ensure(here)
+        cluster.ensure(here)
     made = eks.describe_cluster(name="demo")["cluster"]["resourcesVpcConfig"]["subnetIds"]
     nodes = eks.describe_nodegroup(clusterName="demo", nodegroupName="workers")["nodegroup"]["subnets"]
     assert sorted(made) == sorted([*theirs.public, *theirs.private])

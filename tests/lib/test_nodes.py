@@ -5,11 +5,12 @@ import whole_eks
 from pydantic import ValidationError
 from stated import REAL
 
-from lib import clusters, params
+from lib import params
 from lib.aws import clusters as aws_clusters
 from lib.aws import launch_template
 from lib.aws import session as aws_session
 from lib.errors import AwsError
+from lib.steps import cluster
 
 TAGS = aws_session.tags("demo")
 ENV = "of-the-nodes-tests"
@@ -24,9 +25,9 @@ def session():
 def ensured(session, **changed):
     """Run step 01 with these params; return what it did to template and node group, and the node group."""
     run = whole_eks.step(session, ENV, **changed)
-    clusters.ensure(run)
+    cluster.ensure(run)
     done = {row["kind"]: row["action"] for row in run.changes if row["kind"] in ("launch template", "node group")}
-    group = aws_clusters.find_node_group(aws_session.client(session, "eks"), "demo", clusters.NODE_GROUP)
+    group = aws_clusters.find_node_group(aws_session.client(session, "eks"), "demo", cluster.NODE_GROUP)
     return done["launch template"], done["node group"], group
 
 

@@ -11,10 +11,10 @@ from test_bundle import sealed
 from trestle.oscal import OSCAL_VERSION
 from trestle.oscal.assessment_results import AssessmentResults
 
-from lib import cases
 from lib.bundle import controls, oscal, seal
 from lib.params import ROOT
 from lib.probes import model
+from lib.steps import cases
 
 RUN = {
     "user": "alice", "host": "box", "env": "tiny", "commit": "a" * 40, "dirty": False, "verdict": "pass",

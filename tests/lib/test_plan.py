@@ -10,7 +10,7 @@ import whole_eks
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import arrival, cleanup, clusters, params, plan
+from lib import params, plan
 from lib.aws import clusters as aws_clusters
 from lib.aws import launch_template, node_groups
 from lib.aws import session as aws_session
@@ -18,6 +18,7 @@ from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import clean_up, cluster, load_balancer
 
 ACCOUNT = "123456789012"  # moto's
 
@@ -110,7 +111,7 @@ def test_where_all_is_there_nobody_is_asked(session):
     )
     own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
     group = node_groups.Nodes(["m5.large"], 2)
-    name = clusters.template_name("demo")
+    name = cluster.template_name("demo")
     data = launch_template.settings(20, node_groups.AMI, name, aws_session.tags("demo"))
     start, _ = launch_template.ensure_template(aws_session.client(session, "ec2"), name, data, aws_session.tags("demo"))
     node_groups.ensure_node_group(
@@ -193,10 +194,10 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     plan.guard(here)
     plan.told(here, plan.tables(here)["What is made"])
     for _ in range(2):
-        clusters.state(here)
-        clusters.ensure(here)
-        clusters.entries(here)
-        clusters.addon_table(here)
+        cluster.state(here)
+        cluster.ensure(here)
+        cluster.entries(here)
+        cluster.addon_table(here)
     found = aws_clusters.find_cluster(aws_session.client(session, "eks"), "demo")["resourcesVpcConfig"]
     vpc = aws_session.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
     account.made_by_kubernetes(session, {"vpc_id": vpc, "subnet_ids": found["subnetIds"]})
@@ -204,14 +205,14 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     iam.create_open_id_connect_provider(Url="https://a.example", ThumbprintList=["0" * 40], Tags=tags)
     aws_session.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
     elbv2 = here.aws("elbv2")
-    arrival.targets(elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80)
+    load_balancer.targets(elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80)
     aws_session.client(session, "eks").delete_nodegroup(clusterName="demo", nodegroupName="workers")
     plan.guard(here)  # after a run that broke off between cluster and nodes
-    clusters.ensure(here)
-    cleanup.guard(here)
-    cleanup.inventory(here)
-    cleanup.delete_made(here)
-    cleanup.delete_cluster(here)
+    cluster.ensure(here)
+    clean_up.guard(here)
+    clean_up.inventory(here)
+    clean_up.delete_made(here)
+    clean_up.delete_cluster(here)
     page = (params.ROOT / "docs" / "eks.md").read_text()
     (statement,) = json.loads(page.partition("```json\n")[2].partition("```")[0])["Statement"]
     assert set(statement["Action"]) - UNCALLED == called and statement["Action"] == sorted(statement["Action"])

@@ -7,11 +7,13 @@ import pytest
 from fake_keycloak import FakeKeycloak
 from test_pki import IMAGES, Cluster
 
-from lib import edge, mesh, params, pki, sso
+from lib import params
 from lib.crypto import certificates
 from lib.errors import KeycloakError
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import authority, gateway_tls, mesh
+from lib.steps import keycloak as steps_keycloak
 
 ENV = "of-the-ssos-tests"
 
@@ -48,8 +50,8 @@ def no_file_is_left():
 def run(cluster, **changed):
     made = Run("03-keycloak", params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed), Record())
     made.cluster = cluster
-    if made.params.tls != "off" and not cluster.find("v1", "Secret", pki.AUTHORITY, pki.HOME):
-        cluster.put(pki.AUTHORITY, pki.HOME, *certificates.generate_authority("one"))
+    if made.params.tls != "off" and not cluster.find("v1", "Secret", authority.AUTHORITY, authority.HOME):
+        cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("one"))
     return made
 
 
@@ -58,10 +60,10 @@ def keycloak():
     """A Keycloak after its very first start: it has its temporary administrator, and nobody else."""
     with FakeKeycloak() as server:
         here = run(Served(server), tls="off")
-        sso.secrets(here)
+        steps_keycloak.secrets(here)
         server.admin("POST", [], {}, {"realm": "master"})
         server.realms["master"]["roles"]["admin"] = {"id": "r", "name": "admin"}
-        known = here.read_secret(sso.BOOTSTRAP, mesh.KEYCLOAK)
+        known = here.read_secret(steps_keycloak.BOOTSTRAP, mesh.KEYCLOAK)
         first = {"id": "u0", "role-mappings": [{"name": "admin"}]}
         server.realms["master"]["users"]["u0"] = {**first, **{key: known[key] for key in ("username", "password")}}
         yield here, server
@@ -73,14 +75,16 @@ def names(server):
 
 def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(keycloak):
     here, server = keycloak
-    sso.ensure_administrator(here)
-    assert names(server) == ["keycloak"] and ("Secret", mesh.KEYCLOAK, sso.BOOTSTRAP) not in here.cluster.kept
+    steps_keycloak.ensure_administrator(here)
+    assert (
+        names(server) == ["keycloak"] and ("Secret", mesh.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
+    )
     assert server.realms["master"]["realm"]["bruteForceProtected"] is True
     server.writes.clear()
     again = run(here.cluster, tls="off")
-    here.cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(sso.objects(here))
-    sso.secrets(again)
-    sso.ensure_administrator(again)
+    here.cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(steps_keycloak.objects(here))
+    steps_keycloak.secrets(again)
+    steps_keycloak.ensure_administrator(again)
     assert server.writes == [] and {row["action"] for row in again.changes} == {"unchanged"}
 
 
@@ -98,19 +102,19 @@ def test_wherever_it_was_interrupted_the_next_run_ends_with_one_administrator(ke
 
     server.admin = until_killed
     try:
-        sso.ensure_administrator(here)
+        steps_keycloak.ensure_administrator(here)
     except KeycloakError:
         server.admin = serve
-        sso.ensure_administrator(run(here.cluster, tls="off"))
+        steps_keycloak.ensure_administrator(run(here.cluster, tls="off"))
     assert names(server) == ["keycloak"]
-    assert ("Secret", mesh.KEYCLOAK, sso.BOOTSTRAP) not in here.cluster.kept
+    assert ("Secret", mesh.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
 
 
 def test_a_password_that_is_not_the_administrators_is_told(keycloak):
     here, _ = keycloak
-    here.cluster.delete("v1", "Secret", sso.BOOTSTRAP, mesh.KEYCLOAK)
+    here.cluster.delete("v1", "Secret", steps_keycloak.BOOTSTRAP, mesh.KEYCLOAK)
     with pytest.raises(KeycloakError, match="expected the password in the Secret keycloak/keycloak-admin"):
-        sso.ensure_administrator(here)
+        steps_keycloak.ensure_administrator(here)
 
 
 def deployment(things):
@@ -122,7 +126,7 @@ def environment(things):
 
 
 def test_one_replica_keeps_no_cluster_and_waits_for_its_database():
-    things = sso.objects(run(Served()))
+    things = steps_keycloak.objects(run(Served()))
     assert [thing["kind"] for thing in things] == ["Service", "Deployment"]
     assert environment(things)["KC_CACHE"]["value"] == "local"
     assert environment(things)["KC_HOSTNAME"]["value"] == "https://198.18.0.2"
@@ -130,7 +134,7 @@ def test_one_replica_keeps_no_cluster_and_waits_for_its_database():
 
 
 def test_replicas_find_each_other_and_one_of_them_stays():
-    things = sso.objects(run(Served(), keycloak_replicas=2))
+    things = steps_keycloak.objects(run(Served(), keycloak_replicas=2))
     assert [thing["kind"] for thing in things] == ["Service", "Deployment", "PodDisruptionBudget"]
     spec = deployment(things)["spec"]
     assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
@@ -140,26 +144,26 @@ def test_replicas_find_each_other_and_one_of_them_stays():
 
 def test_another_authority_starts_keycloak_anew():
     cluster = Served()
-    notes = lambda: deployment(sso.objects(run(cluster)))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
+    notes = lambda: deployment(steps_keycloak.objects(run(cluster)))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
     before = notes()
     assert before == notes()
-    cluster.put(pki.AUTHORITY, pki.HOME, *certificates.generate_authority("two"))
+    cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("two"))
     assert before != notes()
 
 
 def test_without_tls_nothing_speaks_of_it():
     here = run(Served(), tls="off")
-    things = sso.objects(here)
+    things = steps_keycloak.objects(here)
     known = environment(things)
     assert known["KC_HTTP_ENABLED"]["value"] == "true" and not [name for name in known if "HTTPS" in name]
     assert known["KC_HOSTNAME"]["value"] == "http://198.18.0.2"
-    way = sso.way_in(here)
+    way = steps_keycloak.way_in(here)
     assert "DestinationRule" not in [thing["kind"] for thing in way] and "443" not in str(way)
-    assert sso.certify(here) == {} and edge.port(here) == 80
+    assert steps_keycloak.certify(here) == {} and gateway_tls.port(here) == 80
 
 
 def test_the_public_way_passes_realms_and_resources_alone():
-    ways = next(one for one in sso.way_in(run(Served())) if one["kind"] == "VirtualService")["spec"]["http"]
+    ways = next(one for one in steps_keycloak.way_in(run(Served())) if one["kind"] == "VirtualService")["spec"]["http"]
     refused, passed = ways
     assert refused["directResponse"] == {"status": 404} and {"uri": {"exact": "/realms/master"}} in refused["match"]
     assert {"uri": {"prefix": "/resources/"}} in passed["match"] and len(passed["match"]) == 2

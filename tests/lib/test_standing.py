@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib import standing
 from lib.errors import MissingStep
 from lib.params import load
+from lib.steps import overview
 
 HERE = load("dev")
 ISSUER = "https://sso.example/realms/istio"
@@ -101,13 +101,13 @@ FIGURE_1 = policy(
     ],
 )
 def test_who_may_ask_follows_from_the_policies(objects, expected):
-    may = standing.facts(mesh_of(*objects), HERE)["may"]
+    may = overview.facts(mesh_of(*objects), HERE)["may"]
     assert list(may) == ["httpbin"]
-    assert [may["httpbin"][caller] for caller in standing.CALLERS] == expected
+    assert [may["httpbin"][caller] for caller in overview.CALLERS] == expected
 
 
 def test_each_part_is_told_as_it_is():
-    parts = standing.facts(mesh_of(STRICT, TOKENS, FIGURE_2), HERE)["parts"]
+    parts = overview.facts(mesh_of(STRICT, TOKENS, FIGURE_2), HERE)["parts"]
     assert (
         parts["cluster"] == "Kubernetes v1.36.3" and parts["mtls"] == "STRICT" and parts["keycloak"] == "198.18.0.102"
     )
@@ -117,30 +117,30 @@ def test_each_part_is_told_as_it_is():
 
 
 def test_without_a_cluster_nothing_stands_but_the_user():
-    found = standing.facts(None, HERE)
+    found = overview.facts(None, HERE)
     assert list(found["parts"]) == ["user"] and found["may"] == {}
-    assert "no cluster yet" in standing.drawing(found, "01") and "<table" not in standing.drawing(found, "01")
+    assert "no cluster yet" in overview.drawing(found, "01") and "<table" not in overview.drawing(found, "01")
 
 
 def test_before_istio_a_cluster_is_drawn_too():
-    found = standing.facts(Cluster(), HERE)
+    found = overview.facts(Cluster(), HERE)
     assert found["parts"].keys() == {"user", "cluster"} and found["may"] == {}
 
 
 def test_the_drawing_marks_what_its_step_adds_in_words_and_what_is_not_there_yet():
-    drawn = standing.drawing(standing.facts(mesh_of(STRICT), HERE), "12")
+    drawn = overview.drawing(overview.facts(mesh_of(STRICT), HERE), "12")
     picture = XML.fromstring(drawn[: drawn.index("</svg>") + 6])
     said = " ".join(picture.itertext())
     assert "▶ httpbin-figure-1" in said and said.count("not yet") == 3  # that, the realm, PostgreSQL
     assert "Step 12 is about: httpbin-figure-1." in picture.get("aria-label")
     assert "amazonaws.com" not in said and "…" in said  # an address that is too long for its box
-    assert "▶" not in standing.drawing(standing.facts(mesh_of(), HERE))
+    assert "▶" not in overview.drawing(overview.facts(mesh_of(), HERE))
 
 
 def test_every_step_adds_something_that_the_drawing_knows():
-    whole = standing.facts(mesh_of(STRICT), HERE)
-    for step, names in standing.ADDED.items():
-        marks = standing.drawing(whole, step).count("▶ ")
+    whole = overview.facts(mesh_of(STRICT), HERE)
+    for step, names in overview.ADDED.items():
+        marks = overview.drawing(whole, step).count("▶ ")
         assert marks == len(names) + 1, step  # and once in the legend
 
 
@@ -157,24 +157,24 @@ def test_every_step_adds_something_that_the_drawing_knows():
     ],
 )
 def test_a_step_out_of_order_is_told_which_must_come_first(step, objects, first):
-    parts = standing.facts(None if objects is None else Cluster(*objects), HERE)["parts"]
-    assert standing.missing(parts, step).endswith(f"found none; run {first} first.")
+    parts = overview.facts(None if objects is None else Cluster(*objects), HERE)["parts"]
+    assert overview.missing(parts, step).endswith(f"found none; run {first} first.")
 
 
 def test_every_step_has_what_it_needs_once_the_steps_before_it_are_done():
-    for step, names in standing.NEEDED.items():
-        made = [name for number, added in standing.ADDED.items() if number < step for name in added]
+    for step, names in overview.NEEDED.items():
+        made = [name for number, added in overview.ADDED.items() if number < step for name in added]
         assert set(names) <= set(made), step
-        assert standing.missing(dict.fromkeys(made, "there"), step) == ""
+        assert overview.missing(dict.fromkeys(made, "there"), step) == ""
         for name in names:
             parts = dict.fromkeys(set(made) - {name}, "there")
-            assert f"expected {standing.NAMES.get(name, name)}, found none" in standing.missing(parts, step)
+            assert f"expected {overview.NAMES.get(name, name)}, found none" in overview.missing(parts, step)
 
 
 def test_what_is_missing_is_drawn_and_then_refused(capsys):
     run = SimpleNamespace(cluster=None, params=HERE, step="05-namespace", fact=lambda key, value: None)
     with pytest.raises(MissingStep, match="expected the cluster, found none; run 01-cluster first"):
-        standing.shown(run)
+        overview.shown(run)
     assert "HTML" in capsys.readouterr().out
 
 
@@ -187,5 +187,5 @@ def test_what_stands_is_kept_in_the_record():
     run = SimpleNamespace(
         cluster=None, params=HERE, step="01-cluster", fact=lambda key, value: kept.update({key: value})
     )
-    assert "▶ no cluster yet" in standing.shown(run).data
-    assert kept["standing"]["parts"] == {"user": standing.USER}
+    assert "▶ no cluster yet" in overview.shown(run).data
+    assert kept["standing"]["parts"] == {"user": overview.USER}

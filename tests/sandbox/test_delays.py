@@ -3,13 +3,14 @@
 import pytest
 from stated import IMAGES
 
-from lib import clusters, params
+from lib import params
 from lib.aws import addons, eks_updates, health, launch_template, node_groups, session, vpc
 from lib.aws import clusters as aws_clusters
 from lib.errors import AwsError, ParamsError, TimedOut
 from lib.params.eks import AddOn
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import cluster as steps_cluster
 from sandbox import delays
 
 NAMED = {"clusterName": "runbook", "nodegroupName": "nodes"}
@@ -112,8 +113,8 @@ def test_step_01_on_a_slow_endpoint_ends_with_all_of_it_active_and_changes_what_
         values |= {"addons": dict.fromkeys(("coredns", "aws-ebs-csi-driver", "eks-pod-identity-agent"), "default")}
         run = Run("01-cluster", params.Params(**{**values, **changed}), Record())
         run.aws = slow.client
-        clusters.ensure(run)
-        assert set(clusters.addon_table(run)["status"]) == {"ACTIVE"}
+        steps_cluster.ensure(run)
+        assert set(steps_cluster.addon_table(run)["status"]) == {"ACTIVE"}
         return {f"{row['kind']} {row['name']}": row["action"] for row in run.changes}
 
     assert set(step().values()) <= {"created", "unchanged"}
@@ -131,7 +132,7 @@ def test_step_01_on_a_slow_endpoint_ends_with_all_of_it_active_and_changes_what_
     tags = session.tags("runbook")
     launch_template.delete_template(slow.client("ec2"), "runbook-workers", tags)
     vpc.delete_network(slow.client("ec2"), tags, 20)
-    for role in (*clusters.pod_roles("runbook"), *clusters.roles("runbook")):
+    for role in (*steps_cluster.pod_roles("runbook"), *steps_cluster.roles("runbook")):
         session.delete_role(slow.client("iam"), role, tags)
 
 

@@ -8,11 +8,12 @@ import boto3
 import pytest
 from stated import IMAGES
 
-from lib import cleanup, clusters, params, permissions, plan
+from lib import params, permissions, plan
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
 from lib.record.events import Record
 from lib.run import Run
+from lib.steps import clean_up, cluster
 from sandbox.statements import ALLOWED, DENIED, NOTHING, decide
 
 NAME = "least"
@@ -268,22 +269,22 @@ def steps(user):
         plan.told(run(user), state["tables"]["What is made"])
 
     def begun():
-        clusters.state(run(user))
+        cluster.state(run(user))
         plan.guard(run(user))
-        clusters.ensure(run(user))
-        clusters.entries(run(user))
-        clusters.addon_table(run(user))
+        cluster.ensure(run(user))
+        cluster.entries(run(user))
+        cluster.addon_table(run(user))
 
     def looked():
-        cleanup.guard(run(user))
-        state["listed"] = set(cleanup.inventory(run(user))["kind"])
+        clean_up.guard(run(user))
+        state["listed"] = set(clean_up.inventory(run(user))["kind"])
 
     def cleaned():
         here = run(user)
-        cleanup.delete_objects(here)
-        cleanup.delete_made(here)
-        cleanup.delete_cluster(here)
-        state["left"] = cleanup.inventory(here)
+        clean_up.delete_objects(here)
+        clean_up.delete_made(here)
+        clean_up.delete_cluster(here)
+        state["left"] = clean_up.inventory(here)
 
     yield state, planned
     yield state, begun
@@ -339,6 +340,6 @@ def test_with_one_action_taken_away_the_sentence_names_it(user, action):
             step()
     user.may(*permissions.needed())
     here = run(user)
-    cleanup.delete_made(here)
-    cleanup.delete_cluster(here)
-    assert cleanup.inventory(here).empty
+    clean_up.delete_made(here)
+    clean_up.delete_cluster(here)
+    assert clean_up.inventory(here).empty

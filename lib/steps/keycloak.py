@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 
-from lib import arrival, database, edge, mesh, pki
 from lib.errors import KeycloakError
 from lib.http_client import over_http
 from lib.istio import istioctl
@@ -17,6 +16,8 @@ from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import load_balancer, manifests
 from lib.run import Run
+from lib.steps import authority, gateway_tls, keycloak_database, mesh
+from lib.steps import load_balancer as steps_load_balancer
 
 TLS = "keycloak-tls"  # Secret
 ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets of the administrator, and of who makes that one
@@ -35,8 +36,8 @@ HIDDEN = {
 
 def way_in(run: Run) -> list[dict]:
     """Return the objects of the public way to Keycloak, its Service of type LoadBalancer among them."""
-    things = edge.opened(run.load("keycloak-edge.yaml"), run)
-    if run.params.tls == pki.OFF:
+    things = gateway_tls.opened(run.load("keycloak-edge.yaml"), run)
+    if run.params.tls == authority.OFF:
         things = [thing for thing in things if thing["kind"] != "DestinationRule"]
         ways = next(thing for thing in things if thing["kind"] == "VirtualService")["spec"]["http"]
         ways[-1]["route"][0]["destination"]["port"]["number"] = 80
@@ -48,24 +49,24 @@ def certify(run: Run) -> dict[str, str]:
 
     Without TLS there are none, and the rule by which the gateway would go on asking for Keycloak's is taken away.
     """
-    if run.params.tls == pki.OFF:
+    if run.params.tls == authority.OFF:
         rule = next(thing for thing in run.load("keycloak-edge.yaml") if thing["kind"] == "DestinationRule")
         if run.cluster.find(rule["apiVersion"], rule["kind"], rule["metadata"]["name"], mesh.KEYCLOAK_EDGE):
             run.delete(rule)
         return {}
     inside = [mesh.INSIDE, f"*.{mesh.KEYCLOAK}.svc.cluster.local", "localhost"]
-    pki.ensure_certificate(run, TLS, mesh.KEYCLOAK, inside)
-    root = base64.b64encode(pki.trusted(run).encode()).decode()
+    authority.ensure_certificate(run, TLS, mesh.KEYCLOAK, inside)
+    root = base64.b64encode(authority.trusted(run).encode()).decode()
     about = {"name": AUTHORITY, "namespace": mesh.KEYCLOAK_EDGE}
     run.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": about, "data": {"ca.crt": root}}])
-    return edge.gateway_certificate(run, mesh.KEYCLOAK_EDGE, [mesh.keycloak_host(run)])
+    return gateway_tls.gateway_certificate(run, mesh.KEYCLOAK_EDGE, [mesh.keycloak_host(run)])
 
 
 def secrets(run: Run) -> None:
     """Make the passwords of the database and of the administrators on first use; a given database has its own."""
-    database.ensure_password(run)
+    keycloak_database.ensure_password(run)
     run.secret(ADMIN, mesh.KEYCLOAK, username=lambda: "keycloak", password=oidc.generate_password)
-    if database.moved(run):
+    if keycloak_database.moved(run):
         run.secret(BOOTSTRAP, mesh.KEYCLOAK, username=lambda: FIRST, password=oidc.generate_password)
 
 
@@ -74,14 +75,14 @@ def objects(run: Run) -> list[dict]:
     here = run.params
     names = {"keycloak_url": mesh.keycloak_url(run), "console_url": console_url(run)}
     names["keycloak_args"] = json.dumps(here.keycloak_command)
-    names["database_url"] = database.url(run)
-    things = edge.opened(run.load("keycloak.yaml", **names), run)
+    names["database_url"] = keycloak_database.url(run)
+    things = gateway_tls.opened(run.load("keycloak.yaml", **names), run)
     made = next(thing for thing in things if thing["kind"] == "Deployment")
-    database.joined(made, run)
-    if here.tls == pki.OFF:
+    keycloak_database.joined(made, run)
+    if here.tls == authority.OFF:
         _plain(made)
     else:
-        pki.believing(made, pki.authority(run))
+        authority.believing(made, authority.authority(run))
     if here.keycloak_replicas > 1:
         _several(made, here.keycloak_replicas)
         things += _budget()
@@ -90,12 +91,12 @@ def objects(run: Run) -> list[dict]:
 
 def console_url(run: Run) -> str:
     """Return the administration's address: a port on loopback that leads to Keycloak while kubectl forwards it."""
-    return CONSOLE.replace("https", "http").replace("8443", "8080") if run.params.tls == pki.OFF else CONSOLE
+    return CONSOLE.replace("https", "http").replace("8443", "8080") if run.params.tls == authority.OFF else CONSOLE
 
 
 def wait(run: Run) -> None:
     """Wait until the database, Keycloak and the way to it are ready."""
-    database.wait(run)
+    keycloak_database.wait(run)
     run.cluster.wait_rolled_out("Deployment", "keycloak", mesh.KEYCLOAK, run.params.deadline)
     run.cluster.wait_rolled_out("Deployment", "gateway", mesh.KEYCLOAK_EDGE, run.params.deadline)
 
@@ -115,7 +116,7 @@ def ensure_administrator(run: Run) -> None:
         run.changed("administrator", name, action)
     gone = lasting.delete_user("master", FIRST)
     run.changed("administrator", FIRST, "deleted" if gone == "deleted" else "unchanged")
-    hardened = {"sslRequired": edge.ssl_required(run), "bruteForceProtected": True}
+    hardened = {"sslRequired": gateway_tls.ssl_required(run), "bruteForceProtected": True}
     _, action = lasting.ensure_realm("master", **hardened, attributes={"frontendUrl": console_url(run)})
     run.changed("realm", "master", action)
     if run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
@@ -124,13 +125,13 @@ def ensure_administrator(run: Run) -> None:
 
 def check(run: Run) -> None:
     """Record whether Keycloak answers as it should, publicly and inside, and whether what must not be public is not."""
-    arrival.check(run, mesh.KEYCLOAK_SERVICE, mesh.KEYCLOAK_EDGE, edge.port(run))
+    steps_load_balancer.check(run, mesh.KEYCLOAK_SERVICE, mesh.KEYCLOAK_EDGE, gateway_tls.port(run))
     url, master = mesh.keycloak_url(run), f"{console_url(run)}/realms/master"
     found = oidc.discovery(master, url=f"{mesh.inside_url(run)}/realms/master", session=mesh.tunnelled(run))
     run.check("administrators log in by port-forward alone", master, found["issuer"])
     run.check_ready("its public address answers", "Realm does not exist", lambda: _error(f"{url}/realms/no-such-realm"))
     run.check("the administration is not public", HIDDEN, {path: over_http(f"{url}{path}").status for path in HIDDEN})
-    edge.check_closed(run, mesh.keycloak_host(run))
+    gateway_tls.check_closed(run, mesh.keycloak_host(run))
     name, lasting = run.read_secret(ADMIN, mesh.KEYCLOAK)["username"], mesh.admin(run)
     run.check("its administrator can log in", name, lasting.get_user("master", name)["username"])
     run.check("the administrator of the first start is gone", None, lasting.find_user("master", FIRST))
@@ -138,7 +139,7 @@ def check(run: Run) -> None:
 
 
 def _check_pods(run: Run) -> None:
-    database.check(run)
+    keycloak_database.check(run)
     names = ["keycloak"] if run.params.keycloak_database else ["keycloak", "postgres"]
     for name in names:
         pod = run.cluster.pod(f"app={name}", mesh.KEYCLOAK)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lib import edge, mesh
 from lib.crypto import jwt
 from lib.keycloak import oidc, realm_keys
 from lib.keycloak.admin import Keycloak
 from lib.run import Run
+from lib.steps import gateway_tls, mesh
 
 OTHER = "other"  # a second realm, whose tokens must be refused
 SHORT = "short-lived"  # a client whose tokens live for a second
@@ -21,7 +21,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     """Create or update realms, clients, mapper and user, and keep the clients' ids and secrets in Secrets."""
     realm, client = run.params.realm, run.params.client_id
     for name in (realm, OTHER):
-        done(run, "realm", name, keycloak.ensure_realm(name, sslRequired=edge.ssl_required(run), **SETTINGS))
+        done(run, "realm", name, keycloak.ensure_realm(name, sslRequired=gateway_tls.ssl_required(run), **SETTINGS))
     _client(run, keycloak, realm, client)
     _client(run, keycloak, realm, SHORT, attributes={"access.token.lifespan": "1"})
     _client(run, keycloak, realm, "no-audience", audience=False)

@@ -6,11 +6,11 @@ import sys
 
 import pandas as pd
 
-from lib import place
 from lib.aws import access_entries, addons, clusters, control_plane, kubeconfig, launch_template, node_groups, session
 from lib.kubernetes import cluster as kubernetes_cluster
 from lib.params import ROOT
 from lib.run import Run
+from lib.steps import cluster_network
 
 NODE_GROUP = "workers"
 CLUSTER_POLICIES = ["arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"]
@@ -140,9 +140,9 @@ def _ensure_eks(run: Run) -> None:
     name, limit = here.cluster_name, here.deadline
     pause = looks(run)
     wishes = control_plane.Wishes.of(here)
-    given = place.check(run, fresh=not clusters.find_cluster(service, name))
+    given = cluster_network.check(run, fresh=not clusters.find_cluster(service, name))
     cluster_role, node_role = _ensure_roles(run, roles(name))
-    subnets, node_subnets = place.ensure(run, given)
+    subnets, node_subnets = cluster_network.ensure(run, given)
     about = {"reach": wishes.reach, "more": wishes.creating, "deadline": limit, **pause}
     _, action = clusters.ensure_cluster(
         service, name, here.kubernetes_version, cluster_role, subnets, run.tags, **about

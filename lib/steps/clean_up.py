@@ -6,7 +6,7 @@ import os
 
 import pandas as pd
 
-from lib import clusters, mesh, pki, plan
+from lib import plan
 from lib.aws import cleanup, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
 from lib.diagnose import labs
@@ -17,6 +17,7 @@ from lib.polling import until, wait
 from lib.probes import worlds
 from lib.probes.model import HARDENED
 from lib.run import Run
+from lib.steps import authority, cluster, mesh
 
 VANISH = 600  # seconds that the cluster's controllers are given to take away what they made
 SECURITY = "security.istio.io/v1"
@@ -100,16 +101,16 @@ def delete_cluster(run: Run) -> None:
     service, name, limit = run.aws("eks"), run.params.cluster_name, run.params.deadline
     ec2, iam = run.aws("ec2"), run.aws("iam")
     run.changed(
-        "node group", clusters.NODE_GROUP, aws_clusters.delete_node_group(service, name, clusters.NODE_GROUP, run.tags)
+        "node group", cluster.NODE_GROUP, aws_clusters.delete_node_group(service, name, cluster.NODE_GROUP, run.tags)
     )
-    aws_clusters.wait_node_group_gone(service, name, clusters.NODE_GROUP, limit, **clusters.looks(run))
-    template = clusters.template_name(name)
+    aws_clusters.wait_node_group_gone(service, name, cluster.NODE_GROUP, limit, **cluster.looks(run))
+    template = cluster.template_name(name)
     run.changed("launch template", template, launch_template.delete_template(ec2, template, run.tags))
     run.changed("cluster", name, aws_clusters.delete_cluster(service, name, run.tags))
-    aws_clusters.wait_cluster_gone(service, name, limit, **clusters.looks(run))
+    aws_clusters.wait_cluster_gone(service, name, limit, **cluster.looks(run))
     _tell(run, cleanup.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
     run.changed("network", name, vpc.delete_network(ec2, run.tags, limit))
-    for role in (*clusters.pod_roles(name), *clusters.roles(name)):
+    for role in (*cluster.pod_roles(name), *cluster.roles(name)):
         run.changed("role", role, session.delete_role(iam, role, run.tags))
     for one in cleanup.providers(iam, run.tags):
         with session.spoken():
@@ -145,7 +146,7 @@ _CLUSTER_WIDE = [
 
 def _namespaces(run: Run) -> list[str]:
     probed = (worlds.NAMESPACE, worlds.STRANGERS, HARDENED, labs.HOME)
-    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, pki.HOME, istioctl.ROOT_NAMESPACE)
+    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, authority.HOME, istioctl.ROOT_NAMESPACE)
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 
 
@@ -175,14 +176,14 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
         return []
     service, ec2, iam, name = run.aws("eks"), run.aws("ec2"), run.aws("iam"), run.params.cluster_name
     found = [(kind, name) for kind, one in (("cluster", aws_clusters.find_cluster(service, name)),) if one]
-    if found and aws_clusters.find_node_group(service, name, clusters.NODE_GROUP):
-        found.append(("node group", clusters.NODE_GROUP))
+    if found and aws_clusters.find_node_group(service, name, cluster.NODE_GROUP):
+        found.append(("node group", cluster.NODE_GROUP))
     made = [*_balanced(run), *cleanup.security_groups(ec2, name), *cleanup.volumes(ec2, name)]
     made += [*cleanup.ours(ec2, run.tags), *cleanup.providers(iam, run.tags), *_logs(run)]
     made += cleanup.interfaces(ec2, name, run.tags)
     found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in made]
     found += [
-        ("role", role) for role in (*clusters.pod_roles(name), *clusters.roles(name)) if session.find_role(iam, role)
+        ("role", role) for role in (*cluster.pod_roles(name), *cluster.roles(name)) if session.find_role(iam, role)
     ]
     return [("account", *row) for row in found]
 
@@ -216,7 +217,7 @@ def _ensure_kubeconfig(run: Run) -> None:
     """A run that was interrupted may have made the cluster and not its kubeconfig."""
     here, found = run.params, aws_clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found and found.get("endpoint") and not here.kubeconfig.exists():
-        clusters.ensure_kubeconfig(run)
+        cluster.ensure_kubeconfig(run)
 
 
 def _reachable(run: Run) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
-from lib import diagnose, edge, pki
+from lib import diagnose
 from lib.aws import vpc
 from lib.crypto import jwt
 from lib.errors import MissingStep, RunbookError
@@ -21,6 +21,7 @@ from lib.kubernetes import port_forward
 from lib.polling import until
 from lib.record import verdicts
 from lib.run import Run
+from lib.steps import authority, gateway_tls
 
 KEYCLOAK, KEYCLOAK_EDGE = "keycloak", "keycloak-edge"  # namespaces: its own, and that of the public way to it
 KEYCLOAK_SERVICE = "keycloak-http"  # the public one
@@ -42,7 +43,7 @@ def keycloak_host(run: Run) -> str:
 
 def keycloak_url(run: Run) -> str:
     """Return Keycloak's public address, the one that every issuer begins with."""
-    return f"{edge.scheme(run)}://{keycloak_host(run)}"
+    return f"{gateway_tls.scheme(run)}://{keycloak_host(run)}"
 
 
 def issuer(run: Run, realm: str = "") -> str:
@@ -57,7 +58,7 @@ def jwks_uri(run: Run, realm: str = "") -> str:
 
 def inside_url(run: Run) -> str:
     """Return the address at which pods and istiod reach Keycloak."""
-    return f"{edge.scheme(run)}://{INSIDE}"
+    return f"{gateway_tls.scheme(run)}://{INSIDE}"
 
 
 def issuer_inside(run: Run, execute: istioctl.Execute) -> str:
@@ -69,7 +70,7 @@ def issuer_inside(run: Run, execute: istioctl.Execute) -> str:
 
 def ingress_url(run: Run) -> str:
     """Return the ingress gateway's public address."""
-    return f"{edge.scheme(run)}://{gateway_host(run)}"
+    return f"{gateway_tls.scheme(run)}://{gateway_host(run)}"
 
 
 def gateway_host(run: Run) -> str:
@@ -96,7 +97,7 @@ def admin(run: Run) -> Keycloak:
 
 def tunnelled(run: Run, port: int = 0) -> requests.Session:
     """Return a session whose requests to `inside_url` reach Keycloak's pod through the Kubernetes API."""
-    number = port or (8080 if run.params.tls == pki.OFF else 8443)
+    number = port or (8080 if run.params.tls == authority.OFF else 8443)
     return port_forward.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 

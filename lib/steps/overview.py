@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from IPython.display import HTML, display
 
-from lib import mesh
 from lib.errors import MissingStep
 from lib.istio import istioctl, policies
 from lib.kubernetes.cluster import Cluster
 from lib.params import ROOT, Params
 from lib.render import rendered
 from lib.run import Run
+from lib.steps import mesh
 
 NOTEBOOKS = ROOT / "notebooks"
 NETWORKING = "networking.istio.io/v1"

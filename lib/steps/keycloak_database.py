@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import mesh
 from lib.errors import RunbookError
 from lib.istio import istioctl
 from lib.keycloak import oidc
 from lib.kubernetes import manifests, storage_class
 from lib.params import ROOT, network
 from lib.run import Run
+from lib.steps import mesh
 
 SECRET, GIVEN = "keycloak-db", "keycloak-external-db"  # of the one in the cluster, and of one's own
 OWN = "jdbc:postgresql://postgres/keycloak"
