@@ -112,8 +112,9 @@ def past(given) -> None:
 
 def plan(given) -> None:
     """Tell what a run would make in the AWS account, what of it is there, and what it costs; nothing is changed."""
-    from lib import params, plan
+    from lib import params
     from lib.errors import ParamsError
+    from lib.planning import plan
     from lib.record.events import Record
     from lib.run import Run
 

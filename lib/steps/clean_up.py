@@ -6,13 +6,13 @@ import os
 
 import pandas as pd
 
-from lib import plan
 from lib.aws import cleanup, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
 from lib.diagnose import labs
 from lib.errors import AwsError, RunbookError
 from lib.istio import istioctl
 from lib.kubernetes.cluster import MANAGER
+from lib.planning import plan
 from lib.polling import until, wait
 from lib.probes import worlds
 from lib.probes.model import HARDENED

@@ -7,11 +7,12 @@ import whole_eks
 from pydantic import ValidationError
 from stated import IMAGES
 
-from lib import params, plan
+from lib import params
 from lib.aws import clusters, control_plane, drift
 from lib.aws import session as aws_session
 from lib.aws.control_plane import Wishes
 from lib.errors import AwsError
+from lib.planning import plan
 
 TAGS = aws_session.tags("demo")
 MINE = ["203.0.113.7/32"]

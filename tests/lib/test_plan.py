@@ -10,12 +10,13 @@ import whole_eks
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import params, plan
+from lib import params
 from lib.aws import clusters as aws_clusters
 from lib.aws import launch_template, node_groups
 from lib.aws import session as aws_session
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError
+from lib.planning import plan
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import clean_up, cluster, load_balancer

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 from stated import IMAGES
 
-from lib import params, preflight
+from lib import params
 from lib.errors import AwsError
+from lib.planning import preflight
 from lib.record import verdicts
 from lib.record.events import Record
 from lib.run import Run

@@ -10,14 +10,15 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from stated import IMAGES
 
-from lib import offers, params, permissions, plan, preview, quotas
+from lib import params
 from lib.aws import drift
 from lib.aws import session as aws_session
 from lib.aws.node_groups import Nodes
 from lib.errors import AwsError
+from lib.planning import availability, findings, permissions, plan, quotas
+from lib.planning.account_state import Seen
 from lib.record.events import Record
 from lib.run import Run
-from lib.seen import Seen
 
 TODAY = date(2026, 11, 25)
 ACCOUNT = "123456789012"  # moto's
@@ -138,54 +139,58 @@ def offered(*minors):
     ],
 )
 def test_the_version_is_one_that_eks_offers_and_istio_is_made_for(wanted, istio, words):
-    found, source = offers.versions(offered("1.35", "1.36"))
-    told = offers.problem(wanted, istio, found, source, TODAY)
+    found, source = availability.versions(offered("1.35", "1.36"))
+    told = availability.problem(wanted, istio, found, source, TODAY)
     assert words in told and bool(told) == bool(words) and source == "EKS"
 
 
 def test_where_the_two_do_not_meet_at_all_it_is_said():
-    found, source = offers.versions(offered("1.20", "1.21"))
-    told = offers.problem("1.21", "1.31.1", found, source, date(2026, 1, 1))
+    found, source = availability.versions(offered("1.20", "1.21"))
+    told = availability.problem("1.21", "1.31.1", found, source, date(2026, 1, 1))
     assert told.endswith("take another istio_tag: the two do not meet.")
 
 
 def test_a_version_is_in_standard_then_in_extended_support_then_in_none():
-    found, _ = offers.versions(offered("1.35", "1.36"))
-    assert found["1.35"].support(date(2026, 8, 2)) == offers.STANDARD
-    assert found["1.35"].support(date(2026, 8, 3)) == found["1.35"].support(date(2027, 8, 2)) == offers.EXTENDED
+    found, _ = availability.versions(offered("1.35", "1.36"))
+    assert found["1.35"].support(date(2026, 8, 2)) == availability.STANDARD
+    assert found["1.35"].support(date(2026, 8, 3)) == found["1.35"].support(date(2027, 8, 2)) == availability.EXTENDED
     assert found["1.35"].support(date(2027, 8, 3)) == ""
-    assert "got 1.35" in offers.problem("1.35", "1.31.1", found, "EKS", date(2027, 8, 3))
+    assert "got 1.35" in availability.problem("1.35", "1.31.1", found, "EKS", date(2027, 8, 3))
 
 
 def test_who_may_not_ask_eks_gets_what_the_file_says_and_its_date():
-    found, source = offers.versions(Paged(describe_cluster_versions=refusal("eks:DescribeClusterVersions")))
-    assert "1.36" in found and found["1.33"].support(TODAY) == offers.EXTENDED
+    found, source = availability.versions(Paged(describe_cluster_versions=refusal("eks:DescribeClusterVersions")))
+    assert "1.36" in found and found["1.33"].support(TODAY) == availability.EXTENDED
     assert (
         source
-        == f"lib/versions.yml of {offers.data()['as_of']} (not known: eks:DescribeClusterVersions is not allowed)"
+        == f"lib/planning/versions.yml of {availability.data()['as_of']} (not known: eks:DescribeClusterVersions is not allowed)"
     )
-    assert not offers.problem("1.37", "1.31.1", found, source, TODAY)  # the file may be old
-    assert offers.problem("1.30", "1.31.1", found, source, TODAY)
+    assert not availability.problem("1.37", "1.31.1", found, source, TODAY)  # the file may be old
+    assert availability.problem("1.30", "1.31.1", found, source, TODAY)
 
 
 def test_an_instance_type_is_offered_in_some_zones_in_none_or_nobody_knows():
     there = {"InstanceTypeOfferings": [{"Location": "us-east-1a"}, {"Location": "us-east-1f"}]}
-    offer = offers.instance_type(
+    offer = availability.instance_type(
         Paged(describe_instance_type_offerings=there), "m5.large", ["us-east-1a", "us-east-1b"]
     )
-    assert offer == offers.Offer(["us-east-1a"])
-    none = offers.instance_type(
+    assert offer == availability.Offer(["us-east-1a"])
+    none = availability.instance_type(
         Paged(describe_instance_type_offerings={"InstanceTypeOfferings": []}), "x9.large", ["a"]
     )
-    assert offers.type_problem("x9.large", ["a", "b"], none) == (
+    assert availability.type_problem("x9.large", ["a", "b"], none) == (
         "expected node_instance_type x9.large in a or b, got it in neither; take another type."
     )
     refused = Paged(
         describe_instance_type_offerings=refusal("ec2:DescribeInstanceTypeOfferings", "UnauthorizedOperation")
     )
-    unknown = offers.instance_type(refused, "m5.large", ["a"])
+    unknown = availability.instance_type(refused, "m5.large", ["a"])
     assert unknown.zones is None and "ec2:DescribeInstanceTypeOfferings is not allowed" in unknown.why
-    assert offers.type_problem("m5.large", ["a"], unknown) == offers.type_problem("m5.large", ["a"], offer) == ""
+    assert (
+        availability.type_problem("m5.large", ["a"], unknown)
+        == availability.type_problem("m5.large", ["a"], offer)
+        == ""
+    )
 
 
 # Quotas
@@ -418,8 +423,8 @@ def test_who_may_not_ask_what_only_the_plan_asks_gets_not_known_and_a_plan(sessi
     assert list(tables) == ["What is made", "What AWS offers", "Quotas", "What you may do"]
     assert set(tables["Quotas"]["says"]) == {"not known: servicequotas:GetServiceQuota is not allowed"}
     assert tables["What you may do"]["says"].item().startswith("not known: iam:SimulatePrincipalPolicy")
-    assert tables["What AWS offers"]["offered"].iloc[-1].startswith("by lib/versions.yml of ")
-    assert not preview.look(run(session, OPTIONAL), Seen.look(run(session, OPTIONAL))).problems
+    assert tables["What AWS offers"]["offered"].iloc[-1].startswith("by lib/planning/versions.yml of ")
+    assert not findings.look(run(session, OPTIONAL), Seen.look(run(session, OPTIONAL))).problems
 
 
 def test_a_cluster_in_extended_support_is_priced_so(session):

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lib import offers, params, plan, quotas
+from lib import params
 from lib.aws import session
 from lib.errors import AwsError
+from lib.planning import availability, plan, quotas
 from lib.record.events import Record
 from lib.run import Run
 
@@ -112,7 +113,7 @@ def test_eks_tells_its_versions_and_until_when(world):
     (told,) = world.client("eks").describe_cluster_versions()["clusterVersions"]
     assert told["clusterVersion"] == "1.36" and told["versionStatus"] == "STANDARD_SUPPORT"
     assert told["endOfStandardSupportDate"].astimezone(UTC) == datetime(2027, 8, 2, tzinfo=UTC)
-    found, source = offers.versions(world.client("eks"))
+    found, source = availability.versions(world.client("eks"))
     assert source == "EKS" and list(found) == ["1.36"]
     assert found["1.36"].standard.isoformat() == "2027-08-02"
 

@@ -8,9 +8,10 @@ import boto3
 import pytest
 from stated import IMAGES
 
-from lib import params, permissions, plan
+from lib import params
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
+from lib.planning import permissions, plan
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import clean_up, cluster

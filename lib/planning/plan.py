@@ -12,12 +12,12 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import offers, preview
 from lib.aws import control_plane, session, vpc
 from lib.aws.optional import optional
 from lib.errors import AwsError
+from lib.planning import availability, findings
+from lib.planning.account_state import Seen
 from lib.run import Run
-from lib.seen import Seen
 from lib.steps import cluster, cluster_network
 
 PRICES = Path(__file__).with_name("prices.yml")
@@ -91,7 +91,7 @@ def guard(run: Run) -> None:
     if not local(run):
         check_account(run)
     seen = Seen.look(run)
-    if found := _problems(run, preview.look(run, seen)):
+    if found := _problems(run, findings.look(run, seen)):
         raise AwsError(" ".join(found))
     if local(run):
         return
@@ -107,10 +107,10 @@ def guard(run: Run) -> None:
 
 def problems(run: Run) -> list[str]:
     """Return what would stop a run before its first write, a sentence each."""
-    return _problems(run, preview.look(run, Seen.look(run))) if run.params.cluster_source == "eks" else []
+    return _problems(run, findings.look(run, Seen.look(run))) if run.params.cluster_source == "eks" else []
 
 
-def _problems(run: Run, other: preview.Preview) -> list[str]:
+def _problems(run: Run, other: findings.Preview) -> list[str]:
     return [*filter(None, [control_plane.unsaid(run.params)]), *other.problems]
 
 
@@ -119,7 +119,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     if run.params.cluster_source != "eks":
         return {}
     seen = Seen.look(run)
-    other = preview.look(run, seen, may=True)
+    other = findings.look(run, seen, may=True)
     stopping = pd.DataFrame({"problem": _problems(run, other)})
     found = {"What is made": rows(run, seen), **other.tables, "What would stop a run": stopping}
     return {title: table for title, table in found.items() if len(table)}
@@ -187,7 +187,7 @@ def _cluster(run: Run, seen: Seen) -> tuple:
     here, found, cost = run.params, seen.cluster, prices()
     same = found and found["version"] == here.kubernetes_version
     now = f"{found['status']}, {found['version']}" if found else "none"
-    price = cost["cluster_extended" if seen.support(here.kubernetes_version) == offers.EXTENDED else "cluster"]
+    price = cost["cluster_extended" if seen.support(here.kubernetes_version) == availability.EXTENDED else "cluster"]
     return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, price
 
 
@@ -221,4 +221,4 @@ def _balancers(run: Run, seen: Seen) -> list[tuple]:
     public = run.params.load_balancer_scheme == "internet-facing"
     price = round(prices()["load_balancer"] + (len(seen.zones) * prices()["public_ipv4"] if public else 0), 4)
     now, action = ("not looked at", KEEP) if seen.cluster else ("none", CREATE)
-    return [("load balancer", name, now, action, price) for name in preview.balancers(run.params.profiles)]
+    return [("load balancer", name, now, action, price) for name in findings.balancers(run.params.profiles)]

@@ -46,7 +46,7 @@ def versions(eks) -> tuple[dict[str, Version], str]:
     found, why = optional(lambda: listed(eks, "describe_cluster_versions", "clusterVersions"))
     if found is None:
         known = {minor: Version(minor, until["standard"], until["extended"]) for minor, until in data()["eks"].items()}
-        return known, f"lib/versions.yml of {data()['as_of']} ({why})"
+        return known, f"lib/planning/versions.yml of {data()['as_of']} ({why})"
     told = [
         Version(one["clusterVersion"], _day(one, "endOfStandardSupportDate"), _day(one, "endOfExtendedSupportDate"))
         for one in found

@@ -6,10 +6,10 @@ from datetime import date
 
 import pandas as pd
 
-from lib import offers, plan
 from lib.aws import session
 from lib.errors import RunbookError
 from lib.istio import istioctl
+from lib.planning import availability, plan
 from lib.run import Run
 
 REAL = "Kubernetes, Istio, Envoy, Keycloak, PostgreSQL, every token and every certificate"
@@ -40,15 +40,15 @@ def check(run: Run) -> pd.DataFrame:
 
 def _check_versions(run: Run) -> None:
     """Record whether this Istio is made for this Kubernetes, and still gets fixes; skipped where nobody here knows."""
-    here, data = run.params, offers.data()
-    istio_minor = offers.minor(here.istio_tag)
+    here, data = run.params, availability.data()
+    istio_minor = availability.minor(here.istio_tag)
     known = data["istio"].get(istio_minor)
     told, problem = here.kubernetes_version, ""
     if here.cluster_source == "existing":
-        told, problem = _tried(lambda: offers.minor(run.cluster.version().removeprefix("v")))
+        told, problem = _tried(lambda: availability.minor(run.cluster.version().removeprefix("v")))
     name = f"Istio {istio_minor} is made for the cluster's Kubernetes"
     if known is None:
-        run.skip(name, True, f"lib/versions.yml, of {data['as_of']}, knows nothing of Istio {istio_minor}")
+        run.skip(name, True, f"lib/planning/versions.yml, of {data['as_of']}, knows nothing of Istio {istio_minor}")
         return
     fits = f"it is made for {', '.join(known['kubernetes'])}: change istio_tag or the cluster's version"
     run.check(name, True, told in known["kubernetes"], problem or f"{told}; {fits}")

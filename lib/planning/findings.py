@@ -7,14 +7,14 @@ from datetime import date
 
 import pandas as pd
 
-from lib import offers, permissions, quotas
 from lib.aws import drift, session, tags
 from lib.aws import vpc as aws_vpc
 from lib.aws.node_groups import Nodes
 from lib.aws.session import spoken
+from lib.planning import availability, permissions, quotas
+from lib.planning.account_state import Seen, roles
 from lib.probes.model import HARDENED
 from lib.run import Run
-from lib.seen import Seen, roles
 from lib.steps import cluster
 
 
@@ -31,12 +31,12 @@ def look(run: Run, seen: Seen, may: bool = False, today: date | None = None) -> 
     here, today = run.params, today or date.today()
     differences = _differences(run, seen)
     limits = quotas.rows(seen.client, _more(run, seen), here.cluster_name, seen.zones)
-    offer = offers.instance_type(seen.client("ec2"), here.node_instance_type, seen.zones)
+    offer = availability.instance_type(seen.client("ec2"), here.node_instance_type, seen.zones)
     problems = [
         *(seen.given.problems if seen.given else ()),
         *(one.problem for one in differences),
-        offers.problem(here.kubernetes_version, here.istio_tag, seen.versions, seen.source, today),
-        offers.type_problem(here.node_instance_type, seen.zones, offer),
+        availability.problem(here.kubernetes_version, here.istio_tag, seen.versions, seen.source, today),
+        availability.type_problem(here.node_instance_type, seen.zones, offer),
         *(one.problem for one in limits),
     ]
     tables = {
@@ -124,12 +124,12 @@ def _quota_table(limits: list[quotas.Row]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["quota", "there", "more", "limit", "says"])
 
 
-def _offered(here, seen: Seen, offer: offers.Offer, today: date) -> pd.DataFrame:
-    istio = offers.minor(here.istio_tag)
-    made_for = offers.data()["istio"].get(istio, {}).get("kubernetes")
+def _offered(here, seen: Seen, offer: availability.Offer, today: date) -> pd.DataFrame:
+    istio = availability.minor(here.istio_tag)
+    made_for = availability.data()["istio"].get(istio, {}).get("kubernetes")
     found = []
     for one in seen.versions.values():
-        until = one.standard if one.support(today) == offers.STANDARD else one.extended
+        until = one.standard if one.support(today) == availability.STANDARD else one.extended
         fits = "?" if made_for is None else "yes" if one.minor in made_for else "no"
         mark = "← the params'" if one.minor == here.kubernetes_version else ""
         state = f"{one.support(today) or 'no support any more'} until {until}" if until else one.support(today)

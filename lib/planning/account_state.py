@@ -8,10 +8,10 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from lib import offers
 from lib.aws import addons, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
 from lib.aws.existing_subnets import Given
+from lib.planning import availability
 from lib.run import Run
 from lib.steps import cluster as steps_cluster
 from lib.steps import cluster_network
@@ -38,7 +38,7 @@ class Seen:
     counts: dict[str, int]
     addons: dict[str, dict | None]
     zones: list[str]  # of the nodes
-    versions: dict[str, offers.Version]
+    versions: dict[str, availability.Version]
     source: str  # of the versions
     client: Callable[[str], Any] = field(repr=False)  # boto3's clients, each made once: that takes a while
 
@@ -49,7 +49,7 @@ class Seen:
         service, ec2 = client("eks"), client("ec2")
         cluster = aws_clusters.find_cluster(service, here.cluster_name)
         given = cluster_network.given(run, fresh=not cluster)
-        versions, source = offers.versions(service)
+        versions, source = availability.versions(service)
         return cls(
             cluster,
             aws_clusters.find_node_group(service, here.cluster_name, steps_cluster.NODE_GROUP) if cluster else None,
@@ -66,4 +66,4 @@ class Seen:
 
     def support(self, version: str) -> str:
         """Return which support of EKS a version is in, by what is known: standard support, extended support or ""."""
-        return self.versions[version].support(date.today()) if version in self.versions else offers.STANDARD
+        return self.versions[version].support(date.today()) if version in self.versions else availability.STANDARD
