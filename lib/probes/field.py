@@ -13,13 +13,13 @@ from lib.istio import access_log, istioctl
 from lib.probes import baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
 from lib.probes.drawing import ISSUER
 from lib.probes.drills import DRILLS, Drill
-from lib.probes.keys import SigningKey
-from lib.probes.minted import minted
 from lib.probes.model import HARDENED, Probe
 from lib.probes.pods import over_curl
 from lib.probes.results import UNMEASURED, Result
 from lib.probes.runner import Logs, Target, run_probes
-from lib.probes.tokens import Kit
+from lib.probes.tokens.catalogue import Kit
+from lib.probes.tokens.issued import minted
+from lib.probes.tokens.keys import SigningKey
 from lib.probes.wire import over_sockets
 from lib.record import evidence, verdicts
 from lib.run import Run

@@ -20,14 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lib.crypto import jwt
 from lib.errors import ParamsError
 from lib.keycloak import oidc
-from lib.probes import results, tokens
-from lib.probes.keys import SigningKey
+from lib.probes import results
 from lib.probes.limits import Limiter, limited
 from lib.probes.model import USER, Probe
 from lib.probes.results import Result
 from lib.probes.runner import Kit, Settle, Target, run_probes
 from lib.probes.send import Request, prepare
-from lib.probes.tokens import Missing
+from lib.probes.tokens import catalogue
+from lib.probes.tokens.catalogue import Missing
+from lib.probes.tokens.keys import SigningKey
 from lib.probes.wire import over_sockets, place
 from lib.redact import clean
 
@@ -146,7 +147,7 @@ def good(token: str, issuer: str, audience: str) -> str:
 def kit(given: Settings, command: Callable[[str], str] = token_of) -> Given:
     """Return where the tokens come from: the good one and what is forged of it, and the further commands'."""
     mine = good(command(given.token_command), given.issuer, given.audience)
-    forged = tokens.Kit(
+    forged = catalogue.Kit(
         good=mine,
         minted=_not_minted,
         jwks=published(given.issuer, given.ca) if given.fetch_jwks else [],

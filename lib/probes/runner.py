@@ -20,7 +20,7 @@ from lib.probes.drills import DRILLS, Drill
 from lib.probes.model import PROFILES, Probe
 from lib.probes.results import Result
 from lib.probes.send import Reply, Request, Way, prepare
-from lib.probes.tokens import Missing
+from lib.probes.tokens.catalogue import Missing
 from lib.probes.wire import Edge
 from lib.redact import clean
 

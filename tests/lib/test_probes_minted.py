@@ -5,20 +5,20 @@ from threading import Barrier
 
 import pytest
 
-from lib.probes import minted
+from lib.probes.tokens import issued
 
 
 def test_only_what_is_asked_for_is_minted_and_once():
     made, secrets = [], []
     makers = {name: lambda name=name: made.append(name) or f"token-{name}" for name in ("good", "id")}
-    token = minted.by_name(makers, secrets.append)
+    token = issued.by_name(makers, secrets.append)
     assert [token("good"), token("good")] == ["token-good"] * 2
     assert (made, secrets) == (["good"], ["token-good"])
 
 
 def test_threads_that_ask_at_once_get_the_same():
     made, gate = [], Barrier(4)
-    token = minted.by_name({"good": lambda: made.append(1) or f"token-{len(made)}"}, lambda _: None)
+    token = issued.by_name({"good": lambda: made.append(1) or f"token-{len(made)}"}, lambda _: None)
 
     def ask(_):
         gate.wait()
@@ -37,7 +37,7 @@ def test_what_failed_is_tried_again():
             raise answer
         return answer
 
-    token = minted.by_name({"good": make}, lambda _: None)
+    token = issued.by_name({"good": make}, lambda _: None)
     with pytest.raises(RuntimeError):
         token("good")
     assert token("good") == "token"
@@ -45,4 +45,4 @@ def test_what_failed_is_tried_again():
 
 def test_an_unknown_name_is_told_with_the_known():
     with pytest.raises(KeyError, match="expected a token among good, id, got 'gold'"):
-        minted.by_name({"good": str, "id": str}, lambda _: None)("gold")
+        issued.by_name({"good": str, "id": str}, lambda _: None)("gold")

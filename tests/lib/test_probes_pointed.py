@@ -17,7 +17,7 @@ from lib.probes.limits import Limiter, Spent, limited
 from lib.probes.model import Probe
 from lib.probes.runner import Settle
 from lib.probes.send import Reply, Request
-from lib.probes.tokens import Missing
+from lib.probes.tokens.catalogue import Missing
 
 SOON = Settle(streak=2, deadline=0.2, pause=0.05)
 GOOD = signed()

@@ -9,7 +9,7 @@ from lib.istio.access_log import Hop, Trail
 from lib.probes.model import Probe
 from lib.probes.runner import Settle, Target, run_probes
 from lib.probes.send import Reply
-from lib.probes.tokens import Missing
+from lib.probes.tokens.catalogue import Missing
 from lib.probes.wire import Edge
 
 OK = Reply(200, "HTTP/1.1 200 OK", {}, "", 1.0)

@@ -6,7 +6,7 @@ import pytest
 
 from lib.istio import answers
 from lib.probes import drills, model
-from lib.probes.tokens import TOKENS
+from lib.probes.tokens.catalogue import TOKENS
 
 PROBES = model.load()
 TEXTS = {"token", "good", "host", "canary", "nonce", "scheme"}  # what braces hold besides tokens: lib.probes.send

@@ -15,7 +15,7 @@ from joserfc.jwk import RSAKey
 
 from lib.crypto import jwt
 from lib.crypto.base64url import ALPHABET, decoded, encoded
-from lib.probes.keys import SigningKey
+from lib.probes.tokens.keys import SigningKey
 
 Json = dict | list | str | int | float | bytes | None
 HEADER, PAYLOAD, SIGNATURE = range(3)  # the sections of a token

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lib.crypto import jwt
-from lib.probes import forge
-from lib.probes.recipes import GONE, LIFE, OWN, Token, ago, own, own_bytes, repaid
+from lib.probes.tokens import forge
+from lib.probes.tokens.builders import GONE, LIFE, OWN, Token, ago, own, own_bytes, repaid
 
 if TYPE_CHECKING:
-    from lib.probes.tokens import Kit
+    from lib.probes.tokens.catalogue import Kit
 
 LEEWAY = 60  # seconds that Envoy grants after exp and before nbf
 ENDING, KEPT = 57, 9  # seconds: a token that ends in 3 or 4, and stays the same while its end is waited for

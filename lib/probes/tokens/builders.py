@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from lib.crypto import jwt
 from lib.errors import RunbookError
-from lib.probes import forge
+from lib.probes.tokens import forge
 
 if TYPE_CHECKING:
-    from lib.probes.tokens import Kit
+    from lib.probes.tokens.catalogue import Kit
 
 # what a kit may lack: the reason why a token is missing then
 OWN, JWKS, CANARY = "own", "jwks", "canary"

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lib.crypto import base64url, jwt
-from lib.probes import forge
-from lib.probes.keys import SigningKey
-from lib.probes.recipes import (
+from lib.probes.tokens import forge
+from lib.probes.tokens.builders import (
     CANARY,
     GONE,
     JWKS,
@@ -23,9 +22,10 @@ from lib.probes.recipes import (
     own_header_bytes,
     reheaded,
 )
+from lib.probes.tokens.keys import SigningKey
 
 if TYPE_CHECKING:
-    from lib.probes.tokens import Kit
+    from lib.probes.tokens.catalogue import Kit
 
 WEAK_SECRETS = ("secret", "password", "changeme", "your-256-bit-secret", "istio", "keycloak")
 DEEP = 5000  # lists in a list

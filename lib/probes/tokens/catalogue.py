@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from threading import RLock
 
 from lib.crypto import jwt
-from lib.probes import forged_claims, forged_headers
-from lib.probes.keys import SigningKey
-from lib.probes.recipes import CANARY, JWKS, LIFE, NEEDS, OWN, Missing, Token
+from lib.probes.tokens import forged_claims, forged_headers
+from lib.probes.tokens.builders import CANARY, JWKS, LIFE, NEEDS, OWN, Missing, Token
+from lib.probes.tokens.keys import SigningKey
 
 __all__ = ["MINTED", "TOKENS", "Kit", "Missing", "Token"]
 

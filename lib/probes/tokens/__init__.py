@@ -1,0 +1,1 @@
+"""The tokens that the probes send: issued, built and forged."""
