@@ -13,8 +13,8 @@ from runbook import kubectl
 from lib import params
 from lib.kubernetes import load_balancer
 from lib.polling import until
-from lib.probes.send import Request
-from lib.probes.wire import over_sockets
+from lib.probes.transport.messages import Request
+from lib.probes.transport.sockets import over_sockets
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import gateway_tls

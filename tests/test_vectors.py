@@ -25,8 +25,8 @@ from lib.errors import RunbookError
 from lib.polling import until
 from lib.probes import bare, rederived, signatures, vector, vectors
 from lib.probes.deviations import AGREES, LAXER, STRICTER
-from lib.probes.send import Reply, Request
-from lib.probes.wire import Line
+from lib.probes.transport.messages import Reply, Request
+from lib.probes.transport.sockets import Line
 
 ROOT = Path(__file__).resolve().parent.parent
 ATTACKED = "jws-1"  # the group with a token that brings its attacker's key

@@ -16,7 +16,7 @@ from rich.markup import escape
 from lib.errors import RunbookError
 from lib.probes import baselines, model, pointed, report, results, slow
 from lib.probes.results import Result
-from lib.probes.send import Request
+from lib.probes.transport.messages import Request
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:

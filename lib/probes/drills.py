@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from lib.istio import answers
 from lib.polling import until
-from lib.probes.send import Reply, Request, Way
-from lib.probes.wire import Edge, Line, over_sockets
+from lib.probes.transport.messages import Reply, Request, Way
+from lib.probes.transport.sockets import Edge, Line, over_sockets
 
 SOON = 8  # seconds within which a token that is about to end must have ended; go-httpbin ends a WebSocket after 10
 LONG = 64 * 1024  # bytes; Envoy's limit for all headers is 60 KiB

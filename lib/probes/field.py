@@ -14,13 +14,13 @@ from lib.probes import baselines, fixtures, model, peers, rotation, sessions, sl
 from lib.probes.drawing import ISSUER
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.model import HARDENED, Probe
-from lib.probes.pods import over_curl
 from lib.probes.results import UNMEASURED, Result
 from lib.probes.runner import Logs, Target, run_probes
 from lib.probes.tokens.catalogue import Kit
 from lib.probes.tokens.issued import minted
 from lib.probes.tokens.keys import SigningKey
-from lib.probes.wire import over_sockets
+from lib.probes.transport.curl import over_curl
+from lib.probes.transport.sockets import over_sockets
 from lib.record import evidence, verdicts
 from lib.run import Run
 from lib.steps import mesh, realm

@@ -20,9 +20,9 @@ from lib.kubernetes import port_forward
 from lib.probes import worlds
 from lib.probes.drills import Drill, request
 from lib.probes.model import HARDENED
-from lib.probes.pods import over_curl
 from lib.probes.tokens.catalogue import Missing
 from lib.probes.tokens.issued import once
+from lib.probes.transport.curl import over_curl
 from lib.run import Run
 
 AUTHORITY = "istio-ca-secret"  # where istiod keeps the mesh's own CA

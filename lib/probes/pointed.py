@@ -21,15 +21,15 @@ from lib.crypto import jwt
 from lib.errors import ParamsError
 from lib.keycloak import oidc
 from lib.probes import results
-from lib.probes.limits import Limiter, limited
 from lib.probes.model import USER, Probe
 from lib.probes.results import Result
 from lib.probes.runner import Kit, Settle, Target, run_probes
-from lib.probes.send import Request, prepare
 from lib.probes.tokens import catalogue
 from lib.probes.tokens.catalogue import Missing
 from lib.probes.tokens.keys import SigningKey
-from lib.probes.wire import over_sockets, place
+from lib.probes.transport.messages import Request, prepare
+from lib.probes.transport.rate_limit import Limiter, limited
+from lib.probes.transport.sockets import over_sockets, place
 from lib.redact import clean
 
 OWN_PATH = "/headers"  # what the tables ask of httpbin, and what --path stands for

@@ -11,7 +11,7 @@ from pathlib import Path
 from lib.istio import answers
 from lib.istio.access_log import APPLICATION, Trail
 from lib.probes.model import FIGURE_2, Probe
-from lib.probes.send import Reply
+from lib.probes.transport.messages import Reply
 from lib.record.verdicts import ERROR, FAIL, PASS, SKIPPED
 from lib.redact import clean
 

@@ -14,9 +14,9 @@ from lib.keycloak import oidc, realm_keys
 from lib.keycloak.admin import Keycloak, only, path
 from lib.polling import wait
 from lib.probes import worlds
-from lib.probes.send import Request
 from lib.probes.slow import GOOD, REFRESH, STREAK, WORLD
-from lib.probes.wire import over_sockets
+from lib.probes.transport.messages import Request
+from lib.probes.transport.sockets import over_sockets
 from lib.run import Run
 from lib.steps import gateway_tls, mesh
 from lib.steps import keycloak as steps_keycloak

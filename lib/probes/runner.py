@@ -19,9 +19,9 @@ from lib.probes.baselines import Answers
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.model import PROFILES, Probe
 from lib.probes.results import Result
-from lib.probes.send import Reply, Request, Way, prepare
 from lib.probes.tokens.catalogue import Missing
-from lib.probes.wire import Edge
+from lib.probes.transport.messages import Reply, Request, Way, prepare
+from lib.probes.transport.sockets import Edge
 from lib.redact import clean
 
 

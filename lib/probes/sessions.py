@@ -16,9 +16,9 @@ from lib.crypto import jwt
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak, path
 from lib.probes.drills import Drill
-from lib.probes.send import Request
 from lib.probes.token_endpoint import WRONG
 from lib.probes.tokens.issued import once
+from lib.probes.transport.messages import Request
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from lib.istio import answers
 from lib.probes import bare, rederived, vector
 from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
 from lib.probes.rederived import Derived
-from lib.probes.send import Reply, Request, Way
+from lib.probes.transport.messages import Reply, Request, Way
+from lib.probes.transport.sockets import over_sockets
 from lib.probes.vector import Vector
-from lib.probes.wire import over_sockets
 
 PLAIN, CLAIMS = "as it is", "on JSON claims"
 VERDICTS = (AGREES, STRICTER, LAXER, UNSENDABLE)

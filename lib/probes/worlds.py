@@ -13,8 +13,8 @@ from lib.istio import istioctl
 from lib.istio.access_log import PROXY
 from lib.kubernetes import load_balancer
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
-from lib.probes.send import Request
-from lib.probes.wire import Edge, over_sockets
+from lib.probes.transport.messages import Request
+from lib.probes.transport.sockets import Edge, over_sockets
 from lib.run import Run
 from lib.steps import authority, gateway_tls, mesh, realm
 

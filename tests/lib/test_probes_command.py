@@ -12,7 +12,7 @@ from lib.crypto import jwt
 from lib.probes import results
 from lib.probes.__main__ import main
 from lib.probes.model import Probe
-from lib.probes.send import Reply
+from lib.probes.transport.messages import Reply
 
 GOOD = signed()
 

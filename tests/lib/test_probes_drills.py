@@ -5,8 +5,8 @@ from loopback import heard, over_http2, served
 
 from lib.probes.drills import DRILLS, Drill, frame
 from lib.probes.model import load
-from lib.probes.send import Reply, prepare
-from lib.probes.wire import over_sockets, raw
+from lib.probes.transport.messages import Reply, prepare
+from lib.probes.transport.sockets import over_sockets, raw
 
 GOOD, ENDING, EXPIRED = "good.t.s", "ending.t.s", "expired.t.s"
 

@@ -18,12 +18,12 @@ from lib.istio.answers import RBAC
 from lib.keycloak import realm_keys
 from lib.probes import drills
 from lib.probes.drills import Drill
-from lib.probes.send import Reply
 from lib.probes.tokens import forge
 from lib.probes.tokens.builders import NEEDS, OWN
 from lib.probes.tokens.catalogue import MINTED, TOKENS, Kit, Missing
 from lib.probes.tokens.forged_claims import KEPT
 from lib.probes.tokens.keys import KINDS, SigningKey
+from lib.probes.transport.messages import Reply
 
 ISSUER = "https://sso.example/realms/istio"
 REALMS, OURS, NOBODYS = (SigningKey.generate() for _ in range(3))

@@ -8,8 +8,8 @@ import pytest
 from loopback import heard, reset, served
 
 from lib.errors import ClusterError
-from lib.probes.pods import config, over_curl
-from lib.probes.send import Request
+from lib.probes.transport.curl import config, over_curl
+from lib.probes.transport.messages import Request
 
 SECRET = "a.good.token"
 

@@ -13,11 +13,11 @@ from loopback import heard, over_http2, served
 from lib.crypto import certificates, jwt
 from lib.errors import ParamsError
 from lib.probes import pointed
-from lib.probes.limits import Limiter, Spent, limited
 from lib.probes.model import Probe
 from lib.probes.runner import Settle
-from lib.probes.send import Reply, Request
 from lib.probes.tokens.catalogue import Missing
+from lib.probes.transport.messages import Reply, Request
+from lib.probes.transport.rate_limit import Limiter, Spent, limited
 
 SOON = Settle(streak=2, deadline=0.2, pause=0.05)
 GOOD = signed()

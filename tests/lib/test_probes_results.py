@@ -10,7 +10,7 @@ from lib.istio.access_log import Hop, Trail, who_answered
 from lib.probes import baselines, results
 from lib.probes.model import Probe
 from lib.probes.results import judge, skipped
-from lib.probes.send import Reply
+from lib.probes.transport.messages import Reply
 
 HEAD = "eyJhbGciOiJub25lIn0"
 RBAC = "RBAC: access denied"

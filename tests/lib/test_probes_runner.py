@@ -8,9 +8,9 @@ from lib.errors import ClusterError
 from lib.istio.access_log import Hop, Trail
 from lib.probes.model import Probe
 from lib.probes.runner import Settle, Target, run_probes
-from lib.probes.send import Reply
 from lib.probes.tokens.catalogue import Missing
-from lib.probes.wire import Edge
+from lib.probes.transport.messages import Reply
+from lib.probes.transport.sockets import Edge
 
 OK = Reply(200, "HTTP/1.1 200 OK", {}, "", 1.0)
 RBAC = Reply(403, "HTTP/1.1 403 Forbidden", {}, "RBAC: access denied", 1.0)

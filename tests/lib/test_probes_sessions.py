@@ -10,8 +10,8 @@ from lib.keycloak.admin import Keycloak
 from lib.probes import model, sessions, slow, token_endpoint
 from lib.probes.drills import Drill
 from lib.probes.fixtures import CLIENTS, SETTINGS
-from lib.probes.send import Reply
 from lib.probes.token_endpoint import GUEST, PASSWORD, PUBLIC
+from lib.probes.transport.messages import Reply
 
 ROWS = {probe.how: probe for probe in [*model.load(), *model.load(slow.FOLDER)]}
 APP = {"x-envoy-upstream-service-time": "1"}

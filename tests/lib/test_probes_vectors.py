@@ -15,7 +15,7 @@ from lib.errors import RunbookError
 from lib.probes import bare, rederived, signatures, vector, vectors
 from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
 from lib.probes.rederived import Derived
-from lib.probes.send import Reply
+from lib.probes.transport.messages import Reply
 from lib.probes.vector import Vector
 
 ALGORITHMS = ["HS256", "RS256", "ES256", "ES512", "PS256"]

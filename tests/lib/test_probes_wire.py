@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from loopback import heard, over_http2, reset, served
 
-from lib.probes.send import Request
-from lib.probes.wire import Line, over_sockets, place, why
+from lib.probes.transport.messages import Request
+from lib.probes.transport.sockets import Line, over_sockets, place, why
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Two: a\r\nx-two: b\r\n\r\nhi"
 

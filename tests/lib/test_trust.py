@@ -11,8 +11,8 @@ from lib.errors import KeycloakError
 from lib.http_client import over_http
 from lib.keycloak import oidc
 from lib.kubernetes import port_forward
-from lib.probes.send import Request
-from lib.probes.wire import Edge, Line, over_sockets
+from lib.probes.transport.messages import Request
+from lib.probes.transport.sockets import Edge, Line, over_sockets
 
 AUTHORITY, AUTHORITY_KEY = certificates.generate_authority("one")
 INSIDE = "keycloak.svc.cluster.local"

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lib.crypto import trust_store
-from lib.probes import http2
-from lib.probes.send import Reply, Request, Way
+from lib.probes.transport import http2
+from lib.probes.transport.messages import Reply, Request, Way
 
 LIMIT = 256 * 1024  # bytes of a body that are kept
 HEAD = 128 * 1024  # bytes of a status line or of one header line

@@ -11,7 +11,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 
-from lib.probes.send import Reply, Request
+from lib.probes.transport.messages import Reply, Request
 
 LIMIT = 256 * 1024  # bytes of a body that are kept
 GRPC = "grpc-status"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from lib.errors import RunbookError
-from lib.probes.send import Reply, Request, Way
+from lib.probes.transport.messages import Reply, Request, Way
 
 
 class Spent(RunbookError):

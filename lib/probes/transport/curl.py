@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from lib.errors import ClusterError
 from lib.http_client import CURL, quoted
 from lib.istio.istioctl import Execute
-from lib.probes.send import Reply, Request, Way
-from lib.probes.wire import LIMIT, head
+from lib.probes.transport.messages import Reply, Request, Way
+from lib.probes.transport.sockets import LIMIT, head
 from lib.redact import clean
 
 BATCH = 40  # requests of one run of curl
