@@ -18,7 +18,7 @@ from lib.crypto import certificates, trust_store
 from lib.http_client import over_http
 from lib.keycloak import browser_login, oidc
 from lib.polling import until
-from lib.probes import worlds
+from lib.probes import workloads
 from lib.probes.model import HARDENED
 from lib.record.events import Record
 from lib.run import Run
@@ -43,7 +43,7 @@ def here(first):
 @pytest.fixture(scope="module")
 def edges(here):
     """Each address at which users ask, with the name that its certificate is for."""
-    own = mesh.address(here, worlds.GATEWAY, HARDENED, "12-figure-1")
+    own = mesh.address(here, workloads.GATEWAY, HARDENED, "12-figure-1")
     names = [(mesh.keycloak_host(here), mesh.keycloak_host(here)), (mesh.gateway_host(here), mesh.gateway_host(here))]
     return [*names, (own, "httpbin-hardened.example")]
 
@@ -180,7 +180,7 @@ def test_with_a_new_authority_all_is_made_anew_and_istiod_believes_it(here, edge
         assert run("--only", step)[0] == 0, step
     assert CA.read_text() != before
     trust_store.add_file(CA)
-    worlds.ready_hardened(here)
+    workloads.ready_hardened(here)
     for address, name in edges:
         assert until(lambda a=address, n=name: shown(a, n)[0], lambda got: got == "TLSv1.3", deadline=60).held
     assert run("--only", "10")[0] == 0

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.errors import RunbookError
 from lib.istio import access_log, istioctl
-from lib.probes import baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, worlds
+from lib.probes import baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, workloads
 from lib.probes.drawing import ISSUER
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.model import HARDENED, Probe
@@ -34,7 +34,7 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     Without `probes` all of the tables are sent; those of worlds that are not named are left out.
     """
     wanted = [probe for probe in probes or model.load() if probe.world in names or not probe.world]
-    inside, began = worlds.callers(run), time.monotonic()
+    inside, began = workloads.callers(run), time.monotonic()
     targets = [target(run, name, inside) for name in names]
     found = run_probes(
         wanted, targets, kit(run), baseline=baseline(run), logs=_logs(run, names, began), drills=_drills(run, wanted)
@@ -47,7 +47,7 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
 
 def addresses(run: Run, *names: str) -> dict[str, str]:
     """Return the issuer's URL, and by profile or world the gateway's host:port through which it is asked."""
-    places = {name: worlds.place(run, name).address for name in names if name != fixtures.WORLD}
+    places = {name: workloads.place(run, name).address for name in names if name != fixtures.WORLD}
     return {ISSUER: mesh.issuer(run), **{name: str(address) for name, address in places.items() if address}}
 
 
@@ -57,7 +57,7 @@ def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:
     Returns a table: the proxy, its file of listeners, its file of certificates.
     """
     shared = {"ingressgateway": (istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE)}
-    places = shared | {worlds.PROFILES[name]: worlds.pods(run, name) for name in profiles}
+    places = shared | {workloads.PROFILES[name]: workloads.pods(run, name) for name in profiles}
     places |= {"hardened-gateway": ("istio=hardened-gateway", HARDENED)} if HARDENED in profiles else {}
     rows = []
     for name, (labels, home) in places.items():
@@ -92,11 +92,11 @@ def target(run: Run, name: str, inside: Mapping[str, istioctl.Execute]) -> Targe
     """Return the workload of a profile or world, and how each caller gets there; `inside` runs commands in pods."""
     if name == fixtures.WORLD:
         return Target(name, name, {model.USER: lambda requests: []}, address="none")
-    place = worlds.place(run, name)
+    place = workloads.place(run, name)
     ways = {model.USER: over_sockets(place.address)} if place.address else {}
     ways |= {caller: over_curl(execute, place.url) for caller, execute in inside.items()}
     hosts = dict.fromkeys(inside, urlsplit(place.url).netloc)
-    return Target(name, place.host, ways, hosts, place.address, worlds.CANARY)
+    return Target(name, place.host, ways, hosts, place.address, workloads.CANARY)
 
 
 def kit(run: Run) -> Kit:
@@ -112,7 +112,7 @@ def kit(run: Run) -> Kit:
         issuer=mesh.issuer(run),
         audience=run.params.client_id,
         now=time.time,
-        canary=worlds.CANARY,
+        canary=workloads.CANARY,
     )
 
 
@@ -142,7 +142,7 @@ def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
     """What the gateways and the sidecars wrote since `began`: read until all that was asked is there."""
     gateways = [(istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE)]
     gateways += [("istio=hardened-gateway", HARDENED)] if HARDENED in names else []
-    sidecars = {worlds.pods(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
+    sidecars = {workloads.pods(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
 
     def hops(places, name: str) -> dict[str, access_log.Hop]:
         since = int(time.monotonic() - began) + MARGIN

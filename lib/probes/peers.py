@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from lib.istio import istioctl
 from lib.kubernetes import port_forward
-from lib.probes import worlds
+from lib.probes import workloads
 from lib.probes.drills import Drill, request
 from lib.probes.model import HARDENED
 from lib.probes.tokens.catalogue import Missing
@@ -82,7 +82,7 @@ def with_pair(execute: istioctl.Execute, own: Pair) -> istioctl.Execute:
 
 def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
     """Return the sequences as lib.probes.runner holds them."""
-    callers, ca = once(lambda: worlds.callers(run)), once(lambda: authority(run))
+    callers, ca = once(lambda: workloads.callers(run)), once(lambda: authority(run))
     ask = lambda made: lambda drill: _asked(run, callers()["outsider"], drill, made)  # noqa: E731
     direct = lambda caller, port, path: lambda drill: _direct(run, callers()[caller], drill, port, path)  # noqa: E731
     domain = istioctl.trust_domain(run.cluster)
@@ -97,7 +97,7 @@ def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
         "expired certificate": ask(signed(f"{domain}/ns/{here}/sa/sleep", since=-2 * HOUR, until=-HOUR)),
         "future certificate": ask(signed(f"{domain}/ns/{here}/sa/sleep", since=HOUR, until=2 * HOUR)),
         "no identity": ask(lambda: pair("", ca())),
-        "other namespace": ask(signed(f"{domain}/ns/{worlds.STRANGERS}/sa/sleep")),
+        "other namespace": ask(signed(f"{domain}/ns/{workloads.STRANGERS}/sa/sleep")),
         "gateway's name elsewhere": ask(signed(f"{domain}/ns/evil/sa/{name}")),
         "name with a suffix": ask(signed(f"{domain}/ns/{here}/sa/sleep2")),
         "name with a prefix": ask(signed(f"{domain}/ns/{here}/sa/{here}-sleep")),
@@ -141,7 +141,7 @@ def _cut(answer: str) -> str:
 
 def _forwarded(run: Run, drill: Drill) -> list[str]:
     """The answer to a request by port-forward, which comes to the pod by its own loopback."""
-    labels, home = worlds.pods(run, drill.name)
+    labels, home = workloads.pods(run, drill.name)
     session = port_forward.session(lambda: run.cluster.connect(labels, home, 8080))
     return [f"{session.get('http://pod/headers', timeout=5).status_code} app"]
 
@@ -172,5 +172,5 @@ def _bare(run: Run, notes: dict[str, str]) -> dict:
 
 
 def _pod(run: Run, drill: Drill) -> str:
-    labels, home = worlds.pods(run, drill.name)
+    labels, home = workloads.pods(run, drill.name)
     return run.cluster.pod(labels, home)["status"]["podIP"]

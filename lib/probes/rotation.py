@@ -13,7 +13,7 @@ from lib.istio import istioctl
 from lib.keycloak import oidc, realm_keys
 from lib.keycloak.admin import Keycloak, only, path
 from lib.polling import wait
-from lib.probes import worlds
+from lib.probes import workloads
 from lib.probes.slow import GOOD, REFRESH, STREAK, WORLD
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import over_sockets
@@ -85,7 +85,7 @@ class Rotation:
         self.password, self.pem = oidc.generate_password(), realm_keys.generate_key()
         for secret in (self.password, self.pem):
             run.record.secret(secret)
-        self._way = over_sockets(worlds.shared(run))
+        self._way = over_sockets(workloads.shared(run))
 
     def build(self) -> None:
         """Make realm, workload and policies, and wait until a token of the realm passes."""

@@ -14,7 +14,7 @@ from lib.istio import istioctl
 from lib.kubernetes.cluster import MANAGER
 from lib.planning import plan
 from lib.polling import until, wait
-from lib.probes import worlds
+from lib.probes import workloads
 from lib.probes.model import HARDENED
 from lib.run import Run
 from lib.steps import authority, cluster, mesh
@@ -145,7 +145,7 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    probed = (worlds.NAMESPACE, worlds.STRANGERS, HARDENED, labs.HOME)
+    probed = (workloads.NAMESPACE, workloads.STRANGERS, HARDENED, labs.HOME)
     wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, authority.HOME, istioctl.ROOT_NAMESPACE)
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 

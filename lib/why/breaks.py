@@ -12,7 +12,7 @@ from lib.diagnose import jwks, pods
 from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
 from lib.polling import until, wait
-from lib.probes import rotation, worlds
+from lib.probes import rotation, workloads
 from lib.probes.model import HARDENED
 from lib.steps import gateway_tls, mesh, realm
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
@@ -170,7 +170,7 @@ def _no_credential(lab: Lab) -> None:
 
 def _hardened(lab: Lab) -> str:
     """The hardened gateway's address."""
-    return str(worlds.place(lab.run, HARDENED).address).rpartition(":")[0]
+    return str(workloads.place(lab.run, HARDENED).address).rpartition(":")[0]
 
 
 def _unready(lab: Lab) -> None:
@@ -365,7 +365,7 @@ BREAKS = [
         "host-not-matched",
         "404",
         host="nowhere.example",
-        url=lambda lab: f"https://{worlds.PROFILES[HARDENED]}.example/headers",
+        url=lambda lab: f"https://{workloads.PROFILES[HARDENED]}.example/headers",
         to=_hardened,
     ),
     Break(

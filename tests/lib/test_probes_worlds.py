@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lib.kubernetes import manifests
-from lib.probes import drills, fixtures, model, peers, sessions, token_endpoint, worlds
+from lib.probes import drills, fixtures, model, peers, sessions, token_endpoint, workloads
 from lib.run import MANIFESTS
 
 VALUES = {
@@ -63,12 +63,12 @@ def test_no_two_objects_have_one_name():
 
 
 def test_every_world_of_the_tables_is_there():
-    known = {"", fixtures.WORLD, *worlds.WORLDS, *model.PROFILES}
+    known = {"", fixtures.WORLD, *workloads.WORLDS, *model.PROFILES}
     assert {probe.id: probe.world for probe in model.load() if probe.world not in known} == {}
 
 
 def test_every_world_is_asked():
-    assert {*worlds.WORLDS} - {probe.world for probe in model.load()} == set()
+    assert {*workloads.WORLDS} - {probe.world for probe in model.load()} == set()
 
 
 def test_every_sequence_of_the_mesh_is_known():
@@ -86,7 +86,7 @@ def test_who_is_another_may_not_pass_as_the_gateway_or_sleep():
 
 
 def test_policies_select_what_is_there():
-    apps = {*worlds.COPIES, worlds.TCP, "exceptions"}
+    apps = {*workloads.COPIES, workloads.TCP, "exceptions"}
     labels = [thing["spec"].get("selector", {}).get("matchLabels", {}) for thing in objects("probes/policies.yaml")]
     assert {label["app"] for label in labels if label} - apps == {"tpyo"}  # misspelt on purpose
 
@@ -166,13 +166,13 @@ def test_admission_knows_each_way_around_the_sidecar(way):
 
 def test_an_intruder_stands_outside_the_namespaces_whose_hosts_it_takes():
     routes = objects("probes/intruders.yaml")
-    assert {route["metadata"]["namespace"] for route in routes} == {worlds.STRANGERS}
+    assert {route["metadata"]["namespace"] for route in routes} == {workloads.STRANGERS}
     assert {tuple(route["spec"]["hosts"]) for route in routes} == {("open.example",), ("httpbin-hardened.example",)}
 
 
 def test_a_port_is_a_world_of_one_pod():
     ports = {port["port"] for port in one("Service", "exceptions", "probes/exceptions.yaml")["ports"]}
-    assert ports == {*worlds.PORTS.values()}
+    assert ports == {*workloads.PORTS.values()}
 
 
 @pytest.mark.parametrize("name", NAMES)
