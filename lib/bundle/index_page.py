@@ -54,7 +54,7 @@ def prepare() -> None:
     """Import what `notebook` and `index` need, which takes some seconds."""
     import nbconvert  # noqa: F401
 
-    from lib.probes import drawing, pictures  # noqa: F401
+    from lib.probes.reporting import drawing, heat_map  # noqa: F401
     from lib.steps import overview  # noqa: F401
 
 
@@ -109,12 +109,12 @@ def _place(row: dict) -> int:
 
 def _pictures(responses: list[dict], addresses: dict[str, str]) -> dict[str, Markup]:
     """Of a probe that was sent twice to the same place the last result counts."""
-    from lib.probes import drawing, pictures, results
+    from lib.probes.reporting import drawing, heat_map, results
 
     last = [*{(row["probe"], row["figure"]): results.from_row(row) for row in responses}.values()]
     if not last:
         return {"built": Markup(), "heat_map": Markup()}
-    return {"built": Markup(drawing.drawing(last, addresses)), "heat_map": Markup(pictures.heat_map(last))}
+    return {"built": Markup(drawing.drawing(last, addresses)), "heat_map": Markup(heat_map.heat_map(last))}
 
 
 def _standing(found: dict | None) -> Markup:

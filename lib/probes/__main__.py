@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.errors import RunbookError
-from lib.probes import baselines, model, pointed, report, results, slow
-from lib.probes.results import Result
+from lib.probes import model, pointed, slow
+from lib.probes.reporting import baselines, results, tables
+from lib.probes.reporting.results import Result
 from lib.probes.transport.messages import Request
 
 
@@ -82,20 +83,20 @@ def _written(found: list[Result], csv: Path | None, junit: Path | None) -> None:
     if csv:
         results.write(found, csv)
     if junit:
-        junit.write_text(report.junit(found))
+        junit.write_text(tables.junit(found))
 
 
 def _told(found: list[Result], console: Console) -> int:
-    console.print(report.table(found))
+    console.print(tables.table(found))
     for one in found:
         if one.finding and one.got:
             console.print(escape(f"{one.id}: {one.finding} Closed by: {one.closed_by}"), highlight=False)
-    console.print(report.summary(found), highlight=False)
+    console.print(tables.summary(found), highlight=False)
     asked = [one for one in found if one.got]
     if not any(one.status_line for one in asked):
         console.print("Nothing answered by HTTP, so nothing is proven; see the column got.", style="bold red")
         return 2
-    return 1 if report.red(found) else 0
+    return 1 if tables.red(found) else 0
 
 
 def _pointed() -> argparse.ArgumentParser:

@@ -10,11 +10,12 @@ import pandas as pd
 
 from lib.errors import RunbookError
 from lib.istio import access_log, istioctl
-from lib.probes import baselines, fixtures, model, peers, rotation, sessions, slow, token_endpoint, workloads
-from lib.probes.drawing import ISSUER
+from lib.probes import fixtures, model, peers, rotation, sessions, slow, token_endpoint, workloads
 from lib.probes.drills import DRILLS, Drill
 from lib.probes.model import HARDENED, Probe
-from lib.probes.results import UNMEASURED, Result
+from lib.probes.reporting import baselines
+from lib.probes.reporting.drawing import ISSUER
+from lib.probes.reporting.results import UNMEASURED, Result
 from lib.probes.runner import Logs, Target, run_probes
 from lib.probes.tokens.catalogue import Kit
 from lib.probes.tokens.issued import minted

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lib.crypto import jwt
 from lib.errors import ParamsError
 from lib.keycloak import oidc
-from lib.probes import results
 from lib.probes.model import USER, Probe
-from lib.probes.results import Result
+from lib.probes.reporting import results
+from lib.probes.reporting.results import Result
 from lib.probes.runner import Kit, Settle, Target, run_probes
 from lib.probes.tokens import catalogue
 from lib.probes.tokens.catalogue import Missing

@@ -15,9 +15,9 @@ from typing import Protocol
 from lib.crypto import jwt
 from lib.errors import RunbookError
 from lib.polling import Answer, until
-from lib.probes import results
 from lib.probes.model import TABLES, Probe
-from lib.probes.results import Result
+from lib.probes.reporting import results
+from lib.probes.reporting.results import Result
 
 FOLDER = TABLES / "slow"
 WORLD = "rotation"

@@ -9,9 +9,9 @@ from loopback import served
 from rich.console import Console
 
 from lib.crypto import jwt
-from lib.probes import results
 from lib.probes.__main__ import main
 from lib.probes.model import Probe
+from lib.probes.reporting import results
 from lib.probes.transport.messages import Reply
 
 GOOD = signed()

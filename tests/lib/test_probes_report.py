@@ -5,9 +5,10 @@ import xml.etree.ElementTree as ET
 
 from rich.console import Console
 
-from lib.probes import drawing, pictures, report
 from lib.probes.model import Probe
-from lib.probes.results import Result
+from lib.probes.reporting import drawing, tables
+from lib.probes.reporting import heat_map as reporting_heat_map
+from lib.probes.reporting.results import Result
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -38,7 +39,7 @@ RESULTS = [
 
 
 def test_side_by_side_has_a_row_a_probe_and_columns_for_each_profile():
-    table = report.side_by_side(RESULTS)
+    table = tables.side_by_side(RESULTS)
     assert list(table.index) == ["A01", "A02", "A03", "A04", "B12a", "B12b", "D02", "D25", "E15", "F01"]
     assert table.loc["A03", "figure-2 got"] == "403 R" and table.loc["A03", "figure-1 got"] == "200 app"
     assert table.loc["B12a", "figure-2 got"] == "200 app ✗" and table.loc["B12b", "figure-2 got"] == "401 J1 ?"
@@ -47,7 +48,7 @@ def test_side_by_side_has_a_row_a_probe_and_columns_for_each_profile():
 
 
 def test_what_hardening_closes_row_by_row():
-    table = report.closed(RESULTS)
+    table = tables.closed(RESULTS)
     assert table.to_dict("index") == {
         "D25": {
             "title": "title of D25",
@@ -60,7 +61,7 @@ def test_what_hardening_closes_row_by_row():
 
 
 def test_findings_in_plain_words():
-    (row,) = report.findings(RESULTS, "hardened").to_dict("records")
+    (row,) = tables.findings(RESULTS, "hardened").to_dict("records")
     assert (row["finding"], row["closed by"], row["hardened"]) == ("an ID token passes", "a rule on typ", "403 R")
 
 
@@ -77,15 +78,15 @@ def test_the_matrix_counts_plain_requests_alone():
         probe("B12a", headers=["X: y"]),
         probe("D02", token="expired"),
     ]
-    table = report.matrix(RESULTS, probes, "figure-2")
+    table = tables.matrix(RESULTS, probes, "figure-2")
     assert table.loc["user"].to_dict() == {"nothing": "403 R", "good token": "200 app", "bad token": "401 J15"}
     assert table.loc["outsider", "nothing"] == "0 reset" and table.loc["sleep", "good token"] == ""
 
 
 def test_counts_and_summary():
-    assert report.counts(RESULTS).loc["figure-2"].to_dict() == {"pass": 6, "fail": 1, "skipped": 1, "unmeasured": 1}
-    assert report.summary(RESULTS) == "15 probes: 12 as expected, 1 red, 1 without a baseline, 1 skipped."
-    assert [one.id for one in report.red(RESULTS)] == ["B12a"]
+    assert tables.counts(RESULTS).loc["figure-2"].to_dict() == {"pass": 6, "fail": 1, "skipped": 1, "unmeasured": 1}
+    assert tables.summary(RESULTS) == "15 probes: 12 as expected, 1 red, 1 without a baseline, 1 skipped."
+    assert [one.id for one in tables.red(RESULTS)] == ["B12a"]
 
 
 def test_a_refusal_before_the_headers_were_read_counts_as_the_gateways():
@@ -102,13 +103,13 @@ def test_rare_answers_are_told_together():
 
 
 def test_nothing_at_all_makes_empty_tables():
-    for table in (report.side_by_side([]), report.closed([]), report.findings([]), report.counts([])):
+    for table in (tables.side_by_side([]), tables.closed([]), tables.findings([]), tables.counts([])):
         assert table.empty
-    assert report.matrix([], [], "figure-2").empty
+    assert tables.matrix([], [], "figure-2").empty
 
 
 def test_junit_can_be_read_and_counts_right():
-    root = ET.fromstring(report.junit(RESULTS))
+    root = ET.fromstring(tables.junit(RESULTS))
     suites = {suite.get("name"): suite for suite in root}
     assert set(suites) == {"figure-2", "figure-1", "hardened", "deny-all"}
     one = suites["figure-2"]
@@ -120,18 +121,18 @@ def test_junit_can_be_read_and_counts_right():
 
 def test_the_terminals_table_takes_no_text_for_markup():
     console = Console(file=io.StringIO(), width=200)
-    console.print(report.table(RESULTS))
+    console.print(tables.table(RESULTS))
     assert "no [such] workload" in console.file.getvalue()
 
 
 def heat_map(rows=RESULTS):
-    root = ET.fromstring(pictures.heat_map(rows))
+    root = ET.fromstring(reporting_heat_map.heat_map(rows))
     return root, [group for group in root.iter(f"{SVG}g") if group.find(f"{SVG}title") is not None]
 
 
 def test_the_heat_map_is_drawn_with_its_words():
     root, cells = heat_map()
-    assert root.get("aria-label") == pictures.alt(RESULTS)
+    assert root.get("aria-label") == reporting_heat_map.alt(RESULTS)
     assert len(cells) == len(RESULTS)
     assert sum(text.get("class") == "title" for text in root.iter(f"{SVG}text")) == 4  # three profiles, and the worlds
     words = [cell.find(f"{SVG}title").text for cell in cells]
@@ -152,8 +153,8 @@ def test_nothing_in_the_heat_map_is_markup():
 
 
 def test_signs_and_greys_of_the_heat_map_differ():
-    signs = [sign for sign, _, _ in pictures.KINDS.values()]
-    greys = [grey(colour) for _, colour, _ in pictures.KINDS.values()]
+    signs = [sign for sign, _, _ in reporting_heat_map.KINDS.values()]
+    greys = [grey(colour) for _, colour, _ in reporting_heat_map.KINDS.values()]
     assert len(set(signs)) == len(signs)
     assert all(abs(one - other) > 4 for place, one in enumerate(greys) for other in greys[:place])
 
@@ -164,7 +165,7 @@ def grey(colour):
 
 
 def test_the_heat_map_in_words():
-    said = pictures.alt(RESULTS)
+    said = reporting_heat_map.alt(RESULTS)
     assert "figure-2: 1 through, 4 refused, 1 finding, 1 unmeasured, 1 skipped, 1 red" in said
     assert said.endswith("Red are B12a.")
 
@@ -206,13 +207,13 @@ def test_what_is_planned_is_drawn_with_the_answers_that_are_expected():
 
 
 def test_every_kind_has_its_place_in_the_legend():
-    root = ET.fromstring(pictures.heat_map(RESULTS))
+    root = ET.fromstring(reporting_heat_map.heat_map(RESULTS))
     width, height = map(float, root.get("viewBox").split()[2:])
     places = {}
     for group in root.iter(f"{SVG}g"):
         texts = [text.text for text in group.iter(f"{SVG}text")]
-        if texts and texts[-1] in [meaning for _, _, meaning in pictures.KINDS.values()]:
+        if texts and texts[-1] in [meaning for _, _, meaning in reporting_heat_map.KINDS.values()]:
             x, y = map(float, group.get("transform")[len("translate(") : -1].split())
             places[texts[-1]] = x, y
-    assert len(set(places.values())) == len(pictures.KINDS)
+    assert len(set(places.values())) == len(reporting_heat_map.KINDS)
     assert all(x + 215 <= width and y + 12 <= height for x, y in places.values())

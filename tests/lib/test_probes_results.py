@@ -7,9 +7,9 @@ import pytest
 from lib.bundle import seal
 from lib.errors import ParamsError
 from lib.istio.access_log import Hop, Trail, who_answered
-from lib.probes import baselines, results
 from lib.probes.model import Probe
-from lib.probes.results import judge, skipped
+from lib.probes.reporting import baselines, results
+from lib.probes.reporting.results import judge, skipped
 from lib.probes.transport.messages import Reply
 
 HEAD = "eyJhbGciOiJub25lIn0"

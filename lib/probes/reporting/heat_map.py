@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from IPython.display import HTML
 
-from lib.probes.drawing import TITLES
 from lib.probes.model import PROFILES
-from lib.probes.results import UNMEASURED, Result
+from lib.probes.reporting.drawing import TITLES
+from lib.probes.reporting.results import UNMEASURED, Result
 from lib.record.junit import xml_text
 from lib.record.verdicts import RED, SKIPPED, WAIVED
 from lib.render import rendered

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
-from lib.probes.results import UNMEASURED, Result
+from lib.probes.reporting.results import UNMEASURED, Result
 from lib.record.junit import Case, document, outcome
 from lib.record.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from lib.errors import ParamsError
-from lib.probes.results import Result
+from lib.probes.reporting.results import Result
 
 FILE = Path(__file__).parent / "baselines.yml"
 HEAD = """\

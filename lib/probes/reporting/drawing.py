@@ -12,7 +12,7 @@ from lib.istio import answers
 from lib.istio.access_log import GATEWAY
 from lib.probes import model
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
-from lib.probes.results import Result, skipped
+from lib.probes.reporting.results import Result, skipped
 from lib.render import rendered
 
 ISSUER = "issuer"  # what Keycloak's address is called among the addresses; the other names are the profiles'

@@ -1,0 +1,1 @@
+"""What the probes found: results, baselines, tables and pictures."""
