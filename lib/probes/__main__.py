@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.errors import RunbookError
-from lib.probes import model, pointed, slow
+from lib.probes import model, pointed
 from lib.probes.reporting import baselines, results, tables
 from lib.probes.reporting.results import Result
+from lib.probes.scenarios import waiting
 from lib.probes.transport.messages import Request
 
 
@@ -50,7 +51,7 @@ def keep(arguments: Sequence[str], console: Console) -> int:
     """Keep the answers of measured probes as the baseline of three versions."""
     given = _baseline().parse_args(arguments)
     name = baselines.triple(given.istio, given.envoy, given.keycloak)
-    every = [*model.load(), *model.load(slow.FOLDER)]
+    every = [*model.load(), *model.load(waiting.FOLDER)]
     ids = {probe.id for probe in every if probe.measured}
     answers = baselines.measured(results.read(given.results), ids)
     changed = baselines.record(name, answers, given.file, given.accept)

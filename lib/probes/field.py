@@ -10,13 +10,14 @@ import pandas as pd
 
 from lib.errors import RunbookError
 from lib.istio import access_log, istioctl
-from lib.probes import fixtures, model, peers, rotation, sessions, slow, token_endpoint, workloads
-from lib.probes.drills import DRILLS, Drill
+from lib.probes import model, workloads
 from lib.probes.model import HARDENED, Probe
 from lib.probes.reporting import baselines
 from lib.probes.reporting.drawing import ISSUER
 from lib.probes.reporting.results import UNMEASURED, Result
 from lib.probes.runner import Logs, Target, run_probes
+from lib.probes.scenarios import fixtures, peers, rotation, sessions, token_endpoint, waiting
+from lib.probes.scenarios.requests import DRILLS, Drill
 from lib.probes.tokens.catalogue import Kit
 from lib.probes.tokens.issued import minted
 from lib.probes.tokens.keys import SigningKey
@@ -83,7 +84,7 @@ def hold(run: Run) -> list[Result]:
         )
     known = baseline(run)
     with rotation.world(run, mesh.admin(run)) as world:
-        found = slow.hold(model.load(slow.FOLDER), world, print, known)
+        found = waiting.hold(model.load(waiting.FOLDER), world, print, known)
     for one in found:
         _keep(run, one)
     return found

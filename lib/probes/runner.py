@@ -14,11 +14,11 @@ from lib.errors import RunbookError
 from lib.istio import answers
 from lib.istio.access_log import Trail
 from lib.polling import until
-from lib.probes.drills import DRILLS, Drill
 from lib.probes.model import PROFILES, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.baselines import Answers
 from lib.probes.reporting.results import Result
+from lib.probes.scenarios.requests import DRILLS, Drill
 from lib.probes.tokens.catalogue import Missing
 from lib.probes.transport.messages import Reply, Request, Way, prepare
 from lib.probes.transport.sockets import Edge

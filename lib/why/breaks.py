@@ -12,8 +12,9 @@ from lib.diagnose import jwks, pods
 from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
 from lib.polling import until, wait
-from lib.probes import rotation, workloads
+from lib.probes import workloads
 from lib.probes.model import HARDENED
+from lib.probes.scenarios import rotation
 from lib.steps import gateway_tls, mesh, realm
 from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
 

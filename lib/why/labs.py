@@ -15,7 +15,7 @@ from lib.diagnose import ask
 from lib.diagnose.diagnosis import Diagnosis
 from lib.keycloak import oidc, realm_keys
 from lib.polling import wait
-from lib.probes.rotation import stopped
+from lib.probes.scenarios.rotation import stopped
 from lib.run import Run
 from lib.steps import gateway_tls, mesh
 from lib.steps import realm as steps_realm

@@ -3,8 +3,8 @@
 import pytest
 from loopback import heard, over_http2, served
 
-from lib.probes.drills import DRILLS, Drill, frame
 from lib.probes.model import load
+from lib.probes.scenarios.requests import DRILLS, Drill, frame
 from lib.probes.transport.messages import Reply, prepare
 from lib.probes.transport.sockets import over_sockets, raw
 

@@ -16,8 +16,8 @@ from lib.crypto import base64url, jwt
 from lib.errors import ParamsError
 from lib.istio.answers import RBAC
 from lib.keycloak import realm_keys
-from lib.probes import drills
-from lib.probes.drills import Drill
+from lib.probes.scenarios import requests as scenarios_requests
+from lib.probes.scenarios.requests import Drill
 from lib.probes.tokens import forge
 from lib.probes.tokens.builders import NEEDS, OWN
 from lib.probes.tokens.catalogue import MINTED, TOKENS, Kit, Missing
@@ -285,7 +285,7 @@ def test_edges_are_asked_early_in_a_second_each_made_anew():
         asked.append((time.time(), jwt.claims(requests[0].headers[1].removeprefix("Authorization: Bearer "))))
         return [Reply(403, body=RBAC)]
 
-    assert drills.edges(Drill("", "a.example", ask, FULL.token, "D03")) == ["403 R"] * 5
+    assert scenarios_requests.edges(Drill("", "a.example", ask, FULL.token, "D03")) == ["403 R"] * 5
     assert len({int(when) for when, _ in asked}) == 1
     now = int(asked[0][0])
     assert [claims["exp"] - now for _, claims in asked[:3]] == [-60, -59, -61]

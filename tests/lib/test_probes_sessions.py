@@ -7,13 +7,14 @@ from fake_keycloak import FakeKeycloak
 
 from lib.errors import KeycloakError
 from lib.keycloak.admin import Keycloak
-from lib.probes import model, sessions, slow, token_endpoint
-from lib.probes.drills import Drill
-from lib.probes.fixtures import CLIENTS, SETTINGS
-from lib.probes.token_endpoint import GUEST, PASSWORD, PUBLIC
+from lib.probes import model
+from lib.probes.scenarios import sessions, token_endpoint, waiting
+from lib.probes.scenarios.fixtures import CLIENTS, SETTINGS
+from lib.probes.scenarios.requests import Drill
+from lib.probes.scenarios.token_endpoint import GUEST, PASSWORD, PUBLIC
 from lib.probes.transport.messages import Reply
 
-ROWS = {probe.how: probe for probe in [*model.load(), *model.load(slow.FOLDER)]}
+ROWS = {probe.how: probe for probe in [*model.load(), *model.load(waiting.FOLDER)]}
 APP = {"x-envoy-upstream-service-time": "1"}
 
 
@@ -123,7 +124,7 @@ def test_a_disabled_user_and_one_with_something_left_to_do(endpoint):
 
 
 def test_every_sequence_of_keycloaks_has_a_row():
-    for registry in (sessions.DRILLS, token_endpoint.DRILLS, slow.DRILLS):
+    for registry in (sessions.DRILLS, token_endpoint.DRILLS, waiting.DRILLS):
         assert set(registry) <= set(ROWS)
     assert PASSWORD in CLIENTS
 
@@ -188,14 +189,14 @@ class FakeWorld:
 @pytest.mark.parametrize("name", ["rotated", "passive", "disabled", "unreachable", "no-istiod", "converges"])
 def test_a_slow_drill_answers_as_the_table_says_and_restores(name):
     world = FakeWorld(late=3)
-    (result,) = slow.hold([ROWS[name]], world)
+    (result,) = waiting.hold([ROWS[name]], world)
     assert (result.verdict, result.got) == ("pass", ROWS[name].expected("rotation"))
     assert world.keys == {"rsa-generated": (100, True, True)}
     assert (world.allowed, world.where, world.down) == (True, "realm", set())
 
 
 def test_an_istiod_that_starts_without_keycloak_asks_at_the_next_push():
-    outcome = slow.new_istiod_no_keycloak(FakeWorld(), patience=1)
+    outcome = waiting.new_istiod_no_keycloak(FakeWorld(), patience=1)
     assert ", ".join(outcome.answers) == ROWS["new-istiod-no-keycloak"].expected("rotation")
 
 
@@ -211,12 +212,12 @@ def test_keycloak_comes_back_only_when_istiod_has_given_up():
             if part == "keycloak" and self.asked - begun < 1 + 6:
                 self.new = False
 
-    outcome = slow.new_istiod_no_keycloak(Trying(), patience=2)
+    outcome = waiting.new_istiod_no_keycloak(Trying(), patience=2)
     assert outcome.seconds["with Keycloak back, refused for"] > 1
 
 
 def test_a_slow_drill_tells_its_seconds():
-    (result,) = slow.hold([ROWS["converges"]], FakeWorld())
+    (result,) = waiting.hold([ROWS["converges"]], FakeWorld())
     assert "from apply to enforcement, p50: " in result.note and "p95: " in result.note
 
 
@@ -226,7 +227,7 @@ def test_a_drill_that_broke_off_is_red_and_the_next_is_held():
             raise KeycloakError("expected a key, got none; see Keycloak's log.")
 
     told = []
-    found = slow.hold([ROWS["no-istiod"], ROWS["rotated"]], Broken(), told.append)
+    found = waiting.hold([ROWS["no-istiod"], ROWS["rotated"]], Broken(), told.append)
     assert told == ["rotated", "no-istiod"]
     assert [one.verdict for one in found] == ["error", "pass"]
     assert "expected a key, got none" in found[0].note

@@ -5,12 +5,13 @@ from string import Formatter
 import pytest
 
 from lib.istio import answers
-from lib.probes import drills, model
+from lib.probes import model
+from lib.probes.scenarios import requests
 from lib.probes.tokens.catalogue import TOKENS
 
 PROBES = model.load()
 TEXTS = {"token", "good", "host", "canary", "nonce", "scheme"}  # what braces hold besides tokens: lib.probes.send
-HELD = {"good", "expired", "ending", *drills.EDGES}  # tokens that sequences ask for
+HELD = {"good", "expired", "ending", *requests.EDGES}  # tokens that sequences ask for
 GRPC = 200  # its refusals have this status
 STATUS = {"R": {403, GRPC}, "J16": {403}, "codec": set(answers.CODEC), "route": {404}, "upstream": {503}}
 

@@ -8,7 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lib.kubernetes import manifests
-from lib.probes import drills, fixtures, model, peers, sessions, token_endpoint, workloads
+from lib.probes import model, workloads
+from lib.probes.scenarios import fixtures, peers, requests, sessions, token_endpoint
 from lib.run import MANIFESTS
 
 VALUES = {
@@ -72,7 +73,7 @@ def test_every_world_is_asked():
 
 
 def test_every_sequence_of_the_mesh_is_known():
-    others = {*drills.DRILLS, *sessions.DRILLS, *token_endpoint.DRILLS, "http"}
+    others = {*requests.DRILLS, *sessions.DRILLS, *token_endpoint.DRILLS, "http"}
     asked = {probe.how for probe in model.load() if probe.family == "G"} - others
     text = (model.TABLES.parent / "peers.py").read_text()
     assert [how for how in sorted(asked) if f'"{how}":' not in text] == []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
-from lib.probes.sessions import Sessions
-from lib.probes.token_endpoint import (
+from lib.probes.scenarios.sessions import Sessions
+from lib.probes.scenarios.token_endpoint import (
     BROWSER,
     DISABLED,
     GUEST,

@@ -16,7 +16,7 @@ from lib.keycloak import browser_login, oidc
 from lib.keycloak.admin import Keycloak, path
 from lib.keycloak.oauth_error import said
 from lib.polling import until
-from lib.probes.drills import Drill
+from lib.probes.scenarios.requests import Drill
 
 PASSWORD, NO_GRANT, BROWSER, PUBLIC = "password", "no-direct-grant", "browser", "public"  # clients
 GUEST, DISABLED, UNFINISHED = "guest", "disabled", "unfinished"  # users

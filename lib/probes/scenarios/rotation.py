@@ -14,7 +14,7 @@ from lib.keycloak import oidc, realm_keys
 from lib.keycloak.admin import Keycloak, only, path
 from lib.polling import wait
 from lib.probes import workloads
-from lib.probes.slow import GOOD, REFRESH, STREAK, WORLD
+from lib.probes.scenarios.waiting import GOOD, REFRESH, STREAK, WORLD
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import over_sockets
 from lib.run import Run

@@ -15,8 +15,8 @@ from threading import Lock
 from lib.crypto import jwt
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak, path
-from lib.probes.drills import Drill
-from lib.probes.token_endpoint import WRONG
+from lib.probes.scenarios.requests import Drill
+from lib.probes.scenarios.token_endpoint import WRONG
 from lib.probes.tokens.issued import once
 from lib.probes.transport.messages import Request
 

@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 from lib.istio import istioctl
 from lib.kubernetes import port_forward
 from lib.probes import workloads
-from lib.probes.drills import Drill, request
 from lib.probes.model import HARDENED
+from lib.probes.scenarios.requests import Drill, request
 from lib.probes.tokens.catalogue import Missing
 from lib.probes.tokens.issued import once
 from lib.probes.transport.curl import over_curl

@@ -1,0 +1,1 @@
+"""Probes of more than one request: sessions, rotated keys, stopped parts."""
