@@ -16,7 +16,8 @@ from runbook import ROOT, python
 
 from lib import params
 from lib.polling import wait
-from lib.probes import field, model
+from lib.probes import model
+from lib.probes.targets import this_mesh
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import mesh
@@ -122,7 +123,7 @@ def here(first, monkeypatch) -> Run:
 def test_a_hole_is_seen_from_within_and_from_outside(here, name, tmp_path):
     hole = HOLES[name]
     probes = [probe for probe in model.load() if not probe.world and probe.id.startswith(WATCHED)]
-    red = lambda: {one.id: one.got for one in field.ask(here, "figure-2", probes=probes) if one.verdict == "fail"}  # noqa: E731
+    red = lambda: {one.id: one.got for one in this_mesh.ask(here, "figure-2", probes=probes) if one.verdict == "fail"}  # noqa: E731
     try:
         hole.make(here)
         named = lambda: {id: got for id, got in red().items() if id in hole.red}  # noqa: E731

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.errors import RunbookError
-from lib.probes import model, pointed
+from lib.probes import model
 from lib.probes.reporting import baselines, results, tables
 from lib.probes.reporting.results import Result
 from lib.probes.scenarios import waiting
+from lib.probes.targets import remote
 from lib.probes.transport.messages import Request
 
 
@@ -35,14 +36,14 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 def point(arguments: Sequence[str], console: Console) -> int:
     """Ask a mesh, or tell what would be asked."""
     given = _pointed().parse_args(arguments)
-    names = set(pointed.Settings.model_fields)
+    names = set(remote.Settings.model_fields)
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
-    settings = pointed.settings(options, given.params)
-    kit = pointed.kit(settings)
-    plan, left = pointed.planned(model.load(), kit, settings)
+    settings = remote.settings(options, given.params)
+    kit = remote.kit(settings)
+    plan, left = remote.planned(model.load(), kit, settings)
     if given.dry_run:
         return _drawn_up(plan, left, settings, console)
-    found = [*pointed.ask([probe for probe, _ in plan], kit, settings), *left]
+    found = [*remote.ask([probe for probe, _ in plan], kit, settings), *left]
     _written(found, given.csv, given.junit)
     return _told(found, console)
 
@@ -64,7 +65,7 @@ def keep(arguments: Sequence[str], console: Console) -> int:
     return 0
 
 
-def _drawn_up(plan, left: list[Result], settings: pointed.Settings, console: Console) -> int:
+def _drawn_up(plan, left: list[Result], settings: remote.Settings, console: Console) -> int:
     console.print(f"To {settings.address}, {settings.rate:g} a second at most; nothing is sent now.", highlight=False)
     for probe, request in plan:
         console.print(escape(f"{probe.id} {probe.title}: expected {probe.expected(settings.profile)}"), highlight=False)
@@ -102,7 +103,7 @@ def _told(found: list[Result], console: Console) -> int:
 
 def _pointed() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m lib.probes", description=__doc__.partition("\n")[0])
-    for name, field in pointed.Settings.model_fields.items():
+    for name, field in remote.Settings.model_fields.items():
         if name != "tokens":
             flag = {"action": "store_true", "default": None} if field.annotation is bool else {}
             parser.add_argument(f"--{name.replace('_', '-')}", help=field.description, **flag)

@@ -12,9 +12,9 @@ from loopback import heard, over_http2, served
 
 from lib.crypto import certificates, jwt
 from lib.errors import ParamsError
-from lib.probes import pointed
 from lib.probes.model import Probe
 from lib.probes.runner import Settle
+from lib.probes.targets import remote
 from lib.probes.tokens.catalogue import Missing
 from lib.probes.transport.messages import Reply, Request
 from lib.probes.transport.rate_limit import Limiter, Spent, limited
@@ -65,13 +65,13 @@ ELSEWHERE = [
 
 def settings(address="mesh.example", **more):
     given = {"url": f"http://{address}/orders", "issuer": ISSUER, "audience": AUDIENCE, "token_command": "true"}
-    return pointed.settings({**given, "rate": 1000, **more})
+    return remote.settings({**given, "rate": 1000, **more})
 
 
 def asked(address, probes=PROBES, **more):
     given = settings(address, **more)
-    plan, left = pointed.planned(probes, Kit(), given)
-    return [*pointed.ask([probe for probe, _ in plan], Kit(), given, SOON), *left]
+    plan, left = remote.planned(probes, Kit(), given)
+    return [*remote.ask([probe for probe, _ in plan], Kit(), given, SOON), *left]
 
 
 def red(found):
@@ -104,13 +104,13 @@ def test_each_hole_turns_its_probes_red(hole, ids):
 
 
 def test_what_does_not_fit_is_skipped_with_a_reason_of_its_own():
-    plan, left = pointed.planned([*ELSEWHERE, probe("D25", "200 app", token="id")], Kit(), settings())
+    plan, left = remote.planned([*ELSEWHERE, probe("D25", "200 app", token="id")], Kit(), settings())
     assert not plan and {one.verdict for one in left} == {"skipped"}
     assert len({one.note for one in left}) == len(left) == 6
 
 
 def test_families_and_ids_choose():
-    chosen = lambda families: [one.id for one, _ in pointed.planned(PROBES, Kit(), settings(families=families))[0]]  # noqa: E731
+    chosen = lambda families: [one.id for one, _ in remote.planned(PROBES, Kit(), settings(families=families))[0]]  # noqa: E731
     assert chosen("C, D02") == ["C02", "C12", "D02"]
     assert chosen("A01") == ["A01"]
 
@@ -126,23 +126,23 @@ def test_the_budget_is_never_exceeded():
 
 
 def test_the_applications_own_status_may_be_another():
-    (fitted,), _ = pointed.fitting(PROBES[1:2], settings(status=204))
+    (fitted,), _ = remote.fitting(PROBES[1:2], settings(status=204))
     assert fitted.expected("figure-2") == "204 app"
 
 
 def test_the_answers_expected_are_the_profiles():
     row = probe("D25", "200 app", token="good", hardened="403 R")
-    (fitted,), _ = pointed.fitting([row], settings(profile="hardened"))
+    (fitted,), _ = remote.fitting([row], settings(profile="hardened"))
     assert fitted.expected("hardened") == "403 R"
 
 
 def test_braces_in_a_path_stay():
-    ((_, request),), _ = pointed.planned(PROBES[:1], Kit(), settings(path="/a/{b}"))
+    ((_, request),), _ = remote.planned(PROBES[:1], Kit(), settings(path="/a/{b}"))
     assert request.target == "/a/{b}"
 
 
 def test_the_plan_shows_tokens_as_fingerprints():
-    plan, _ = pointed.planned(PROBES, Kit(), settings())
+    plan, _ = remote.planned(PROBES, Kit(), settings())
     assert not [token for token in Kit.made.values() if token in str(plan)]
     assert f"Bearer [good sha256:{jwt.fingerprint(GOOD)}]" in str(plan[1])
     assert "eyJ" not in str(plan)
@@ -195,17 +195,17 @@ def test_a_mesh_by_https_is_asked_in_both_versions_of_http(secure):
     address, ca = secure
     probes = [probe("A01", ["403 codec"]), probe("F16", ["403 codec"], version="HTTP/2")]
     given = settings(url=f"https://{address}/x", ca=str(ca))
-    found = {one.id: one.got for one in pointed.ask(probes, Kit(), given, SOON)}
+    found = {one.id: one.got for one in remote.ask(probes, Kit(), given, SOON)}
     assert found == {"A01": "403 codec", "F16": "403 codec"}
 
 
 def test_a_certificate_that_nobody_here_trusts_is_told_before_anything_is_asked(secure):
     address, ca = secure
     with pytest.raises(ParamsError, match="signed by whom the system trusts, got: .*--ca"):
-        pointed.ask(PROBES, Kit(), settings(url=f"https://{address}/x"), SOON)
+        remote.ask(PROBES, Kit(), settings(url=f"https://{address}/x"), SOON)
     host = f"localhost:{address.rpartition(':')[2]}"
     with pytest.raises(ParamsError, match=f"certificate of {host} .*mismatch"):
-        pointed.ask(PROBES, Kit(), settings(url=f"https://{host}/x", ca=str(ca)), SOON)
+        remote.ask(PROBES, Kit(), settings(url=f"https://{host}/x", ca=str(ca)), SOON)
 
 
 def test_a_file_that_holds_no_certificates_is_told(tmp_path):
@@ -226,7 +226,7 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 def test_a_params_file_is_read_and_options_go_before_it(tmp_path):
     file = tmp_path / "mesh.yml"
     file.write_text(f"url: http://a.example/x\nissuer: {ISSUER}\naudience: istio\ntoken_command: t\nrate: 5\n")
-    given = pointed.settings({"rate": "7"}, file)
+    given = remote.settings({"rate": "7"}, file)
     assert (given.rate, given.name) == (7, "a.example")
 
 
@@ -237,12 +237,12 @@ def printing(text, code=0):
 def test_a_token_command_is_run_without_a_shell():
     seen = []
     run = lambda argv, **_: seen.append(argv) or subprocess.CompletedProcess(argv, 0, " a.b.c\n", "")  # noqa: E731
-    assert pointed.token_of("get 'a token' $HOME", run) == "a.b.c"
+    assert remote.token_of("get 'a token' $HOME", run) == "a.b.c"
     assert seen == [["get", "a token", "$HOME"]]
 
 
 def test_a_token_may_come_in_json():
-    assert pointed.token_of("x", printing(json.dumps({"access_token": "a.b.c", "expires_in": 3}))) == "a.b.c"
+    assert remote.token_of("x", printing(json.dumps({"access_token": "a.b.c", "expires_in": 3}))) == "a.b.c"
 
 
 @pytest.mark.parametrize(
@@ -250,28 +250,28 @@ def test_a_token_may_come_in_json():
 )
 def test_what_is_no_token_is_refused_and_not_shown(said):
     with pytest.raises(ParamsError) as caught:
-        pointed.token_of("x", printing(said))
+        remote.token_of("x", printing(said))
     assert "secret" not in str(caught.value)
 
 
 def test_a_token_command_that_fails_is_told_without_its_output():
     with pytest.raises(ParamsError, match="exit code 3") as caught:
-        pointed.token_of("x", printing("secret", 3))
+        remote.token_of("x", printing("secret", 3))
     assert "secret" not in str(caught.value)
     with pytest.raises(ParamsError, match="FileNotFoundError"):
-        pointed.token_of("/no/such/command")
+        remote.token_of("/no/such/command")
 
 
 def test_a_good_token_is_what_the_settings_say():
-    assert pointed.good(GOOD, ISSUER, AUDIENCE) == GOOD
+    assert remote.good(GOOD, ISSUER, AUDIENCE) == GOOD
     for token, issuer, audience in ((GOOD, "https://other", AUDIENCE), (GOOD, ISSUER, "b"), ("opaque", ISSUER, "b")):
         with pytest.raises(ParamsError):
-            pointed.good(token, issuer, audience)
+            remote.good(token, issuer, audience)
 
 
 def test_the_kit_forges_from_the_good_token_and_says_what_it_cannot():
     said = {"get": GOOD, "get-id": "an.id.token"}
-    kit = pointed.kit(settings(token_command="get", tokens={"id": "get-id"}), said.get)
+    kit = remote.kit(settings(token_command="get", tokens={"id": "get-id"}), said.get)
     assert (kit.token("good"), kit.token("id")) == (GOOD, "an.id.token")
     assert kit.token("tampered") != GOOD
     assert GOOD not in repr(kit) and "an.id.token" not in repr(kit)
@@ -298,9 +298,9 @@ def issuing(jwks_uri):
 
 def test_keys_are_asked_of_the_issuers_own_host_alone():
     with served(issuing("{}/certs")) as address:
-        assert pointed.published(f"http://{address}") == [{"kid": "one"}]
+        assert remote.published(f"http://{address}") == [{"kid": "one"}]
     with served(issuing("http://other.example/certs")) as address, pytest.raises(ParamsError, match="own host"):
-        pointed.published(f"http://{address}")
+        remote.published(f"http://{address}")
 
 
 class Clock:

@@ -1,0 +1,1 @@
+"""What the probes are sent to: this mesh, or a mesh elsewhere."""
