@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from runbook import ROOT, python
 
-from lib.why.bench import NAMES
+from lib.labs.notebook import NAMES
 
 pytestmark = pytest.mark.sandbox
 LABS = sorted((ROOT / "notebooks" / "labs").glob("*.ipynb"))

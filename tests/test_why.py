@@ -13,13 +13,13 @@ from runbook import ROOT, python
 
 from lib import params
 from lib.crypto import jwt
+from lib.labs.faults import BREAKS, PATIENCE
+from lib.labs.lab import APP, FRIEND, HOME, HOST, NAKED, URL, lab
 from lib.legacy import translate
 from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import mesh
-from lib.why.breaks import BREAKS, PATIENCE
-from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, URL, lab
 
 pytestmark = pytest.mark.sandbox
 PAGE = ROOT / "docs" / "why.md"

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 from IPython.display import Markdown
 
+from lib.labs.faults import BREAKS, Break
+from lib.labs.lab import Lab
 from lib.run import Run
-from lib.why.breaks import BREAKS, Break
-from lib.why.labs import Lab
 
 NAMES = {one.name: one for one in BREAKS}
 

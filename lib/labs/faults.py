@@ -11,12 +11,12 @@ from lib.crypto import jwt
 from lib.diagnose import jwks, pods
 from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
+from lib.labs.lab import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
 from lib.polling import until, wait
 from lib.probes import workloads
 from lib.probes.model import HARDENED
 from lib.probes.scenarios import rotation
 from lib.steps import gateway_tls, mesh, realm
-from lib.why.labs import APP, FRIEND, HOME, HOST, NAKED, STRANGER, URL, Lab
 
 GIVEN_UP = "Failed to refresh JWT public key"  # istiod's words
 PATIENCE = 40  # seconds that a change may take to reach the proxies

@@ -1,0 +1,1 @@
+"""The labs: faults made on purpose, and healed."""
