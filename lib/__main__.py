@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(given) -> int:
     """Run the series."""
-    from lib import series
+    from lib.runner import series
 
     return series.run(given.env, given.first, given.only, command=_said())
 
@@ -242,8 +242,8 @@ def _command(commands, name: str, command) -> argparse.ArgumentParser:
 
 def _apart(given, name: str) -> int:
     """Run a notebook that is not of the series."""
-    from lib import series
     from lib.params import ROOT
+    from lib.runner import series
 
     step = ROOT / "notebooks" / f"{name}.ipynb"
     if not step.is_file():

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lib.errors import Locked
-from lib.lock import held, identity
+from lib.runner.lock import held, identity
 
 WHO = {"user": "alice", "host": "box", "pid": 7, "since": "2026-01-01T00:00:00Z", "command": "run --env dev"}
 HOLDER = """

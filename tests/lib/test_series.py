@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
 
-from lib import lock, series
 from lib.bundle import signing_key
 from lib.errors import Locked, ParamsError
 from lib.params import ROOT, load
 from lib.polling import wait
+from lib.runner import lock, series
 
 SECRET = "hunter2hunter2"
 MAKE = f"secret, token = {SECRET[::-1]!r}[::-1], {TOKEN[::-1]!r}[::-1]\nrecord.secret(secret)"  # not in the source

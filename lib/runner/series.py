@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from lib import errors
 from lib.bundle import environment, index_page, seal, signing_key
 from lib.errors import ParamsError
-from lib.kernels import Kernels
-from lib.lock import held, identity
 from lib.params import ROOT, load
-from lib.progress import Progress
 from lib.record import verdicts
 from lib.record.events import EVENTS, SECRETS, Told, now, read
 from lib.redact import clean
+from lib.runner.kernel_pool import Kernels
+from lib.runner.lock import held, identity
+from lib.runner.terminal import Progress
 
 CELL_TIMEOUT = 1800  # seconds; a check has its own, shorter deadline
 INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
@@ -117,7 +117,9 @@ class _Series:
             kernels = stack.enter_context(Kernels(folder=ROOT, library=ROOT))
             converter = stack.enter_context(ThreadPoolExecutor(1))
             try:
-                from lib.engine import execute  # 3 s: while the first kernel imports what it needs, not before that
+                from lib.runner.papermill_engine import (
+                    execute,  # 3 s: while the first kernel imports what it needs, not before that
+                )
 
                 self._execute = execute
                 converter.submit(index_page.prepare)

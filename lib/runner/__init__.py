@@ -1,0 +1,1 @@
+"""The headless run: papermill, its kernels, the lock, the terminal."""
