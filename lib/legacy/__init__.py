@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from lib.errors import LegacyError
 from lib.legacy import authn, rbac
+from lib.legacy.precedence import ruling
 from lib.legacy.read import Config, Found, read
-from lib.legacy.ruling import ruling
 from lib.legacy.services import Services
 from lib.legacy.write import Translated, thing
 

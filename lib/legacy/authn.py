@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lib.errors import LegacyError
+from lib.legacy.precedence import Ruling, tokens
 from lib.legacy.read import Found, Jwt, Match, Spec, Target, Trigger
-from lib.legacy.ruling import Ruling, tokens
 from lib.legacy.services import Services
 from lib.legacy.write import Translated, thing
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lib.errors import LegacyError
+from lib.legacy.precedence import Ruling
 from lib.legacy.read import Config, Found, Rule, Scope
-from lib.legacy.ruling import Ruling
 from lib.legacy.services import Services, split
 from lib.legacy.subjects import check_looked, source, when
 from lib.legacy.write import Translated, thing

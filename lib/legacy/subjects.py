@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lib.errors import LegacyError
+from lib.legacy.precedence import Ruling
 from lib.legacy.read import Subject
-from lib.legacy.ruling import Ruling
 
 FIELDS = {  # a property of a subject: the field of today's source that says the same
     "source.principal": "principals",
