@@ -23,10 +23,11 @@ from joserfc.jwk import ECKey, RSAKey
 from lib.crypto.base64url import decoded, encoded, with_unused_bits
 from lib.errors import RunbookError
 from lib.polling import until
-from lib.probes import bare, rederived, signatures, vector, vectors
-from lib.probes.deviations import AGREES, LAXER, STRICTER
 from lib.probes.transport.messages import Reply, Request
 from lib.probes.transport.sockets import Line
+from lib.vectors import __main__ as vectors
+from lib.vectors import envoy, model, resign, signatures
+from lib.vectors.deviations import AGREES, LAXER, STRICTER
 
 ROOT = Path(__file__).resolve().parent.parent
 ATTACKED = "jws-1"  # the group with a token that brings its attacker's key
@@ -46,8 +47,8 @@ def places() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def known(places) -> list[vector.Vector]:
-    return [*vector.load(places["vectors"]), *vector.examples()]
+def known(places) -> list[model.Vector]:
+    return [*model.load(places["vectors"]), *model.examples()]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_what_is_made_anew_keeps_its_verdict(known):
     """By the arithmetic, not by Envoy: the valid are signed by their key, and no padding with a flaw is."""
     plain = [one for one in known if one.group.startswith("jws") and one.jws.count(".") == 2]
     right = {True: 0, False: 0}
-    for one, new in zip(plain, rederived.derive(plain), strict=True):
+    for one, new in zip(plain, resign.derive(plain), strict=True):
         text, _, signature = new.jws.rpartition(".")
         header = json.loads(decoded(text.partition(".")[0]) or "{}")
         found = [signatures.recognised(key, str(header.get("alg")), text, decoded(signature)) for key in one.private]
@@ -98,7 +99,7 @@ def test_what_is_made_anew_keeps_its_verdict(known):
 
 def test_an_envoy_with_the_attackers_key_is_found_out(places, known):
     """The invented hole: the group's keys are the attacker's, so his token passes and the owner's does not."""
-    x, y = map(encoded, signatures.ec_public(rederived.ATTACKER))
+    x, y = map(encoded, signatures.ec_public(resign.ATTACKER))
     key = {"kty": "EC", "crv": "P-256", "kid": "kid-ec-sign", "alg": "ES256", "x": x, "y": y}
     found = vectors.judge(places["envoy"], [replace(one, keys=(key,)) for one in known if one.group == ATTACKED])
     left = [row for row in found if row.unexplained and row.form == vectors.CLAIMS]
@@ -121,7 +122,10 @@ def test_the_command_prints_the_table_in_time(places, tmp_path):
 
 
 def test_an_envoy_that_does_not_start_says_why(places):
-    with pytest.raises(RunbookError, match="invalid local jwks"), bare.running(places["envoy"], [bare.Keys("a", "{}")]):
+    with (
+        pytest.raises(RunbookError, match="invalid local jwks"),
+        envoy.running(places["envoy"], [envoy.Keys("a", "{}")]),
+    ):
         raise AssertionError("it must not come so far")
 
 
@@ -169,7 +173,7 @@ def target(places) -> Target:
     rsa = RSAKey.generate_key(2048, {"kid": "rsa", "alg": "RS256"})
     ec = ECKey.generate_key("P-256", {"kid": "ec", "alg": "ES256"})
     keys = json.dumps({"keys": [rsa.as_dict(private=False), ec.as_dict(private=False)]})
-    with bare.running(places["envoy"], [bare.Keys("two", keys)]) as address:
+    with envoy.running(places["envoy"], [envoy.Keys("two", keys)]) as address:
         yield Target(address, rsa, ec)
 
 

@@ -12,11 +12,12 @@ from joserfc.jwk import JWKRegistry, RSAKey
 
 from lib.crypto.base64url import canonical, decoded, encoded, with_unused_bits
 from lib.errors import RunbookError
-from lib.probes import bare, rederived, signatures, vector, vectors
-from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
-from lib.probes.rederived import Derived
 from lib.probes.transport.messages import Reply
-from lib.probes.vector import Vector
+from lib.vectors import __main__ as vectors
+from lib.vectors import envoy, model, resign, signatures
+from lib.vectors.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
+from lib.vectors.model import Vector
+from lib.vectors.resign import Derived
 
 ALGORITHMS = ["HS256", "RS256", "ES256", "ES512", "PS256"]
 KEY = rsa.generate_private_key(65537, 2048)
@@ -46,43 +47,43 @@ def always(status, body=""):
     return lambda requests: [Reply(status, body=body) for _ in requests]
 
 
-@pytest.mark.parametrize("one", [one for one in vector.examples() if one.result == "valid"], ids=lambda one: one.number)
+@pytest.mark.parametrize("one", [one for one in model.examples() if one.result == "valid"], ids=lambda one: one.number)
 def test_an_rfc_example_is_signed_by_its_key(one):
     assert passes(one.jws, one.keys[0])
 
 
 def test_the_rfc_examples_are_all_there_and_their_private_keys_go_nowhere():
-    found = {one.number: one.result for one in vector.examples()}
+    found = {one.number: one.result for one in model.examples()}
     assert set(found) == {*(f"RFC 7515 A.{number}" for number in range(1, 8)), "RFC 7519 3.1", "RFC 7519 6.1"}
     assert [name for name in found if found[name] == "invalid"] == [
         *(f"RFC 7515 A.{number}" for number in (5, 6, 7)),
         "RFC 7519 6.1",
     ]
-    assert not [one for one in vector.examples() if "d" in one.keys[0]]
-    same = {one.number: one.jws for one in vector.examples()}
+    assert not [one for one in model.examples() if "d" in one.keys[0]]
+    same = {one.number: one.jws for one in model.examples()}
     assert same["RFC 7519 3.1"] == same["RFC 7515 A.1"] and same["RFC 7519 6.1"] == same["RFC 7515 A.5"]
-    assert len(yaml.safe_load(vector.EXAMPLES.read_text())["examples"]) == 9
+    assert len(yaml.safe_load(model.EXAMPLES.read_text())["examples"]) == 9
 
 
 def test_vectors_that_are_not_there_are_told(tmp_path):
     with pytest.raises(RunbookError, match="python -m sandbox vectors"):
-        vector.load(tmp_path)
+        model.load(tmp_path)
 
 
 def test_vectors_are_read_with_their_keys(tmp_path):
     public = {name: JWK[name] for name in ("kty", "n", "e", "alg", "kid")}
     test = {"tcId": 7, "comment": "c", "flags": ["F"], "jws": "a.b.c", "result": "valid"}
     group = {"private": JWK, "public": public, "tests": [test]}
-    (tmp_path / vector.FILES["jws"]).write_text(json.dumps({"testGroups": [group]}))
+    (tmp_path / model.FILES["jws"]).write_text(json.dumps({"testGroups": [group]}))
     group = {"private": {"keys": [JWK, JWK]}, "tests": [test]}
-    (tmp_path / vector.FILES["jwk"]).write_text(json.dumps({"testGroups": [group]}))
-    one, other = vector.load(tmp_path)
+    (tmp_path / model.FILES["jwk"]).write_text(json.dumps({"testGroups": [group]}))
+    one, other = model.load(tmp_path)
     assert (one.group, one.number, one.flags, one.keys) == ("jws-0", "7", ("F",), (public,))
     assert (other.group, len(other.keys), other.private) == ("jwk-0", 2, (JWK, JWK))
 
 
 def test_a_valid_vector_is_valid_on_claims():
-    (new,) = rederived.derive([made(signed(TEXT), "valid")])
+    (new,) = resign.derive([made(signed(TEXT), "valid")])
     assert passes(new.jws) and new.how == "signed anew, RS256"
     assert json.loads(decoded(new.jws.split(".")[1]))["was"] == encoded(b"foo")
 
@@ -94,7 +95,7 @@ def test_a_flaw_in_the_padding_is_carried_over():
     n, e, d = numbers.public_numbers.n, numbers.public_numbers.e, numbers.d
     block = pow(right, e, n).to_bytes(256)
     flawed = block[:40] + b"\xfe" + block[41:]
-    (new,) = rederived.derive([made(pow(int.from_bytes(flawed), d, n).to_bytes(256))])
+    (new,) = resign.derive([made(pow(int.from_bytes(flawed), d, n).to_bytes(256))])
     text, _, signature = new.jws.rpartition(".")
     opened = pow(int.from_bytes(decoded(signature)), e, n).to_bytes(256)
     wanted = pow(int.from_bytes(signed(text)), e, n).to_bytes(256)
@@ -112,7 +113,7 @@ def test_a_flaw_in_pss_is_carried_over(place):
     block = pow(int.from_bytes(KEY.sign(text.encode(), pss, SHA256())), numbers.public_numbers.e, n).to_bytes(256)
     flawed = block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]
     one = made(pow(int.from_bytes(flawed), d, n).to_bytes(256), text=text, keys=(jwk,), private=(jwk,))
-    (new,) = rederived.derive([one])
+    (new,) = resign.derive([one])
     mended, _ = signatures.flawed(jwk, "PS256", text, KEY.sign(text.encode(), pss, SHA256()))
     sent = new.jws.rpartition(".")[0]
     assert passes(f"{sent}.{encoded(mended(sent))}", jwk) and not passes(new.jws, jwk)
@@ -124,7 +125,7 @@ def test_what_was_done_to_the_text_is_done_to_the_new_one():
     cut = Vector(**{**vars(right), "jws": right.jws.rpartition(".")[0], "result": "invalid"})
     dotted = Vector(**{**vars(right), "jws": right.jws + ".", "result": "invalid"})
     gone = Vector(**{**vars(right), "jws": f"{HEADER}..{right.jws.split('.')[2]}", "result": "invalid"})
-    new, *others = (one.jws for one in rederived.derive([right, spaced, cut, dotted, gone]))
+    new, *others = (one.jws for one in resign.derive([right, spaced, cut, dotted, gone]))
     assert others[1:] == [new.rpartition(".")[0], new + ".", f"{HEADER}..{new.split('.')[2]}"]
     assert others[0].split(".")[1] == "  " + new.split(".")[1]
 
@@ -132,7 +133,7 @@ def test_what_was_done_to_the_text_is_done_to_the_new_one():
 def test_unused_bits_are_carried_over():
     odd = with_unused_bits(encoded(b"a"))
     text = f"{HEADER}.{odd}"
-    (new,) = rederived.derive([made(signed(text), text=text)])
+    (new,) = resign.derive([made(signed(text), text=text)])
     head, payload, signature = new.jws.split(".")
     assert payload != canonical(payload)
     assert signature == encoded(signed(f"{head}.{payload}"))
@@ -141,7 +142,7 @@ def test_unused_bits_are_carried_over():
 def test_an_embedded_key_becomes_ours():
     header = {"alg": "ES256", "jwk": {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}}
     text = f"{encoded(json.dumps(header).encode())}.{encoded(b'foo')}"
-    (new,) = rederived.derive([made(b"x" * 64, text=text)])
+    (new,) = resign.derive([made(b"x" * 64, text=text)])
     brought = json.loads(decoded(new.jws.split(".")[0]))["jwk"]
     assert passes(new.jws, brought) and "attacker" in new.how
 
@@ -163,7 +164,7 @@ def test_a_verifier_that_lets_nothing_pass_is_found_out():
 
 
 def test_what_cannot_be_sent_is_not_sent():
-    unsendable = [one for one in vector.examples() if one.unsendable]
+    unsendable = [one for one in model.examples() if one.unsendable]
     right = made(signed(TEXT), group="jwk-3")
     forms = [(one, vectors.PLAIN, Derived(one.jws, "")) for one in [*unsendable, right]]
     rows = vectors.compare(forms, always(200), {"jwk-3": "bad key"})
@@ -179,7 +180,7 @@ def test_an_excuse_needs_a_right_signature():
 
 
 def test_the_bare_envoy_listens_on_loopback_alone_and_has_no_admin_port():
-    made = bare.configuration([bare.Keys("a", "{}"), bare.Keys("b", "{}", 5)], 7)
+    made = envoy.configuration([envoy.Keys("a", "{}"), envoy.Keys("b", "{}", 5)], 7)
     (listener,) = made["static_resources"]["listeners"]
     assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 7}
     assert "admin" not in made

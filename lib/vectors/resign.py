@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from lib.crypto.base64url import FOREIGN, canonical, decoded, encoded, with_unused_bits
-from lib.probes import signatures
-from lib.probes.vector import Vector
+from lib.vectors import signatures
+from lib.vectors.model import Vector
 
 ATTACKER = 7  # the private key that stands for the attacker's, whose own is not in the vectors
 EDITS = 4  # characters that may differ between two texts of one signature

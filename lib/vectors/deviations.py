@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lib.crypto.base64url import FOREIGN, canonical, decoded
-from lib.probes import signatures
-from lib.probes.vector import Vector
+from lib.vectors import signatures
+from lib.vectors.model import Vector
 
 AGREES, STRICTER, LAXER, UNSENDABLE = "agrees", "stricter", "laxer", "not sendable"
 HALF = 32  # bytes of r and of s in ES256

@@ -22,12 +22,12 @@ from rich.table import Table
 from lib.crypto.base64url import decoded
 from lib.errors import RunbookError
 from lib.istio import answers
-from lib.probes import bare, rederived, vector
-from lib.probes.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
-from lib.probes.rederived import Derived
 from lib.probes.transport.messages import Reply, Request, Way
 from lib.probes.transport.sockets import over_sockets
-from lib.probes.vector import Vector
+from lib.vectors import envoy, model, resign
+from lib.vectors.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
+from lib.vectors.model import Vector
+from lib.vectors.resign import Derived
 
 PLAIN, CLAIMS = "as it is", "on JSON claims"
 VERDICTS = (AGREES, STRICTER, LAXER, UNSENDABLE)
@@ -65,15 +65,15 @@ def judge(program: Path, vectors: Sequence[Vector]) -> list[Row]:
     """Return what the Envoy `program` makes of the vectors, each in both forms."""
     forms = [(one, PLAIN, Derived(one.jws, "as published")) for one in vectors]
     forms += [(one, CLAIMS, new) for one, new in zip(vectors, _derived(vectors), strict=True)]
-    loaded, refused = bare.loadable(program, sets(vectors))
-    timeless = [replace(one, name=one.name + TIMELESS, skew=bare.ANY_TIME) for one in loaded]
-    with bare.running(program, [*loaded, *timeless]) as address:
+    loaded, refused = envoy.loadable(program, sets(vectors))
+    timeless = [replace(one, name=one.name + TIMELESS, skew=envoy.ANY_TIME) for one in loaded]
+    with envoy.running(program, [*loaded, *timeless]) as address:
         return compare(forms, over_sockets(address, WORKERS), refused)
 
 
-def sets(vectors: Iterable[Vector]) -> list[bare.Keys]:
+def sets(vectors: Iterable[Vector]) -> list[envoy.Keys]:
     """Return the vectors' sets of keys, one a group."""
-    return [bare.Keys(name, jwks) for name, jwks in {one.group: one.jwks for one in vectors}.items()]
+    return [envoy.Keys(name, jwks) for name, jwks in {one.group: one.jwks for one in vectors}.items()]
 
 
 def compare(forms: Sequence[tuple[Vector, str, Derived]], way: Way, refused: dict[str, str]) -> list[Row]:
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     given = parser.parse_args(arguments)
     shown = console or Console()
     try:
-        rows = judge(given.envoy, [*vector.load(given.vectors), *vector.examples()])
+        rows = judge(given.envoy, [*model.load(given.vectors), *model.examples()])
         if given.csv:
             write(rows, given.csv)
     except (RunbookError, OSError) as error:
@@ -150,7 +150,7 @@ def _derived(vectors: Sequence[Vector]) -> list[Derived]:
     """The vectors on JSON claims; those that have such already stay, and only their age is not counted."""
     stay = [one for one in vectors if _has_claims(one) or one.unsendable]
     go = [one for one in vectors if one not in stay]
-    made = {id(one): new for one, new in zip(go, rederived.derive(go), strict=True)}
+    made = {id(one): new for one, new in zip(go, resign.derive(go), strict=True)}
     return [made.get(id(one)) or Derived(one.jws, "as published, its age not counted") for one in vectors]
 
 

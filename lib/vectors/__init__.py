@@ -1,0 +1,1 @@
+"""Public test vectors against the real Envoy's JWT filter."""
