@@ -20,7 +20,7 @@ from lib.errors import RunbookError
 from lib.polling import until, wait
 from sandbox import cgroups, delays, kernel, link, machine, vectors
 from sandbox.build import BuildFailed, build, drop_caches
-from sandbox.home import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
+from sandbox.paths import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
 
 STATE = HOME / "sandbox.json"  # who serves: {"pid", "started"}
 LOCK = HOME / "sandbox.lock"  # held while the endpoint serves

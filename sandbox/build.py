@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from sandbox.home import BIN, HOME, LOGS, PARTS
 from sandbox.parts import Part, keys, parts
+from sandbox.paths import BIN, HOME, LOGS, PARTS
 
 
 class BuildFailed(Exception):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox.home import HUB, version
 from sandbox.images import Image, files_layer
+from sandbox.paths import HUB, version
 
 # The public images that a node has without a registry: each is one of ours, of the same program at the same version.
 STANDS_IN = {

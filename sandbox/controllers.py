@@ -13,7 +13,7 @@ from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.manifests import load, ordered
 from sandbox.catalogue import names
 from sandbox.components import DNS
-from sandbox.home import HERE
+from sandbox.paths import HERE
 
 CLASS = "sandbox-local"  # the default StorageClass
 VOLUMES = "var/lib/volumes"  # on the node

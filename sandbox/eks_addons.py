@@ -17,7 +17,7 @@ from moto.eks.exceptions import (
 from moto.eks.models import Cluster
 
 from sandbox.clusters import HEALTH, cued
-from sandbox.home import version
+from sandbox.paths import version
 
 OWNER = "eks-sandbox"
 TOO_FEW = "The add-on is unhealthy because it doesn't have the desired number of replicas."

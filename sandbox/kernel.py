@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox.home import HOME
+from sandbox.paths import HOME
 
 # Each Envoy and each pilot-agent holds inotify instances, and all of them are one user's (1337): those of two clusters
 # are more than the 128 that Linux grants, and Envoy then ends with an assertion.

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import IO
 
-from sandbox.home import VERSIONS
+from sandbox.paths import VERSIONS
 
 BASE = "ca-certificates,curl,iptables"
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 from dataclasses import dataclass
 
-from sandbox.home import LINKS
+from sandbox.paths import LINKS
 
 PREFIX = "eks"  # of the links' names on this machine
 POOL = range(101, 151)  # the last number of the addresses that load balancers get

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from sandbox import link
-from sandbox.home import AWS_PORT, HOME, PARTS
+from sandbox.paths import AWS_PORT, HOME, PARTS
 
 DISK_COLD, DISK_WARM = 16, 4  # GiB free: with Go's caches still to be filled, and without
 MEMORY = 6  # GiB available: the whole mesh takes about 2

@@ -14,7 +14,7 @@ from pathlib import Path
 from lib.polling import until, wait
 from sandbox import cgroups, components, link, pki, webhook
 from sandbox.controllers import Controllers
-from sandbox.home import HERE, LOGS, NODES, RUN
+from sandbox.paths import HERE, LOGS, NODES, RUN
 
 WEBHOOK_PORT = 8443
 

@@ -15,8 +15,8 @@ from typing import IO
 
 from sandbox import layers
 from sandbox.catalogue import images_of, names
-from sandbox.home import HERE, HOME, PARTS, VERSIONS, version
 from sandbox.images import archive
+from sandbox.paths import HERE, HOME, PARTS, VERSIONS, version
 
 GO_PROGRAMS = (
     "./kube",

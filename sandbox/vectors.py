@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.build import BuildFailed, build
-from sandbox.home import HERE, HOME
+from sandbox.paths import HERE, HOME
 
 MODULE = HERE / "vectors"  # go.mod names the version, go.sum holds its hash; the vectors are never committed
 FOLDER = "testvectors_v1"

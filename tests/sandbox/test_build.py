@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from sandbox.catalogue import names
-from sandbox.home import HERE, HUB, VERSIONS
 from sandbox.parts import GO_PROGRAMS, Part, keys, parts
+from sandbox.paths import HERE, HUB, VERSIONS
 
 MODULES = {
     "kubernetes": "k8s.io/kubernetes",

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from sandbox.home import LINKS
 from sandbox.link import POOL, Link, taken
+from sandbox.paths import LINKS
 
 POOL_OF_ALL = ipaddress.ip_network(LINKS)
 needs_ip = pytest.mark.skipif(not shutil.which("ip"), reason="needs ip (Debian package iproute2)")

