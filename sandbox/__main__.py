@@ -18,8 +18,9 @@ from pathlib import Path
 
 from lib.errors import RunbookError
 from lib.polling import until, wait
-from sandbox import cgroups, delays, kernel, link, machine, vectors
-from sandbox.build import BuildFailed, build, drop_caches
+from sandbox import cgroups, delays, kernel, link, machine
+from sandbox.build import test_vectors
+from sandbox.build.builder import BuildFailed, build, drop_caches
 from sandbox.paths import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
 
 STATE = HOME / "sandbox.json"  # who serves: {"pid", "started"}
@@ -168,7 +169,7 @@ def show_logs(part: str | None) -> int:
 
 def show_vectors() -> int:
     """Print as JSON where Envoy and the test vectors are; what is fetched for it is told on standard error."""
-    print(json.dumps(vectors.places(lambda line: print(line, file=sys.stderr))))
+    print(json.dumps(test_vectors.places(lambda line: print(line, file=sys.stderr))))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sandbox.catalogue import names
+from sandbox.build.image_catalogue import names
 
 ETC = "/etc/kubernetes"
 PATH = "/opt/kube:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -11,7 +11,7 @@ from kubernetes import client, config, watch
 
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.manifests import load, ordered
-from sandbox.catalogue import names
+from sandbox.build.image_catalogue import names
 from sandbox.components import DNS
 from sandbox.paths import HERE
 

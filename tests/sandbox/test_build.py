@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox.catalogue import names
-from sandbox.parts import GO_PROGRAMS, Part, keys, parts
+from sandbox.build.image_catalogue import names
+from sandbox.build.parts import GO_PROGRAMS, Part, keys, parts
 from sandbox.paths import HERE, HUB, VERSIONS
 
 MODULES = {

@@ -1,7 +1,7 @@
 """The catalogue: every image that it names is made, of layers that are there."""
 
 from lib import params
-from sandbox import catalogue
+from sandbox.build import image_catalogue
 
 BUILT = {
     "programs": ("pause", "coredns", "pilot-discovery", "pilot-agent", "go-httpbin", "envoy_bootstrap.json"),
@@ -24,15 +24,15 @@ def built(folder) -> dict:
 
 
 def test_every_image_that_is_named_is_made(tmp_path):
-    images = catalogue.images_of(built(tmp_path), tmp_path)
-    assert sorted(image.name for image in images) == sorted(catalogue.names().values())
+    images = image_catalogue.images_of(built(tmp_path), tmp_path)
+    assert sorted(image.name for image in images) == sorted(image_catalogue.names().values())
     assert all(path.is_file() for image in images for path in image.layers)
 
 
 def test_no_image_runs_as_root_unless_it_must(tmp_path):
     as_root = {
         image.name.split("/", 1)[1].rsplit(":", 1)[0]
-        for image in catalogue.images_of(built(tmp_path), tmp_path)
+        for image in image_catalogue.images_of(built(tmp_path), tmp_path)
         if not image.user
     }
     # coredns binds port 53, istio-init writes iptables, PostgreSQL's user comes from the pod
@@ -42,7 +42,7 @@ def test_no_image_runs_as_root_unless_it_must(tmp_path):
 def test_what_an_account_of_ones_own_would_pull_is_there_under_its_public_name(tmp_path):
     here = params.load("eks")
     wanted = {here.keycloak_image, here.postgres_image, here.httpbin_image, here.sleep_image}
-    found = {name: image for image in catalogue.images_of(built(tmp_path), tmp_path) for name in image.also}
+    found = {name: image for image in image_catalogue.images_of(built(tmp_path), tmp_path) for name in image.also}
     assert set(found) == wanted
     for name, image in found.items():
         program, version = image.name.rsplit("/", 1)[1].split(":")

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from sandbox.images import Image, archive, files_layer
+from sandbox.build.oci_images import Image, archive, files_layer
 
 
 def contents(path):

@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from sandbox import layers
+from sandbox.build import debian_layers
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def packed(folder, tmp_path):
-    with tarfile.open(layers.pack(folder, tmp_path / "layer.tar")) as tar:
+    with tarfile.open(debian_layers.pack(folder, tmp_path / "layer.tar")) as tar:
         return {info.name: info for info in tar.getmembers()}
 
 
@@ -48,15 +48,15 @@ def test_nothing_of_the_machine_goes_in(folder, tmp_path):
 
 
 def test_the_same_folder_gives_the_same_bytes_whatever_its_times(folder, tmp_path):
-    first = layers.pack(folder, tmp_path / "first.tar").read_bytes()
+    first = debian_layers.pack(folder, tmp_path / "first.tar").read_bytes()
     os.utime(folder / "a.txt", (1, 1.5))
     os.utime(folder / "b", (2, 2))
-    assert layers.pack(folder, tmp_path / "second.tar").read_bytes() == first
+    assert debian_layers.pack(folder, tmp_path / "second.tar").read_bytes() == first
 
 
 def test_content_mode_and_hard_links_are_kept(folder, tmp_path):
     os.link(folder / "a.txt", folder / "c.txt")
-    with tarfile.open(layers.pack(folder, tmp_path / "layer.tar")) as tar:
+    with tarfile.open(debian_layers.pack(folder, tmp_path / "layer.tar")) as tar:
         assert tar.extractfile("b/deep/z").read() == bytes(range(256)) * 300
         assert tar.extractfile("c.txt").read() == b"first"
         assert tar.getmember("c.txt").islnk() and tar.getmember("c.txt").linkname == "a.txt"
@@ -98,6 +98,6 @@ def test_a_socket_is_left_out(folder, tmp_path):
 
 
 def test_install_names_the_packages_and_leaves_no_lists():
-    script = layers.install("one two")
+    script = debian_layers.install("one two")
     assert "apt-get install -q -y --no-install-recommends one two\n" in script
     assert "rm -rf /var/lib/apt/lists/*" in script

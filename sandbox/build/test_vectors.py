@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.build import BuildFailed, build
+from sandbox.build.builder import BuildFailed, build
 from sandbox.paths import HERE, HOME
 
 MODULE = HERE / "vectors"  # go.mod names the version, go.sum holds its hash; the vectors are never committed

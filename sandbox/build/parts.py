@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from sandbox import layers
-from sandbox.catalogue import images_of, names
-from sandbox.images import archive
+from sandbox.build import debian_layers
+from sandbox.build.image_catalogue import images_of, names
+from sandbox.build.oci_images import archive
 from sandbox.paths import HERE, HOME, PARTS, VERSIONS, version
 
 GO_PROGRAMS = (
@@ -163,8 +163,8 @@ def _uv_install(lock: str, target: Path, log: IO) -> None:
 
 
 def _base(folder: Path, log: IO) -> None:
-    layers.base(folder / "root", log)
-    layers.pack(folder / "root", folder / "layer.tar")
+    debian_layers.base(folder / "root", log)
+    debian_layers.pack(folder / "root", folder / "layer.tar")
 
 
 _JRE = "openjdk-17-jre-headless"
@@ -180,8 +180,8 @@ useradd --system --uid 999 --gid 999 --home-dir /var/lib/postgresql --no-create-
 
 def _debian_layer(packages: str, first: str = "") -> Callable[[Path, IO], None]:
     def make(folder: Path, log: IO) -> None:
-        upper = layers.layer([_built("base") / "root"], folder, first + layers.install(packages), log)
-        layers.pack(upper, folder / "layer.tar")
+        upper = debian_layers.layer([_built("base") / "root"], folder, first + debian_layers.install(packages), log)
+        debian_layers.pack(upper, folder / "layer.tar")
 
     return make
 
@@ -218,9 +218,9 @@ def _keycloak(folder: Path, log: IO) -> None:
     for script in (home / "bin").glob("*.sh"):
         script.chmod(0o755)
     lowers = [_built("jre") / "upper", _built("base") / "root"]
-    upper = layers.layer(lowers, folder, _KEYCLOAK_BUILD, log, add={"/opt/keycloak": home})
+    upper = debian_layers.layer(lowers, folder, _KEYCLOAK_BUILD, log, add={"/opt/keycloak": home})
     shutil.rmtree(folder / "dist")
-    layers.pack(upper, folder / "layer.tar")
+    debian_layers.pack(upper, folder / "layer.tar")
 
 
 def _images(folder: Path, log: IO) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from sandbox.parts import Part, keys, parts
+from sandbox.build.parts import Part, keys, parts
 from sandbox.paths import BIN, HOME, LOGS, PARTS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox.images import Image, files_layer
+from sandbox.build.oci_images import Image, files_layer
 from sandbox.paths import HUB, version
 
 # The public images that a node has without a registry: each is one of ours, of the same program at the same version.

@@ -1,0 +1,1 @@
+"""What the sandbox builds: programs, layers, images."""
