@@ -18,9 +18,10 @@ from pathlib import Path
 
 from lib.errors import RunbookError
 from lib.polling import until, wait
-from sandbox import cgroups, delays, kernel, link, machine
+from sandbox import delays
 from sandbox.build import test_vectors
 from sandbox.build.builder import BuildFailed, build, drop_caches
+from sandbox.host import cgroups, inotify_limit, requirements, veth
 from sandbox.paths import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
 
 STATE = HOME / "sandbox.json"  # who serves: {"pid", "started"}
@@ -47,13 +48,13 @@ def main(argv: list[str] | None = None) -> int:
         if said.command == "logs":
             return show_logs(said.part)
         if said.command == "build":
-            machine.require()
+            requirements.require()
             build(_tell)
             if said.drop_caches:
                 drop_caches()
             return 0
         return acts[said.command]() or 0
-    except (machine.NotThisMachine, BuildFailed, RunbookError) as problem:
+    except (requirements.NotThisMachine, BuildFailed, RunbookError) as problem:
         print(f"sandbox: {problem}", file=sys.stderr)
         return 2
 
@@ -63,12 +64,12 @@ def up() -> None:
     if _answering():
         return
     delays.stated(os.environ)  # a slip in it is told before anything is built
-    machine.require()
+    requirements.require()
     build(_tell)
     _clean()
-    machine.require_port()
-    machine.require_free(0)
-    kernel.widen()
+    requirements.require_port()
+    requirements.require_free(0)
+    inotify_limit.widen()
     LOGS.mkdir(parents=True, exist_ok=True)
     with SERVER_LOG.open("a") as log:
         command = [sys.executable, "-m", "sandbox", "serve"]
@@ -110,7 +111,7 @@ def serve() -> None:
         with choosing:
             used = {node.link.number for other, node in nodes.items() if node.state.exists() and other != name}
             number = next(number for number in range(256) if number not in used)
-            machine.require_free(number)
+            requirements.require_free(number)
             nodes[name] = Node(name, number, parts, authenticate, authorize, _log)
             nodes[name].state.mkdir(parents=True, exist_ok=True)
             return nodes[name]
@@ -206,18 +207,18 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 
 def _clean() -> None:
-    for name in link.leftovers():
-        link.remove(name)
+    for name in veth.leftovers():
+        veth.remove(name)
     for name in cgroups.leftovers():
         until(lambda name=name: cgroups.remove(name) or name not in cgroups.leftovers(), deadline=20)
-    kernel.restore()
+    inotify_limit.restore()
     shutil.rmtree(RUN, ignore_errors=True)
     STATE.unlink(missing_ok=True)
     CREDENTIALS.unlink(missing_ok=True)
 
 
 def _leftovers() -> list[str]:
-    links = [f"link {name}" for name in link.leftovers()]
+    links = [f"link {name}" for name in veth.leftovers()]
     groups = [f"cgroup {name}" for name in cgroups.leftovers()]
     mounts = [
         f"mount {line.split()[4]}"

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib.polling import until, wait
-from sandbox import cgroups, components, link, pki, webhook
+from sandbox import components, pki, webhook
 from sandbox.controllers import Controllers
+from sandbox.host import cgroups, veth
 from sandbox.paths import HERE, LOGS, NODES, RUN
 
 WEBHOOK_PORT = 8443
@@ -36,7 +37,7 @@ class Node:
         log,
     ):
         self.name, self.parts, self.log = name, parts, log
-        self.link = link.Link(number)
+        self.link = veth.Link(number)
         self.state, self.images = RUN / name, NODES / name / "containerd"
         self.etc, self.logs = self.state / "etc", LOGS / name
         self.endpoint = f"https://{self.link.node}:6443"
@@ -117,7 +118,7 @@ class Node:
             self._init.wait()
             for process in self._processes.values():
                 process.wait()
-        link.remove(self.link.name)
+        veth.remove(self.link.name)
         until(lambda: cgroups.remove(self.name) or self.name not in cgroups.leftovers(), deadline=20)
         shutil.rmtree(self.state, ignore_errors=True)
 
@@ -183,7 +184,7 @@ class Node:
         ]
         ready = Path(f"/proc/{pid}/root/run/init-done")
         wait("the node's root file system", ready.exists, deadline=20, fix=f"see {self.logs / 'init.log'}")
-        link.up(self.link, pid, ["nsenter", "--target", str(pid), "--net", "--"])
+        veth.up(self.link, pid, ["nsenter", "--target", str(pid), "--net", "--"])
 
     def _make_certificates(self) -> None:
         ca = pki.authority(self.etc, "ca", f"eks-sandbox {self.name}")

@@ -5,7 +5,7 @@ The kernel fills a new cgroup with files; here a group's folder gets beforehand 
 
 import pytest
 
-from sandbox import cgroups
+from sandbox.host import cgroups
 
 GROUP = "eks-sandbox-one"
 

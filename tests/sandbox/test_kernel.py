@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox import kernel
+from sandbox.host import inotify_limit
 
 
 @pytest.fixture
@@ -14,24 +14,24 @@ def files(tmp_path):
 
 def test_it_is_raised_and_put_back(files):
     limit, kept = files
-    kernel.widen(limit, kept)
-    assert int(limit.read_text()) == kernel.NEEDED
-    kernel.widen(limit, kept)  # a second up
-    kernel.restore(limit, kept)
+    inotify_limit.widen(limit, kept)
+    assert int(limit.read_text()) == inotify_limit.NEEDED
+    inotify_limit.widen(limit, kept)  # a second up
+    inotify_limit.restore(limit, kept)
     assert int(limit.read_text()) == 128 and not kept.exists()
 
 
 def test_what_is_wide_enough_is_left_alone(files):
     limit, kept = files
     limit.write_text("8192\n")
-    kernel.widen(limit, kept)
-    kernel.restore(limit, kept)
+    inotify_limit.widen(limit, kept)
+    inotify_limit.restore(limit, kept)
     assert limit.read_text() == "8192\n"
 
 
 def test_what_somebody_else_set_since_stays(files):
     limit, kept = files
-    kernel.widen(limit, kept)
+    inotify_limit.widen(limit, kept)
     limit.write_text("4096\n")
-    kernel.restore(limit, kept)
+    inotify_limit.restore(limit, kept)
     assert limit.read_text() == "4096\n" and not kept.exists()

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from sandbox.link import POOL, Link, taken
+from sandbox.host.veth import POOL, Link, taken
 from sandbox.paths import LINKS
 
 POOL_OF_ALL = ipaddress.ip_network(LINKS)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from sandbox import link
+from sandbox.host import veth
 from sandbox.paths import AWS_PORT, HOME, PARTS
 
 DISK_COLD, DISK_WARM = 16, 4  # GiB free: with Go's caches still to be filled, and without
@@ -38,8 +38,8 @@ def require() -> None:
 
 def require_free(number: int) -> None:
     """Raise NotThisMachine where the subnet of a link is in use already."""
-    network = link.Link(number).network
-    if device := link.taken(network):
+    network = veth.Link(number).network
+    if device := veth.taken(network):
         fix = "set EKS_SANDBOX_LINKS to a network that is free, such as 10.250.0.0/16"
         raise NotThisMachine(f"the sandbox needs {network} for its link, got it in use by {device}; {fix}.")
 

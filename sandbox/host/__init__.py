@@ -1,0 +1,1 @@
+"""The machine under the sandbox: requirements, cgroups, the link, kernel limits."""
