@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from moto.core.utils import utcnow
 
 from sandbox import policies
-from sandbox.signature import Identity, Refused
+from sandbox.iam.sigv4 import Identity, Refused
 
 CONFIG_MAP = "CONFIG_MAP"  # the mode without entries: only the creator is let in, aws-auth is not read here
 STANDARD, NODES = "STANDARD", "EC2_LINUX"

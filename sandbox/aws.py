@@ -11,10 +11,11 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from sandbox import eks, identities, rights
+from sandbox import eks
 from sandbox.clusters import Clusters
 from sandbox.delays import Delays
 from sandbox.gate import Gate, recorder
+from sandbox.iam import access_keys, authorization
 from sandbox.lacking import Lacking
 from sandbox.quotas import Quotas
 
@@ -62,14 +63,14 @@ def serve(
     """
     with _open(host, port) as opened:
         port = opened.getsockname()[1]
-        identities.ensure_administrator(credentials_file)
+        access_keys.ensure_administrator(credentials_file)
         hosts = {f"{host}:{port}", f"sts.{region}.amazonaws.com", "sts.amazonaws.com"}
-        clusters = Clusters(make_node, kubernetes_version, region, hosts, identities.find, log, delays=delays)
+        clusters = Clusters(make_node, kubernetes_version, region, hosts, access_keys.find, log, delays=delays)
         eks.install(clusters)
         moto = DomainDispatcherApplication(create_backend_app)
         shown, quotas = partial(eks.shown, region, processes), Quotas()
-        rules, lacking = (rights.refused, quotas.refused), Lacking(kubernetes_version, quotas)
-        gate = Gate(moto, identities.find, shown, recorder(calls_log), log, rules, lacking)
+        rules, lacking = (authorization.refused, quotas.refused), Lacking(kubernetes_version, quotas)
+        gate = Gate(moto, access_keys.find, shown, recorder(calls_log), log, rules, lacking)
         handler = type("Handler", (_Handler,), {"tell": staticmethod(log)})
         server = make_server(host, port, gate, threaded=True, request_handler=handler, fd=opened.fileno())
     return Server(server, clusters)

@@ -24,8 +24,8 @@ from sandbox.eks_options import ClusterOptions
 from sandbox.eks_pods import PodIdentities
 from sandbox.eks_tags import Tags
 from sandbox.eks_updates import Updates
-from sandbox.identities import ACCOUNT, find
-from sandbox.roles import trusted
+from sandbox.iam.access_keys import ACCOUNT, find
+from sandbox.iam.trust_policies import trusted
 
 # EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
 ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exist or the trusted entity is not correct"

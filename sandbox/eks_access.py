@@ -12,8 +12,8 @@ from moto.eks.exceptions import (
 )
 
 from sandbox.access import CONFIG_MAP, NODES, STANDARD, Access
+from sandbox.iam.authorization import known
 from sandbox.policies import POLICIES, PREFIX
-from sandbox.rights import known
 
 # EKS's own sentences: clients know them.
 WRONG_MODE = (

@@ -7,7 +7,7 @@ from moto.eks.exceptions import InvalidParameterException, InvalidRequestExcepti
 from moto.eks.models import Cluster
 
 from sandbox.access import CONFIG_MAP
-from sandbox.identities import ACCOUNT
+from sandbox.iam.access_keys import ACCOUNT
 
 LOGS = {"api", "audit", "authenticator", "controllerManager", "scheduler"}
 MODES = [CONFIG_MAP, "API_AND_CONFIG_MAP", "API"]  # the ways there lead to the right alone

@@ -10,7 +10,7 @@ from moto.core.utils import utcnow
 from moto.eks.exceptions import InvalidParameterException, ResourceInUseException, ResourceNotFoundException
 from moto.eks.models import Cluster
 
-from sandbox.roles import trusted
+from sandbox.iam.trust_policies import trusted
 
 SERVICE, ACTIONS = "pods.eks.amazonaws.com", {"sts:AssumeRole", "sts:TagSession"}
 PATHS = (

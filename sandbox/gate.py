@@ -20,8 +20,8 @@ from moto.core.request import Request
 from moto.core.routing import get_service_router
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
-from sandbox.call import Call, Refusal
-from sandbox.signature import ALGORITHM, SIGNATURE, Identity, Refused, Scope, expected, moment, scope
+from sandbox.iam.signed_call import Call, Refusal
+from sandbox.iam.sigv4 import ALGORITHM, SIGNATURE, Identity, Refused, Scope, expected, moment, scope
 
 STATUS_PATH = "/_sandbox/clusters"
 SKEW = timedelta(minutes=15)  # between the client's clock and ours; S3's, the most that AWS allows

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sandbox import rights
-from sandbox.call import Call, Refusal
+from sandbox.iam import authorization
+from sandbox.iam.signed_call import Call, Refusal
 from sandbox.quotas import Quotas
 
 SUPPORT = {  # last days of standard and extended support: EKS user guide, "Understand the Kubernetes version lifecycle"
@@ -55,9 +55,9 @@ def versions(kubernetes_version: str) -> dict:
 
 def _simulated(call: Call) -> Answer:
     source = call.form.get("PolicySourceArn", "")
-    if not rights.known(source):
+    if not authorization.known(source):
         return Refusal("NoSuchEntity", f"The source with ARN {source} cannot be found.", "404 Not Found")
-    return "text/xml", rights.simulated(call)
+    return "text/xml", authorization.simulated(call)
 
 
 def _epoch(day: str) -> float:

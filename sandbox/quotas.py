@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from moto.backends import get_backend
 
-from sandbox.call import Call, Refusal
-from sandbox.identities import ACCOUNT
+from sandbox.iam.access_keys import ACCOUNT
+from sandbox.iam.signed_call import Call, Refusal
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
 from lib.crypto.jwt import fingerprint
-from sandbox.signature import ALGORITHM, SIGNATURE, Identity, Refused, Scope, expected, moment, scope
+from sandbox.iam.sigv4 import ALGORITHM, SIGNATURE, Identity, Refused, Scope, expected, moment, scope
 
 PREFIX = "k8s-aws-v1."
 CLUSTER_HEADER = "x-k8s-aws-id"

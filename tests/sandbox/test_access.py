@@ -4,14 +4,14 @@ import boto3
 import eks_token
 import pytest
 
-from sandbox import identities
-from sandbox.signature import Refused
+from sandbox.iam import access_keys
+from sandbox.iam.sigv4 import Refused
 
 
 def user(world, name):
     iam = world.client("iam")
     iam.create_user(UserName=name)
-    iam.attach_user_policy(UserName=name, PolicyArn=identities.ALL)
+    iam.attach_user_policy(UserName=name, PolicyArn=access_keys.ALL)
     key = iam.create_access_key(UserName=name)["AccessKey"]
     return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name="us-east-1")
 
@@ -51,7 +51,7 @@ def test_amazons_own_sts_hosts_are_taken(world):
 
 def test_a_roles_sessions_have_the_roles_access(world):
     role = world.role("deployer", "ec2.amazonaws.com")
-    world.client("iam").attach_role_policy(RoleName="deployer", PolicyArn=identities.ALL)
+    world.client("iam").attach_role_policy(RoleName="deployer", PolicyArn=access_keys.ALL)
     authenticate = world.active(session=assumed(world, role, "monday")).authenticate
     said = authenticate(eks_token.made(assumed(world, role, "tuesday"), "runbook", world.server.url))
     assert said["username"] == "arn:aws:sts::123456789012:assumed-role/deployer/tuesday"
@@ -69,7 +69,7 @@ def test_a_key_that_was_switched_off_opens_nothing(world):
     world.client("iam").update_access_key(UserName="mallory", AccessKeyId=key, Status="Inactive")
     with pytest.raises(Refused, match="access key"):
         authenticate(token)
-    assert identities.find(key, None) is None
+    assert access_keys.find(key, None) is None
 
 
 def test_a_creator_may_leave_nobody_in(world):

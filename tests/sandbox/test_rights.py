@@ -15,7 +15,7 @@ from lib.planning import permissions, plan
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import clean_up, cluster
-from sandbox.statements import ALLOWED, DENIED, NOTHING, decide
+from sandbox.iam.policy_evaluation import ALLOWED, DENIED, NOTHING, decide
 
 NAME = "least"
 OPTIONAL = {  # what only the plan asks: without, it says "not known"

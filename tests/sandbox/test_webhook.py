@@ -15,7 +15,7 @@ from eks_token import closed, opened
 
 from lib.crypto.jwt import fingerprint
 from sandbox import pki, webhook
-from sandbox.signature import Identity, Refused
+from sandbox.iam.sigv4 import Identity, Refused
 
 HOST, REGION, CLUSTER = "127.0.0.1:4599", "us-east-1", "runbook"
 ACCOUNT = "123456789012"

@@ -13,7 +13,7 @@ from moto.core.utils import utcnow
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
-from sandbox.signature import Identity
+from sandbox.iam.sigv4 import Identity
 
 PARTITION = "aws"
 ADMINISTRATOR = "admin"

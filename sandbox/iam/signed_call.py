@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from sandbox.signature import Identity
+from sandbox.iam.sigv4 import Identity
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from xml.sax.saxutils import escape
 
 from moto.iam.models import IAMBackend, iam_backends
 
-from sandbox.call import Call, Refusal
-from sandbox.identities import ACCOUNT, PARTITION
-from sandbox.statements import ALLOWED, DENIED, decide
+from sandbox.iam.access_keys import ACCOUNT, PARTITION
+from sandbox.iam.policy_evaluation import ALLOWED, DENIED, decide
+from sandbox.iam.signed_call import Call, Refusal
 
 FREE = ("sts:GetCallerIdentity", "sts:GetSessionToken")  # nobody can be refused these
 CODES = {"ec2": "UnauthorizedOperation", "iam": "AccessDenied", "sts": "AccessDenied", "s3": "AccessDenied"}

@@ -7,7 +7,7 @@ import json
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 
-from sandbox.identities import ACCOUNT, PARTITION
+from sandbox.iam.access_keys import ACCOUNT, PARTITION
 
 
 def trusted(role_arn: str) -> list[tuple[set[str], set[str]]]:

@@ -1,0 +1,1 @@
+"""Who asks AWS, and what they may: signatures, access keys, roles, policies."""
