@@ -101,7 +101,7 @@ def down() -> None:
 def serve() -> None:
     """Serve AWS in this process until SIGTERM; the clusters live and end with it."""
     from sandbox import aws
-    from sandbox.node import Node
+    from sandbox.node.node import Node
 
     lock = LOCK.open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

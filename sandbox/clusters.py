@@ -14,7 +14,7 @@ from moto.eks.models import Cluster, EKSBackend, Nodegroup
 
 from sandbox.access import Access
 from sandbox.delays import Delays
-from sandbox.webhook import SecretOf, verify
+from sandbox.node.authenticator import SecretOf, verify
 
 HEALTH = "eks-sandbox/health"  # a tag: how what has it ends, status and code, such as "DEGRADED AccessDenied"
 

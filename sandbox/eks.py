@@ -16,7 +16,6 @@ from moto.eks.responses import EKSResponse
 from sandbox import eks_access, eks_addons, eks_nodes, eks_options, eks_pods, eks_updates
 from sandbox.access import Access
 from sandbox.clusters import Clusters
-from sandbox.components import SERVICE_NETWORK
 from sandbox.eks_access import AccessEntries
 from sandbox.eks_addons import AddOns
 from sandbox.eks_nodes import NodeGroups
@@ -26,6 +25,7 @@ from sandbox.eks_tags import Tags
 from sandbox.eks_updates import Updates
 from sandbox.iam.access_keys import ACCOUNT, find
 from sandbox.iam.trust_policies import trusted
+from sandbox.node.command_lines import SERVICE_NETWORK
 
 # EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
 ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exist or the trusted entity is not correct"

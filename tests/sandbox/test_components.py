@@ -7,19 +7,19 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from sandbox import components
+from sandbox.node import command_lines
 
 NODE, HOST, NAME = "198.18.0.10", "198.18.0.1", "ip-198-18-0-10.ec2.internal"
 LINES = {
-    "etcd": components.etcd(),
-    "apiserver": components.apiserver(NODE),
-    "controller_manager": components.controller_manager(),
-    "scheduler": components.scheduler(),
-    "kubelet": components.kubelet(NAME, NODE, "group"),
-    "proxy": components.proxy(NAME),
-    "containerd": components.containerd(),
+    "etcd": command_lines.etcd(),
+    "apiserver": command_lines.apiserver(NODE),
+    "controller_manager": command_lines.controller_manager(),
+    "scheduler": command_lines.scheduler(),
+    "kubelet": command_lines.kubelet(NAME, NODE, "group"),
+    "proxy": command_lines.proxy(NAME),
+    "containerd": command_lines.containerd(),
 }
-CERTIFICATES = components.certificates(NODE, HOST, NAME)
+CERTIFICATES = command_lines.certificates(NODE, HOST, NAME)
 OWN = {"ca", "service-accounts"}  # made beside what the CA signs
 
 
@@ -78,13 +78,13 @@ def test_controllers_listen_on_loopback_and_ask_the_apiserver(name):
 
 
 def test_kubelet_lets_nobody_unnamed_in():
-    found = components.kubelet_config("/eks-sandbox-one")
+    found = command_lines.kubelet_config("/eks-sandbox-one")
     assert found["authentication"]["anonymous"] == {"enabled": False}
     assert found["authentication"]["webhook"] == {"enabled": True}
     assert found["authentication"]["x509"] == {"clientCAFile": "/etc/kubernetes/ca.crt"}
     assert found["authorization"] == {"mode": "Webhook"} and found["readOnlyPort"] == 0
     assert found["cgroupRoot"] == "/eks-sandbox-one"
-    assert found["containerRuntimeEndpoint"] == f"unix://{components.SOCKET}"
+    assert found["containerRuntimeEndpoint"] == f"unix://{command_lines.SOCKET}"
     assert json.loads(json.dumps(found)) == found
 
 
@@ -107,14 +107,14 @@ def test_only_who_must_is_master():
 
 def test_apiserver_serves_by_each_of_its_names():
     hosts = by_file()["apiserver"][2]
-    first = str(ip_network(components.SERVICE_NETWORK)[1])
+    first = str(ip_network(command_lines.SERVICE_NETWORK)[1])
     assert {NODE, first, "localhost", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"} <= set(hosts)
     assert by_file()["webhook"][2] == (HOST,)
 
 
 @pytest.mark.parametrize("name", LINES)
 def test_every_certificate_that_a_line_names_is_made(name):
-    config = components.kubelet_config("/") if name == "kubelet" else ""
+    config = command_lines.kubelet_config("/") if name == "kubelet" else ""
     named = set(re.findall(r"/etc/kubernetes/([\w-]+)\.(?:crt|key|pub|kubeconfig)", f"{LINES[name]}{config}"))
     assert named <= OWN | set(by_file())
 
@@ -125,20 +125,20 @@ def test_every_line_starts_another_program():
 
 
 def test_the_networks_are_apart_and_dns_is_a_service():
-    pods, services = ip_network(components.POD_NETWORK), ip_network(components.SERVICE_NETWORK)
-    assert not pods.overlaps(services) and ip_address(components.DNS) in services
+    pods, services = ip_network(command_lines.POD_NETWORK), ip_network(command_lines.SERVICE_NETWORK)
+    assert not pods.overlaps(services) and ip_address(command_lines.DNS) in services
     assert flags(LINES["apiserver"])["service-cluster-ip-range"] == str(services)
     assert flags(LINES["proxy"])["cluster-cidr"] == str(pods)
-    assert components.kubelet_config("/")["clusterDNS"] == [components.DNS]
+    assert command_lines.kubelet_config("/")["clusterDNS"] == [command_lines.DNS]
 
 
 def test_files_are_read_back_as_what_they_are():
-    found = components.files("https://198.18.0.1:4600")
+    found = command_lines.files("https://198.18.0.1:4600")
     for file, path in (("webhook.json", "authenticate"), ("rights.json", "authorize")):
         cluster = {"server": f"https://198.18.0.1:4600/{path}", "certificate-authority": "/etc/kubernetes/ca.crt"}
         assert json.loads(found[file])["clusters"] == [{"name": "w", "cluster": cluster}]
     bridge, _ = json.loads(found["10-bridge.conflist"])["plugins"]
-    assert bridge["ipam"]["ranges"] == [[{"subnet": components.POD_NETWORK}]]
+    assert bridge["ipam"]["ranges"] == [[{"subnet": command_lines.POD_NETWORK}]]
     containerd = tomllib.loads(found["containerd.toml"])
-    assert containerd["grpc"]["address"] == components.SOCKET
+    assert containerd["grpc"]["address"] == command_lines.SOCKET
     assert "pause" in containerd["plugins"]["io.containerd.grpc.v1.cri"]["sandbox_image"]

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 from cryptography.x509.oid import NameOID
 
-from sandbox import pki
+from sandbox.node import certificates
 
 
 @pytest.fixture
 def ca(tmp_path):
-    return pki.authority(tmp_path / "pki", "ca", "test-ca")
+    return certificates.authority(tmp_path / "pki", "ca", "test-ca")
 
 
 def context(side, ca, pair):
@@ -69,7 +69,7 @@ def test_a_client_certificate_does_not_serve(ca):
 
 
 def test_another_authority_of_the_same_name_is_not_believed(ca, tmp_path):
-    other = pki.authority(tmp_path / "other", "ca", "test-ca")
+    other = certificates.authority(tmp_path / "other", "ca", "test-ca")
     server, stranger = ca.issue("server", "api", hosts=("localhost",)), other.issue("client", "someone")
     with pytest.raises(ssl.SSLError, match="(?i)verify failed"):
         handshake(ca, server, stranger, "localhost")
@@ -89,7 +89,7 @@ def test_the_authority_signs_no_further_authorities(ca):
     leaf = x509.load_pem_x509_certificate(ca.issue("leaf", "leaf")[0].read_bytes())
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert leaf.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "test-ca"
-    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc < pki.LIFETIME * 1.01
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc < certificates.LIFETIME * 1.01
 
 
 def test_serial_numbers_and_keys_are_never_used_twice(ca):
@@ -99,7 +99,7 @@ def test_serial_numbers_and_keys_are_never_used_twice(ca):
 
 
 def test_private_keys_are_their_owners_only(ca):
-    pki.key_pair(ca.folder, "tokens")
+    certificates.key_pair(ca.folder, "tokens")
     ca.issue("server", "api", hosts=("localhost",))
     keys = sorted(ca.folder.glob("*.key"))
     assert [key.name for key in keys] == ["ca.key", "server.key", "tokens.key"]
@@ -108,14 +108,14 @@ def test_private_keys_are_their_owners_only(ca):
 
 
 def test_the_token_keys_belong_together(tmp_path):
-    private, public = pki.key_pair(tmp_path, "tokens")
+    private, public = certificates.key_pair(tmp_path, "tokens")
     signed = serialization.load_pem_private_key(private.read_bytes(), None).sign(b"x", ec.ECDSA(hashes.SHA256()))
     serialization.load_pem_public_key(public.read_bytes()).verify(signed, b"x", ec.ECDSA(hashes.SHA256()))
 
 
 def test_kubeconfig_names_server_ca_and_client(tmp_path):
     ca, shown, key = tmp_path / "ca.crt", tmp_path / "admin.crt", tmp_path / "admin.key"
-    path = pki.kubeconfig(tmp_path / "kubeconfig", "https://198.18.0.10:6443", ca, shown, key)
+    path = certificates.kubeconfig(tmp_path / "kubeconfig", "https://198.18.0.10:6443", ca, shown, key)
     found = yaml.safe_load(path.read_text())
     assert (found["apiVersion"], found["kind"], found["current-context"]) == ("v1", "Config", "c")
     assert found["contexts"] == [{"name": "c", "context": {"cluster": "c", "user": "u"}}]

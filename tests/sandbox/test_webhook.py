@@ -14,8 +14,8 @@ import pytest
 from eks_token import closed, opened
 
 from lib.crypto.jwt import fingerprint
-from sandbox import pki, webhook
 from sandbox.iam.sigv4 import Identity, Refused
+from sandbox.node import authenticator, certificates
 
 HOST, REGION, CLUSTER = "127.0.0.1:4599", "us-east-1", "runbook"
 ACCOUNT = "123456789012"
@@ -45,7 +45,7 @@ def changed(old, new):
 
 def verify(token, now=None, cluster=CLUSTER):
     rules = {"cluster_name": cluster, "region": REGION, "hosts": HOSTS, "secret_of": secret_of}
-    return webhook.verify(token, **rules, now=now or datetime.now(UTC))
+    return authenticator.verify(token, **rules, now=now or datetime.now(UTC))
 
 
 @pytest.mark.parametrize("who", [USER, SESSION])
@@ -64,7 +64,7 @@ TODAY = f"{datetime.now(UTC):%Y%m%d}"
 BAD = {
     "another prefix": (lambda: made().replace("k8s-aws-v1.", "k8s-aws-v2."), "begins with k8s-aws-v1."),
     "no token": (lambda: "", "begins with"),
-    "garbage": (lambda: webhook.PREFIX + "%%%", "base64url"),
+    "garbage": (lambda: authenticator.PREFIX + "%%%", "base64url"),
     "padding": (lambda: made() + "=", "base64url"),
     "too long": (lambda: made() + "A" * 4096, "at most 4096"),
     "no URL": (lambda: closed("hello"), "scheme"),
@@ -137,7 +137,7 @@ def test_an_identity_hides_its_secrets():
 
 @pytest.fixture
 def served(tmp_path):
-    ca, lines = pki.authority(tmp_path, "ca", "test"), []
+    ca, lines = certificates.authority(tmp_path, "ca", "test"), []
     files = ca.issue("webhook", "webhook", hosts=("127.0.0.1",))
     user = {"username": "alice", "uid": "1", "groups": ["system:masters"]}
 
@@ -149,7 +149,7 @@ def served(tmp_path):
         return user
 
     may = lambda asked: asked["user"] == "alice"  # noqa: E731
-    server = webhook.serve("127.0.0.1", 0, *files, authenticate, lines.append, may)
+    server = authenticator.serve("127.0.0.1", 0, *files, authenticate, lines.append, may)
     yield server.server_address[1], ssl.create_default_context(cadata=ca.pem.decode()), lines
     server.shutdown()
     server.server_close()
@@ -164,13 +164,13 @@ def asked(served, method, path, content=None, **headers):
 
 
 def reviewed(served, token):
-    spec = {"apiVersion": webhook.API, "kind": "TokenReview", "spec": {"token": token}}
+    spec = {"apiVersion": authenticator.API, "kind": "TokenReview", "spec": {"token": token}}
     return asked(served, "POST", "/authenticate?timeout=10s", spec)
 
 
 def test_review_of_a_good_token(served):
     status, answer = reviewed(served, "good")
-    assert (status, answer["apiVersion"], answer["kind"]) == (200, webhook.API, "TokenReview")
+    assert (status, answer["apiVersion"], answer["kind"]) == (200, authenticator.API, "TokenReview")
     assert answer["status"] == {
         "authenticated": True,
         "user": {"username": "alice", "uid": "1", "groups": ["system:masters"]},
@@ -188,7 +188,7 @@ def test_review_of_a_bad_token(served, token, reason):
 
 @pytest.mark.parametrize(("user", "allowed"), [("alice", True), ("bob", False)])
 def test_review_of_rights(served, user, allowed):
-    spec = {"apiVersion": webhook.RIGHTS, "kind": "SubjectAccessReview", "spec": {"user": user}}
+    spec = {"apiVersion": authenticator.RIGHTS, "kind": "SubjectAccessReview", "spec": {"user": user}}
     status, answer = asked(served, "POST", "/authorize?timeout=30s", spec)
     assert (status, answer["kind"], answer["status"]) == (200, "SubjectAccessReview", {"allowed": allowed})
     assert asked(served, "POST", "/authorize", {**spec, "kind": "TokenReview"})[0] == 400
@@ -213,8 +213,8 @@ def test_the_log_has_the_fingerprint_and_the_reason_never_the_token(served):
             {"apiVersion": "authentication.k8s.io/v1beta1", "kind": "TokenReview", "spec": {"token": "x"}},
             400,
         ),
-        ("POST", "/authenticate", {"apiVersion": webhook.API, "kind": "TokenReview", "spec": {"token": ""}}, 400),
-        ("POST", "/authenticate", {"apiVersion": webhook.API, "kind": "TokenReview", "spec": {"token": 7}}, 400),
+        ("POST", "/authenticate", {"apiVersion": authenticator.API, "kind": "TokenReview", "spec": {"token": ""}}, 400),
+        ("POST", "/authenticate", {"apiVersion": authenticator.API, "kind": "TokenReview", "spec": {"token": 7}}, 400),
     ],
 )
 def test_what_is_no_token_review(served, method, path, content, status):

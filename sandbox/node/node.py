@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib.polling import until, wait
-from sandbox import components, pki, webhook
-from sandbox.controllers import Controllers
 from sandbox.host import cgroups, veth
+from sandbox.node import authenticator, certificates, command_lines
+from sandbox.node.controllers import Controllers
 from sandbox.paths import HERE, LOGS, NODES, RUN
 
 WEBHOOK_PORT = 8443
@@ -59,14 +59,14 @@ class Node:
             self._enter_namespaces()
             self._make_certificates()
             self._start_webhook()
-            self._spawn("etcd", components.etcd())
-            self._spawn("containerd", components.containerd())
+            self._spawn("etcd", command_lines.etcd())
+            self._spawn("containerd", command_lines.containerd())
             self._importing = threading.Thread(target=self._import_images, daemon=True)
-            self._spawn("kube-apiserver", components.apiserver(self.link.node))
+            self._spawn("kube-apiserver", command_lines.apiserver(self.link.node))
             self._await_ready()
             self._importing.start()
-            self._spawn("kube-controller-manager", components.controller_manager())
-            self._spawn("kube-scheduler", components.scheduler())
+            self._spawn("kube-controller-manager", command_lines.controller_manager())
+            self._spawn("kube-scheduler", command_lines.scheduler())
             self._controllers = Controllers(self.admin_kubeconfig, self.link.balancers, self.state / "upper", self.log)
             self._controllers.start()
         except Exception:
@@ -77,10 +77,10 @@ class Node:
         """Start the kubelet and wait until the Node is Ready; one real node stands for a group of any size."""
         if count != 1:
             self.log(f"{self.name}: node group {node_group} asks for {count} nodes; this machine gives one")
-        kubelet = components.kubelet_config(cgroups.make(self.name))
+        kubelet = command_lines.kubelet_config(cgroups.make(self.name))
         (self.etc / "kubelet.json").write_text(json.dumps(kubelet))
-        self._spawn("kubelet", components.kubelet(self.node_name, self.link.node, node_group))
-        self._spawn("kube-proxy", components.proxy(self.node_name))
+        self._spawn("kubelet", command_lines.kubelet(self.node_name, self.link.node, node_group))
+        self._spawn("kube-proxy", command_lines.proxy(self.node_name))
         self._importing.join(300)
         if self._import_error:
             raise NodeFailed(self._import_error)
@@ -187,30 +187,32 @@ class Node:
         veth.up(self.link, pid, ["nsenter", "--target", str(pid), "--net", "--"])
 
     def _make_certificates(self) -> None:
-        ca = pki.authority(self.etc, "ca", f"eks-sandbox {self.name}")
+        ca = certificates.authority(self.etc, "ca", f"eks-sandbox {self.name}")
         self.ca_pem = ca.pem
-        for file, name, organization, hosts in components.certificates(self.link.node, self.link.host, self.node_name):
+        for file, name, organization, hosts in command_lines.certificates(
+            self.link.node, self.link.host, self.node_name
+        ):
             ca.issue(file, name, organization, hosts)
-        pki.key_pair(self.etc, "service-accounts")
+        certificates.key_pair(self.etc, "service-accounts")
         inside = Path("/etc/kubernetes")
         for file in ("controller-manager", "scheduler", "kubelet", "proxy"):
-            pki.kubeconfig(
+            certificates.kubeconfig(
                 self.etc / f"{file}.kubeconfig",
                 self.endpoint,
                 inside / "ca.crt",
                 inside / f"{file}.crt",
                 inside / f"{file}.key",
             )
-        pki.kubeconfig(
+        certificates.kubeconfig(
             self.admin_kubeconfig, self.endpoint, self.etc / "ca.crt", self.etc / "admin.crt", self.etc / "admin.key"
         )
-        for file, content in components.files(f"https://{self.link.host}:{WEBHOOK_PORT}").items():
+        for file, content in command_lines.files(f"https://{self.link.host}:{WEBHOOK_PORT}").items():
             (self.etc / file).write_text(content)
 
     def _start_webhook(self) -> None:
         files = self.etc / "webhook.crt", self.etc / "webhook.key"
         asked = self._authenticate, self.log, self._authorize
-        self._webhook = webhook.serve(self.link.host, WEBHOOK_PORT, *files, *asked)
+        self._webhook = authenticator.serve(self.link.host, WEBHOOK_PORT, *files, *asked)
 
     def _await_ready(self) -> None:
         from lib.kubernetes.cluster import Cluster
@@ -258,7 +260,7 @@ class Node:
 
     def _spawn(self, name: str, command: list[str]) -> None:
         with (self.logs / f"{name}.log").open("a") as log:
-            line = [*self._enter_command, "env", "-i", f"PATH={components.PATH}", "HOME=/root", *command]
+            line = [*self._enter_command, "env", "-i", f"PATH={command_lines.PATH}", "HOME=/root", *command]
             self._processes[name] = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _end(self, name: str) -> None:

@@ -12,7 +12,7 @@ from kubernetes import client, config, watch
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.manifests import load, ordered
 from sandbox.build.image_catalogue import names
-from sandbox.components import DNS
+from sandbox.node.command_lines import DNS
 from sandbox.paths import HERE
 
 CLASS = "sandbox-local"  # the default StorageClass

@@ -1,0 +1,1 @@
+"""One Kubernetes node: certificates, command lines, controllers, the authenticator."""
