@@ -18,9 +18,9 @@ from pathlib import Path
 
 from lib.errors import RunbookError
 from lib.polling import until, wait
-from sandbox import delays
 from sandbox.build import test_vectors
 from sandbox.build.builder import BuildFailed, build, drop_caches
+from sandbox.eks import delays
 from sandbox.host import cgroups, inotify_limit, requirements, veth
 from sandbox.paths import AWS_PORT, AWS_URL, CREDENTIALS, HOME, LOGS, PROJECT, REGION, RUN, VERSIONS, version
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from sandbox import eks
-from sandbox.clusters import Clusters
-from sandbox.delays import Delays
+from sandbox.eks import api
+from sandbox.eks.clusters import Clusters
+from sandbox.eks.delays import Delays
 from sandbox.gate import Gate, recorder
 from sandbox.iam import access_keys, authorization
 from sandbox.lacking import Lacking
@@ -66,9 +66,9 @@ def serve(
         access_keys.ensure_administrator(credentials_file)
         hosts = {f"{host}:{port}", f"sts.{region}.amazonaws.com", "sts.amazonaws.com"}
         clusters = Clusters(make_node, kubernetes_version, region, hosts, access_keys.find, log, delays=delays)
-        eks.install(clusters)
+        api.install(clusters)
         moto = DomainDispatcherApplication(create_backend_app)
-        shown, quotas = partial(eks.shown, region, processes), Quotas()
+        shown, quotas = partial(api.shown, region, processes), Quotas()
         rules, lacking = (authorization.refused, quotas.refused), Lacking(kubernetes_version, quotas)
         gate = Gate(moto, access_keys.find, shown, recorder(calls_log), log, rules, lacking)
         handler = type("Handler", (_Handler,), {"tell": staticmethod(log)})

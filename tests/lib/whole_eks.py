@@ -14,8 +14,8 @@ from lib import params
 from lib.aws import session as aws_session
 from lib.record.events import Record
 from lib.run import Run
-from sandbox import eks
-from sandbox.clusters import Clusters
+from sandbox.eks import api
+from sandbox.eks.clusters import Clusters
 from sandbox.iam import access_keys
 
 REGION = "us-east-1"
@@ -76,7 +76,7 @@ def account():
         first = boto3.Session("AKIAEXAMPLE", "secret", region_name=REGION)
         first.client("iam").create_user(UserName="admin")
         key = first.client("iam").create_access_key(UserName="admin")["AccessKey"]
-        eks.install(Clusters(Node, "1.36", REGION, set(), access_keys.find, lambda line: None, lambda name: AtOnce()))
+        api.install(Clusters(Node, "1.36", REGION, set(), access_keys.find, lambda line: None, lambda name: AtOnce()))
         try:
             yield boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=REGION)
         finally:

@@ -11,7 +11,7 @@ import boto3
 
 from lib.polling import until
 from sandbox import aws
-from sandbox.delays import Delays
+from sandbox.eks.delays import Delays
 
 VERSION = "1.36"
 QUICK = {"Delay": 0.02, "MaxAttempts": 500}

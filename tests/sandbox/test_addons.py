@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import WaiterError
 from eks_world import QUICK
 
-from sandbox.eks_addons import ADDONS
+from sandbox.eks.addons_api import ADDONS
 
 POLICY = {"Effect": "Allow", "Principal": {"Service": "pods.eks.amazonaws.com"}}
 

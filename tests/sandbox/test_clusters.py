@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from lib.polling import until
-from sandbox.clusters import Clusters
+from sandbox.eks.clusters import Clusters
 
 
 class FakeNode:

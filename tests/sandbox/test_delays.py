@@ -11,7 +11,7 @@ from lib.params.eks import AddOn
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import cluster as steps_cluster
-from sandbox import delays
+from sandbox.eks import delays
 
 NAMED = {"clusterName": "runbook", "nodegroupName": "nodes"}
 LOOK = {"pause": 0.02}

@@ -11,7 +11,7 @@ from moto.core.utils import utcnow
 from moto.eks.exceptions import ResourceInUseException, ResourceNotFoundException
 from moto.eks.models import Cluster, Nodegroup
 
-from sandbox.clusters import HEALTH, cued
+from sandbox.eks.clusters import HEALTH, cued
 
 CUE = "eks-sandbox/update"  # a tag of the thing: the error code that its updates fail with
 PATHS = ("{0}/clusters/(?P<name>[^/]+)/updates$", "{0}/clusters/(?P<name>[^/]+)/updates/(?P<updateId>[^/]+)$")

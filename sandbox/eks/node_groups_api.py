@@ -8,7 +8,7 @@ from moto.core.responses import ActionResult
 from moto.eks.exceptions import InvalidParameterException, InvalidRequestException, ResourceInUseException
 from moto.eks.models import Cluster, Nodegroup
 
-from sandbox.access import CONFIG_MAP, NODES
+from sandbox.eks.access_entries import CONFIG_MAP, NODES
 
 NODE_ROLE_REFUSED = (  # EKS's own sentence
     "Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {}"

@@ -13,16 +13,16 @@ from moto.eks.exceptions import InvalidParameterException, InvalidRequestExcepti
 from moto.eks.models import Cluster, Nodegroup, eks_backends, validate_safe_to_delete
 from moto.eks.responses import EKSResponse
 
-from sandbox import eks_access, eks_addons, eks_nodes, eks_options, eks_pods, eks_updates
-from sandbox.access import Access
-from sandbox.clusters import Clusters
-from sandbox.eks_access import AccessEntries
-from sandbox.eks_addons import AddOns
-from sandbox.eks_nodes import NodeGroups
-from sandbox.eks_options import ClusterOptions
-from sandbox.eks_pods import PodIdentities
-from sandbox.eks_tags import Tags
-from sandbox.eks_updates import Updates
+from sandbox.eks import access_api, addons_api, cluster_config_api, node_groups_api, pod_identity_api, updates_api
+from sandbox.eks.access_api import AccessEntries
+from sandbox.eks.access_entries import Access
+from sandbox.eks.addons_api import AddOns
+from sandbox.eks.cluster_config_api import ClusterOptions
+from sandbox.eks.clusters import Clusters
+from sandbox.eks.node_groups_api import NodeGroups
+from sandbox.eks.pod_identity_api import PodIdentities
+from sandbox.eks.tags_api import Tags
+from sandbox.eks.updates_api import Updates
 from sandbox.iam.access_keys import ACCOUNT, find
 from sandbox.iam.trust_policies import trusted
 from sandbox.node.command_lines import SERVICE_NETWORK
@@ -30,12 +30,12 @@ from sandbox.node.command_lines import SERVICE_NETWORK
 # EKS's own sentences: clients know them, since IAM tells EKS of a new role only seconds later.
 ROLE_REFUSED = "Role with arn: {}, could not be assumed because it does not exist or the trusted entity is not correct"
 MORE_PATHS = (
-    *eks_access.PATHS,
-    *eks_addons.PATHS,
-    *eks_nodes.PATHS,
-    *eks_options.PATHS,
-    *eks_pods.PATHS,
-    *eks_updates.PATHS,
+    *access_api.PATHS,
+    *addons_api.PATHS,
+    *node_groups_api.PATHS,
+    *cluster_config_api.PATHS,
+    *pod_identity_api.PATHS,
+    *updates_api.PATHS,
 )  # that moto does not have
 
 

@@ -6,7 +6,7 @@ from moto.core.responses import ActionResult
 from moto.eks.exceptions import InvalidParameterException, InvalidRequestException
 from moto.eks.models import Cluster
 
-from sandbox.access import CONFIG_MAP
+from sandbox.eks.access_entries import CONFIG_MAP
 from sandbox.iam.access_keys import ACCOUNT
 
 LOGS = {"api", "audit", "authenticator", "controllerManager", "scheduler"}

@@ -16,7 +16,7 @@ from moto.eks.exceptions import (
 )
 from moto.eks.models import Cluster
 
-from sandbox.clusters import HEALTH, cued
+from sandbox.eks.clusters import HEALTH, cued
 from sandbox.paths import version
 
 OWNER = "eks-sandbox"

@@ -11,9 +11,9 @@ from moto.eks.exceptions import (
     ResourceNotFoundException,
 )
 
-from sandbox.access import CONFIG_MAP, NODES, STANDARD, Access
+from sandbox.eks.access_entries import CONFIG_MAP, NODES, STANDARD, Access
+from sandbox.eks.access_policies import POLICIES, PREFIX
 from sandbox.iam.authorization import known
-from sandbox.policies import POLICIES, PREFIX
 
 # EKS's own sentences: clients know them.
 WRONG_MODE = (

@@ -12,8 +12,8 @@ from typing import Any
 
 from moto.eks.models import Cluster, EKSBackend, Nodegroup
 
-from sandbox.access import Access
-from sandbox.delays import Delays
+from sandbox.eks.access_entries import Access
+from sandbox.eks.delays import Delays
 from sandbox.node.authenticator import SecretOf, verify
 
 HEALTH = "eks-sandbox/health"  # a tag: how what has it ends, status and code, such as "DEGRADED AccessDenied"

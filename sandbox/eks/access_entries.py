@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from moto.core.utils import utcnow
 
-from sandbox import policies
+from sandbox.eks import access_policies
 from sandbox.iam.sigv4 import Identity, Refused
 
 CONFIG_MAP = "CONFIG_MAP"  # the mode without entries: only the creator is let in, aws-auth is not read here
@@ -44,7 +44,7 @@ class Access:
         held = self.entries[principal]["policies"]
         began = held[policy]["associatedAt"] if policy in held else utcnow()
         whole = {"namespaces": [], **scope}
-        arn = policies.PREFIX + policy
+        arn = access_policies.PREFIX + policy
         held[policy] = {"policyArn": arn, "accessScope": whole, "associatedAt": began, "modifiedAt": utcnow()}
         return held[policy]
 
@@ -77,7 +77,7 @@ class Access:
         principal = (asked.get("extra", {}).get(OWN) or [""])[0]
         entry = self.entries.get(principal, {"policies": {}})
         granted = [(name, held["accessScope"]) for name, held in list(entry["policies"].items())]
-        return policies.allows(granted, asked)
+        return access_policies.allows(granted, asked)
 
 
 def _without_path(principal: str) -> str:

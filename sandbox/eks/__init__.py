@@ -1,0 +1,1 @@
+"""EKS's API over the sandbox's clusters."""
