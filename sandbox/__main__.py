@@ -100,7 +100,7 @@ def down() -> None:
 
 def serve() -> None:
     """Serve AWS in this process until SIGTERM; the clusters live and end with it."""
-    from sandbox import aws
+    from sandbox.aws import server as aws_server
     from sandbox.node.node import Node
 
     lock = LOCK.open("w")
@@ -118,7 +118,7 @@ def serve() -> None:
 
     minor = ".".join(version("kubernetes").split(".")[:2])
     CREDENTIALS.parent.mkdir(parents=True, exist_ok=True)
-    server = aws.serve(
+    server = aws_server.serve(
         port=AWS_PORT,
         make_node=make_node,
         credentials_file=CREDENTIALS,

@@ -10,7 +10,7 @@ from functools import cached_property
 import boto3
 
 from lib.polling import until
-from sandbox import aws
+from sandbox.aws import server
 from sandbox.eks.delays import Delays
 
 VERSION = "1.36"
@@ -59,7 +59,7 @@ class World:
         self.lines, self.errors, self.hold = [], {}, False
         self.delays = Delays()  # not at all; a test sets the scale
         self.credentials, self.calls_log = folder / "aws" / "credentials", folder / "calls.jsonl"
-        self.server = aws.serve(
+        self.server = server.serve(
             0,
             self.make_node,
             self.credentials,

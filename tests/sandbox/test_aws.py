@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from sandbox import aws
+from sandbox.aws import server
 
 
 def test_the_first_administrator(world):
@@ -48,5 +48,5 @@ def test_s3_keeps_what_it_gets_under_any_name(world):
 
 
 def test_the_port_in_use_is_said(world, tmp_path):
-    with pytest.raises(aws.EndpointFailed, match=f"expected to open 127.0.0.1:{world.server.port}"):
-        aws.serve(world.server.port, world.make_node, tmp_path / "other", "1.36")
+    with pytest.raises(server.EndpointFailed, match=f"expected to open 127.0.0.1:{world.server.port}"):
+        server.serve(world.server.port, world.make_node, tmp_path / "other", "1.36")

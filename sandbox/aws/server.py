@@ -11,13 +11,13 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from sandbox.aws.gate import Gate, recorder
+from sandbox.aws.missing_operations import Lacking
+from sandbox.aws.service_quotas import Quotas
 from sandbox.eks import api
 from sandbox.eks.clusters import Clusters
 from sandbox.eks.delays import Delays
-from sandbox.gate import Gate, recorder
 from sandbox.iam import access_keys, authorization
-from sandbox.lacking import Lacking
-from sandbox.quotas import Quotas
 
 
 class EndpointFailed(Exception):

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from sandbox.aws.service_quotas import Quotas
 from sandbox.iam import authorization
 from sandbox.iam.signed_call import Call, Refusal
-from sandbox.quotas import Quotas
 
 SUPPORT = {  # last days of standard and extended support: EKS user guide, "Understand the Kubernetes version lifecycle"
     "1.35": ("2027-03-27", "2028-03-27"),

@@ -1,0 +1,1 @@
+"""The AWS endpoint: moto's server behind a gate."""
