@@ -80,7 +80,7 @@ probes-slow: env $(SANDBOX) ## the probes that wait (rotated keys, stopped parts
 	@$(PYTHON) -m lib probes-slow --env $(ENV)
 
 vectors: env ## public test vectors (Project Wycheproof, the RFCs) against the real Envoy's JWT filter
-	@places=$$($(PYTHON) -m sandbox vectors | tail -1) && $(PYTHON) -m lib.probes.vectors \
+	@places=$$($(PYTHON) -m sandbox vectors | tail -1) && $(PYTHON) -m lib.vectors \
 	  --envoy "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["envoy"])')" \
 	  --vectors "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["vectors"])')"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lib.errors import RunbookError
 from lib.polling import until, wait
-from sandbox.build import test_vectors
+from sandbox.build import jwt_vectors
 from sandbox.build.builder import BuildFailed, build, drop_caches
 from sandbox.eks import delays
 from sandbox.host import cgroups, inotify_limit, requirements, veth
@@ -170,7 +170,7 @@ def show_logs(part: str | None) -> int:
 
 def show_vectors() -> int:
     """Print as JSON where Envoy and the test vectors are; what is fetched for it is told on standard error."""
-    print(json.dumps(test_vectors.places(lambda line: print(line, file=sys.stderr))))
+    print(json.dumps(jwt_vectors.places(lambda line: print(line, file=sys.stderr))))
     return 0
 
 

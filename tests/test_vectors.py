@@ -108,7 +108,7 @@ def test_an_envoy_with_the_attackers_key_is_found_out(places, known):
 
 
 def test_the_command_prints_the_table_in_time(places, tmp_path):
-    command = [sys.executable, "-m", "lib.probes.vectors", "--csv", str(tmp_path / "rows.csv")]
+    command = [sys.executable, "-m", "lib.vectors", "--csv", str(tmp_path / "rows.csv")]
     command += ["--envoy", str(places["envoy"]), "--vectors", str(places["vectors"])]
     start = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""The controls that checks are evidence of, as lib/bundle/controls.yml maps them, and which rows of a run each is about."""
+"""The controls that checks are evidence of, and the rows of a run that each is about, from lib/bundle/controls.yml."""
 
 from __future__ import annotations
 

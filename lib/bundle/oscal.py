@@ -170,8 +170,8 @@ def _resources(run: dict, uuid: Uuid) -> list[dict]:
         {
             "uuid": uuid("plan"),
             "title": "The plan: the notebooks",
-            "description": f"What is asked, and what must come back, is in the notebooks at {at}; lib/bundle/controls.yml "
-            "maps it to controls. These are the copies that this run executed.",
+            "description": f"What is asked, and what must come back, is in the notebooks at {at}; "
+            "lib/bundle/controls.yml maps it to controls. These are the copies that this run executed.",
             **_unless_empty("rlinks", [{"href": f"notebooks/{step}.ipynb"} for step in ran]),
         },
         {

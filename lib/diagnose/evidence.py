@@ -59,7 +59,7 @@ class Scene:
     gateways: Sequence[Mapping] = ()
     virtuals: Sequence[Mapping] = ()
     destination_rule: Mapping | None = None
-    keys: keys.Keys = field(default_factory=keys.Keys)
+    keys: jwks.Keys = field(default_factory=jwks.Keys)
     trust_domain: str = "cluster.local"
     istiod_ready: bool = True
     now: float = 0.0

@@ -41,7 +41,7 @@ def nothing(lab: Lab) -> None:
 class Break:
     """One way: `make` breaks it, or `within` does as long as it lasts; who asks with what then; the cause to be named.
 
-    `cause` is the name that lib.why gives it, `prediction` what a learner may be asked to foretell.
+    `cause` is the name that lib.diagnose gives it, `prediction` what a learner may be asked to foretell.
     """
 
     name: str

@@ -19,7 +19,7 @@ from lib.params.eks import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Tain
 from lib.params.yaml_loader import UniqueKeys
 from lib.record.verdicts import Waiver
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Host = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$")]

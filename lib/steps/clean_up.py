@@ -8,10 +8,10 @@ import pandas as pd
 
 from lib.aws import cleanup, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
-from lib.diagnose import labs
 from lib.errors import AwsError, RunbookError
 from lib.istio import istioctl
 from lib.kubernetes.cluster import MANAGER
+from lib.labs import lab
 from lib.planning import plan
 from lib.polling import until, wait
 from lib.probes import workloads
@@ -145,7 +145,7 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    probed = (workloads.NAMESPACE, workloads.STRANGERS, HARDENED, labs.HOME)
+    probed = (workloads.NAMESPACE, workloads.STRANGERS, HARDENED, lab.HOME)
     wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, authority.HOME, istioctl.ROOT_NAMESPACE)
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 

@@ -195,7 +195,7 @@ class Caller:
         return over_http(self.url, token=token, host=self.host)
 
     def why(self, token: str | None) -> str:
-        """Return in three sentences who refused it, why, and what to change (lib.why); why that cannot be told."""
+        """Return in three sentences who refused it, why, and what to change (lib.diagnose); why that cannot be told."""
         try:
             return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host).told()
         except RunbookError as error:

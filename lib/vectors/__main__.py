@@ -1,4 +1,4 @@
-"""Test vectors that nobody here wrote, judged by a real Envoy: `python -m lib.probes.vectors --envoy … --vectors …`.
+"""Test vectors that nobody here wrote, judged by a real Envoy: `python -m lib.vectors --envoy … --vectors …`.
 
 Exit code 0: every difference has its reason; 1: one has none; 2: could not run.
 """
@@ -126,7 +126,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Judge all vectors and examples, print the tables, and return the exit code."""
-    parser = argparse.ArgumentParser("python -m lib.probes.vectors", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser("python -m lib.vectors", description=__doc__.partition("\n")[0])
     parser.add_argument("--envoy", type=Path, required=True, metavar="PROGRAM")
     parser.add_argument("--vectors", type=Path, required=True, metavar="FOLDER", help="Wycheproof's testvectors_v1")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="one line for each vector and form")

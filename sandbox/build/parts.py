@@ -16,8 +16,9 @@ from typing import IO
 from sandbox.build import debian_layers
 from sandbox.build.image_catalogue import images_of, names
 from sandbox.build.oci_images import archive
-from sandbox.paths import HERE, HOME, PARTS, VERSIONS, version
+from sandbox.paths import HOME, PARTS, VERSIONS, version
 
+HERE = Path(__file__).resolve().parent
 GO_PROGRAMS = (
     "./kube",
     "./coredns",
@@ -45,7 +46,7 @@ class Part:
 def parts() -> list[Part]:
     """Return all parts in the order in which they can be built."""
     debian, keycloak = json.dumps(VERSIONS["debian"]), json.dumps(VERSIONS["keycloak"])
-    code = _read("layers.py")
+    code = _read("debian_layers.py")
     return [
         Part("go", _read("locks/go.lock"), _go_toolchain, lane="go"),
         Part("programs", _go_inputs() + json.dumps(_go_flags()), _programs, ("go",), lane="go"),
@@ -57,7 +58,7 @@ def parts() -> list[Part]:
         Part("node", debian + code + _NODE, _debian_layer(_NODE), ("base",)),
         Part(
             "images",
-            json.dumps(names()) + _read("catalogue.py") + _read("images.py"),
+            json.dumps(names()) + _read("image_catalogue.py") + _read("oci_images.py"),
             _images,
             ("programs", "envoy", "base", "jre", "keycloak", "postgres"),
         ),

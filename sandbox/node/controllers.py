@@ -13,8 +13,8 @@ from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.manifests import load, ordered
 from sandbox.build.image_catalogue import names
 from sandbox.node.command_lines import DNS
-from sandbox.paths import HERE
 
+OBJECTS = Path(__file__).parent / "manifests" / "cluster.yaml"
 CLASS = "sandbox-local"  # the default StorageClass
 VOLUMES = "var/lib/volumes"  # on the node
 EFFECTS = {"NO_SCHEDULE": "NoSchedule", "NO_EXECUTE": "NoExecute", "PREFER_NO_SCHEDULE": "PreferNoSchedule"}
@@ -31,9 +31,7 @@ class Controllers:
 
     def start(self) -> None:
         """Apply the cluster's own objects and start watching."""
-        for thing in ordered(
-            load(HERE / "manifests" / "cluster.yaml", dns=DNS, coredns=names()["coredns"], storage_class=CLASS)
-        ):
+        for thing in ordered(load(OBJECTS, dns=DNS, coredns=names()["coredns"], storage_class=CLASS)):
             self.cluster.apply(thing)
         for listing, act in (
             (self.core.list_service_for_all_namespaces, self._balance),

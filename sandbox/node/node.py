@@ -15,7 +15,7 @@ from lib.polling import until, wait
 from sandbox.host import cgroups, veth
 from sandbox.node import authenticator, certificates, command_lines
 from sandbox.node.controllers import Controllers
-from sandbox.paths import HERE, LOGS, NODES, RUN
+from sandbox.paths import LOGS, NODES, RUN
 
 WEBHOOK_PORT = 8443
 
@@ -162,7 +162,7 @@ class Node:
             "--fork",
             "--kill-child",
             "sh",
-            str(HERE / "init.sh"),
+            str(Path(__file__).with_name("init.sh")),
         ]
         with (self.logs / "init.log").open("w") as log:
             self._init = subprocess.Popen(

@@ -163,7 +163,8 @@ def test_who_may_not_ask_eks_gets_what_the_file_says_and_its_date():
     assert "1.36" in found and found["1.33"].support(TODAY) == availability.EXTENDED
     assert (
         source
-        == f"lib/planning/versions.yml of {availability.data()['as_of']} (not known: eks:DescribeClusterVersions is not allowed)"
+        == f"lib/planning/versions.yml of {availability.data()['as_of']} "
+        "(not known: eks:DescribeClusterVersions is not allowed)"
     )
     assert not availability.problem("1.37", "1.31.1", found, source, TODAY)  # the file may be old
     assert availability.problem("1.30", "1.31.1", found, source, TODAY)

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from tiny import TOKEN
 
 from lib import diagnose
-from lib.diagnose import breaks, evidence, jwt
+from lib.diagnose import evidence, jwt
 from lib.diagnose.evidence import Scene, Token, Workload
 from lib.diagnose.jwks import Keys
 from lib.http_client import Answer
 from lib.istio import policies, routes
 from lib.istio.access_log import Hop
 from lib.istio.policies import Call, Miss
+from lib.labs import faults
 from lib.params import ROOT
 
 ISSUER = "http://k/realms/istio"
@@ -402,12 +403,12 @@ def test_it_is_told_in_three_lines_and_then_the_evidence():
 
 def test_the_page_has_each_break_with_the_status_that_is_to_be_foretold():
     page = (ROOT / "docs" / "why.md").read_text()
-    for one in breaks.BREAKS:
+    for one in faults.BREAKS:
         wanted = "no answer" if one.prediction == "000" else one.prediction
         row = next((line for line in page.splitlines() if line.startswith(f"| {one.name} | {wanted}")), "")
         assert f"`{one.cause}`" in row, one.name
 
 
 def test_every_break_has_a_name_of_its_own_and_there_are_many_causes():
-    names = [one.name for one in breaks.BREAKS]
-    assert len(set(names)) == len(names) and len({one.cause for one in breaks.BREAKS}) >= 25
+    names = [one.name for one in faults.BREAKS]
+    assert len(set(names)) == len(names) and len({one.cause for one in faults.BREAKS}) >= 25
