@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from runbook import assert_nothing_left, python, run
+
+from tests.support.runbook import assert_nothing_left, python, run
 
 
 def pytest_collection_modifyitems(items):

@@ -6,10 +6,10 @@ import json
 from urllib.parse import quote
 
 import pytest
-from tiny import TOKEN
 
 from lib.crypto.jwt import fingerprint
 from lib.redact import clean, cleaned, forbidden
+from tests.support.tiny import TOKEN
 
 SECRET = 'p"ss wörd/<x>&+'
 

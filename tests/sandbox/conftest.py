@@ -2,7 +2,8 @@
 
 import pytest
 from botocore.exceptions import ClientError
-from eks_world import World
+
+from tests.support.eks_world import World
 
 
 @pytest.fixture(scope="session")

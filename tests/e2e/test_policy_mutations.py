@@ -1,0 +1,153 @@
+"""Holes, made on purpose in a sound mesh: the probes see each and name it, from within and pointed at it from outside.
+
+The mesh is met by the road of ENV=existing: a kubeconfig, and nothing of the environment that made it.
+"""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from lib import params
+from lib.polling import wait
+from lib.probes import model
+from lib.probes.targets import this_mesh
+from lib.record.events import Record
+from lib.run import Run
+from lib.steps import mesh
+from tests.support.runbook import ROOT, python
+
+pytestmark = pytest.mark.sandbox
+
+NAME, SYSTEM = "httpbin", "istio-system"
+WATCHED = ("A01", "A02", "A03", "A04", "A05", "D13a", "D17", "G01")
+PATIENCE = 60  # seconds until a hole, or its mending, is seen by all
+TOKEN = """
+from lib import mesh, params
+from lib.record import Record
+from lib.run import Run
+print(mesh.user_token(Run("holes", params.load("dev"), Record()), {client!r}))
+"""
+
+
+@dataclass(frozen=True)
+class Hole:
+    """How it is made, the probes that must turn red with what they get then, and those that one sees from outside."""
+
+    make: Callable[[Run], None]
+    red: dict[str, str]
+    outside: set[str]
+
+
+def own(run: Run, *files: str) -> list[dict]:
+    names = {"name": NAME, "issuer": mesh.issuer(run), "jwks_uri": mesh.jwks_uri(run)}
+    return [thing for file in files for thing in run.load(f"{file}.yaml", **names)]
+
+
+def delete(run: Run, file: str) -> None:
+    run.delete(own(run, file)[0])
+
+
+def drop_the_audience(run: Run) -> None:
+    (authentication,) = own(run, "request-authentication")
+    del authentication["spec"]["jwtRules"][0]["audiences"]
+    run.apply([authentication])
+
+
+def permit_plain_text(run: Run) -> None:
+    (peers,) = own(run, "peer-authentication")
+    run.apply([{**peers, "spec": {"mtls": {"mode": "PERMISSIVE"}}}])
+
+
+def allow_all(run: Run) -> None:
+    (policy,) = own(run, "figure-2")
+    metadata = {**policy["metadata"], "name": "everybody"}
+    run.apply([{**policy, "metadata": metadata, "spec": {"action": "ALLOW", "rules": [{}]}}])
+
+
+def exclude_the_port(run: Run) -> None:
+    things = own(run, "httpbin")
+    deployment = next(thing for thing in things if thing["kind"] == "Deployment")
+    notes = {"traffic.sidecar.istio.io/excludeInboundPorts": "8080"}
+    deployment["spec"]["template"]["metadata"]["annotations"] = notes
+    run.apply(things)
+    rolled_out(run)
+
+
+def mistype_the_selector(run: Run) -> None:
+    (policy,) = own(run, "figure-2")
+    policy["spec"]["selector"]["matchLabels"]["app"] = "htpbin"
+    run.apply([policy])
+
+
+def mend(run: Run) -> None:
+    (policy,) = own(run, "figure-2")
+    run.delete({**policy, "metadata": {**policy["metadata"], "name": "everybody"}})
+    run.apply(own(run, "peer-authentication", "request-authentication", "figure-2", "httpbin"))
+    rolled_out(run)
+
+
+def rolled_out(run: Run) -> None:
+    run.cluster.wait_rolled_out("Deployment", NAME, run.params.namespace, PATIENCE)
+
+
+ANYBODY = {"A01": "200 app", "A03": "200 app", "A05": "200 app"}
+HOLES = {
+    "the audience dropped": Hole(drop_the_audience, {"D13a": "200 app", "D17a": "200 app"}, {"D13a"}),
+    "PERMISSIVE": Hole(permit_plain_text, {"G01a": "403 R", "G01b": "403 R", "G01c": "401 J18"}, set()),
+    "no AuthorizationPolicy": Hole(lambda run: delete(run, "figure-2"), ANYBODY, {"A01"}),
+    "no RequestAuthentication": Hole(
+        lambda run: delete(run, "request-authentication"),
+        {"A02": "403 R", "A03b": "403 R", "A04": "403 R", "D13a": "403 R"},
+        {"A02", "D13a"},
+    ),
+    "ALLOW for all": Hole(allow_all, ANYBODY, {"A01"}),
+    "the port excluded": Hole(exclude_the_port, {"G01a": "200 app", "G01b": "200 app", "A02": "503 upstream"}, {"A02"}),
+    "a mistyped selector": Hole(mistype_the_selector, ANYBODY, {"A01"}),
+}
+
+
+@pytest.fixture
+def here(first, monkeypatch) -> Run:
+    monkeypatch.setenv("KUBECONFIG", str(ROOT / ".kube" / "dev"))
+    images = {key: value for key, value in params.load("dev").model_dump().items() if key.endswith(("_image", "_tag"))}
+    return Run("11-testing", params.load("existing", images), Record())
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_a_hole_is_seen_from_within_and_from_outside(here, name, tmp_path):
+    hole = HOLES[name]
+    probes = [probe for probe in model.load() if not probe.world and probe.id.startswith(WATCHED)]
+    red = lambda: {one.id: one.got for one in this_mesh.ask(here, "figure-2", probes=probes) if one.verdict == "fail"}  # noqa: E731
+    try:
+        hole.make(here)
+        named = lambda: {id: got for id, got in red().items() if id in hole.red}  # noqa: E731
+        wait(f"{hole.red} seen", named, lambda got: got == hole.red, deadline=PATIENCE)
+        assert {id for id in pointed(here, tmp_path) if id in hole.red} == hole.outside
+    finally:
+        mend(here)
+        wait(f"{name} mended", red, lambda got: not got, deadline=PATIENCE)
+
+
+def test_a_sound_mesh_is_sound_from_outside(here, tmp_path):
+    assert pointed(here, tmp_path) == set()
+
+
+def pointed(here: Run, folder) -> set[str]:
+    """Return the ids of the probes that are red for who knows only the mesh's address, its issuer and a user."""
+    found = folder / "found.csv"
+    command = lambda client: shlex.join([sys.executable, "-c", TOKEN.format(client=client)])  # noqa: E731
+    words = ["--url", f"{mesh.ingress_url(here)}/headers", "--host", f"{NAME}.example", "--issuer", mesh.issuer(here)]
+    words += ["--audience", here.params.client_id, "--token-command", command("")]
+    words += ["--ca", str(ROOT / ".kube" / "dev-ca.pem")]
+    words += ["--token", f"no audience={command('no-audience')}", "--families", ",".join(WATCHED), "--rate", "100"]
+    done = python("-m", "lib.probes", *words, "--csv", str(found), limit=120)
+    with found.open() as file:
+        red = {row["id"] for row in csv.DictReader(file) if row["verdict"] == "fail"}
+    assert done.returncode == bool(red)
+    return red

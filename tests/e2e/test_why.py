@@ -1,0 +1,132 @@
+"""Each way to break it, made on the sandbox: `why` names the cause, and docs/why.md tells what was seen.
+
+The rows of that page are written to outputs/why.md as they were seen.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from lib import params
+from lib.crypto import jwt
+from lib.labs.faults import BREAKS, PATIENCE
+from lib.labs.lab import APP, FRIEND, HOME, HOST, NAKED, URL, lab
+from lib.legacy import translate
+from lib.polling import wait
+from lib.record.events import Record
+from lib.run import Run
+from lib.steps import mesh
+from tests.support.runbook import ROOT, python
+
+pytestmark = pytest.mark.sandbox
+PAGE = ROOT / "docs" / "why.md"
+ROW = re.compile(r"^\| (?P<name>[^|]+) \| (?P<answer>[^|]+) \| `(?P<cause>[^`]+)` \|", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def here(first):
+    with lab(Run("why", params.load("dev"), Record())) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def rows():
+    found: list[str] = []
+    yield found
+    (ROOT / "outputs" / "why.md").write_text("\n".join(found) + "\n")
+
+
+@pytest.mark.parametrize("one", BREAKS, ids=lambda one: one.name.replace(" ", "-"))
+def test_why_names_the_cause_of_what_was_broken(here, rows, one):
+    with one.made(here):
+        found = one.why(here)
+        print(found)
+    rows.append(f"| {one.name} | {answered(found)} | `{found.cause}` | {plain(here, found.why)} |")
+    assert found.cause == one.cause
+    assert here.good not in str(found)
+    assert {row["name"]: row["answer"] for row in ROW.finditer(PAGE.read_text())}[one.name] == answered(found)
+
+
+def answered(found) -> str:
+    """Return the answer of a diagnosis as the page has it: status and words, or why there was none."""
+    said = found.refused
+    if said.startswith("no answer"):
+        return said.partition(",")[0]
+    return re.search(r": (\d{3}.*)", said)[1].partition(". ")[0]
+
+
+def plain(here, text: str) -> str:
+    """Return a text with names for what is another with each run."""
+    for host, name in ((mesh.keycloak_host(here.run), "keycloak"), (mesh.gateway_host(here.run), "gateway")):
+        text = text.replace(host, name)
+    text = re.sub(r"\b[\w-]{43}\b", "<kid>", re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<sub>", text))
+    return re.sub(r"\d+ s\b", "… s", re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "<ip>", text))
+
+
+def test_the_command_says_the_same(here, tmp_path):
+    token = tmp_path / "token"
+    token.write_text(mesh.user_token(here.run, client_id="no-audience"))
+    words = ["-m", "lib", "why", "--env", "dev", here.url, "--host", HOST]
+    done = python(*words, "--token-file", str(token))
+    assert done.returncode == 0 and "why: the token is for nobody (it has no aud)" in done.stdout
+    assert token.read_text() not in done.stdout + done.stderr
+    plain = python("-m", "lib", "why", "--env", "dev", URL, "--from", NAKED)
+    assert "no sidecar: plain text" in plain.stdout
+    missing = python("-m", "lib", "why", "--env", "dev", URL, "--from", "nobody")
+    assert missing.returncode == 2 and "expected a running pod app=nobody" in missing.stderr
+
+
+OLD = """
+apiVersion: authentication.istio.io/v1alpha1
+kind: Policy
+metadata: {{name: web, namespace: {home}}}
+spec:
+  targets: [{{name: {app}}}]
+  peers: [{{mtls: {{}}}}]
+  origins: [{{jwt: {{issuer: "{issuer}", jwksUri: "{keys}", audiences: [istio], triggerRules: {triggers}}}}}]
+  principalBinding: USE_ORIGIN
+"""
+
+
+@pytest.fixture
+def translated(here):
+    """Put an old policy in the place of the lab's own, translated."""
+
+    def put(triggers: str) -> None:
+        issuer, keys = mesh.issuer(here.run), mesh.jwks_uri(here.run)
+        old = OLD.format(home=HOME, app=APP, issuer=issuer, keys=keys, triggers=triggers)
+        for thing in here.policies():
+            here.delete(thing)
+        for one in translate([yaml.safe_load(old), *here.workload()[1:2]]):
+            if one.thing:
+                here.add(one.thing)
+
+    yield put
+    here.heal()
+
+
+def settled(here, wanted, *asked, **options):
+    status = lambda: here.ask(*asked, **options).refused  # noqa: E731
+    wait(f"{wanted} for {options}", status, lambda said: f": {wanted}" in said, deadline=PATIENCE)
+
+
+def test_the_articles_policy_translated_does_what_it_did(here, translated):
+    translated("[]")
+    settled(here, 403, None)
+    settled(here, 403, None, caller=FRIEND)
+    settled(here, 200, here.good)
+    settled(here, 200, here.good, caller=FRIEND)
+    settled(here, 401, jwt.tampered(here.good))
+    settled(here, 403, mesh.user_token(here.run, client_id="no-audience"))
+    assert here.ask(here.good, caller=NAKED).cause == "plain-text"
+
+
+def test_a_trigger_rule_translated_demands_a_token_on_its_paths_alone(here, translated):
+    translated('[{excludedPaths: [{prefix: "/status/"}]}]')
+    settled(here, 403, None)
+    free = here.url.replace("/headers", "/status/204")
+    settled(here, 204, None, url=free)
+    settled(here, 401, jwt.tampered(here.good), url=free)  # today: a bad token is refused on every path

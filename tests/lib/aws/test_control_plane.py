@@ -1,0 +1,137 @@
+"""What a control plane is told beside its version: said at the beginning, changed where it differs, each waited for."""
+
+from types import SimpleNamespace
+
+import pytest
+from pydantic import ValidationError
+
+from lib import params
+from lib.aws import clusters, control_plane, drift
+from lib.aws import session as aws_session
+from lib.aws.control_plane import Wishes
+from lib.errors import AwsError
+from lib.planning import plan
+from tests.support import whole_eks
+from tests.support.stated import IMAGES
+
+TAGS = aws_session.tags("demo")
+MINE = ["203.0.113.7/32"]
+VALUES = {"env": "real", "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", **IMAGES}
+
+
+@pytest.fixture
+def session():
+    with whole_eks.account() as made:
+        yield made
+
+
+def cluster(session, wanted):
+    role = aws_session.ensure_role(aws_session.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[
+        0
+    ]["Arn"]
+    subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
+    service = aws_session.client(session, "eks")
+    clusters.ensure_cluster(service, "demo", "1.36", role, subnets, TAGS, reach=wanted.reach, more=wanted.creating)
+    return clusters.find_cluster(service, "demo")
+
+
+def ensure(session, wanted):
+    """Return what was changed, part by part, and the cluster."""
+    service, parts = aws_session.client(session, "eks"), []
+    found, action = control_plane.ensure(service, clusters.find_cluster(service, "demo"), wanted, 5, parts.append)
+    assert action == ("changed" if parts else "unchanged")
+    return parts, found
+
+
+def key(session):
+    return aws_session.client(session, "kms").create_key()["KeyMetadata"]["Arn"]
+
+
+def test_a_new_cluster_has_it_from_the_beginning(session):
+    wanted = Wishes(cidrs=MINE, logs=["audit", "api"], key=key(session))
+    found = cluster(session, wanted)
+    assert found["resourcesVpcConfig"]["publicAccessCidrs"] == MINE
+    assert found["resourcesVpcConfig"]["endpointPrivateAccess"] is True
+    assert found["encryptionConfig"] == [{"resources": ["secrets"], "provider": {"keyArn": wanted.key}}]
+    assert control_plane.differences(found, wanted) == [] and ensure(session, wanted)[0] == []
+
+
+def test_what_differs_is_changed_one_update_after_the_other(session):
+    cluster(session, Wishes(cidrs=MINE, logs=["api"]))
+    wanted = Wishes(cidrs=["198.51.100.0/24", *MINE], logs=["audit"], key=key(session))
+    parts, found = ensure(session, wanted)
+    assert parts == ["who reaches it", "logs", "secrets"] and control_plane.differences(found, wanted) == []
+    assert ensure(session, wanted)[0] == []
+    parts, found = ensure(session, Wishes(public=False, logs=[], key=wanted.key))
+    assert parts == ["who reaches it", "logs"]
+    assert found["resourcesVpcConfig"]["endpointPublicAccess"] is False
+
+
+def test_the_key_of_secrets_is_given_once(session):
+    first = key(session)
+    found = cluster(session, Wishes(cidrs=MINE, key=first))
+    for other in (None, key(session)):
+        with pytest.raises(AwsError, match="cluster demo: expected its KMS key of secrets to be .*cannot be changed"):
+            ensure(session, Wishes(cidrs=MINE, key=other))
+        (told,) = [one for one in control_plane.differences(found, Wishes(cidrs=MINE, key=other))]
+        assert told[0] == "KMS key of secrets" and told[3] is False
+
+
+def test_an_update_that_fails_is_told(session):
+    found = cluster(session, Wishes(cidrs=MINE))
+    service = aws_session.client(session, "eks")
+    service.tag_resource(resourceArn=found["arn"], tags={"eks-sandbox/update": "OperationNotPermitted"})
+    with pytest.raises(AwsError, match="cluster demo .logs. to be Successful, got Failed: OperationNotPermitted: "):
+        ensure(session, Wishes(cidrs=MINE, logs=["api"]))
+
+
+def test_on_a_real_account_it_must_be_said_who_may_reach_the_api(session, monkeypatch):
+    monkeypatch.setenv("CONFIRM", "yes")
+    here = params.Params(**VALUES, account_id="123456789012")
+    run = SimpleNamespace(params=here, aws=lambda name: aws_session.client(session, name), tags=TAGS)
+    for ask in (lambda: plan.guard(run), lambda: Wishes.of(here)):
+        with pytest.raises(
+            AwsError, match="expected public_access_cidrs in the params, .*checkip.*0.0.0.0/0 for everyb"
+        ):
+            ask()
+    plan.guard(SimpleNamespace(**{**vars(run), "params": here.model_copy(update={"public_access_cidrs": MINE})}))
+
+
+@pytest.mark.parametrize(
+    ("said", "cidrs"),
+    [
+        ({"aws_endpoint_url": "http://127.0.0.1:1"}, None),
+        ({"public_access_cidrs": MINE}, MINE),
+        ({"public_access_cidrs": ["0.0.0.0/0"]}, ["0.0.0.0/0"]),
+        ({"endpoint_public_access": False}, None),
+    ],
+)
+def test_what_the_params_say_is_what_eks_is_told(said, cidrs):
+    reach = Wishes.of(params.Params(**VALUES, **said)).reach
+    assert reach.get("publicAccessCidrs") == cidrs and reach["endpointPrivateAccess"] is True
+
+
+def test_the_plan_tells_of_it():
+    found = {"resourcesVpcConfig": {"endpointPublicAccess": True, "publicAccessCidrs": ["0.0.0.0/0"]}}
+    told = drift.of_control_plane(found, "demo", params.Params(**VALUES, public_access_cidrs=MINE))
+    assert [(one.field, one.found, one.wanted, one.change) for one in told] == [
+        ("endpointPrivateAccess", "false", "true", "yes"),
+        ("publicAccessCidrs", "0.0.0.0/0", "203.0.113.7/32", "yes"),
+    ]
+    assert drift.of_control_plane(found, "demo", params.Params(**VALUES)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"public_access_cidrs": ["203.0.113.7"]}, "203.0.113.7 is no network"),
+        ({"endpoint_public_access": False, "endpoint_private_access": False}, "nobody would reach"),
+        ({"endpoint_public_access": False, "public_access_cidrs": MINE}, "endpoint_public_access is false"),
+        ({"endpoint_private_access": False, "public_access_cidrs": MINE}, "shut the nodes out"),
+        ({"control_plane_logs": ["all"]}, "control_plane_logs"),
+        ({"secrets_kms_key_arn": "alias/mine"}, "secrets_kms_key_arn"),
+    ],
+)
+def test_params_that_cannot_be(wrong, words):
+    with pytest.raises(ValidationError, match=words):
+        params.Params(**VALUES, **wrong)

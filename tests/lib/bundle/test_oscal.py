@@ -1,0 +1,255 @@
+"""A run as OSCAL assessment results: valid by trestle's model, the same bytes each time, and honest when red."""
+
+import ast
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from trestle.oscal import OSCAL_VERSION
+from trestle.oscal.assessment_results import AssessmentResults
+
+from lib.bundle import controls, oscal, seal
+from lib.params import ROOT
+from lib.probes import model
+from lib.steps import cases
+from tests.support.sealed_bundle import sealed
+
+RUN = {
+    "user": "alice", "host": "box", "env": "tiny", "commit": "a" * 40, "dirty": False, "verdict": "pass",
+    "started": "2026-01-31T12:00:00.000Z", "finished": "2026-01-31T12:00:10.000Z",
+    "steps": [{"step": "10-end-user-policy", "verdict": "pass"}, {"step": "12-figure-1", "verdict": "not run"}],
+}  # fmt: skip
+WAIVER = "waived by dora until 2026-03-01: the chart is mended in March"
+AT = "2026-01-31T12:00:05.000Z"
+
+
+def check(step, name, verdict="pass", reason=""):
+    held = {"pass": True, "skipped": None}.get(verdict, False)
+    more = {"verdict": verdict, "passed": held, "seconds": 0.1, "tries": 1, "reason": reason}
+    return {"step": step, "at": AT, "name": name, "expected": "1", "actual": "1" if held else "0", **more}
+
+
+def probe(number, verdict="pass", note="", finding=""):
+    asked = {"figure": "figure-2", "request": "GET /", "caller": "user", "token": "x", "probe": number, "title": "it"}
+    more = {"verdict": verdict, "passed": verdict == "pass", "note": note, "finding": finding, "closed_by": "a cure"}
+    return {"step": "11-testing", "at": AT, **asked, "expected": "401", "got": "401", "reason": "", **more}
+
+
+def case(caller, token, verdict="pass", figure="figure-1"):
+    row = {**probe("", verdict), "request": "GET /headers", "figure": figure, "caller": caller, "token": token}
+    return {**row, "title": ""}
+
+
+def everything(verdict="pass"):
+    """Return tables with a row for each line of evidence of each control."""
+    lines = [line for control in controls.load() for line in control.evidence]
+    words = [(step, word) for line in lines for step in line.steps for word in line.words or ["any"]]
+    checks = [check(f"{step}-x", word, verdict) for step, word in dict.fromkeys(words)]
+    probes = [probe(number, verdict) for number in dict.fromkeys(one for line in lines for one in line.probes)]
+    figures = [case(*one, verdict) for one in {"user": "other realm", "sleep": "none", "visitor": "valid"}.items()]
+    figures += [case("outsider", token, verdict) for token in cases.TOKENS]
+    return {"checks.csv": checks, "responses.csv": probes + figures}
+
+
+def made(tables, run=RUN):
+    """Return the result, after trestle's model has read the document and lost nothing of it."""
+    text = oscal.document(run, tables)
+    given = json.loads(text)
+    read = AssessmentResults(**given["assessment-results"])
+    kept = json.loads(read.oscal_serialize_json())
+    assert comparable(kept) == comparable(given)
+    numbers = re.findall(r'"uuid": "(.*?)"', text)
+    assert len(numbers) == len(set(numbers)) and set(re.findall(r'-uuid": "(.*?)"', text)) <= set(numbers)
+    (result,) = given["assessment-results"]["results"]
+    return result
+
+
+def comparable(value):
+    """The model writes the same instants with another sign for UTC."""
+    if isinstance(value, dict):
+        return {key: comparable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [comparable(one) for one in value]
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT\S+", value):
+        return datetime.fromisoformat(value)
+    return value
+
+
+def states(result):
+    return {one["target"]["target-id"][:-4]: one["target"]["status"]["state"] for one in result.get("findings", [])}
+
+
+def finding(result, control):
+    return next(one for one in result["findings"] if one["target"]["target-id"] == f"{control}_smt")
+
+
+def test_a_green_run_satisfies_every_control():
+    result = made(everything())
+    assert states(result) == {control.id: "satisfied" for control in controls.load()}
+    assert {one["target"]["status"]["reason"] for one in result["findings"]} == {"pass"} and "risks" not in result
+    lines = [line for control in controls.load() for line in control.evidence]
+    assert len(result["observations"]) == len(lines)
+    chosen = result["reviewed-controls"]["control-selections"][0]["include-controls"]
+    assert {one["control-id"] for one in chosen} == states(result).keys()
+
+
+def test_what_failed_is_not_satisfied_and_named():
+    tables = everything()
+    tables["responses.csv"].append(probe("G04a", "fail", "let through"))
+    result = made(tables, {**RUN, "verdict": "fail"})
+    assert "12-figure-1 (not run)" in result["description"]
+    red = {name for name, state in states(result).items() if state == "not-satisfied"}
+    assert red == {"ia-9", "sc-13"}
+    (single,) = [one for one in result["observations"] if one["types"] == ["finding"]]
+    assert single["title"] == "fail: 11-testing, figure-2: G04a it" and "let through" in single["description"]
+    told = finding(result, "sc-13")
+    assert {"observation-uuid": single["uuid"]} in told["related-observations"]
+    assert told["target"]["status"]["reason"] == "fail"
+
+
+@pytest.mark.parametrize("verdict", ["error", "skipped"])
+def test_errors_and_skipped_checks_make_no_finding(verdict):
+    result = made(everything(verdict))
+    assert states(result) == {}
+    assert {one["title"].split(":")[0] for one in result["observations"]} >= {verdict, "IA-2", "AU-10"}
+
+
+def test_a_skipped_check_beside_what_passed_is_told_in_the_finding():
+    tables = everything()
+    tables["responses.csv"].append(probe("C01", "skipped", "no key"))
+    status = finding(made(tables), "sc-13")["target"]["status"]
+    assert status == {"state": "satisfied", "reason": "other", "remarks": "Not judged: 1 skipped."}
+
+
+def test_an_error_beside_what_passed_leaves_the_control_open():
+    tables = everything()
+    tables["responses.csv"].append(probe("C01", "error", "no answer"))
+    assert states(made(tables)).keys() == {control.id for control in controls.load()} - {"sc-13"}
+    tables["responses.csv"].append(probe("C02", "fail", "let through"))
+    assert states(made(tables))["sc-13"] == "not-satisfied"
+
+
+def test_a_line_of_evidence_of_which_nothing_passed_leaves_its_control_open():
+    tables = everything()
+    tables["responses.csv"] = [row for row in tables["responses.csv"] if not row["probe"].startswith("C")]
+    assert states(made(tables)).keys() == {control.id for control in controls.load()} - {"sc-13"}
+
+
+def test_a_waiver_is_a_risk_of_its_owner_until_its_day():
+    tables = everything()
+    tables["checks.csv"].append(check("08-mesh-mtls", "plain text is refused", "waived", WAIVER))
+    result = made(tables)
+    (risk,) = result["risks"]
+    assert (risk["status"], risk["deadline"]) == ("deviation-approved", "2026-03-01T23:59:59Z")
+    assert risk["description"] == "the chart is mended in March"
+    assert [one["value"] for one in risk["props"]] == ["dora", "2026-03-01"]
+    told = finding(result, "sc-8")
+    assert told["target"]["status"]["state"] == "not-satisfied"
+    assert "dora until 2026-03-01" in told["target"]["status"]["remarks"]
+    assert told["related-risks"] == [{"risk-uuid": risk["uuid"]}]
+
+
+def test_what_one_would_not_wish_is_an_open_risk_with_its_cure():
+    tables = everything()
+    tables["responses.csv"] += [probe("D01", finding="it lives on"), probe("D01", "fail", finding="another")]
+    (risk,) = made(tables)["risks"]
+    assert (risk["description"], risk["status"], risk["title"]) == ("it lives on", "open", "Known: D01")
+    assert risk["remediations"][0]["description"] == "a cure"
+
+
+def test_the_same_run_is_the_same_bytes_and_another_is_not():
+    one = oscal.document(RUN, everything())
+    assert one == oscal.document(dict(RUN), everything())
+    other = oscal.document({**RUN, "started": "2026-01-31T12:00:01.000Z"}, everything())
+    assert not set(re.findall(r'"uuid": "(.*?)"', one)) & set(re.findall(r'"uuid": "(.*?)"', other))
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-5.*", json.loads(one)["assessment-results"]["uuid"])
+
+
+def test_the_plan_is_the_notebooks_that_ran():
+    content = json.loads(oscal.document(RUN, everything()))["assessment-results"]
+    plan = next(one for one in content["back-matter"]["resources"] if content["import-ap"]["href"] == f"#{one['uuid']}")
+    assert plan["rlinks"] == [{"href": "notebooks/10-end-user-policy.ipynb"}] and "a" * 40 in plan["description"]
+    assert content["metadata"]["oscal-version"] == OSCAL_VERSION
+
+
+def test_a_run_broken_as_a_whole_stays_readable():
+    tables = {"checks.csv": [], "responses.csv": [probe(one.id, "error", "x" * 120) for one in model.load()] * 4}
+    assert len(tables["responses.csv"]) > 1700
+    assert "more rows did not pass" in made(tables)["remarks"]
+    assert len(oscal.document(RUN, tables)) < 1_000_000
+
+
+def test_a_bundle_has_it_and_its_tables_say_the_same(tmp_path):
+    folder, run = sealed(tmp_path, "fail")
+    text = (folder / "assessment-results.json").read_text()
+    assert AssessmentResults.oscal_read(folder / "assessment-results.json")
+    tables = {name: seal.rows(folder, name) for name in seal.TABLES}
+    assert oscal.document(run, tables) == text
+    assert "assessment-results.json" in (folder / "SHA256SUMS").read_text()
+
+
+# The mapping against what the notebooks and tables have
+
+
+def checks_of(notebook: Path) -> list[str]:
+    """Return the names of the checks that a notebook makes, itself or by a module of lib that checks for it."""
+    code = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    tree = ast.parse("\n".join("".join(cell["source"]) for cell in code))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    modules = {name.split(".")[0] for name in called if ".check" in name and not name.startswith("run.")}
+    trees = [tree, *(ast.parse((ROOT / "lib" / f"{name}.py").read_text()) for name in sorted(modules))]
+    return [name for one in trees for node in ast.walk(one) if isinstance(node, ast.Call) and (name := named(node))]
+
+
+def named(call: ast.Call) -> str:
+    """Return the name of the check that run.check… or mesh.check_status makes, with {} for what is filled in."""
+    function = ast.unparse(call.func)
+    if not re.fullmatch(r"run\.check(_until|_ready)?|mesh\.check_status", function):
+        return ""
+    first = call.args[function.startswith("mesh.")]
+    parts = first.values if isinstance(first, ast.JoinedStr) else [first]
+    return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
+
+
+NAMES = {path.stem: checks_of(path) for path in sorted((ROOT / "notebooks").glob("[01]*.ipynb"))}
+EVIDENCE = [(control, line) for control in controls.load() for line in control.evidence]
+
+
+def test_every_word_of_the_mapping_is_in_the_name_of_a_check():
+    for control, line in EVIDENCE:
+        names = [name for step, found in NAMES.items() if step[:2] in line.steps for name in found]
+        assert all(any(step.startswith(number) for step in NAMES) for number in line.steps), control.id
+        missing = [word for word in line.words if not any(word in name for name in names)]
+        assert not missing, (control.id, line.what)
+        assert names or not line.steps, (control.id, line.what)
+
+
+def test_every_probe_of_the_mapping_is_there_and_every_probe_is_mapped():
+    ids = [one.id for one in model.load()]
+    begins = {begin for _, line in EVIDENCE for begin in line.probes}
+    assert not [begin for begin in begins if not any(number.startswith(begin) for number in ids)]
+    assert not [number for number in ids if not number.startswith(tuple(begins))]
+    assert {number[0] for number in ids} == set("ABCDEFGH")
+
+
+def test_every_case_of_the_mapping_is_one_of_the_figures():
+    asked = [case(one.caller, one.token, figure=name) for name in ("figure-1", "figure-2") for one in figure(name)]
+    lines = [(control, line) for control, line in EVIDENCE if line.figures or line.callers or line.tokens]
+    for control, line in lines:
+        for value in [*line.figures, *line.callers, *line.tokens]:
+            covered = [row for row in asked if line.covers(row)]
+            assert any(value in row.values() for row in covered), (control.id, value)
+
+
+def figure(name):
+    return {"figure-1": cases.FIGURE_1, "figure-2": cases.FIGURE_2}[name]
+
+
+def test_each_line_of_the_mapping_means_something_and_each_control_has_its_reason():
+    assert [control.id for control, _ in EVIDENCE if not control.why.endswith(".")] == []
+    assert {control.name for control in controls.load()} == set(
+        "IA-2 IA-8 IA-9 SC-8 SC-13 SC-23 AC-3 AC-4 AU-10".split()
+    )
+    assert all(line.steps or line.probes or line.figures or line.callers or line.tokens for _, line in EVIDENCE)

@@ -1,0 +1,65 @@
+"""Params are strict: every mistake names the file, the key and what is expected."""
+
+import pytest
+
+from lib.errors import ParamsError
+from lib.params import load
+from tests.support.tiny import write_params
+
+
+def sentence(tmp_path, more="", env="tiny", **options):
+    write_params(tmp_path, more=more)
+    with pytest.raises(ParamsError) as caught:
+        load(env, folder=tmp_path, **options)
+    return str(caught.value)
+
+
+def test_defaults_are_filled(tmp_path):
+    write_params(tmp_path)
+    assert load("tiny", folder=tmp_path).streak == 5
+    assert load("tiny", {"streak": 2}, folder=tmp_path).streak == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("cluster_nam: a", ["tiny.yml", "cluster_nam", "did you mean cluster_name?"]),
+        ("zzz: a", ["zzz", "the keys are: env, "]),
+        ("streak: many", ["streak", "integer", "'many'"]),
+        ("streak: 51", ["streak", "50", "51"]),
+        ("namespace: Foo_1", ["namespace", "Foo_1"]),
+        ("region: again", ["region stands twice"]),
+        ("a: [", ["expected YAML"]),
+        ("istio_settings: a=b", ["istio_settings", "list"]),
+    ],
+)
+def test_a_mistake_is_named(tmp_path, more, words):
+    said = sentence(tmp_path, more)
+    assert "tiny.yml" in said and all(word in said for word in words), said
+
+
+def test_a_missing_value_is_named(tmp_path):
+    (tmp_path / "bare.yml").write_text("env: bare\ncluster_source: eks\n")
+    with pytest.raises(ParamsError, match="expected a value for istio_tag"):
+        load("bare", folder=tmp_path)
+
+
+def test_the_environment_is_one_of_the_files(tmp_path):
+    assert "among tiny, got 'dve'" in sentence(tmp_path, env="dve")
+    (tmp_path / "tiny.yml").rename(tmp_path / "other.yml")
+    with pytest.raises(ParamsError, match="expected env: other"):
+        load("other", folder=tmp_path)
+
+
+def test_no_endpoint_without_eks(tmp_path):
+    write_params(tmp_path, more="aws_endpoint_url: http://127.0.0.1:5000")
+    with pytest.raises(ParamsError, match="aws_endpoint_url is for cluster_source: eks"):
+        load("tiny", {"cluster_source": "existing"}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"), [({}, "~/x/bin"), ({"PLACE": "/y"}, "/y/bin"), ({"PLACE": ""}, "~/x/bin")]
+)
+def test_values_follow_the_environment(tmp_path, environment, wanted):
+    write_params(tmp_path, more="istioctl: ${PLACE:-~/x}/bin")
+    assert load("tiny", folder=tmp_path, environment=environment).istioctl == wanted

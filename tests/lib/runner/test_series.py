@@ -1,0 +1,204 @@
+"""The series on tiny notebooks, in real kernels: what it returns, tells and leaves."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.bundle import signing_key
+from lib.errors import Locked, ParamsError
+from lib.params import ROOT, load
+from lib.polling import wait
+from lib.runner import lock, series
+from tests.support.tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
+
+SECRET = "hunter2hunter2"
+MAKE = f"secret, token = {SECRET[::-1]!r}[::-1], {TOKEN[::-1]!r}[::-1]\nrecord.secret(secret)"  # not in the source
+RED = "from lib.errors import RedCheck\nraise RedCheck('02-b: answer: expected 200, got 403.')"
+COMMAND = """
+import signal, sys
+from pathlib import Path
+from lib import series
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
+at = Path(sys.argv[1])
+print(series.run("tiny", notebooks=at, outputs=at / "outputs", params=at / "params", locks=at, command="test"))
+"""
+
+
+class Ran:
+    """A run of a folder's notebooks: its exit code, what it told, its bundle."""
+
+    def __init__(self, folder, **options):
+        out = io.StringIO()
+        self.code = series.run("tiny", out=out, command="test", key=KEY, **places(folder), **options)
+        self.told = out.getvalue()
+        self.read(folder)
+
+    def read(self, folder):
+        self.folder = next((folder / "outputs" / "tiny").iterdir())
+        self.run = json.loads((self.folder / "run.json").read_text())
+        self.steps = {row["step"]: row for row in self.run["steps"]}
+        self.verdicts = [row["verdict"] for row in self.run["steps"]]
+        self.cells = {path.stem: json.loads(path.read_text())["cells"] for path in self.folder.glob("notebooks/*")}
+        self.text = "".join(path.read_text() for path in self.folder.rglob("*") if path.is_file())
+        return self
+
+
+def places(folder):
+    write_params(folder / "params")
+    return {"notebooks": folder, "outputs": folder / "outputs", "params": folder / "params", "locks": folder}
+
+
+@pytest.fixture(scope="module")
+def green(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("green")
+    declared = "env = 'none'\nrealm = 'none'\nother = 1"
+    first = ["before = dir()\n'lib' in before, env, realm, other", OPEN, MAKE, CHANGE, check(), "print(secret, token)"]
+    write_notebook(folder / "01-a.ipynb", *first, parameters=declared)
+    write_notebook(folder / "02-b.ipynb", "'before' in globals()", OPEN, check())
+    write_notebook(folder / "99-clean-up.ipynb", "1 / 0")
+    return Ran(folder)
+
+
+def shown(cells):
+    return json.dumps([cell.get("outputs", []) for cell in cells])
+
+
+def test_green(green):
+    assert (green.code, green.verdicts, green.run["verdict"]) == (0, ["pass", "pass"], "pass")
+    assert problems(green.folder) == []
+    assert sorted(path.name for path in green.folder.glob("html/*")) == ["01-a.html", "02-b.html"]
+    assert green.steps["01-a"]["title"] == "Title of 01-a" and green.steps["01-a"]["created"] == 1
+
+
+def test_it_tells_a_line_for_each_step(green):
+    lines = green.told.splitlines()
+    assert lines[0].startswith("[ 1/2] 01-a") and "✓ 1 checks" in lines[0] and "elapsed" in lines[0]
+    assert lines[2] == "Passed: all 2 steps ran, 2 of 2 checks held." and lines[3].endswith("/index.html")
+
+
+def test_each_notebook_has_a_kernel_of_its_own_and_the_parameters_it_declares(green):
+    assert "(False, 'tiny', 'istio', 1)" in shown(green.cells["01-a"])
+    assert "False" in shown(green.cells["02-b"])
+
+
+def test_no_secret_is_left(green):
+    assert "[redacted] [jwt sha256:" in shown(green.cells["01-a"])
+    assert SECRET not in green.text and "eyJ" not in green.text
+
+
+def test_a_red_step_ends_the_run_and_seals_it(tmp_path):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check())
+    write_notebook(tmp_path / "02-b.ipynb", OPEN, check(), check(False), RED)
+    write_notebook(tmp_path / "03-c.ipynb", OPEN)
+    ran = Ran(tmp_path)
+    assert (ran.code, ran.run["exit_code"], ran.run["verdict"]) == (1, 1, "fail")
+    assert ran.verdicts == ["pass", "fail", "not run"] and list(ran.cells) != []
+    assert ran.steps["02-b"]["error"] == "02-b: answer: expected 200, got 403."
+    assert "✗ 1 of 2 checks" in ran.told and "Traceback" not in ran.told
+    assert "expected 200, got 403" in ran.told.splitlines()[2]
+    assert problems(ran.folder) == []
+
+
+def test_a_check_that_nobody_raised_is_red_too(tmp_path):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(False))
+    ran = Ran(tmp_path)
+    assert (ran.code, ran.steps["01-a"]["error"]) == (1, "answer: expected 200, got 403; see the step.")
+
+
+def test_an_error_keeps_what_there_is_without_the_secret_in_its_traceback(tmp_path):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(), MAKE, "raise ValueError(secret + token)", "'after'")
+    ran = Ran(tmp_path)
+    assert (ran.code, ran.verdicts) == (2, ["error"])
+    assert ran.steps["01-a"]["error"].startswith("ValueError: [redacted][jwt sha256:")
+    assert ran.steps["01-a"]["passed"] == 1 and "ValueError" in shown(ran.cells["01-a"])
+    assert SECRET not in ran.text + ran.told and "eyJ" not in ran.text + ran.told
+    assert problems(ran.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "words"),
+    [
+        ("import os\nos._exit(1)", {}, "expected the kernel to live"),
+        ("while True:\n    x = 1", {"cell_timeout": 1}, "expected each cell to end within 1 s"),
+    ],
+)
+def test_a_kernel_that_dies_or_hangs_is_an_error(tmp_path, cell, options, words):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(), cell)
+    ran = Ran(tmp_path, **options)
+    assert (ran.code, ran.steps["01-a"]["verdict"]) == (2, "error") and words in ran.steps["01-a"]["error"]
+    assert ran.cells["01-a"][-1]["metadata"]["papermill"]["status"] == "failed"
+    assert "Error" in shown(ran.cells["01-a"]) and problems(ran.folder) == []
+
+
+def test_what_is_no_notebook_is_an_error(tmp_path):
+    (tmp_path / "01-a.ipynb").write_text("{")
+    ran = Ran(tmp_path)
+    assert (ran.code, ran.verdicts) == (2, ["error"]) and problems(ran.folder) == []
+
+
+def test_ctrl_c_seals_what_is_there(tmp_path):
+    begun = tmp_path / "begun"
+    cells = [OPEN, check(), f"{MAKE}\nprint(secret)", f"open({str(begun)!r}, 'w')\nimport time\ntime.sleep(99)"]
+    write_notebook(tmp_path / "01-a.ipynb", *cells)
+    write_notebook(tmp_path / "02-b.ipynb", "1")
+    places(tmp_path)
+    command = [sys.executable, "-c", COMMAND, str(tmp_path)]
+    options = {"cwd": ROOT, "env": {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, **options) as process:
+        wait("the cell to begin", begun.exists, deadline=60)
+        half = next(tmp_path.glob("outputs/*/*/notebooks/01-a.ipynb")).read_text()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        told, _ = process.communicate(timeout=30)
+    assert told.splitlines()[-1] == "130", told
+    ran = Ran.__new__(Ran).read(tmp_path)
+    assert ran.verdicts == ["error", "not run"] and ran.steps["01-a"]["error"] == "interrupted"
+    assert ran.run["exit_code"] == 130 and ran.steps["01-a"]["passed"] == 1
+    key = signing_key.ensure_key({"XDG_CONFIG_HOME": str(tmp_path / "config")})  # made on first use
+    assert problems(ran.folder, key) == []
+    assert "KeyboardInterrupt" in shown(ran.cells["01-a"])
+    assert SECRET not in half and "[redacted]" in half  # even while it ran
+
+
+def test_two_runs_keep_off_one_cluster(tmp_path):
+    where = places(tmp_path)
+    write_notebook(tmp_path / "01-a.ipynb", "1")
+    who = {"user": "alice", "host": "box", "pid": 7, "since": "today", "command": "the other"}
+    with lock.held(lock.identity(load("tiny", folder=where["params"]).model_dump()), who, tmp_path):
+        with pytest.raises(Locked, match="alice@box"):
+            series.run("tiny", **where)
+    assert not where["outputs"].exists()
+
+
+STEPS = [Path(f"notebooks/{name}.ipynb") for name in ("00-start", "04-realm", "11-testing")]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["00-start", "04-realm", "11-testing"]),
+        ({"first": "4"}, ["04-realm", "11-testing"]),
+        ({"first": "04"}, ["04-realm", "11-testing"]),
+        ({"only": "04-realm"}, ["04-realm"]),
+        ({"only": "0"}, ["00-start"]),
+        ({"only": "11"}, ["11-testing"]),
+    ],
+)
+def test_selection(options, names):
+    assert [path.stem for path in series.select(STEPS, **options)] == names
+
+
+@pytest.mark.parametrize("options", [{"first": "5"}, {"only": "1"}, {"only": "realm"}])
+def test_an_unknown_step_names_the_known(options):
+    with pytest.raises(ParamsError, match=r"among 00-start, 04-realm, 11-testing, got \w+; name one"):
+        series.select(STEPS, **options)
+
+
+def test_first_and_only_do_not_go_together():
+    with pytest.raises(ParamsError, match="got both"):
+        series.select(STEPS, "4", "4")

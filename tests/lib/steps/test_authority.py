@@ -1,0 +1,209 @@
+"""The cluster's certificates: made once, renewed in time, refused where somebody else's do not do."""
+
+import datetime
+
+import pytest
+
+from lib import params
+from lib.crypto import certificates, trust_store
+from lib.crypto.certificates import covers
+from lib.errors import ClusterError, RunbookError
+from lib.istio import istioctl
+from lib.record.events import Record
+from lib.run import Run
+from lib.steps import authority, gateway_tls
+from tests.support.little_cluster import IMAGES, Cluster
+
+ENV = "of-the-pkis-tests"
+HOST = "198.18.0.2"
+LONG_AGO = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=70)
+
+
+@pytest.fixture
+def cluster():
+    yield Cluster()
+    file = params.ROOT / ".kube" / f"{ENV}-ca.pem"
+    file.unlink(missing_ok=True)
+    trust_store.add_file(file)
+
+
+def run(cluster, **changed):
+    values = params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed)
+    made = Run("03-keycloak", values, Record())
+    made.cluster = cluster
+    return made
+
+
+def actions(made):
+    return [(row["name"], row["action"]) for row in made.changes if row["kind"] == "Secret"]
+
+
+def test_a_second_run_changes_nothing(cluster):
+    for expected in ("created", "unchanged"):
+        made = run(cluster)
+        authority.ensure_authority(made)
+        authority.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
+        assert actions(made) == [("authority", expected), ("keycloak-tls", expected)]
+    told = certificates.problem(cluster.certificate("keycloak-tls", "keycloak"), "", [HOST], authority.authority(made))
+    assert told == ""
+
+
+def test_the_key_stays_in_its_namespace_and_out_of_the_record(cluster):
+    made = run(cluster)
+    root = authority.ensure_authority(made)
+    gateway_tls.gateway_certificate(made, "istio-system", [HOST])
+    key = made.read_secret(authority.AUTHORITY, authority.HOME)[authority.KEY]
+    assert [home for _, home, name in cluster.kept if name == "authority"] == [authority.HOME]
+    assert key in made.record.secrets and "PRIVATE KEY" not in str(made.record.events)
+    assert made.params.authority_file.read_text() == root and "PRIVATE" not in root
+
+
+def test_another_address_and_a_near_end_make_a_new_certificate_and_the_authority_stays(cluster):
+    made = run(cluster)
+    root = authority.ensure_authority(made)
+    authority.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
+    made = run(cluster)
+    authority.ensure_certificate(made, "keycloak-tls", "keycloak", ["198.18.0.3"])
+    assert actions(made) == [("keycloak-tls", "changed")]
+    assert covers(cluster.certificate("keycloak-tls", "keycloak"), "198.18.0.3")
+    signer = made.read_secret(authority.AUTHORITY, authority.HOME)[authority.KEY]
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(root, signer, [HOST], LONG_AGO))
+    made = run(cluster)
+    authority.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
+    assert actions(made) == [("keycloak-tls", "changed")]
+    assert authority.ensure_authority(run(cluster)) == root
+
+
+def test_an_authority_near_its_end_takes_all_it_signed_along_and_is_believed_until_then(cluster):
+    old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS - 10)
+    cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("old", old))
+    before = cluster.certificate(authority.AUTHORITY, authority.HOME)
+    made = run(cluster)
+    assert (
+        authority.ensure_authority(made) == authority.authority(made) + before and authority.authority(made) != before
+    )
+    signer = certificates.generate_authority("x")[1]
+    cluster.put("keycloak-tls", "keycloak", *certificates.issue(before, signer, [HOST]))
+    authority.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
+    assert actions(made) == [("authority", "changed"), ("keycloak-tls", "changed")]
+    made = run(cluster)
+    assert authority.ensure_authority(made) == authority.trusted(made) and actions(made) == [("authority", "unchanged")]
+
+
+def test_one_that_is_over_is_believed_no_longer(cluster):
+    made = run(cluster)
+    authority.ensure_authority(made)
+    held = made.read_secret(authority.AUTHORITY, authority.HOME)
+    over = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS + 1)
+    before, _ = certificates.generate_authority("old", over)
+    authority._keep(made, authority.AUTHORITY, authority.HOME, held[authority.CERTIFICATE], held[authority.KEY], before)
+    made = run(cluster)
+    assert authority.ensure_authority(made) == held[authority.CERTIFICATE] and actions(made) == [
+        ("authority", "changed")
+    ]
+
+
+def test_where_the_authoritys_secret_is_gone_whom_istiod_believes_is_believed_on(cluster):
+    before = authority.ensure_authority(run(cluster))
+    cluster.kept.pop(("Secret", authority.HOME, authority.AUTHORITY))
+    cluster.kept["ConfigMap", istioctl.ROOT_NAMESPACE, istioctl.TRUSTED] = {
+        "kind": "ConfigMap", "data": {istioctl.TRUSTED_KEY: before},
+    }  # fmt: skip
+    made = run(cluster)
+    assert authority.ensure_authority(made).endswith(before) and authority.authority(made) != before
+
+
+def test_who_comes_from_elsewhere_believes_the_clusters_authority(cluster):
+    before = authority.ensure_authority(run(cluster))
+    file = run(cluster).params.authority_file
+    file.unlink()
+    assert gateway_tls.scheme(run(cluster)) == "https" and file.read_text() == before
+
+
+def test_the_file_of_a_cluster_from_before_is_replaced(cluster):
+    file = run(cluster).params.authority_file
+    file.write_text(certificates.generate_authority("of a cluster that is gone")[0])
+    held = certificates.generate_authority("of this one")
+    cluster.put(authority.AUTHORITY, authority.HOME, *held)
+    made = run(cluster)
+    gateway_tls.scheme(made)
+    assert file.read_text() == held[0]
+    cluster.kept.clear()  # nobody is asked a second time
+    gateway_tls.scheme(made)
+    assert file.read_text() == held[0]
+
+
+def test_who_may_not_read_the_authoritys_secret_goes_on_with_the_file(cluster):
+    before = authority.ensure_authority(run(cluster))
+
+    def forbidden(*_):
+        raise ClusterError("expected the right to read it, got 403")
+
+    cluster.find = forbidden
+    assert gateway_tls.scheme(run(cluster)) == "https"
+    file = run(cluster).params.authority_file
+    assert file.read_text() == before
+    file.unlink()
+    made = run(cluster)
+    for _ in range(2):  # it is asked again as long as nobody is believed
+        with pytest.raises(ClusterError):
+            gateway_tls.scheme(made)
+
+
+def test_given_certificates_are_looked_at_and_never_made(cluster, tmp_path):
+    root, key = certificates.generate_authority("theirs")
+    file = tmp_path / "ca.pem"
+    file.write_text(root)
+    made = run(cluster, tls="given", ca_file=str(file))
+    asked = (made, "istio-system", ["gw.example.org"])
+    with pytest.raises(RunbookError, match="istio-system/gateway-tls .* for gw.example.org.*got none"):
+        gateway_tls.gateway_certificate(*asked)
+    cluster.put("gateway-tls", "istio-system", *certificates.issue(root, key, ["other.example.org"]))
+    with pytest.raises(RunbookError, match="not for gw.example.org"):
+        gateway_tls.gateway_certificate(*asked)
+    theirs = certificates.issue(root, key, ["gw.example.org"])
+    cluster.put("gateway-tls", "istio-system", *theirs)
+    assert gateway_tls.gateway_certificate(*asked)["issuer"] == "CN=theirs"
+    assert actions(made) == [("gateway-tls", "unchanged")]
+    assert cluster.certificate("gateway-tls", "istio-system") == theirs[0]
+    stranger = certificates.generate_authority("stranger")
+    cluster.put("gateway-tls", "istio-system", *certificates.issue(*stranger, ["gw.example.org"]))
+    with pytest.raises(RunbookError, match="not signed under the authority"):
+        gateway_tls.gateway_certificate(*asked)
+
+
+def test_a_file_of_an_authority_that_is_not_there(cluster):
+    with pytest.raises(RunbookError, match="found none; mend ca_file"):
+        authority.ensure_authority(run(cluster, tls="given", ca_file="/nowhere/ca.pem"))
+
+
+def test_without_tls_nothing_is_made_and_a_check_is_red(cluster):
+    made = run(cluster, tls="off")
+    assert authority.ensure_authority(made) == "" and gateway_tls.gateway_certificate(made, "x", [HOST]) == {}
+    gateway_tls.check(made)
+    assert [check.verdict for check in made.checks] == ["fail"] and "waive it" in made.checks[0].reason
+    assert cluster.kept == {} and gateway_tls.scheme(made) == "http"
+    (gateway,) = gateway_tls.opened(made.load("gateway.yaml"), made)
+    assert [one["port"]["protocol"] for one in gateway["spec"]["servers"]] == ["HTTP"]
+    things = gateway_tls.opened(made.load("hardened/gateway.yaml"), made)
+    assert "8443" not in str(things) and "HTTPS" not in str(things)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"ca_file": "x"}, "ca_file is for tls: given"),
+        ({"tls": "none"}, "tls"),
+        ({"keycloak_host": "https://kc"}, "keycloak_host"),
+        (
+            {
+                "acm_certificate_arn": "arn:aws:acm:us-east-1:123456789012:certificate/x",
+                "load_balancer_controller": "in-tree",
+            },
+            "needs keycloak_host and gateway_host",
+        ),
+    ],
+)
+def test_params_that_do_not_fit(changed, words):
+    with pytest.raises(ValueError, match=words):
+        params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed)

@@ -1,0 +1,116 @@
+"""Keycloak as the params have it, and who its administrator is: the first one goes, wherever it was interrupted."""
+
+import pytest
+
+from lib.crypto import certificates
+from lib.errors import KeycloakError
+from lib.steps import authority, gateway_tls, mesh
+from lib.steps import keycloak as steps_keycloak
+from tests.support.fake_keycloak import FakeKeycloak
+from tests.support.little_cluster import ENV, IMAGES, Cluster, Served, deployment, environment, no_file_is_left, run  # noqa: F401
+
+
+@pytest.fixture
+def keycloak():
+    """A Keycloak after its very first start: it has its temporary administrator, and nobody else."""
+    with FakeKeycloak() as server:
+        here = run(Served(server), tls="off")
+        steps_keycloak.secrets(here)
+        server.admin("POST", [], {}, {"realm": "master"})
+        server.realms["master"]["roles"]["admin"] = {"id": "r", "name": "admin"}
+        known = here.read_secret(steps_keycloak.BOOTSTRAP, mesh.KEYCLOAK)
+        first = {"id": "u0", "role-mappings": [{"name": "admin"}]}
+        server.realms["master"]["users"]["u0"] = {**first, **{key: known[key] for key in ("username", "password")}}
+        yield here, server
+
+
+def names(server):
+    return [one["username"] for one in server.realms["master"]["users"].values()]
+
+
+def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(keycloak):
+    here, server = keycloak
+    steps_keycloak.ensure_administrator(here)
+    assert (
+        names(server) == ["keycloak"] and ("Secret", mesh.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
+    )
+    assert server.realms["master"]["realm"]["bruteForceProtected"] is True
+    server.writes.clear()
+    again = run(here.cluster, tls="off")
+    here.cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(steps_keycloak.objects(here))
+    steps_keycloak.secrets(again)
+    steps_keycloak.ensure_administrator(again)
+    assert server.writes == [] and {row["action"] for row in again.changes} == {"unchanged"}
+
+
+@pytest.mark.parametrize("calls", range(1, 9))
+def test_wherever_it_was_interrupted_the_next_run_ends_with_one_administrator(keycloak, calls):
+    here, server = keycloak
+    serve, left = server.admin, [calls]
+
+    def until_killed(method, *rest):
+        if method != "GET":
+            left[0] -= 1
+            if left[0] < 0:
+                return 500, {"error": "killed"}
+        return serve(method, *rest)
+
+    server.admin = until_killed
+    try:
+        steps_keycloak.ensure_administrator(here)
+    except KeycloakError:
+        server.admin = serve
+        steps_keycloak.ensure_administrator(run(here.cluster, tls="off"))
+    assert names(server) == ["keycloak"]
+    assert ("Secret", mesh.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
+
+
+def test_a_password_that_is_not_the_administrators_is_told(keycloak):
+    here, _ = keycloak
+    here.cluster.delete("v1", "Secret", steps_keycloak.BOOTSTRAP, mesh.KEYCLOAK)
+    with pytest.raises(KeycloakError, match="expected the password in the Secret keycloak/keycloak-admin"):
+        steps_keycloak.ensure_administrator(here)
+
+
+def test_one_replica_keeps_no_cluster_and_waits_for_its_database():
+    things = steps_keycloak.objects(run(Served()))
+    assert [thing["kind"] for thing in things] == ["Service", "Deployment"]
+    assert environment(things)["KC_CACHE"]["value"] == "local"
+    assert environment(things)["KC_HOSTNAME"]["value"] == "https://198.18.0.2"
+    assert deployment(things)["spec"]["template"]["spec"]["initContainers"][0]["name"] == "database"
+
+
+def test_replicas_find_each_other_and_one_of_them_stays():
+    things = steps_keycloak.objects(run(Served(), keycloak_replicas=2))
+    assert [thing["kind"] for thing in things] == ["Service", "Deployment", "PodDisruptionBudget"]
+    spec = deployment(things)["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
+    assert environment(things)["KC_CACHE"]["value"] == "ispn"
+    assert {"containerPort": 7800} in spec["template"]["spec"]["containers"][0]["ports"]
+
+
+def test_another_authority_starts_keycloak_anew():
+    cluster = Served()
+    notes = lambda: deployment(steps_keycloak.objects(run(cluster)))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
+    before = notes()
+    assert before == notes()
+    cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("two"))
+    assert before != notes()
+
+
+def test_without_tls_nothing_speaks_of_it():
+    here = run(Served(), tls="off")
+    things = steps_keycloak.objects(here)
+    known = environment(things)
+    assert known["KC_HTTP_ENABLED"]["value"] == "true" and not [name for name in known if "HTTPS" in name]
+    assert known["KC_HOSTNAME"]["value"] == "http://198.18.0.2"
+    way = steps_keycloak.way_in(here)
+    assert "DestinationRule" not in [thing["kind"] for thing in way] and "443" not in str(way)
+    assert steps_keycloak.certify(here) == {} and gateway_tls.port(here) == 80
+
+
+def test_the_public_way_passes_realms_and_resources_alone():
+    ways = next(one for one in steps_keycloak.way_in(run(Served())) if one["kind"] == "VirtualService")["spec"]["http"]
+    refused, passed = ways
+    assert refused["directResponse"] == {"status": 404} and {"uri": {"exact": "/realms/master"}} in refused["match"]
+    assert {"uri": {"prefix": "/resources/"}} in passed["match"] and len(passed["match"]) == 2

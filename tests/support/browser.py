@@ -1,0 +1,76 @@
+"""A headless Chromium for the tests that look at pages: what it showed, asked for, and complained of."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from axe_core_python.selenium import Axe
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+QUIET = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --disable-dev-shm-usage --disable-extensions --mute-audio"
+).split()
+SHOTS = Path(os.environ.get("SCREENSHOTS") or Path(__file__).parents[2] / "outputs" / "screenshots")
+PHONE, DESK = (390, 844), (1280, 900)
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
+    """Start a browser that keeps its things under `profile`, without a network of its own; it ends with the block."""
+    options = webdriver.ChromeOptions()
+    for flag in [*QUIET, f"--user-data-dir={profile}", f"--window-size={DESK[0]},{DESK[1]}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    try:
+        driver.set_page_load_timeout(60)
+        driver.set_script_timeout(180)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def scheme(driver: webdriver.Chrome, dark: bool) -> None:
+    """Let pages see that the user wishes dark colours, or light ones."""
+    wish = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [wish]})
+
+
+def screen(driver: webdriver.Chrome, size: tuple[int, int]) -> None:
+    """Give the page a screen of so many pixels, a phone's or a desk's."""
+    about = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", about)
+
+
+def asked_for(driver: webdriver.Chrome) -> list[str]:
+    """Return the URLs that were asked for since this was last called."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    return [url for url in urls if not url.startswith(("chrome:", "data:"))]  # the browser's own first page
+
+
+def complaints(driver: webdriver.Chrome) -> list[str]:
+    """Return what the console has as warnings and errors since this was last called."""
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+
+
+def violations(driver: webdriver.Chrome) -> list[str]:
+    """Return what axe finds against WCAG 2.2 AA and its own best practices: the rule, and where."""
+    found = Axe().run(driver, options={"resultTypes": ["violations"]})["violations"]
+    return [f"{one['id']}: {node['target'][0]} {node['failureSummary']}" for one in found for node in one["nodes"]]
+
+
+def shoot(driver: webdriver.Chrome, name: str, whole: bool = True) -> Path:
+    """Keep a picture of the page; return its path."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    told = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole})
+    path = SHOTS / f"{name}.png"
+    path.write_bytes(base64.b64decode(told["data"]))
+    return path
