@@ -18,11 +18,11 @@ from lib.steps import cases
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MADE_UP = (
-    "test_calls.py",
+    "test_http_client.py",
     "test_laws.py",
-    "test_probes_pointed.py",
+    "test_remote.py",
     "test_versions.py",
-    "test_webhook.py",
+    "test_authenticator.py",
     "tiny.py",
 )  # hold such, invented
 MODULES = sorted([*(ROOT / "lib").glob("*.py"), *(ROOT / "sandbox").glob("*.py")])
@@ -118,14 +118,14 @@ def test_a_module_is_short_and_waits_in_one_place(path):
     assert len(text.splitlines()) <= 300
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     sleeping = [call for call in calls if ast.unparse(call.func).split(".")[-1] == "sleep"]
-    assert not sleeping or path.name == "checks.py"
+    assert not sleeping or path.name == "polling.py"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS[1:13], ids=by_name)
 def test_a_step_tells_where_we_are_the_articles_words_the_new_one_and_what_went_wrong(path):
     told, code = cells(path, "markdown"), cells(path)
     whole = "\n".join(cell["source"] for cell in told)
-    assert code[2]["source"].endswith("standing.shown(run)")
+    assert code[2]["source"].endswith("overview.shown(run)")
     assert re.search(r"^> \*", told[0]["source"], re.M) and "../docs/glossary.md" in told[0]["source"]
     new = re.search(r"New here: \*\*(.+?)\*\*", told[0]["source"])[1]
     assert re.search(rf"^\| \*\*[^*|]*{new}", (ROOT / "docs" / "glossary.md").read_text(), re.M), new

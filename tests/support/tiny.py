@@ -18,7 +18,7 @@ sleep_image: sleep
 region: {region}
 """
 
-OPEN = "from lib.record import Record\nrecord = Record.from_environment()"
+OPEN = "from lib.record.events import Record\nrecord = Record.from_environment()"
 CHANGE = "record.write('change', kind='Namespace', namespace='', name='foo', action='created')"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrYyJ9.c2lnbmF0dXJlc2lnbmF0dXJl"
 

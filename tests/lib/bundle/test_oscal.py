@@ -199,7 +199,13 @@ def checks_of(notebook: Path) -> list[str]:
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in code))
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     modules = {name.split(".")[0] for name in called if ".check" in name and not name.startswith("run.")}
-    trees = [tree, *(ast.parse((ROOT / "lib" / f"{name}.py").read_text()) for name in sorted(modules))]
+    files = {
+        name.asname or name.name: ROOT.joinpath(*node.module.split("."), f"{name.name}.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    trees = [tree, *(ast.parse(files[name].read_text()) for name in sorted(modules))]
     return [name for one in trees for node in ast.walk(one) if isinstance(node, ast.Call) and (name := named(node))]
 
 

@@ -75,7 +75,7 @@ def test_every_world_is_asked():
 def test_every_sequence_of_the_mesh_is_known():
     others = {*requests.DRILLS, *sessions.DRILLS, *token_endpoint.DRILLS, "http"}
     asked = {probe.how for probe in model.load() if probe.family == "G"} - others
-    text = (model.TABLES.parent / "peers.py").read_text()
+    text = (model.TABLES.parent / "scenarios" / "peers.py").read_text()
     assert [how for how in sorted(asked) if f'"{how}":' not in text] == []
 
 

@@ -12,7 +12,7 @@ WHO = {"user": "alice", "host": "box", "pid": 7, "since": "2026-01-01T00:00:00Z"
 HOLDER = """
 import sys
 from pathlib import Path
-from lib.lock import held
+from lib.runner.lock import held
 with held("c", {**dict(user="alice", host="box", pid=7, since="today", command="run --env dev")}, Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

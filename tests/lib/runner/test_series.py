@@ -23,7 +23,7 @@ RED = "from lib.errors import RedCheck\nraise RedCheck('02-b: answer: expected 2
 COMMAND = """
 import signal, sys
 from pathlib import Path
-from lib import series
+from lib.runner import series
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
 at = Path(sys.argv[1])
 print(series.run("tiny", notebooks=at, outputs=at / "outputs", params=at / "params", locks=at, command="test"))
