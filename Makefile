@@ -99,5 +99,5 @@ check: env ## ruff, and no outputs in the notebooks
 	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb notebooks/labs/*.ipynb
 
 lock: env ## pin pyproject.toml's dependencies anew, with hashes
-	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	@.venv/bin/uv pip compile -q --universal --all-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  pyproject.toml -o requirements.lock
