@@ -4,6 +4,7 @@ ENV ?= dev
 PYTHON ?= .venv/bin/python
 export PYTHONPATH := $(CURDIR)
 export CONFIRM
+unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept in __pycache__: without them a kernel takes 4 s to import lib
 
 SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 # Only the local environment needs the sandbox

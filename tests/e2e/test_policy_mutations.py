@@ -28,9 +28,10 @@ NAME, SYSTEM = "httpbin", "istio-system"
 WATCHED = ("A01", "A02", "A03", "A04", "A05", "D13a", "D17", "G01")
 PATIENCE = 60  # seconds until a hole, or its mending, is seen by all
 TOKEN = """
-from lib import mesh, params
-from lib.record import Record
+from lib import params
+from lib.record.events import Record
 from lib.run import Run
+from lib.steps import mesh
 print(mesh.user_token(Run("holes", params.load("dev"), Record()), {client!r}))
 """
 
