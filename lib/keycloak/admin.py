@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 import requests
 
+from lib.ensured import Ensured
 from lib.errors import KeycloakError
 from lib.keycloak.oidc import body, direct_session, password_token, refusal, send
+from lib.keycloak.representations import Representation, audience_mapper
 
 MARGIN = 10  # seconds before its end at which the admin's token is renewed: it lives for 60
 
@@ -17,9 +19,9 @@ MARGIN = 10  # seconds before its end at which the admin's token is renewed: it 
 class Keycloak:
     """One Keycloak as its administrator sees it.
 
-    Every `ensure_` compares only what is stated, writes only what differs, reads it back, and returns
-    (object, action) with action "created", "changed" or "unchanged". Errors are KeycloakErrors.
-    A transport adapter may be mounted on `session`; `clock` tells seconds.
+    Each `ensure_` takes the JSON that Keycloak gets (see lib.keycloak.representations). It compares only the fields
+    in that JSON, writes only if one differs, and reads the object back. Errors are KeycloakErrors.
+    A transport adapter may be mounted on `session`; `clock` returns seconds.
     """
 
     def __init__(
@@ -34,86 +36,67 @@ class Keycloak:
         self._password, self._clock = password, clock
         self._token, self._until = "", float("-inf")
 
-    def ensure_realm(self, name: str, **settings) -> tuple[dict, str]:
-        """Create or update the realm; settings are those of Keycloak's RealmRepresentation, e.g. sslRequired."""
-        at = path(name)
+    def ensure_realm(self, realm: Representation) -> Ensured:
+        """Create or update the realm `realm["realm"]`."""
+        at = path(realm["realm"])
         return ensure(
-            f"realm {name}",
-            {"realm": name, "enabled": True, **settings},
+            f"realm {realm['realm']}",
+            realm,
             read=lambda: self.get(at),
             create=lambda wanted: self.call("POST", "", wanted),
             change=lambda wanted: self.call("PUT", at, wanted),
         )
 
-    def ensure_client(self, realm: str, client_id: str, **settings) -> tuple[dict, str]:
-        """Create or update a confidential client for the password grant alone; the object comes without its secret."""
-        stated = {
-            "clientId": client_id,
-            "enabled": True,
-            "protocol": "openid-connect",
-            "publicClient": False,
-            "directAccessGrantsEnabled": True,
-            "standardFlowEnabled": False,
-            "implicitFlowEnabled": False,
-            "serviceAccountsEnabled": False,
-            "fullScopeAllowed": False,
-            **settings,
-        }
-        client, action = ensure(
+    def ensure_client(self, realm: str, client: Representation) -> Ensured:
+        """Create or update the client `client["clientId"]`; the object returned has no secret."""
+        client_id = client["clientId"]
+        kept, action = ensure(
             f"client {client_id}",
-            stated,
+            client,
             read=lambda: self._client(realm, client_id),
             create=lambda wanted: self.call("POST", path(realm, "clients"), wanted),
             change=lambda wanted: self.call("PUT", path(realm, "clients", wanted["id"]), wanted),
         )
-        return {key: value for key, value in client.items() if key != "secret"}, action
+        return Ensured(_without_secret(kept), action)
 
-    def ensure_audience_mapper(self, realm: str, client_id: str, name: str, audience: str) -> tuple[dict, str]:
-        """Create or update the mapper that puts `audience` into the `aud` of the client's access tokens."""
+    def ensure_audience_mapper(self, realm: str, client_id: str, mapper: Representation) -> Ensured:
+        """Create or update the client's protocol mapper `mapper["name"]`."""
         at = path(realm, "clients", self.get_client(realm, client_id)["id"], "protocol-mappers", "models")
-        stated = {
-            "name": name,
-            "protocol": "openid-connect",
-            "protocolMapper": "oidc-audience-mapper",
-            "config": {
-                "included.custom.audience": audience,
-                "access.token.claim": "true",
-                "id.token.claim": "false",
-                "introspection.token.claim": "true",
-            },
-        }
         return ensure(
-            f"mapper {name}",
-            stated,
-            read=lambda: only(self.get(at), "name", name),
+            f"mapper {mapper['name']}",
+            mapper,
+            read=lambda: only(self.get(at), "name", mapper["name"]),
             create=lambda wanted: self.call("POST", at, wanted),
             change=lambda wanted: self.call("PUT", at + path(wanted["id"]), wanted),
         )
 
-    def ensure_user(
-        self, realm: str, username: str, email: str, first_name: str, last_name: str, **settings
-    ) -> tuple[dict, str]:
-        """Create or update a user who may get tokens without a browser: names, verified email, nothing left to do.
-
-        `settings` of Keycloak's UserRepresentation may say otherwise, e.g. enabled=False.
-        """
-        stated = {
-            "username": username.lower(),  # Keycloak keeps both in lower case
-            "email": email.lower(),
-            "firstName": first_name,
-            "lastName": last_name,
-            "emailVerified": True,
-            "enabled": True,
-            "requiredActions": [],
-            **settings,
-        }
+    def ensure_user(self, realm: str, user: Representation) -> Ensured:
+        """Create or update the user `user["username"]`, which must be in lower case."""
+        username = user["username"]
         return ensure(
             f"user {username}",
-            stated,
+            user,
             read=lambda: self.find_user(realm, username),
             create=lambda wanted: self.call("POST", path(realm, "users"), wanted),
             change=lambda wanted: self.call("PUT", path(realm, "users", wanted["id"]), wanted),
         )
+
+    def ensure_realm_with_user(
+        self,
+        realm: Representation,
+        clients: Iterable[Representation],
+        user: Representation,
+        password: str,
+        audience: str,
+    ) -> None:
+        """Create or update a realm in which `user` gets tokens for `audience` through each of `clients`."""
+        name = realm["realm"]
+        self.ensure_realm(realm)
+        for client in clients:
+            self.ensure_client(name, client)
+            self.ensure_audience_mapper(name, client["clientId"], audience_mapper(audience))
+        self.ensure_user(name, user)
+        self.set_password(name, user["username"], password)
 
     def ensure_password(self, realm: str, username: str, password: str, client_id: str) -> str:
         """Set the user's password unless the client already gets a token with it; return the action."""
@@ -136,7 +119,7 @@ class Keycloak:
         at = path(realm, "users", self.get_user(realm, username)["id"], "reset-password")
         self.call("PUT", at, {"type": "password", "value": password, "temporary": False})
 
-    def ensure_role(self, realm: str, name: str) -> tuple[dict, str]:
+    def ensure_role(self, realm: str, name: str) -> Ensured:
         """Create the realm role `name` where it is not there."""
         at = path(realm, "roles")
         return ensure(
@@ -169,7 +152,7 @@ class Keycloak:
     def get_client(self, realm: str, client_id: str) -> dict:
         """Return the client without its secret, or raise KeycloakError."""
         client = _required(self._client(realm, client_id), f"a client {client_id} in realm {realm}", "ensure_client")
-        return {key: value for key, value in client.items() if key != "secret"}
+        return _without_secret(client)
 
     def find_user(self, realm: str, username: str) -> dict | None:
         """Return the user, or None."""
@@ -235,11 +218,11 @@ class Keycloak:
         return self._token
 
 
-def ensure(what: str, wanted: dict, *, read, create, change) -> tuple[dict, str]:
+def ensure(what: str, wanted: dict, *, read, create, change) -> Ensured:
     """Create or change one object of the admin API so that it has what is stated; return it and the action."""
     found = read()
     if found is not None and _holds(found, wanted):
-        return found, "unchanged"
+        return Ensured(found, "unchanged")
     create(wanted) if found is None else change(_merged(found, wanted))
     kept = read() or {}
     if not _holds(kept, wanted):
@@ -248,7 +231,7 @@ def ensure(what: str, wanted: dict, *, read, create, change) -> tuple[dict, str]
             f"{what}: expected Keycloak to keep {odd} as written, got another value back; "
             f"state {odd} as Keycloak keeps it, or delete the {what.split()[0]} first."
         )
-    return kept, "created" if found is None else "changed"
+    return Ensured(kept, "created" if found is None else "changed")
 
 
 def _holds(found, wanted) -> bool:
@@ -269,6 +252,10 @@ def _merged(found: dict, wanted: dict) -> dict:
 def only(found: list[dict] | None, key: str, value: str) -> dict | None:
     """Return the one of the objects whose `key` is `value`, or None."""
     return next((one for one in found or [] if one[key] == value), None)
+
+
+def _without_secret(client: Representation) -> Representation:
+    return {key: value for key, value in client.items() if key != "secret"}
 
 
 def _required(found: dict | None, what: str, verb: str) -> dict:

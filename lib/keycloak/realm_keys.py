@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from lib.crypto.base64url import encoded
+from lib.ensured import Ensured
 from lib.keycloak.admin import Keycloak, ensure, only, path
 
 PROVIDER = "org.keycloak.keys.KeyProvider"
@@ -42,7 +43,7 @@ def key_id(pem: str) -> str:
     return encoded(hashlib.sha256(public).digest())
 
 
-def ensure_imported_key(keycloak: Keycloak, realm: str, name: str, pem: str, priority: int) -> tuple[dict, str]:
+def ensure_imported_key(keycloak: Keycloak, realm: str, name: str, pem: str, priority: int) -> Ensured:
     """Let the realm publish a key of one's own; below OWN_PRIORITY Keycloak itself never signs with it."""
     config = {"certificate": certificate(pem, name), "algorithm": "RS256", **_state(priority)}
     return _ensure_provider(keycloak, realm, name, "rsa", config, {"privateKey": pem})
@@ -50,7 +51,7 @@ def ensure_imported_key(keycloak: Keycloak, realm: str, name: str, pem: str, pri
 
 def ensure_generated_key(
     keycloak: Keycloak, realm: str, name: str, priority: int = OWN_PRIORITY, active: bool = True, enabled: bool = True
-) -> tuple[dict, str]:
+) -> Ensured:
     """Let the realm have a key that it made itself: active ones sign, enabled ones are published."""
     return _ensure_provider(keycloak, realm, name, "rsa-generated", _state(priority, active, enabled), {})
 
@@ -61,7 +62,7 @@ def _state(priority: int, active: bool = True, enabled: bool = True) -> dict[str
 
 def _ensure_provider(
     keycloak: Keycloak, realm: str, name: str, kind: str, config: dict[str, str], hidden: dict[str, str]
-) -> tuple[dict, str]:
+) -> Ensured:
     """`hidden` is written but never compared: Keycloak shows asterisks in its place."""
     at = path(realm, "components")
     parent = keycloak.get(path(realm))["id"]

@@ -13,7 +13,7 @@ from joserfc.jwk import RSAKey
 from lib.crypto import jwt as crypto_jwt
 from lib.diagnose import ask
 from lib.diagnose.diagnosis import Diagnosis
-from lib.keycloak import oidc, realm_keys
+from lib.keycloak import oidc, realm_keys, representations
 from lib.polling import wait
 from lib.probes.scenarios.rotation import stopped
 from lib.run import Run
@@ -188,11 +188,13 @@ class Lab:
         keycloak, client, user = mesh.admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
-        keycloak.ensure_realm(name, sslRequired=gateway_tls.ssl_required(self.run), accessTokenLifespan=900)
-        keycloak.ensure_client(name, client)
-        keycloak.ensure_audience_mapper(name, client, "audience", client)
-        keycloak.ensure_user(name, user, f"{user}@example.com", user.title(), "Example")
-        keycloak.set_password(name, user, password)
+        keycloak.ensure_realm_with_user(
+            representations.realm(name, sslRequired=gateway_tls.ssl_required(self.run), accessTokenLifespan=900),
+            [representations.client(client)],
+            representations.user(user),
+            password,
+            audience=client,
+        )
         endpoint = f"{mesh.issuer(self.run, name)}/protocol/openid-connect/token"
         said = oidc.password_token(endpoint, client, keycloak.client_secret(name, client), user, password)
         self.run.record.secret(said["access_token"])

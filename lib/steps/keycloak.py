@@ -12,7 +12,7 @@ import json
 from lib.errors import KeycloakError
 from lib.http_client import over_http
 from lib.istio import istioctl
-from lib.keycloak import oidc
+from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import load_balancer, manifests
 from lib.run import Run
@@ -110,14 +110,17 @@ def ensure_administrator(run: Run) -> None:
     name, lasting = known["username"], mesh.admin(run)
     if not _administers(lasting):
         first = _first(run)
-        _, action = first.ensure_user("master", name, f"{name}@example.com", "Keycloak", "Administrator")
+        _, action = first.ensure_user(
+            "master", representations.user(name, firstName="Keycloak", lastName="Administrator")
+        )
         first.set_password("master", name, known["password"])
         first.ensure_user_role("master", name, "admin")
         run.changed("administrator", name, action)
     gone = lasting.delete_user("master", FIRST)
     run.changed("administrator", FIRST, "deleted" if gone == "deleted" else "unchanged")
     hardened = {"sslRequired": gateway_tls.ssl_required(run), "bruteForceProtected": True}
-    _, action = lasting.ensure_realm("master", **hardened, attributes={"frontendUrl": console_url(run)})
+    master = representations.realm("master", **hardened, attributes={"frontendUrl": console_url(run)})
+    _, action = lasting.ensure_realm(master)
     run.changed("realm", "master", action)
     if run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
         run.delete({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": BOOTSTRAP, "namespace": mesh.KEYCLOAK}})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lib.crypto import jwt
-from lib.keycloak import oidc, realm_keys
+from lib.ensured import Ensured
+from lib.keycloak import oidc, realm_keys, representations
 from lib.keycloak.admin import Keycloak
 from lib.run import Run
 from lib.steps import gateway_tls, mesh
@@ -21,7 +22,8 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     """Create or update realms, clients, mapper and user, and keep the clients' ids and secrets in Secrets."""
     realm, client = run.params.realm, run.params.client_id
     for name in (realm, OTHER):
-        done(run, "realm", name, keycloak.ensure_realm(name, sslRequired=gateway_tls.ssl_required(run), **SETTINGS))
+        representation = representations.realm(name, sslRequired=gateway_tls.ssl_required(run), **SETTINGS)
+        done(run, "realm", name, keycloak.ensure_realm(representation))
     _client(run, keycloak, realm, client)
     _client(run, keycloak, realm, SHORT, attributes={"access.token.lifespan": "1"})
     _client(run, keycloak, realm, "no-audience", audience=False)
@@ -83,14 +85,11 @@ def _check_flaws(run: Run) -> None:
 
 
 def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: bool = True, **settings) -> None:
-    done(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, client, notBefore=0, **settings))
+    representation = representations.client(client, notBefore=0, **settings)
+    done(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, representation))
     if audience:
-        done(
-            run,
-            "audience mapper",
-            f"{realm}/{client}",
-            keycloak.ensure_audience_mapper(realm, client, "audience", run.params.client_id),
-        )
+        mapper = representations.audience_mapper(run.params.client_id)
+        done(run, "audience mapper", f"{realm}/{client}", keycloak.ensure_audience_mapper(realm, client, mapper))
     known = {"client-id": client, "client-secret": keycloak.client_secret(realm, client)}
     run.put_secret(f"client-{realm}-{client}", mesh.KEYCLOAK, **known)
 
@@ -106,12 +105,7 @@ def _ensure_expired(run: Run) -> None:
 
 def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:
     password = run.secret(f"user-{user}", mesh.KEYCLOAK, password=oidc.generate_password)["password"]
-    done(
-        run,
-        "user",
-        f"{realm}/{user}",
-        keycloak.ensure_user(realm, user, f"{user}@example.com", user.title(), "Example"),
-    )
+    done(run, "user", f"{realm}/{user}", keycloak.ensure_user(realm, representations.user(user)))
     run.changed("password", f"{realm}/{user}", keycloak.ensure_password(realm, user, password, run.params.client_id))
 
 
@@ -124,6 +118,6 @@ def _roles(run: Run, keycloak: Keycloak) -> None:
         run.changed("role of client", f"{realm}/{client}", keycloak.ensure_client_role(realm, client, READER))
 
 
-def done(run: Run, kind: str, name: str, result: tuple[dict, str]) -> None:
+def done(run: Run, kind: str, name: str, result: Ensured) -> None:
     """Record what an ensure_ of Keycloak did."""
     run.changed(kind, name, result[1])

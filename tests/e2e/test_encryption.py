@@ -15,7 +15,7 @@ from cryptography import x509
 from lib import params
 from lib.crypto import certificates, trust_store
 from lib.http_client import over_http
-from lib.keycloak import browser_login, oidc
+from lib.keycloak import browser_login, oidc, representations
 from lib.polling import until
 from lib.probes import workloads
 from lib.probes.model import HARDENED
@@ -146,12 +146,12 @@ def test_keycloak_is_told_who_asked_and_believes_no_client_about_that(here, firs
     secret = here.read_secret(f"client-{realm}-{here.params.client_id}", mesh.KEYCLOAK)["client-secret"]
     password = here.read_secret(f"user-{here.params.user}", mesh.KEYCLOAK)["password"]
     endpoint = f"{mesh.issuer(here)}/protocol/openid-connect/token"
-    keycloak.ensure_realm(realm, eventsEnabled=True)
+    keycloak.ensure_realm(representations.realm(realm, eventsEnabled=True))
     try:
         oidc.password_token(endpoint, here.params.client_id, secret, here.params.user, password, session=session)
         (event,) = keycloak.get(f"/{realm}/events", type="LOGIN", max="1")
     finally:
-        keycloak.ensure_realm(realm, eventsEnabled=False)
+        keycloak.ensure_realm(representations.realm(realm, eventsEnabled=False))
     pods = {pod["status"]["podIP"] for pod in here.cluster.items("v1", "Pod", mesh.KEYCLOAK_EDGE)}
     assert event["ipAddress"] not in {"203.0.113.9", "127.0.0.1", *pods}  # nor the gateway's own
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.keycloak import oidc
+from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
 from lib.probes.scenarios.sessions import Sessions
 from lib.probes.scenarios.token_endpoint import (
@@ -44,11 +44,14 @@ USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions"
 
 def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
     """Create or update the realm; return what its token endpoint is tried with."""
-    realm.done(run, "realm", REALM, keycloak.ensure_realm(REALM, sslRequired=gateway_tls.ssl_required(run), **SETTINGS))
+    representation = representations.realm(REALM, sslRequired=gateway_tls.ssl_required(run), **SETTINGS)
+    realm.done(run, "realm", REALM, keycloak.ensure_realm(representation))
     for name, settings in CLIENTS.items():
-        realm.done(run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, name, **settings))
+        realm.done(
+            run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, representations.client(name, **settings))
+        )
         # Keycloak tells a client only of tokens that are for it
-        mapper = keycloak.ensure_audience_mapper(REALM, name, "audience", name)
+        mapper = keycloak.ensure_audience_mapper(REALM, name, representations.audience_mapper(name))
         realm.done(run, "audience mapper", f"{REALM}/{name}", mapper)
     password = run.secret(SECRET, mesh.KEYCLOAK, password=oidc.generate_password)["password"]
     for name, settings in USERS.items():
@@ -67,8 +70,8 @@ def sessions(run: Run, keycloak: Keycloak) -> Sessions:
 
 
 def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict) -> None:
-    about = (REALM, name, f"{name}@example.com", name.title(), "Example")
     if not settings or not keycloak.find_user(REALM, name):
-        keycloak.ensure_user(*about)
+        keycloak.ensure_user(REALM, representations.user(name))
         run.changed("password", f"{REALM}/{name}", keycloak.ensure_password(REALM, name, password, PASSWORD))
-    realm.done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(*about, **settings))
+    user = representations.user(name, **settings)
+    realm.done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(REALM, user))

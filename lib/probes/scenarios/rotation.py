@@ -10,7 +10,7 @@ from joserfc.jwk import RSAKey
 
 from lib.crypto import jwt as crypto_jwt
 from lib.istio import istioctl
-from lib.keycloak import oidc, realm_keys
+from lib.keycloak import oidc, realm_keys, representations
 from lib.keycloak.admin import Keycloak, only, path
 from lib.polling import wait
 from lib.probes import workloads
@@ -161,12 +161,16 @@ class Rotation:
 
     def _build_realm(self) -> None:
         keycloak, client, user = self.keycloak, self.run.params.client_id, self.run.params.user
-        keycloak.ensure_realm(REALM, sslRequired=gateway_tls.ssl_required(self.run), accessTokenLifespan=LIFE)
-        for name, settings in ((client, {}), (SHORT, {"attributes": {"access.token.lifespan": "1"}})):
-            keycloak.ensure_client(REALM, name, **settings)
-            keycloak.ensure_audience_mapper(REALM, name, "audience", client)
-        keycloak.ensure_user(REALM, user, f"{user}@example.com", user.title(), "Example")
-        keycloak.set_password(REALM, user, self.password)
+        keycloak.ensure_realm_with_user(
+            representations.realm(REALM, sslRequired=gateway_tls.ssl_required(self.run), accessTokenLifespan=LIFE),
+            [
+                representations.client(client),
+                representations.client(SHORT, attributes={"access.token.lifespan": "1"}),
+            ],
+            representations.user(user),
+            self.password,
+            audience=client,
+        )
         realm_keys.ensure_imported_key(keycloak, REALM, OWN, self.pem, realm_keys.OWN_PRIORITY // 2)
 
     def _build_workload(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from lib.crypto import jwt
-from lib.keycloak import oidc
+from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak, path
 from lib.probes.scenarios.requests import Drill
 from lib.probes.scenarios.token_endpoint import WRONG
@@ -88,7 +88,7 @@ def end_sessions(here: Sessions, leaver: Leaver) -> None:
 
 def disable_user(here: Sessions, leaver: Leaver) -> None:
     """The administrator disables the user."""
-    here.admin.ensure_user(here.realm, *_about(leaver.name), enabled=False)
+    here.admin.ensure_user(here.realm, _user(leaver.name, enabled=False))
 
 
 def delete_user(here: Sessions, leaver: Leaver) -> None:
@@ -109,22 +109,22 @@ def take_role(here: Sessions, leaver: Leaver) -> None:
 
 def revoke_client(here: Sessions, leaver: Leaver) -> None:
     """The client's not-before is set: tokens from before are no good."""
-    here.admin.ensure_client(here.realm, here.client, notBefore=_after(leaver))
+    here.admin.ensure_client(here.realm, representations.client(here.client, notBefore=_after(leaver)))
 
 
 def revoke_realm(here: Sessions, leaver: Leaver) -> None:
     """The realm's not-before is set."""
-    here.admin.ensure_realm(here.realm, notBefore=_after(leaver))
+    here.admin.ensure_realm(representations.realm(here.realm, notBefore=_after(leaver)))
 
 
 def restore_client(here: Sessions) -> None:
     """Let the client revoke nothing again."""
-    here.admin.ensure_client(here.realm, here.client, notBefore=0)
+    here.admin.ensure_client(here.realm, representations.client(here.client, notBefore=0))
 
 
 def restore_realm(here: Sessions) -> None:
     """Let the realm revoke nothing again."""
-    here.admin.ensure_realm(here.realm, notBefore=0)
+    here.admin.ensure_realm(representations.realm(here.realm, notBefore=0))
 
 
 def nothing(here: Sessions) -> None:
@@ -179,7 +179,7 @@ def _drill(here: Sessions, end: End, restore: Callable[[Sessions], None]) -> Cal
 def _leaver(here: Sessions) -> Iterator[Leaver]:
     name, password = f"probe-leaver-{uuid.uuid4().hex[:8]}", oidc.generate_password()
     here.keep_secret(password)
-    here.admin.ensure_user(here.realm, *_about(name))
+    here.admin.ensure_user(here.realm, _user(name))
     try:
         here.admin.set_password(here.realm, name, password)
         here.admin.ensure_user_role(here.realm, name, here.role)
@@ -191,8 +191,8 @@ def _leaver(here: Sessions) -> Iterator[Leaver]:
         here.admin.delete_user(here.realm, name)
 
 
-def _about(name: str) -> tuple[str, str, str, str]:
-    return name, f"{name}@example.com", "Probe", "Leaver"
+def _user(name: str, **settings: bool) -> representations.Representation:
+    return representations.user(name, firstName="Probe", lastName="Leaver", **settings)
 
 
 def _after(leaver: Leaver) -> int:

@@ -12,7 +12,7 @@ import requests
 
 from lib.crypto import jwt
 from lib.errors import KeycloakError
-from lib.keycloak import browser_login, oidc
+from lib.keycloak import browser_login, oidc, representations
 from lib.keycloak.admin import Keycloak, path
 from lib.keycloak.oauth_error import said
 from lib.polling import until
@@ -238,7 +238,7 @@ def drills(here: Endpoint) -> dict[str, Callable[[Drill], list[str]]]:
 def _somebody(here: Endpoint) -> Iterator[str]:
     """A user of the drill's own, with the password, gone afterwards with all that was counted against the name."""
     name = f"probe-{uuid.uuid4().hex[:8]}"
-    here.admin.ensure_user(here.realm, name, f"{name}@example.com", "Probe", "Example")
+    here.admin.ensure_user(here.realm, representations.user(name, firstName="Probe"))
     try:
         here.admin.ensure_password(here.realm, name, here.password, PASSWORD)
         _forgive(here, name)

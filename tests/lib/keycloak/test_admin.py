@@ -5,6 +5,7 @@ import pytest
 from lib.errors import KeycloakError
 from lib.keycloak import browser_login, oidc, realm_keys
 from lib.keycloak.admin import Keycloak
+from lib.keycloak.representations import audience_mapper, client, realm, user
 from tests.support.fake_keycloak import FakeKeycloak
 
 PASSWORD = "correct horse"
@@ -24,10 +25,10 @@ def keycloak(server):
 def build(keycloak):
     """Make realm, client, mapper, user and password; return the actions."""
     return [
-        keycloak.ensure_realm("istio", sslRequired="none", attributes={"frontendUrl": "http://kc/"})[1],
-        keycloak.ensure_client("istio", "istio", attributes={"access.token.lifespan": "60"})[1],
-        keycloak.ensure_audience_mapper("istio", "istio", "audience", "istio")[1],
-        keycloak.ensure_user("istio", "Alice", "Alice@example.org", "Alice", "Example")[1],
+        keycloak.ensure_realm(realm("istio", sslRequired="none", attributes={"frontendUrl": "http://kc/"}))[1],
+        keycloak.ensure_client("istio", client("istio", attributes={"access.token.lifespan": "60"}))[1],
+        keycloak.ensure_audience_mapper("istio", "istio", audience_mapper("istio"))[1],
+        keycloak.ensure_user("istio", user("Alice", email="Alice@example.org"))[1],
         keycloak.ensure_password("istio", "alice", PASSWORD, "istio"),
     ]
 
@@ -41,18 +42,18 @@ def test_twice(server, keycloak):
 
 def test_what_differs_is_changed_and_the_rest_kept(server, keycloak):
     build(keycloak)
-    realm, action = keycloak.ensure_realm("istio", attributes={"frontendUrl": "http://other/"})
-    assert (action, realm["attributes"]) == ("changed", {"kept": "1", "frontendUrl": "http://other/"})
-    assert realm["sslRequired"] == "none"
-    assert keycloak.ensure_client("istio", "istio", standardFlowEnabled=True)[1] == "changed"
-    assert keycloak.ensure_audience_mapper("istio", "istio", "audience", "other")[1] == "changed"
-    assert keycloak.ensure_user("istio", "alice", "alice@example.org", "Alicia", "Example")[1] == "changed"
+    kept, action = keycloak.ensure_realm(realm("istio", attributes={"frontendUrl": "http://other/"}))
+    assert (action, kept["attributes"]) == ("changed", {"kept": "1", "frontendUrl": "http://other/"})
+    assert kept["sslRequired"] == "none"
+    assert keycloak.ensure_client("istio", client("istio", standardFlowEnabled=True))[1] == "changed"
+    assert keycloak.ensure_audience_mapper("istio", "istio", audience_mapper("other"))[1] == "changed"
+    assert keycloak.ensure_user("istio", user("alice", email="alice@example.org", firstName="Alicia"))[1] == "changed"
     assert keycloak.ensure_password("istio", "alice", "another", "istio") == "changed"
 
 
 def test_the_clients_secret_comes_only_when_asked_for(keycloak):
     build(keycloak)
-    assert "secret" not in keycloak.ensure_client("istio", "istio")[0]
+    assert "secret" not in keycloak.ensure_client("istio", client("istio"))[0]
     assert "secret" not in keycloak.get_client("istio", "istio")
     assert keycloak.client_secret("istio", "istio") == "made-by-keycloak"
 
@@ -63,7 +64,7 @@ def test_a_realm_is_deleted_once(keycloak):
 
 
 def test_a_client_that_is_not_there(keycloak):
-    keycloak.ensure_realm("istio")
+    keycloak.ensure_realm(realm("istio"))
     with pytest.raises(KeycloakError, match=r"expected a client istio in realm istio, got none; .*ensure_client"):
         keycloak.client_secret("istio", "istio")
 
@@ -71,16 +72,16 @@ def test_a_client_that_is_not_there(keycloak):
 def test_the_admins_token_is_renewed_before_its_end_and_after_a_401(server):
     now = [0.0]
     keycloak = Keycloak(server.url, "admin", "secret", clock=lambda: now[0])
-    keycloak.ensure_realm("istio")
+    keycloak.ensure_realm(realm("istio"))
     assert server.logins == 1
     now[0] = 49.0
-    keycloak.ensure_realm("istio")
+    keycloak.ensure_realm(realm("istio"))
     assert server.logins == 1
     now[0] = 51.0
-    keycloak.ensure_realm("istio")
+    keycloak.ensure_realm(realm("istio"))
     assert server.logins == 2
     server.tokens.clear()
-    assert keycloak.ensure_realm("istio")[1] == "unchanged"
+    assert keycloak.ensure_realm(realm("istio"))[1] == "unchanged"
     assert server.logins == 3
 
 
@@ -88,7 +89,7 @@ def test_what_keycloak_does_not_keep_is_told(server, keycloak):
     build(keycloak)
     server.item = lambda method, holder, key, item, body: (200, item) if method == "GET" else (204, None)
     with pytest.raises(KeycloakError, match="realm istio: expected Keycloak to keep sslRequired as written"):
-        keycloak.ensure_realm("istio", sslRequired="all")
+        keycloak.ensure_realm(realm("istio", sslRequired="all"))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_a_role_is_given_once(server, keycloak):
 
 
 def test_an_imported_key_is_compared_without_its_private_half(server, keycloak):
-    keycloak.ensure_realm("istio")
+    keycloak.ensure_realm(realm("istio"))
     pem = realm_keys.generate_key()
     key, action = realm_keys.ensure_imported_key(keycloak, "istio", "realm-key", pem, 50)
     assert (action, key["config"]["priority"], key["config"]["privateKey"]) == ("created", ["50"], ["**********"])

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from lib.errors import KeycloakError
+from lib.keycloak import representations
 from lib.keycloak.admin import Keycloak
 from lib.probes import model
 from lib.probes.scenarios import sessions, token_endpoint, waiting
@@ -32,8 +33,8 @@ def admin(server):
 @pytest.fixture
 def here(server, admin):
     """The realm that the mesh trusts, with a client."""
-    admin.ensure_realm("istio")
-    admin.ensure_client("istio", "istio")
+    admin.ensure_realm(representations.realm("istio"))
+    admin.ensure_client("istio", representations.client("istio"))
     admin.ensure_role("istio", "reader")
     known = []
     made = sessions.Sessions(
@@ -45,10 +46,10 @@ def here(server, admin):
 @pytest.fixture
 def endpoint(server, admin):
     """The realm whose token endpoint is tried."""
-    admin.ensure_realm("probes", **SETTINGS)
+    admin.ensure_realm(representations.realm("probes", **SETTINGS))
     for name, settings in CLIENTS.items():
-        admin.ensure_client("probes", name, **settings)
-    admin.ensure_user("probes", GUEST, "guest@example.com", "Guest", "Example")
+        admin.ensure_client("probes", representations.client(name, **settings))
+    admin.ensure_user("probes", representations.user(GUEST))
     admin.set_password("probes", GUEST, "right")
     secrets = {name: "made-by-keycloak" for name in CLIENTS if name != PUBLIC}
     return token_endpoint.Endpoint(f"{server.url}/realms/probes", secrets, "right", admin, "probes", 3, lambda _: None)
@@ -117,7 +118,7 @@ def test_a_disabled_user_and_one_with_something_left_to_do(endpoint):
         (token_endpoint.DISABLED, {"enabled": False}),
         (token_endpoint.UNFINISHED, {"requiredActions": ["X"]}),
     ):
-        endpoint.admin.ensure_user("probes", name, f"{name}@example.com", "A", "B", **settings)
+        endpoint.admin.ensure_user("probes", representations.user(name, **settings))
         endpoint.admin.set_password("probes", name, "right")
     assert ", ".join(token_endpoint.disabled_user(endpoint)) == ROWS["disabled-user"].expected("")
     assert ", ".join(token_endpoint.unfinished_user(endpoint)) == ROWS["unfinished-user"].expected("")
