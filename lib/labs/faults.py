@@ -16,7 +16,7 @@ from lib.polling import until, wait
 from lib.probes import workloads
 from lib.probes.model import HARDENED
 from lib.probes.scenarios import rotation
-from lib.steps import gateway_tls, mesh, realm
+from lib.steps import endpoints, gateway_tls, realm, tokens
 
 GIVEN_UP = "Failed to refresh JWT public key"  # istiod's words
 PATIENCE = 40  # seconds that a change may take to reach the proxies
@@ -77,7 +77,7 @@ class Break:
 
 
 def _issuer(change: Callable[[str], str]) -> Callable[[Lab], None]:
-    return lambda lab: lab.rule(issuer=change(mesh.issuer(lab.run)))
+    return lambda lab: lab.rule(issuer=change(endpoints.issuer(lab.run)))
 
 
 def _keys(uri: str) -> Callable[[Lab], None]:
@@ -85,13 +85,13 @@ def _keys(uri: str) -> Callable[[Lab], None]:
 
 
 def _missing_realm(lab: Lab) -> None:
-    lab.rule(jwksUri=mesh.jwks_uri(lab.run, "nowhere"))
+    lab.rule(jwksUri=endpoints.jwks_uri(lab.run, "nowhere"))
 
 
 def _too_early(lab: Lab) -> None:
     """The policy first, and its realm when istiod has looked for it in vain."""
     name = lab.new_name()
-    lab.rule(issuer=mesh.issuer(lab.run, name), jwksUri=mesh.jwks_uri(lab.run, name))
+    lab.rule(issuer=endpoints.issuer(lab.run, name), jwksUri=endpoints.jwks_uri(lab.run, name))
     # It asks seven times more, a second apart (jwks_resolver.go), and would have the keys if the realm came meanwhile
     said = lambda: jwks.said_by_istiod(lab.cluster, PATIENCE)  # noqa: E731
     given_up = lambda: any(GIVEN_UP in line and name in line for line in said())  # noqa: E731
@@ -103,7 +103,7 @@ def _rotated(lab: Lab) -> None:
     """Envoy gets the realm's keys, and the realm a newer one."""
     name = lab.new_name()
     first = lab.realm(name)
-    lab.rule(issuer=mesh.issuer(lab.run, name), jwksUri=mesh.jwks_uri(lab.run, name))
+    lab.rule(issuer=endpoints.issuer(lab.run, name), jwksUri=endpoints.jwks_uri(lab.run, name))
     known = lambda: lab.ask(first).cause  # noqa: E731
     wait("Envoy to hold the realm's keys", known, lambda cause: cause == "issuer-not-in-rule", deadline=PATIENCE)
     lab.new_key(name)
@@ -204,12 +204,12 @@ def _sources(**source) -> dict:
 
 
 def _users(lab: Lab, **more) -> dict:
-    return {"from": [{"source": {"requestPrincipals": [f"{mesh.issuer(lab.run)}/*"]}}], **more}
+    return {"from": [{"source": {"requestPrincipals": [f"{endpoints.issuer(lab.run)}/*"]}}], **more}
 
 
 def _two_issuers(lab: Lab) -> None:
     authentication = lab.policies()[0]
-    other = {"issuer": mesh.issuer(lab.run, realm.OTHER), "jwksUri": mesh.jwks_uri(lab.run, realm.OTHER)}
+    other = {"issuer": endpoints.issuer(lab.run, realm.OTHER), "jwksUri": endpoints.jwks_uri(lab.run, realm.OTHER)}
     spec = authentication["spec"]
     lab.apply([{**authentication, "spec": {**spec, "jwtRules": [*spec["jwtRules"], other]}}])
 
@@ -236,7 +236,7 @@ def _slow_istiod(lab: Lab):
 def _keycloak_down(lab: Lab):
     token = lab.good
     with lab.stopped("keycloak"):
-        lab.rule(jwksUri=f"{mesh.jwks_uri(lab.run)}?asked=anew")  # another URI is one that istiod has not got yet
+        lab.rule(jwksUri=f"{endpoints.jwks_uri(lab.run)}?asked=anew")  # another URI is one that istiod has not got yet
         lab.kept["token"] = token
         yield
 
@@ -252,7 +252,9 @@ BREAKS = [
     Break("issuer by http", "issuer-mismatch", "401", _issuer(lambda one: one.replace("https:", "http:"))),
     Break("issuer with /auth", "issuer-mismatch", "401", _issuer(lambda one: one.replace("/realms", "/auth/realms"))),
     Break("issuer by another host", "issuer-mismatch", "401", _issuer(lambda one: "https://sso.example/realms/istio")),
-    Break("no audience mapper", "audience", "403", token=lambda lab: mesh.user_token(lab.run, client_id="no-audience")),
+    Break(
+        "no audience mapper", "audience", "403", token=lambda lab: tokens.user_token(lab.run, client_id="no-audience")
+    ),
     Break("keys rotated", "keys-stale", "401", _rotated, token=kept),
     Break("policy before its realm", "keys-too-early", "401", _too_early, token=kept),
     Break("no such realm", "realm-missing", "401", _missing_realm),
@@ -266,7 +268,9 @@ BREAKS = [
         _keys("https://kubernetes.default.svc.cluster.local/openid/v1/jwks"),
     ),
     Break("Keycloak down", "keycloak-down", "401", token=kept, within=_keycloak_down),
-    Break("expired", "expired", "401", token=lambda lab: lab.run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"]),
+    Break(
+        "expired", "expired", "401", token=lambda lab: lab.run.read_secret(tokens.EXPIRED, endpoints.KEYCLOAK)["token"]
+    ),
     Break("not yet valid", "not-yet-valid", "401", token=lambda lab: lab.signed(nbf=int(time.time()) + 600)),
     Break(
         "the issuer's clock is ahead",
@@ -274,20 +278,20 @@ BREAKS = [
         "401",
         token=lambda lab: lab.signed(iat=int(time.time()) + 600, nbf=int(time.time()) + 600),
     ),
-    Break("refresh token", "wrong-token-type", "403", token=lambda lab: mesh.user_tokens(lab.run)["refresh_token"]),
+    Break("refresh token", "wrong-token-type", "403", token=lambda lab: tokens.user_tokens(lab.run)["refresh_token"]),
     Break(
         "ID token",
         "wrong-token-type",
         "403",
         lambda lab: lab.allow(_users(lab, when=[{"key": "request.auth.claims[typ]", "values": ["Bearer"]}])),
-        token=lambda lab: mesh.user_tokens(lab.run)["id_token"],
+        token=lambda lab: tokens.user_tokens(lab.run)["id_token"],
     ),
     Break("the word null", "not-a-jwt", "401", token=lambda lab: "null"),
     Break("nobody's signature", "algorithm", "401", token=lambda lab: jwt.unsigned(lab.good)),
     Break("changed on its way", "signature", "401", token=lambda lab: jwt.tampered(lab.good)),
     Break("a key of nobody's", "foreign-key", "401", token=lambda lab: lab.signed(kid="nobodys")),
     Break("no token", "no-token", "403", token=nothing),
-    Break("no sub", "no-subject", "403", token=lambda lab: mesh.user_token(lab.run, client_id="no-subject")),
+    Break("no sub", "no-subject", "403", token=lambda lab: tokens.user_token(lab.run, client_id="no-subject")),
     Break(
         "a role that the user lacks",
         "claim-missing",
@@ -295,20 +299,20 @@ BREAKS = [
         lambda lab: lab.allow(
             _users(lab, when=[{"key": "request.auth.claims[realm_access][roles]", "values": [realm.READER]}])
         ),
-        token=lambda lab: mesh.user_token(lab.run, user=realm.VISITOR),
+        token=lambda lab: tokens.user_token(lab.run, user=realm.VISITOR),
     ),
     Break(
         "two issuers, one rule",
         "issuer-not-in-rule",
         "403",
         _two_issuers,
-        token=lambda lab: mesh.user_token(lab.run, realm=realm.OTHER),
+        token=lambda lab: tokens.user_token(lab.run, realm=realm.OTHER),
     ),
     Break(
         "no slash before the star",
         "principal-pattern",
         "403",
-        lambda lab: lab.allow(_sources(requestPrincipals=[f"{mesh.issuer(lab.run)}*"])),
+        lambda lab: lab.allow(_sources(requestPrincipals=[f"{endpoints.issuer(lab.run)}*"])),
     ),
     Break("no RequestAuthentication", "no-request-authentication", "403", lambda lab: lab.delete(lab.policies()[0])),
     Break(
@@ -382,7 +386,7 @@ BREAKS = [
         "certificate",
         "000",
         host="",
-        to=lambda lab: mesh.gateway_host(lab.run),
+        to=lambda lab: endpoints.gateway_host(lab.run),
         url=lambda lab: "https://elsewhere.example/headers",
     ),
     Break("a certificate that is not there", "no-certificate", "000", _no_credential),

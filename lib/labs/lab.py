@@ -17,7 +17,7 @@ from lib.keycloak import oidc, realm_keys, representations
 from lib.polling import wait
 from lib.probes.scenarios.rotation import stopped
 from lib.run import Run
-from lib.steps import gateway_tls, mesh
+from lib.steps import endpoints, gateway_tls, tokens
 from lib.steps import realm as steps_realm
 
 HOME = APP = "labs"  # namespace, and the workload in it
@@ -40,7 +40,7 @@ class Lab:
     @property
     def url(self) -> str:
         """The lab's URL for users; its host is HOST."""
-        return f"{mesh.ingress_url(self.run)}/headers"
+        return f"{endpoints.ingress_url(self.run)}/headers"
 
     def build(self) -> None:
         """Make the lab, or make it sound again, and wait until it is ready."""
@@ -64,7 +64,7 @@ class Lab:
     def close(self) -> None:
         """Take the lab away, with its realm."""
         self.cluster.delete("v1", "Namespace", HOME)
-        keycloak = mesh.admin(self.run)
+        keycloak = endpoints.admin(self.run)
         for realm in keycloak.get("", briefRepresentation="true"):
             if realm["realm"].startswith(REALMS):
                 keycloak.delete_realm(realm["realm"])
@@ -90,9 +90,13 @@ class Lab:
     def policies(self) -> list[dict]:
         """Return the RequestAuthentication and Figure 1's AuthorizationPolicy."""
         run = self.run
-        names = {"issuer": mesh.issuer(run), "jwks_uri": mesh.jwks_uri(run), "gateway": mesh.gateway_principal(run)}
+        names = {
+            "issuer": endpoints.issuer(run),
+            "jwks_uri": endpoints.jwks_uri(run),
+            "gateway": endpoints.gateway_principal(run),
+        }
         files = ("request-authentication.yaml", "figure-1.yaml")
-        friend = mesh.principal(run, HOME, FRIEND)
+        friend = endpoints.principal(run, HOME, FRIEND)
         return [thing for file in files for thing in self.load(file, sleep=friend, **names)]
 
     # Breaking
@@ -165,7 +169,7 @@ class Lab:
     def good(self) -> str:
         """A user's good token, fetched anew before it is old."""
         if time.time() > self._until:
-            self._good, self._until = mesh.user_token(self.run), time.time() + 120
+            self._good, self._until = tokens.user_token(self.run), time.time() + 120
         return self._good
 
     def signed(self, kid: str = "", **claims) -> str:
@@ -173,7 +177,7 @@ class Lab:
 
         With a `kid` it is signed by a key of nobody's, under that name.
         """
-        pem = realm_keys.generate_key() if kid else self.run.read_secret(steps_realm.KEY, mesh.KEYCLOAK)["key"]
+        pem = realm_keys.generate_key() if kid else self.run.read_secret(steps_realm.KEY, endpoints.KEYCLOAK)["key"]
         head = {"alg": "RS256", "typ": "JWT", "kid": kid or realm_keys.key_id(pem)}
         token = jwt.encode(head, {**crypto_jwt.claims(self.good), **claims}, RSAKey.import_key(pem))
         self.run.record.secret(token)
@@ -185,7 +189,7 @@ class Lab:
 
     def realm(self, name: str) -> str:
         """Make a realm with the client and a user of its own, where it is not there; return the user's token."""
-        keycloak, client, user = mesh.admin(self.run), self.run.params.client_id, self.run.params.user
+        keycloak, client, user = endpoints.admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
         keycloak.ensure_realm_with_user(
@@ -195,14 +199,14 @@ class Lab:
             password,
             audience=client,
         )
-        endpoint = f"{mesh.issuer(self.run, name)}/protocol/openid-connect/token"
+        endpoint = f"{endpoints.issuer(self.run, name)}/protocol/openid-connect/token"
         said = oidc.password_token(endpoint, client, keycloak.client_secret(name, client), user, password)
         self.run.record.secret(said["access_token"])
         return said["access_token"]
 
     def new_key(self, name: str) -> None:
         """Let a realm of the lab sign with a new key from now on."""
-        realm_keys.ensure_generated_key(mesh.admin(self.run), name, "newer", realm_keys.OWN_PRIORITY * 2)
+        realm_keys.ensure_generated_key(endpoints.admin(self.run), name, "newer", realm_keys.OWN_PRIORITY * 2)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import Edge, over_sockets
 from lib.run import Run
-from lib.steps import authority, gateway_tls, mesh, realm
+from lib.steps import authority, endpoints, gateway_tls, realm
 
 NAMESPACE, STRANGERS = "probes", "bar"
 GATEWAY = "gateway"  # the hardened namespace's own
@@ -115,8 +115,8 @@ def ready_hardened(run: Run) -> None:
 
 def shared(run: Run) -> str | Edge:
     """Return where the mesh's own gateway is asked."""
-    own = mesh.address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
-    return _edge(run, own, mesh.gateway_host(run))
+    own = endpoints.address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
+    return _edge(run, own, endpoints.gateway_host(run))
 
 
 def place(run: Run, name: str) -> Place:
@@ -124,7 +124,7 @@ def place(run: Run, name: str) -> Place:
     if name in PORTS:
         return Place(name, "", "", f"http://exceptions.{NAMESPACE}:{PORTS[name]}")
     if name == HARDENED:
-        own = mesh.address(run, GATEWAY, HARDENED, "12-figure-1")
+        own = endpoints.address(run, GATEWAY, HARDENED, "12-figure-1")
         host = f"{PROFILES[name]}.example"
         return Place(name, host, _edge(run, own, host), f"http://{PROFILES[name]}.{HARDENED}:8000")
     app, home = (PROFILES[name], run.params.namespace) if name in PROFILES else (name, NAMESPACE)
@@ -142,7 +142,7 @@ def pods(run: Run, name: str) -> tuple[str, str]:
 def callers(run: Run) -> dict[str, Callable]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
     run.need("v1", "Namespace", STRANGERS, step="11-testing")
-    return mesh.inside(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
+    return callers.inside(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
 
 
 def _edge(run: Run, address: str, host: str) -> str | Edge:
@@ -158,7 +158,7 @@ def _wait(run: Run, homes: dict[str, list[str]]) -> None:
 
 
 def _wait_told(run: Run, name: str) -> None:
-    issuer, execute = mesh.issuer(run), run.cluster.execute(f"app={name}", NAMESPACE, PROXY)
+    issuer, execute = endpoints.issuer(run), run.cluster.execute(f"app={name}", NAMESPACE, PROXY)
     told = lambda: issuer in istioctl.jwks_held(execute)  # noqa: E731
     polling.wait(f"the sidecar of {name} to know {issuer}", told, deadline=run.params.deadline)
 
@@ -173,11 +173,11 @@ def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:
 
 def _names(run: Run) -> dict[str, str]:
     return {
-        "issuer": mesh.issuer(run),
-        "jwks_uri": mesh.jwks_uri(run),
-        "other_issuer": mesh.issuer(run, realm.OTHER),
-        "other_jwks_uri": mesh.jwks_uri(run, realm.OTHER),
+        "issuer": endpoints.issuer(run),
+        "jwks_uri": endpoints.jwks_uri(run),
+        "other_issuer": endpoints.issuer(run, realm.OTHER),
+        "other_jwks_uri": endpoints.jwks_uri(run, realm.OTHER),
         "role": realm.READER,
-        "gateway": mesh.principal(run, HARDENED, GATEWAY),
-        "sleep": mesh.principal(run, run.params.namespace, "sleep"),
+        "gateway": endpoints.principal(run, HARDENED, GATEWAY),
+        "sleep": endpoints.principal(run, run.params.namespace, "sleep"),
     }

@@ -7,8 +7,17 @@ AuthorizationPolicy refuses.
 
 from __future__ import annotations
 
-from lib.http_client import Case
+from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
+
+from lib.http_client import Answer, Case, peer
+from lib.polling import until
+from lib.record import verdicts
+from lib.run import Run
+from lib.steps import callers, endpoints
+
+WORKERS = 8  # cases asked at once
 RBAC = "RBAC: access denied"
 
 TOKENS = {
@@ -64,3 +73,54 @@ FIGURE_1 = _cases([*_COMMON, ("sleep", "none", 200, ""), ("visitor", "valid", 40
 
 # How the article's Istio (1.4 and before, under Figure 2's Policy) answered, where that differs.
 ARTICLE = {"user, none": 401, "sleep, none": 401, "visitor, none": 401}
+
+
+def check_cases(run: Run, figure: str, workload: str, cases: list[Case], known: dict[str, str | None]) -> pd.DataFrame:
+    """Ask every case until its answer holds (params.streak times in a row, fresh connections); return the table.
+
+    Each 200 must also come from whom it should: httpbin tells the SPIFFE id that the last proxy vouched for.
+    """
+    ways = {name: callers.caller(run, name, workload) for name in CALLERS}
+    ids = {"user": f"spiffe://{endpoints.gateway_principal(run)}"}
+    ids |= {name: f"spiffe://{endpoints.principal(run, run.params.namespace, name)}" for name in ("sleep", "visitor")}
+
+    limit = run.patience
+
+    def one(case: Case) -> dict:
+        return _settled(run, figure, case, ways[case.caller], known[case.token], ids.get(case.caller, ""), limit)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        rows = list(pool.map(one, cases))
+    columns = ["", "caller", "token", "expected", "got", "reason", "latency_ms", "seconds", "tries"]
+    return pd.DataFrame([{"": verdicts.MARKS[row["verdict"]], **row} for row in rows], columns=columns)
+
+
+def _settled(
+    run: Run, figure: str, case: Case, caller: callers.Caller, token: str | None, identity: str, limit: float
+) -> dict:
+    fits = lambda got: _as_expected(case, got, identity)  # noqa: E731
+    answer = until(lambda: caller(token), fits, streak=run.params.streak, deadline=limit)
+    got = answer.value or Answer(0, answer.error, 0.0)
+    reason = peer(got) if got.status == 200 else got.reason
+    row = {
+        "figure": figure,
+        "request": "GET /headers",
+        "caller": case.caller,
+        "token": case.token,
+        "expected": case.expected,
+        "got": got.status,
+        "reason": reason,
+        "latency_ms": got.latency_ms,
+    }
+    wanted = f"{case.expected} {case.reason or identity}".strip()
+    means = "" if answer.held else caller.why(token)
+    verdict = verdicts.of(answer.held, bool(answer.error))
+    actual, name = f"{got.status} {reason}".strip(), f"{figure}: {case.name}"
+    check = run.keep(name, wanted, actual, verdict, answer.seconds, answer.tries, means, row)
+    return {**check.row(), **row}
+
+
+def _as_expected(case: Case, got: Answer, identity: str) -> bool:
+    if got.status != case.expected:
+        return False
+    return peer(got) == identity if got.status == 200 else case.reason in (got.body or got.reason)

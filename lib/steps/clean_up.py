@@ -17,7 +17,7 @@ from lib.polling import until, wait
 from lib.probes import workloads
 from lib.probes.model import HARDENED
 from lib.run import Run
-from lib.steps import authority, cluster, mesh
+from lib.steps import authority, cluster, endpoints
 
 VANISH = 600  # seconds that the cluster's controllers are given to take away what they made
 SECURITY = "security.istio.io/v1"
@@ -146,7 +146,14 @@ _CLUSTER_WIDE = [
 
 def _namespaces(run: Run) -> list[str]:
     probed = (workloads.NAMESPACE, workloads.STRANGERS, HARDENED, lab.HOME)
-    wanted = (*probed, run.params.namespace, mesh.KEYCLOAK_EDGE, mesh.KEYCLOAK, authority.HOME, istioctl.ROOT_NAMESPACE)
+    wanted = (
+        *probed,
+        run.params.namespace,
+        endpoints.KEYCLOAK_EDGE,
+        endpoints.KEYCLOAK,
+        authority.HOME,
+        istioctl.ROOT_NAMESPACE,
+    )
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 
 

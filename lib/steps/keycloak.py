@@ -16,7 +16,7 @@ from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import load_balancer, manifests
 from lib.run import Run
-from lib.steps import authority, gateway_tls, keycloak_database, mesh
+from lib.steps import authority, endpoints, gateway_tls, keycloak_database
 from lib.steps import load_balancer as steps_load_balancer
 
 TLS = "keycloak-tls"  # Secret
@@ -51,29 +51,29 @@ def certify(run: Run) -> dict[str, str]:
     """
     if run.params.tls == authority.OFF:
         rule = next(thing for thing in run.load("keycloak-edge.yaml") if thing["kind"] == "DestinationRule")
-        if run.cluster.find(rule["apiVersion"], rule["kind"], rule["metadata"]["name"], mesh.KEYCLOAK_EDGE):
+        if run.cluster.find(rule["apiVersion"], rule["kind"], rule["metadata"]["name"], endpoints.KEYCLOAK_EDGE):
             run.delete(rule)
         return {}
-    inside = [mesh.INSIDE, f"*.{mesh.KEYCLOAK}.svc.cluster.local", "localhost"]
-    authority.ensure_certificate(run, TLS, mesh.KEYCLOAK, inside)
+    inside = [endpoints.INSIDE, f"*.{endpoints.KEYCLOAK}.svc.cluster.local", "localhost"]
+    authority.ensure_certificate(run, TLS, endpoints.KEYCLOAK, inside)
     root = base64.b64encode(authority.trusted(run).encode()).decode()
-    about = {"name": AUTHORITY, "namespace": mesh.KEYCLOAK_EDGE}
+    about = {"name": AUTHORITY, "namespace": endpoints.KEYCLOAK_EDGE}
     run.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": about, "data": {"ca.crt": root}}])
-    return gateway_tls.gateway_certificate(run, mesh.KEYCLOAK_EDGE, [mesh.keycloak_host(run)])
+    return gateway_tls.gateway_certificate(run, endpoints.KEYCLOAK_EDGE, [endpoints.keycloak_host(run)])
 
 
 def secrets(run: Run) -> None:
     """Make the passwords of the database and of the administrators on first use; a given database has its own."""
     keycloak_database.ensure_password(run)
-    run.secret(ADMIN, mesh.KEYCLOAK, username=lambda: "keycloak", password=oidc.generate_password)
+    run.secret(ADMIN, endpoints.KEYCLOAK, username=lambda: "keycloak", password=oidc.generate_password)
     if keycloak_database.moved(run):
-        run.secret(BOOTSTRAP, mesh.KEYCLOAK, username=lambda: FIRST, password=oidc.generate_password)
+        run.secret(BOOTSTRAP, endpoints.KEYCLOAK, username=lambda: FIRST, password=oidc.generate_password)
 
 
 def objects(run: Run) -> list[dict]:
     """Return Keycloak's objects: its Service inside, its Deployment, and with replicas what keeps one of them up."""
     here = run.params
-    names = {"keycloak_url": mesh.keycloak_url(run), "console_url": console_url(run)}
+    names = {"keycloak_url": endpoints.keycloak_url(run), "console_url": console_url(run)}
     names["keycloak_args"] = json.dumps(here.keycloak_command)
     names["database_url"] = keycloak_database.url(run)
     things = gateway_tls.opened(run.load("keycloak.yaml", **names), run)
@@ -97,8 +97,8 @@ def console_url(run: Run) -> str:
 def wait(run: Run) -> None:
     """Wait until the database, Keycloak and the way to it are ready."""
     keycloak_database.wait(run)
-    run.cluster.wait_rolled_out("Deployment", "keycloak", mesh.KEYCLOAK, run.params.deadline)
-    run.cluster.wait_rolled_out("Deployment", "gateway", mesh.KEYCLOAK_EDGE, run.params.deadline)
+    run.cluster.wait_rolled_out("Deployment", "keycloak", endpoints.KEYCLOAK, run.params.deadline)
+    run.cluster.wait_rolled_out("Deployment", "gateway", endpoints.KEYCLOAK_EDGE, run.params.deadline)
 
 
 def ensure_administrator(run: Run) -> None:
@@ -106,8 +106,8 @@ def ensure_administrator(run: Run) -> None:
 
     Keycloak calls the first one temporary, and asks for this itself. The first one's Secret goes when the user is gone.
     """
-    known = run.read_secret(ADMIN, mesh.KEYCLOAK)
-    name, lasting = known["username"], mesh.admin(run)
+    known = run.read_secret(ADMIN, endpoints.KEYCLOAK)
+    name, lasting = known["username"], endpoints.admin(run)
     if not _administers(lasting):
         first = _first(run)
         _, action = first.ensure_user(
@@ -122,20 +122,22 @@ def ensure_administrator(run: Run) -> None:
     master = representations.realm("master", **hardened, attributes={"frontendUrl": console_url(run)})
     _, action = lasting.ensure_realm(master)
     run.changed("realm", "master", action)
-    if run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
-        run.delete({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": BOOTSTRAP, "namespace": mesh.KEYCLOAK}})
+    if run.cluster.find("v1", "Secret", BOOTSTRAP, endpoints.KEYCLOAK):
+        run.delete(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": BOOTSTRAP, "namespace": endpoints.KEYCLOAK}}
+        )
 
 
 def check(run: Run) -> None:
     """Record whether Keycloak answers as it should, publicly and inside, and whether what must not be public is not."""
-    steps_load_balancer.check(run, mesh.KEYCLOAK_SERVICE, mesh.KEYCLOAK_EDGE, gateway_tls.port(run))
-    url, master = mesh.keycloak_url(run), f"{console_url(run)}/realms/master"
-    found = oidc.discovery(master, url=f"{mesh.inside_url(run)}/realms/master", session=mesh.tunnelled(run))
+    steps_load_balancer.check(run, endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE, gateway_tls.port(run))
+    url, master = endpoints.keycloak_url(run), f"{console_url(run)}/realms/master"
+    found = oidc.discovery(master, url=f"{endpoints.inside_url(run)}/realms/master", session=endpoints.tunnelled(run))
     run.check("administrators log in by port-forward alone", master, found["issuer"])
     run.check_ready("its public address answers", "Realm does not exist", lambda: _error(f"{url}/realms/no-such-realm"))
     run.check("the administration is not public", HIDDEN, {path: over_http(f"{url}{path}").status for path in HIDDEN})
-    gateway_tls.check_closed(run, mesh.keycloak_host(run))
-    name, lasting = run.read_secret(ADMIN, mesh.KEYCLOAK)["username"], mesh.admin(run)
+    gateway_tls.check_closed(run, endpoints.keycloak_host(run))
+    name, lasting = run.read_secret(ADMIN, endpoints.KEYCLOAK)["username"], endpoints.admin(run)
     run.check("its administrator can log in", name, lasting.get_user("master", name)["username"])
     run.check("the administrator of the first start is gone", None, lasting.find_user("master", FIRST))
     _check_pods(run)
@@ -145,7 +147,7 @@ def _check_pods(run: Run) -> None:
     keycloak_database.check(run)
     names = ["keycloak"] if run.params.keycloak_database else ["keycloak", "postgres"]
     for name in names:
-        pod = run.cluster.pod(f"app={name}", mesh.KEYCLOAK)
+        pod = run.cluster.pod(f"app={name}", endpoints.KEYCLOAK)
         run.fact(name, pod["spec"]["containers"][0]["image"])
         run.check(f"{name} has no sidecar", False, istioctl.proxies(pod))
     if run.params.keycloak_replicas > 1:
@@ -155,7 +157,7 @@ def _check_pods(run: Run) -> None:
 
 def members(run: Run) -> int:
     """Return how many replicas the one that was asked sees, itself among them (Infinispan's cluster size)."""
-    said = mesh.tunnelled(run, 9000).get(f"{mesh.inside_url(run)}/metrics", timeout=5).text
+    said = endpoints.tunnelled(run, 9000).get(f"{endpoints.inside_url(run)}/metrics", timeout=5).text
     sizes = [line for line in said.splitlines() if line.startswith("vendor_cluster_size")]
     return int(float(sizes[0].split()[-1])) if sizes else 0
 
@@ -170,13 +172,13 @@ def _error(url: str) -> str:
 
 def _first(run: Run) -> Keycloak:
     """The administration as the administrator of the first start; KeycloakError where that one is nobody either."""
-    if not run.cluster.find("v1", "Secret", BOOTSTRAP, mesh.KEYCLOAK):
+    if not run.cluster.find("v1", "Secret", BOOTSTRAP, endpoints.KEYCLOAK):
         raise KeycloakError(
-            f"expected the password in the Secret {mesh.KEYCLOAK}/{ADMIN} to be the administrator's, Keycloak refused "
+            f"expected the password in the Secret {endpoints.KEYCLOAK}/{ADMIN} to be the administrator's, Keycloak refused "
             "it; put the right one there, or make a new one: kc.sh bootstrap-admin user, in Keycloak's pod."
         )
-    known = run.read_secret(BOOTSTRAP, mesh.KEYCLOAK)
-    return Keycloak(mesh.inside_url(run), known["username"], known["password"], mesh.tunnelled(run))
+    known = run.read_secret(BOOTSTRAP, endpoints.KEYCLOAK)
+    return Keycloak(endpoints.inside_url(run), known["username"], known["password"], endpoints.tunnelled(run))
 
 
 def _administers(who: Keycloak) -> bool:
@@ -214,6 +216,6 @@ def _several(deployment: dict, count: int) -> None:
 
 
 def _budget() -> list[dict]:
-    about = {"name": "keycloak", "namespace": mesh.KEYCLOAK}
+    about = {"name": "keycloak", "namespace": endpoints.KEYCLOAK}
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "keycloak"}}}
     return [{"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": about, "spec": spec}]

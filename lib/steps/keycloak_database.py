@@ -13,7 +13,7 @@ from lib.keycloak import oidc
 from lib.kubernetes import manifests, storage_class
 from lib.params import ROOT, network
 from lib.run import Run
-from lib.steps import mesh
+from lib.steps import endpoints
 
 SECRET, GIVEN = "keycloak-db", "keycloak-external-db"  # of the one in the cluster, and of one's own
 OWN = "jdbc:postgresql://postgres/keycloak"
@@ -30,24 +30,24 @@ def url(run: Run) -> str:
 
 def moved(run: Run) -> bool:
     """Whether Keycloak is not there yet, or with another database: then its first administrator is to be made."""
-    found = run.cluster.find("apps/v1", "Deployment", "keycloak", mesh.KEYCLOAK)
+    found = run.cluster.find("apps/v1", "Deployment", "keycloak", endpoints.KEYCLOAK)
     return not found or url(run) not in [one.get("value") for one in _container(found).get("env", [])]
 
 
 def ensure_password(run: Run) -> None:
     """Make the password of the cluster's own database on first use; RunbookError where a given one's is not there."""
     if not run.params.keycloak_database:
-        run.secret(SECRET, mesh.KEYCLOAK, password=oidc.generate_password)
+        run.secret(SECRET, endpoints.KEYCLOAK, password=oidc.generate_password)
         return
-    found = run.cluster.find("v1", "Secret", GIVEN, mesh.KEYCLOAK)
+    found = run.cluster.find("v1", "Secret", GIVEN, endpoints.KEYCLOAK)
     missing = sorted({"username", "password"} - set((found or {}).get("data", {})))
     if missing:
         raise RunbookError(
-            f"expected a Secret {mesh.KEYCLOAK}/{GIVEN} with username and password for keycloak_database, got none of "
-            f"{', '.join(missing)}; make it from files: kubectl -n {mesh.KEYCLOAK} create secret generic {GIVEN} "
+            f"expected a Secret {endpoints.KEYCLOAK}/{GIVEN} with username and password for keycloak_database, got none of "
+            f"{', '.join(missing)}; make it from files: kubectl -n {endpoints.KEYCLOAK} create secret generic {GIVEN} "
             "--from-file=username --from-file=password."
         )
-    run.read_secret(GIVEN, mesh.KEYCLOAK)
+    run.read_secret(GIVEN, endpoints.KEYCLOAK)
 
 
 def objects(run: Run) -> list[dict]:
@@ -57,7 +57,7 @@ def objects(run: Run) -> list[dict]:
     """
     if run.params.keycloak_database:
         held = _authority(run)
-        about = {"name": AUTHORITY, "namespace": mesh.KEYCLOAK}
+        about = {"name": AUTHORITY, "namespace": endpoints.KEYCLOAK}
         return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": {FILE: held}}] if held else []
     storage_class.require(run.cluster, run.params.storage_class)
     return storage_class.placed(run.load("postgres.yaml"), run.params.storage_class)
@@ -85,7 +85,7 @@ def joined(deployment: dict, run: Run) -> dict:
 def wait(run: Run) -> None:
     """Wait until the cluster's own database is ready."""
     if not run.params.keycloak_database:
-        run.cluster.wait_rolled_out("StatefulSet", "postgres", mesh.KEYCLOAK, run.params.deadline)
+        run.cluster.wait_rolled_out("StatefulSet", "postgres", endpoints.KEYCLOAK, run.params.deadline)
 
 
 def check(run: Run) -> None:
@@ -95,7 +95,7 @@ def check(run: Run) -> None:
         said = network.driver(run.params.keycloak_database).get("sslmode", "none said")
         run.check("Keycloak verifies its database", VERIFIED, said, "" if said == VERIFIED else told)
         return
-    claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", mesh.KEYCLOAK)
+    claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", endpoints.KEYCLOAK)
     run.check("volume bound", "Bound", claim["status"]["phase"], "the cluster needs a default StorageClass")
 
 

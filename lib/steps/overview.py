@@ -12,7 +12,7 @@ from lib.kubernetes.cluster import Cluster
 from lib.params import ROOT, Params
 from lib.render import rendered
 from lib.run import Run
-from lib.steps import mesh
+from lib.steps import endpoints
 
 NOTEBOOKS = ROOT / "notebooks"
 NETWORKING = "networking.istio.io/v1"
@@ -154,13 +154,13 @@ def _cluster(run: Run) -> Cluster | None:
 
 def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
     parts = {}
-    places = {"istiod": ("istiod", istioctl.ROOT_NAMESPACE), "postgres": ("postgres", mesh.KEYCLOAK)}
+    places = {"istiod": ("istiod", istioctl.ROOT_NAMESPACE), "postgres": ("postgres", endpoints.KEYCLOAK)}
     for name, (app, home) in places.items():
         if _named(pods, app, home):
             parts[name] = "gives Envoy policies and keys" if name == "istiod" else "keeps what Keycloak knows"
     balanced = {
         "gateway": (istioctl.GATEWAY, istioctl.ROOT_NAMESPACE),
-        "keycloak": (mesh.KEYCLOAK_SERVICE, mesh.KEYCLOAK_EDGE),
+        "keycloak": (endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE),
     }
     for name, (service, home) in balanced.items():
         entry = cluster.find("v1", "Service", service, home)
@@ -171,7 +171,7 @@ def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
 
 
 def _realm(cluster: Cluster, here: Params) -> dict[str, str]:
-    known = cluster.find("v1", "Secret", f"client-{here.realm}-{here.client_id}", mesh.KEYCLOAK)
+    known = cluster.find("v1", "Secret", f"client-{here.realm}-{here.client_id}", endpoints.KEYCLOAK)
     return {"realm": f"{here.realm}, client {here.client_id}"} if known else {}
 
 

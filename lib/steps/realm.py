@@ -7,7 +7,7 @@ from lib.ensured import Ensured
 from lib.keycloak import oidc, realm_keys, representations
 from lib.keycloak.admin import Keycloak
 from lib.run import Run
-from lib.steps import gateway_tls, mesh
+from lib.steps import endpoints, gateway_tls, tokens
 
 OTHER = "other"  # a second realm, whose tokens must be refused
 SHORT = "short-lived"  # a client whose tokens live for a second
@@ -35,7 +35,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     for name, user in ((realm, run.params.user), (OTHER, run.params.user), (realm, VISITOR)):
         _user(run, keycloak, name, user)
     _roles(run, keycloak)
-    key = run.secret(KEY, mesh.KEYCLOAK, key=realm_keys.generate_key)["key"]
+    key = run.secret(KEY, endpoints.KEYCLOAK, key=realm_keys.generate_key)["key"]
     priority = realm_keys.OWN_PRIORITY // 2
     done(run, "key", f"{realm}/{KEY}", realm_keys.ensure_imported_key(keycloak, realm, KEY, key, priority))
     _ensure_expired(run)
@@ -43,23 +43,23 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
 
 def check(run: Run) -> None:
     """Record whether the realm issues the tokens that the mesh needs."""
-    token = mesh.user_token(run)
+    token = tokens.user_token(run)
     said = jwt.claims(token)
     run.record.write("token", **jwt.row("valid", token))
-    run.check("iss is the issuer, byte for byte", mesh.issuer(run), said.get("iss"))
-    inside = f"{mesh.inside_url(run)}/realms/{run.params.realm}"
-    found = oidc.discovery(mesh.issuer(run), url=inside, session=mesh.tunnelled(run))
-    run.check("asked by another way, the issuer is still the public one", mesh.issuer(run), found["issuer"])
+    run.check("iss is the issuer, byte for byte", endpoints.issuer(run), said.get("iss"))
+    inside = f"{endpoints.inside_url(run)}/realms/{run.params.realm}"
+    found = oidc.discovery(endpoints.issuer(run), url=inside, session=endpoints.tunnelled(run))
+    run.check("asked by another way, the issuer is still the public one", endpoints.issuer(run), found["issuer"])
     audience = said.get("aud", [])
     run.check(
         "aud holds the client", True, run.params.client_id in ([audience] if isinstance(audience, str) else audience)
     )
     run.check("sub is there", True, bool(said.get("sub")), "the client needs the scope basic")
     run.check("typ is Bearer", "Bearer", said.get("typ"))
-    kids = [key["kid"] for key in mesh.published_keys(run)]
+    kids = [key["kid"] for key in endpoints.published_keys(run)]
     kid = jwt.header(token)["kid"]
     run.check("the token's key is published", True, kid in kids)
-    own = realm_keys.key_id(run.read_secret(KEY, mesh.KEYCLOAK)["key"])
+    own = realm_keys.key_id(run.read_secret(KEY, endpoints.KEYCLOAK)["key"])
     run.check("the imported key is published, and signs nothing", True, own in kids and own != kid)
     _check_roles(run, said)
     _check_flaws(run)
@@ -68,19 +68,19 @@ def check(run: Run) -> None:
 def _check_roles(run: Run, said: dict) -> None:
     roles = said.get("realm_access", {}).get("roles", [])
     run.check(f"{run.params.user} has the role {READER}", True, READER in roles)
-    said = jwt.claims(mesh.user_token(run, user=VISITOR))
+    said = jwt.claims(tokens.user_token(run, user=VISITOR))
     run.check(f"{VISITOR} has it not", False, READER in said.get("realm_access", {}).get("roles", []))
 
 
 def _check_flaws(run: Run) -> None:
-    flawed = jwt.claims(mesh.user_token(run, client_id="no-audience"))
+    flawed = jwt.claims(tokens.user_token(run, client_id="no-audience"))
     run.check("without a mapper there is no audience", None, flawed.get("aud"))
     run.check(
         "without the scope basic there is no sub",
         None,
-        jwt.claims(mesh.user_token(run, client_id="no-subject")).get("sub"),
+        jwt.claims(tokens.user_token(run, client_id="no-subject")).get("sub"),
     )
-    old = jwt.claims(run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"])
+    old = jwt.claims(run.read_secret(tokens.EXPIRED, endpoints.KEYCLOAK)["token"])
     run.check("the short-lived token lived for a second", 1, old["exp"] - old["iat"])
 
 
@@ -91,20 +91,20 @@ def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: boo
         mapper = representations.audience_mapper(run.params.client_id)
         done(run, "audience mapper", f"{realm}/{client}", keycloak.ensure_audience_mapper(realm, client, mapper))
     known = {"client-id": client, "client-secret": keycloak.client_secret(realm, client)}
-    run.put_secret(f"client-{realm}-{client}", mesh.KEYCLOAK, **known)
+    run.put_secret(f"client-{realm}-{client}", endpoints.KEYCLOAK, **known)
 
 
 def _ensure_expired(run: Run) -> None:
     """Keep a token that has expired, and is wrong in nothing else: of this issuer, by a key that is published."""
-    make = lambda: mesh.user_token(run, client_id=SHORT)  # noqa: E731
-    held = run.secret(mesh.EXPIRED, mesh.KEYCLOAK, token=make)["token"]
-    known = jwt.header(held)["kid"] in [key["kid"] for key in mesh.published_keys(run)]
-    if not known or jwt.claims(held)["iss"] != mesh.issuer(run):
-        run.put_secret(mesh.EXPIRED, mesh.KEYCLOAK, token=make())
+    make = lambda: tokens.user_token(run, client_id=SHORT)  # noqa: E731
+    held = run.secret(tokens.EXPIRED, endpoints.KEYCLOAK, token=make)["token"]
+    known = jwt.header(held)["kid"] in [key["kid"] for key in endpoints.published_keys(run)]
+    if not known or jwt.claims(held)["iss"] != endpoints.issuer(run):
+        run.put_secret(tokens.EXPIRED, endpoints.KEYCLOAK, token=make())
 
 
 def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:
-    password = run.secret(f"user-{user}", mesh.KEYCLOAK, password=oidc.generate_password)["password"]
+    password = run.secret(f"user-{user}", endpoints.KEYCLOAK, password=oidc.generate_password)["password"]
     done(run, "user", f"{realm}/{user}", keycloak.ensure_user(realm, representations.user(user)))
     run.changed("password", f"{realm}/{user}", keycloak.ensure_password(realm, user, password, run.params.client_id))
 

@@ -21,7 +21,7 @@ from lib.probes import workloads
 from lib.probes.model import HARDENED
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import authority, mesh
+from lib.steps import authority, endpoints
 from lib.steps import keycloak as steps_keycloak
 from tests.support.runbook import KUBECTL, ROOT, kubectl, rows, run
 
@@ -43,8 +43,11 @@ def here(first):
 @pytest.fixture(scope="module")
 def edges(here):
     """Each address at which users ask, with the name that its certificate is for."""
-    own = mesh.address(here, workloads.GATEWAY, HARDENED, "12-figure-1")
-    names = [(mesh.keycloak_host(here), mesh.keycloak_host(here)), (mesh.gateway_host(here), mesh.gateway_host(here))]
+    own = endpoints.address(here, workloads.GATEWAY, HARDENED, "12-figure-1")
+    names = [
+        (endpoints.keycloak_host(here), endpoints.keycloak_host(here)),
+        (endpoints.gateway_host(here), endpoints.gateway_host(here)),
+    ]
     return [*names, (own, "httpbin-hardened.example")]
 
 
@@ -104,7 +107,7 @@ def test_a_gateway_reads_its_own_secrets_and_no_others(first):
 
 
 def test_the_administration_is_not_public_whatever_it_is_called(here):
-    url = mesh.keycloak_url(here)
+    url = endpoints.keycloak_url(here)
     for path in ADMINISTRATION:
         answer = over_http(f"{url}{path}")
         assert answer.status in (400, 404) and answer.headers.get("server") == "istio-envoy", path
@@ -114,7 +117,7 @@ def test_the_administration_is_not_public_whatever_it_is_called(here):
 
 def test_the_console_is_there_for_who_may_forward_a_port(here):
     """As docs/tls.md says: kubectl forwards it, its certificate is for localhost, and the administrator gets in."""
-    known = here.read_secret(steps_keycloak.ADMIN, mesh.KEYCLOAK)
+    known = here.read_secret(steps_keycloak.ADMIN, endpoints.KEYCLOAK)
     with forwarded("keycloak", "deploy/keycloak", 8443):
         page = oidc.direct_session().get(f"{steps_keycloak.CONSOLE}/admin/master/console/", timeout=10)
         assert page.status_code == 200 and f'"{steps_keycloak.CONSOLE}"' in page.text.replace("\\/", "/")
@@ -141,23 +144,23 @@ def forwarded(namespace, what, port):
 
 def test_keycloak_is_told_who_asked_and_believes_no_client_about_that(here, first):
     """The login's address in Keycloak's event is the one that the gateway saw, whatever the client writes."""
-    keycloak, realm, session = mesh.admin(here), here.params.realm, oidc.direct_session()
+    keycloak, realm, session = endpoints.admin(here), here.params.realm, oidc.direct_session()
     session.headers["X-Forwarded-For"] = "203.0.113.9"
-    secret = here.read_secret(f"client-{realm}-{here.params.client_id}", mesh.KEYCLOAK)["client-secret"]
-    password = here.read_secret(f"user-{here.params.user}", mesh.KEYCLOAK)["password"]
-    endpoint = f"{mesh.issuer(here)}/protocol/openid-connect/token"
+    secret = here.read_secret(f"client-{realm}-{here.params.client_id}", endpoints.KEYCLOAK)["client-secret"]
+    password = here.read_secret(f"user-{here.params.user}", endpoints.KEYCLOAK)["password"]
+    endpoint = f"{endpoints.issuer(here)}/protocol/openid-connect/token"
     keycloak.ensure_realm(representations.realm(realm, eventsEnabled=True))
     try:
         oidc.password_token(endpoint, here.params.client_id, secret, here.params.user, password, session=session)
         (event,) = keycloak.get(f"/{realm}/events", type="LOGIN", max="1")
     finally:
         keycloak.ensure_realm(representations.realm(realm, eventsEnabled=False))
-    pods = {pod["status"]["podIP"] for pod in here.cluster.items("v1", "Pod", mesh.KEYCLOAK_EDGE)}
+    pods = {pod["status"]["podIP"] for pod in here.cluster.items("v1", "Pod", endpoints.KEYCLOAK_EDGE)}
     assert event["ipAddress"] not in {"203.0.113.9", "127.0.0.1", *pods}  # nor the gateway's own
 
 
 def test_a_certificate_near_its_end_is_made_anew_and_shown_without_a_restart(here, edges):
-    address = mesh.gateway_host(here)
+    address = endpoints.gateway_host(here)
     uid = lambda: here.cluster.pod("istio=ingressgateway", "istio-system")["metadata"]["uid"]  # noqa: E731
     before, pod = shown(address, address)[1], uid()
     signer = here.read_secret(authority.AUTHORITY, authority.HOME)

@@ -19,7 +19,7 @@ from lib.probes import model
 from lib.probes.targets import this_mesh
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import mesh
+from lib.steps import endpoints
 from tests.support.runbook import ROOT, python
 
 pytestmark = pytest.mark.sandbox
@@ -31,8 +31,8 @@ TOKEN = """
 from lib import params
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import mesh
-print(mesh.user_token(Run("holes", params.load("dev"), Record()), {client!r}))
+from lib.steps import tokens
+print(tokens.user_token(Run("holes", params.load("dev"), Record()), {client!r}))
 """
 
 
@@ -46,7 +46,7 @@ class Hole:
 
 
 def own(run: Run, *files: str) -> list[dict]:
-    names = {"name": NAME, "issuer": mesh.issuer(run), "jwks_uri": mesh.jwks_uri(run)}
+    names = {"name": NAME, "issuer": endpoints.issuer(run), "jwks_uri": endpoints.jwks_uri(run)}
     return [thing for file in files for thing in run.load(f"{file}.yaml", **names)]
 
 
@@ -143,7 +143,14 @@ def pointed(here: Run, folder) -> set[str]:
     """Return the ids of the probes that are red for who knows only the mesh's address, its issuer and a user."""
     found = folder / "found.csv"
     command = lambda client: shlex.join([sys.executable, "-c", TOKEN.format(client=client)])  # noqa: E731
-    words = ["--url", f"{mesh.ingress_url(here)}/headers", "--host", f"{NAME}.example", "--issuer", mesh.issuer(here)]
+    words = [
+        "--url",
+        f"{endpoints.ingress_url(here)}/headers",
+        "--host",
+        f"{NAME}.example",
+        "--issuer",
+        endpoints.issuer(here),
+    ]
     words += ["--audience", here.params.client_id, "--token-command", command("")]
     words += ["--ca", str(ROOT / ".kube" / "dev-ca.pem")]
     words += ["--token", f"no audience={command('no-audience')}", "--families", ",".join(WATCHED), "--rate", "100"]

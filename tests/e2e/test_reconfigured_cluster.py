@@ -18,7 +18,7 @@ from lib.crypto import jwt
 from lib.keycloak import oidc
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import authority, gateway_tls, keycloak_database, mesh
+from lib.steps import authority, endpoints, gateway_tls, keycloak_database, tokens
 from tests.support.runbook import ROOT, kubectl, python, rows, run
 
 pytestmark = pytest.mark.sandbox
@@ -93,14 +93,14 @@ def elsewhere(way, monkeypatch, tmp_path):
         here.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ELSEWHERE}}])
         password = oidc.generate_password()
         here.secret("postgres", ELSEWHERE, password=lambda: password)
-        here.secret(keycloak_database.GIVEN, mesh.KEYCLOAK, username=lambda: USER, password=lambda: password)
+        here.secret(keycloak_database.GIVEN, endpoints.KEYCLOAK, username=lambda: USER, password=lambda: password)
         authority.ensure_certificate(here, "postgres-tls", ELSEWHERE, [HOST])
         here.apply(postgres(here))
         here.cluster.wait_rolled_out("StatefulSet", "postgres", ELSEWHERE, here.params.deadline)
         file = tmp_path / "ca.pem"
         file.write_text(authority.trusted(here))
         yield file
-        here.cluster.delete("v1", "Secret", keycloak_database.GIVEN, mesh.KEYCLOAK)
+        here.cluster.delete("v1", "Secret", keycloak_database.GIVEN, endpoints.KEYCLOAK)
         here.cluster.delete("v1", "Namespace", ELSEWHERE)
 
 
@@ -122,7 +122,7 @@ def test_two_replicas_share_a_database_elsewhere_that_they_verify(way, elsewhere
     assert asked(f"select bool_and(ssl), count(distinct client_addr) {theirs}") == "t|2"
     with at_the_cluster(monkeypatch):
         here = Run(NAME, params.load(NAME), Record())
-        assert jwt.claims(mesh.user_token(here))["iss"] == mesh.issuer(here)
+        assert jwt.claims(tokens.user_token(here))["iss"] == endpoints.issuer(here)
 
 
 def test_without_tls_the_run_is_red_where_nobody_answers_for_it(way):
@@ -141,7 +141,7 @@ def test_without_tls_all_else_is_as_it_should_be(way, monkeypatch):
     assert "waived by the tests until 2099-12-31: a test" in (bundle / "index.html").read_text()
     with at_the_cluster(monkeypatch):
         here = Run(NAME, params.load(NAME), Record())
-        assert mesh.issuer(here).startswith("http:") and gateway_tls.port(here) == 80
-        for host in (mesh.keycloak_host(here), mesh.gateway_host(here)):
+        assert endpoints.issuer(here).startswith("http:") and gateway_tls.port(here) == 80
+        for host in (endpoints.keycloak_host(here), endpoints.gateway_host(here)):
             with pytest.raises(OSError):
                 socket.create_connection((host, 443), 2)

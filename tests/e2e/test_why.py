@@ -18,7 +18,7 @@ from lib.legacy import translate
 from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import mesh
+from lib.steps import endpoints, tokens
 from tests.support.runbook import ROOT, python
 
 pytestmark = pytest.mark.sandbox
@@ -60,7 +60,7 @@ def answered(found) -> str:
 
 def plain(here, text: str) -> str:
     """Return a text with names for what is another with each run."""
-    for host, name in ((mesh.keycloak_host(here.run), "keycloak"), (mesh.gateway_host(here.run), "gateway")):
+    for host, name in ((endpoints.keycloak_host(here.run), "keycloak"), (endpoints.gateway_host(here.run), "gateway")):
         text = text.replace(host, name)
     text = re.sub(r"\b[\w-]{43}\b", "<kid>", re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<sub>", text))
     return re.sub(r"\d+ s\b", "… s", re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "<ip>", text))
@@ -68,7 +68,7 @@ def plain(here, text: str) -> str:
 
 def test_the_command_says_the_same(here, tmp_path):
     token = tmp_path / "token"
-    token.write_text(mesh.user_token(here.run, client_id="no-audience"))
+    token.write_text(tokens.user_token(here.run, client_id="no-audience"))
     words = ["-m", "lib", "why", "--env", "dev", here.url, "--host", HOST]
     done = python(*words, "--token-file", str(token))
     assert done.returncode == 0 and "why: the token is for nobody (it has no aud)" in done.stdout
@@ -96,7 +96,7 @@ def translated(here):
     """Put an old policy in the place of the lab's own, translated."""
 
     def put(triggers: str) -> None:
-        issuer, keys = mesh.issuer(here.run), mesh.jwks_uri(here.run)
+        issuer, keys = endpoints.issuer(here.run), endpoints.jwks_uri(here.run)
         old = OLD.format(home=HOME, app=APP, issuer=issuer, keys=keys, triggers=triggers)
         for thing in here.policies():
             here.delete(thing)
@@ -120,7 +120,7 @@ def test_the_articles_policy_translated_does_what_it_did(here, translated):
     settled(here, 200, here.good)
     settled(here, 200, here.good, caller=FRIEND)
     settled(here, 401, jwt.tampered(here.good))
-    settled(here, 403, mesh.user_token(here.run, client_id="no-audience"))
+    settled(here, 403, tokens.user_token(here.run, client_id="no-audience"))
     assert here.ask(here.good, caller=NAKED).cause == "plain-text"
 
 

@@ -17,7 +17,7 @@ from lib.probes.scenarios.token_endpoint import (
     Endpoint,
 )
 from lib.run import Run
-from lib.steps import gateway_tls, mesh, realm
+from lib.steps import endpoints, gateway_tls, realm
 
 REALM = "probes"
 WORLD = "token-endpoint"  # as the tables name it
@@ -53,20 +53,22 @@ def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
         # Keycloak tells a client only of tokens that are for it
         mapper = keycloak.ensure_audience_mapper(REALM, name, representations.audience_mapper(name))
         realm.done(run, "audience mapper", f"{REALM}/{name}", mapper)
-    password = run.secret(SECRET, mesh.KEYCLOAK, password=oidc.generate_password)["password"]
+    password = run.secret(SECRET, endpoints.KEYCLOAK, password=oidc.generate_password)["password"]
     for name, settings in USERS.items():
         _user(run, keycloak, name, password, settings)
     secrets = {name: keycloak.client_secret(REALM, name) for name in CLIENTS if name != PUBLIC}
     for secret in secrets.values():
         run.record.secret(secret)
-    return Endpoint(mesh.issuer(run, REALM), secrets, password, keycloak, REALM, TRIES, run.record.secret)
+    return Endpoint(endpoints.issuer(run, REALM), secrets, password, keycloak, REALM, TRIES, run.record.secret)
 
 
 def sessions(run: Run, keycloak: Keycloak) -> Sessions:
     """Return what lib.probes.sessions needs of the realm that the mesh trusts; step 04 made it."""
     here = run.params
-    secret = run.read_secret(f"client-{here.realm}-{here.client_id}", mesh.KEYCLOAK)["client-secret"]
-    return Sessions(mesh.issuer(run), here.realm, here.client_id, secret, realm.READER, keycloak, run.record.secret)
+    secret = run.read_secret(f"client-{here.realm}-{here.client_id}", endpoints.KEYCLOAK)["client-secret"]
+    return Sessions(
+        endpoints.issuer(run), here.realm, here.client_id, secret, realm.READER, keycloak, run.record.secret
+    )
 
 
 def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict) -> None:

@@ -18,7 +18,7 @@ from lib.probes.scenarios.waiting import GOOD, REFRESH, STREAK, WORLD
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import over_sockets
 from lib.run import Run
-from lib.steps import gateway_tls, mesh
+from lib.steps import endpoints, gateway_tls
 from lib.steps import keycloak as steps_keycloak
 
 REALM = "rotating"
@@ -28,7 +28,7 @@ SHORT = "short"  # a client whose tokens live for a second
 LIFE = 900  # seconds of a token: all drills with one
 OWN = "own"  # a key whose private half is known here
 MANAGER = "runbook-probes-slow"  # of single fields of istiod and Keycloak; see lib.kube.Cluster.apply
-PARTS = {"istiod": istioctl.ROOT_NAMESPACE, "keycloak": mesh.KEYCLOAK}
+PARTS = {"istiod": istioctl.ROOT_NAMESPACE, "keycloak": endpoints.KEYCLOAK}
 INTERVAL = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 
 
@@ -42,7 +42,7 @@ def world(run: Run, keycloak: Keycloak) -> Iterator[Rotation]:
         yield here
     finally:
         run.cluster.delete("v1", "Namespace", HOME)
-        run.cluster.delete("v1", "Service", LATE, mesh.KEYCLOAK)
+        run.cluster.delete("v1", "Service", LATE, endpoints.KEYCLOAK)
         _wait_gone(run, lambda: run.cluster.find("v1", "Namespace", HOME), f"namespace {HOME}")
         keycloak.delete_realm(REALM)
         refresh_every(run, "")
@@ -81,7 +81,7 @@ class Rotation:
 
     def __init__(self, run: Run, keycloak: Keycloak):
         self.run, self.keycloak = run, keycloak
-        self.issuer = mesh.issuer(run, REALM)
+        self.issuer = endpoints.issuer(run, REALM)
         self.password, self.pem = oidc.generate_password(), realm_keys.generate_key()
         for secret in (self.password, self.pem):
             run.record.secret(secret)
@@ -136,8 +136,10 @@ class Rotation:
 
     def keys_from(self, where: str) -> None:
         """See Slow."""
-        uri = mesh.jwks_uri(self.run, REALM)
-        uri = uri.replace(mesh.INSIDE, f"{LATE}.{mesh.KEYCLOAK}.svc.cluster.local") if where == "late" else uri
+        uri = endpoints.jwks_uri(self.run, REALM)
+        uri = (
+            uri.replace(endpoints.INSIDE, f"{LATE}.{endpoints.KEYCLOAK}.svc.cluster.local") if where == "late" else uri
+        )
         self._apply("request-authentication.yaml", issuer=self.issuer, jwks_uri=uri)
 
     def reach(self, reachable: bool) -> None:
@@ -146,7 +148,7 @@ class Rotation:
             "selector": {"app": "keycloak" if reachable else "nobody"},
             "ports": steps_keycloak.objects(self.run)[0]["spec"]["ports"],
         }
-        metadata = {"name": LATE, "namespace": mesh.KEYCLOAK}
+        metadata = {"name": LATE, "namespace": endpoints.KEYCLOAK}
         self.run.cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
 
     def allow(self, allowed: bool) -> None:

@@ -25,7 +25,7 @@ from lib.probes.transport.curl import over_curl
 from lib.probes.transport.sockets import over_sockets
 from lib.record import evidence, verdicts
 from lib.run import Run
-from lib.steps import mesh, realm
+from lib.steps import endpoints, realm
 
 MARGIN = 2  # seconds by which this machine's clock and the pods' may differ
 
@@ -50,7 +50,7 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
 def addresses(run: Run, *names: str) -> dict[str, str]:
     """Return the issuer's URL, and by profile or world the gateway's host:port through which it is asked."""
     places = {name: workloads.place(run, name).address for name in names if name != fixtures.WORLD}
-    return {ISSUER: mesh.issuer(run), **{name: str(address) for name, address in places.items() if address}}
+    return {ISSUER: endpoints.issuer(run), **{name: str(address) for name, address in places.items() if address}}
 
 
 def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def hold(run: Run) -> list[Result]:
             "use an environment with cluster_source: eks."
         )
     known = baseline(run)
-    with rotation.world(run, mesh.admin(run)) as world:
+    with rotation.world(run, endpoints.admin(run)) as world:
         found = waiting.hold(model.load(waiting.FOLDER), world, print, known)
     for one in found:
         _keep(run, one)
@@ -104,14 +104,14 @@ def target(run: Run, name: str, inside: Mapping[str, istioctl.Execute]) -> Targe
 def kit(run: Run) -> Kit:
     """Return where the probes' tokens come from: Keycloak, the key that it was given, and forgers."""
     mint = minted(run)
-    published = mesh.published_keys(run)
+    published = endpoints.published_keys(run)
     return Kit(
         good=mint("good"),
         minted=mint,
         jwks=published,
-        own=SigningKey.from_pem(run.read_secret(realm.KEY, mesh.KEYCLOAK)["key"]),
+        own=SigningKey.from_pem(run.read_secret(realm.KEY, endpoints.KEYCLOAK)["key"]),
         attacker=SigningKey.generate(),
-        issuer=mesh.issuer(run),
+        issuer=endpoints.issuer(run),
         audience=run.params.client_id,
         now=time.time,
         canary=workloads.CANARY,
@@ -126,7 +126,7 @@ def baseline(run: Run) -> baselines.Answers:
 def versions(run: Run) -> str:
     """Return the triple of versions that a baseline is for."""
     proxy = run.cluster.execute(istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE, access_log.PROXY)
-    keycloak = run.cluster.pod("app=keycloak", mesh.KEYCLOAK)["spec"]["containers"][0]["image"].rpartition(":")[2]
+    keycloak = run.cluster.pod("app=keycloak", endpoints.KEYCLOAK)["spec"]["containers"][0]["image"].rpartition(":")[2]
     return baselines.triple(run.params.istio_tag, istioctl.envoy_version(proxy), keycloak)
 
 
@@ -134,9 +134,9 @@ def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill],
     """Those of Keycloak are made ready only where a probe asks for one: they have a realm of their own."""
     names, found = {probe.how for probe in wanted}, {**DRILLS, **peers.drills(run)}
     if names & token_endpoint.DRILLS.keys():
-        found |= token_endpoint.drills(fixtures.endpoint(run, mesh.admin(run)))
+        found |= token_endpoint.drills(fixtures.endpoint(run, endpoints.admin(run)))
     if names & sessions.DRILLS.keys():
-        found |= sessions.drills(fixtures.sessions(run, mesh.admin(run)))
+        found |= sessions.drills(fixtures.sessions(run, endpoints.admin(run)))
     return found
 
 

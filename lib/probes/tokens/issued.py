@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from lib.keycloak import oidc
 from lib.run import Run
-from lib.steps import mesh, realm
+from lib.steps import endpoints, realm, tokens
 
 Make = Callable[[], str]
 T = TypeVar("T")
@@ -20,22 +20,22 @@ def minted(run: Run) -> Callable[[str], str]:
     Each is minted once, and redacted from then on. It may be called from several threads.
     KeyError where there is no such name.
     """
-    session = once(lambda: mesh.user_tokens(run))
+    session = once(lambda: tokens.user_tokens(run))
     return by_name(
         {
             "good": lambda: session()["access_token"],
             "id": lambda: session()["id_token"],
             "refresh": lambda: session()["refresh_token"],
-            "offline": lambda: mesh.user_tokens(run, scope="openid offline_access")["refresh_token"],
+            "offline": lambda: tokens.user_tokens(run, scope="openid offline_access")["refresh_token"],
             "service account": lambda: _service_token(run),
-            "other client": lambda: mesh.user_token(run, realm.OTHER_APP),
-            "no role": lambda: mesh.user_token(run, user=realm.VISITOR),
-            "no audience": lambda: mesh.user_token(run, "no-audience"),
-            "no subject": lambda: mesh.user_token(run, "no-subject"),
-            "expired": lambda: run.read_secret(mesh.EXPIRED, mesh.KEYCLOAK)["token"],
-            "other realm": lambda: mesh.user_token(run, realm=realm.OTHER),
+            "other client": lambda: tokens.user_token(run, realm.OTHER_APP),
+            "no role": lambda: tokens.user_token(run, user=realm.VISITOR),
+            "no audience": lambda: tokens.user_token(run, "no-audience"),
+            "no subject": lambda: tokens.user_token(run, "no-subject"),
+            "expired": lambda: run.read_secret(tokens.EXPIRED, endpoints.KEYCLOAK)["token"],
+            "other realm": lambda: tokens.user_token(run, realm=realm.OTHER),
             "master": lambda: _admin_token(run),
-            "lightweight": lambda: mesh.user_token(run, realm.LIGHTWEIGHT),
+            "lightweight": lambda: tokens.user_token(run, realm.LIGHTWEIGHT),
         },
         run.record.secret,
     )
@@ -76,14 +76,14 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
 
 
 def _service_token(run: Run) -> str:
-    known = run.read_secret(f"client-{run.params.realm}-{realm.SERVICE}", mesh.KEYCLOAK)
-    endpoint = oidc.discovery(mesh.issuer(run))["token_endpoint"]
+    known = run.read_secret(f"client-{run.params.realm}-{realm.SERVICE}", endpoints.KEYCLOAK)
+    endpoint = oidc.discovery(endpoints.issuer(run))["token_endpoint"]
     return oidc.client_token(endpoint, realm.SERVICE, known["client-secret"])["access_token"]
 
 
 def _admin_token(run: Run) -> str:
     """From inside: their realm is not public. It names the public issuer all the same; admin-cli has no secret."""
-    known, session = run.read_secret("keycloak-admin", mesh.KEYCLOAK), mesh.tunnelled(run)
-    endpoint = f"{mesh.inside_url(run)}/realms/master/protocol/openid-connect/token"
+    known, session = run.read_secret("keycloak-admin", endpoints.KEYCLOAK), endpoints.tunnelled(run)
+    endpoint = f"{endpoints.inside_url(run)}/realms/master/protocol/openid-connect/token"
     said = oidc.password_token(endpoint, "admin-cli", "", known["username"], known["password"], session=session)
     return said["access_token"]

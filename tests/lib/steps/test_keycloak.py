@@ -4,7 +4,7 @@ import pytest
 
 from lib.crypto import certificates
 from lib.errors import KeycloakError
-from lib.steps import authority, gateway_tls, mesh
+from lib.steps import authority, endpoints, gateway_tls
 from lib.steps import keycloak as steps_keycloak
 from tests.support.fake_keycloak import FakeKeycloak
 from tests.support.little_cluster import ENV, IMAGES, Cluster, Served, deployment, environment, no_file_is_left, run  # noqa: F401
@@ -18,7 +18,7 @@ def keycloak():
         steps_keycloak.secrets(here)
         server.admin("POST", [], {}, {"realm": "master"})
         server.realms["master"]["roles"]["admin"] = {"id": "r", "name": "admin"}
-        known = here.read_secret(steps_keycloak.BOOTSTRAP, mesh.KEYCLOAK)
+        known = here.read_secret(steps_keycloak.BOOTSTRAP, endpoints.KEYCLOAK)
         first = {"id": "u0", "role-mappings": [{"name": "admin"}]}
         server.realms["master"]["users"]["u0"] = {**first, **{key: known[key] for key in ("username", "password")}}
         yield here, server
@@ -32,12 +32,13 @@ def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(ke
     here, server = keycloak
     steps_keycloak.ensure_administrator(here)
     assert (
-        names(server) == ["keycloak"] and ("Secret", mesh.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
+        names(server) == ["keycloak"]
+        and ("Secret", endpoints.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
     )
     assert server.realms["master"]["realm"]["bruteForceProtected"] is True
     server.writes.clear()
     again = run(here.cluster, tls="off")
-    here.cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(steps_keycloak.objects(here))
+    here.cluster.kept["Deployment", endpoints.KEYCLOAK, "keycloak"] = deployment(steps_keycloak.objects(here))
     steps_keycloak.secrets(again)
     steps_keycloak.ensure_administrator(again)
     assert server.writes == [] and {row["action"] for row in again.changes} == {"unchanged"}
@@ -62,12 +63,12 @@ def test_wherever_it_was_interrupted_the_next_run_ends_with_one_administrator(ke
         server.admin = serve
         steps_keycloak.ensure_administrator(run(here.cluster, tls="off"))
     assert names(server) == ["keycloak"]
-    assert ("Secret", mesh.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
+    assert ("Secret", endpoints.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
 
 
 def test_a_password_that_is_not_the_administrators_is_told(keycloak):
     here, _ = keycloak
-    here.cluster.delete("v1", "Secret", steps_keycloak.BOOTSTRAP, mesh.KEYCLOAK)
+    here.cluster.delete("v1", "Secret", steps_keycloak.BOOTSTRAP, endpoints.KEYCLOAK)
     with pytest.raises(KeycloakError, match="expected the password in the Secret keycloak/keycloak-admin"):
         steps_keycloak.ensure_administrator(here)
 

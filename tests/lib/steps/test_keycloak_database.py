@@ -7,7 +7,7 @@ import pytest
 from lib import params
 from lib.errors import RunbookError
 from lib.params import network
-from lib.steps import keycloak, keycloak_database, mesh
+from lib.steps import endpoints, keycloak, keycloak_database
 from tests.support.little_cluster import ENV, IMAGES, Served, deployment, environment, no_file_is_left, run  # noqa: F401
 
 URL = "jdbc:postgresql://db.example.org:5432/keycloak"
@@ -23,7 +23,7 @@ def bundle(tmp_path):
 
 def given(cluster, **changed):
     encoded = dict.fromkeys(("username", "password"), base64.b64encode(b"x").decode())
-    cluster.kept["Secret", mesh.KEYCLOAK, keycloak_database.GIVEN] = {"kind": "Secret", "data": encoded}
+    cluster.kept["Secret", endpoints.KEYCLOAK, keycloak_database.GIVEN] = {"kind": "Secret", "data": encoded}
     return run(cluster, **{"keycloak_database": URL, **changed})
 
 
@@ -49,7 +49,7 @@ def test_user_and_password_are_a_secrets_that_is_asked_for_by_name():
 def test_none_is_made_and_no_pod_of_it_is_waited_for():
     here = given(Served())
     assert keycloak_database.objects(here) == [] and "initContainers" not in pod(keycloak.objects(here))
-    assert ("Secret", mesh.KEYCLOAK, keycloak_database.SECRET) not in here.cluster.kept
+    assert ("Secret", endpoints.KEYCLOAK, keycloak_database.SECRET) not in here.cluster.kept
     keycloak_database.wait(here)
 
 
@@ -89,13 +89,13 @@ def test_a_database_that_nobody_verifies_is_red(bundle):
 
 def test_another_database_has_no_administrator_yet_so_the_first_one_is_made_anew():
     cluster = Served()
-    known = lambda: ("Secret", mesh.KEYCLOAK, keycloak.BOOTSTRAP) in cluster.kept  # noqa: E731
+    known = lambda: ("Secret", endpoints.KEYCLOAK, keycloak.BOOTSTRAP) in cluster.kept  # noqa: E731
     for changed, made in (({}, True), ({}, False), ({"keycloak_database": URL}, True), ({}, True)):
-        cluster.kept.pop(("Secret", mesh.KEYCLOAK, keycloak.BOOTSTRAP), None)
+        cluster.kept.pop(("Secret", endpoints.KEYCLOAK, keycloak.BOOTSTRAP), None)
         here = given(cluster, **{"keycloak_database": None, **changed})
         keycloak.secrets(here)
         assert known() == made
-        cluster.kept["Deployment", mesh.KEYCLOAK, "keycloak"] = deployment(keycloak.objects(here))
+        cluster.kept["Deployment", endpoints.KEYCLOAK, "keycloak"] = deployment(keycloak.objects(here))
 
 
 @pytest.mark.parametrize(
