@@ -43,11 +43,12 @@ drop-caches: env ## then delete Go's module and build caches (6 GB); what was bu
 # What JupyterLab remembers of its windows is kept in .jupyter; at first the table of contents is open
 lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/.jupyter
 lab: export JUPYTER_CONFIG_PATH = $(CURDIR)/tools/jupyter
-lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on the same notebooks
+lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on your own copies of the notebooks in work/
+	@$(PYTHON) tools/lab.py
 	@test -d .jupyter || $(PYTHON) -m jupyterlab workspaces import tools/jupyter/workspace.json > /dev/null
 	@$(PYTHON) -m jupyterlab --allow-root --ServerApp.ip=127.0.0.1 \
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
-	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
+	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/work/00-start-here.ipynb
 
 plan: env ## what make run would make in the AWS account of ENV, what it costs, and what would stop it; changes nothing
 	@$(PYTHON) -m lib plan --env $(ENV)

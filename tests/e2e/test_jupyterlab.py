@@ -34,6 +34,12 @@ const app = window.jupyterapp, panel = app && app.shell.currentWidget;
 return Boolean(panel && panel.context && panel.context.isReady && panel.sessionContext && panel.sessionContext.isReady
   && panel.sessionContext.session && panel.sessionContext.session.kernel.status === "idle");
 """
+# The facts that JupyterLab writes into a notebook when its kernel has answered: only then can it be marked as changed
+LANGUAGE = """
+const done = arguments[arguments.length - 1], panel = window.jupyterapp.shell.currentWidget;
+panel.sessionContext.session.kernel.info.then((info) => setTimeout(() => done(info.language_info.name), 1000));
+"""
+CHANGED = "return window.jupyterapp.shell.currentWidget.context.model.dirty;"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +56,7 @@ def lab(first, tmp_path_factory):
     environment = {**os.environ, "JUPYTER_TOKEN": TOKEN, "JUPYTER_CONFIG_DIR": str(home), "PYTHONPATH": str(ROOT)}
     environment |= {"JUPYTER_CONFIG_PATH": str(ROOT / "tools" / "jupyter"), "JUPYTERLAB_WORKSPACES_DIR": str(home)}
     command = [sys.executable, "-m", "jupyterlab", *words]
+    subprocess.run([sys.executable, "tools/lab.py"], cwd=ROOT, env=environment, check=True)
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
@@ -73,12 +80,14 @@ def driver(tmp_path_factory):
 
 @pytest.mark.parametrize("step", ["00-start-here", "09-client-mtls", "10-end-user-policy", "11-testing", "12-figure-1"])
 def test_a_notebook_is_opened_and_run_from_its_first_cell_to_its_last(lab, driver, step):
-    name = f"notebooks/{step}.ipynb"
-    before = (ROOT / name).read_bytes()
+    copy, original = ROOT / "work" / f"{step}.ipynb", ROOT / "notebooks" / f"{step}.ipynb"
+    before = copy.read_bytes(), original.read_bytes()
     try:
         screen(driver, DESK)
-        driver.get(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
+        driver.get(f"{lab}/lab/tree/work/{step}.ipynb?reset&token={TOKEN}")
         wait("the notebook and its kernel", lambda: driver.execute_script(READY), deadline=90)
+        assert driver.execute_async_script(LANGUAGE) == "python"
+        assert driver.execute_script(CHANGED) is False
         driver.set_script_timeout(400)
         assert driver.execute_async_script(RUN) == "ran"
         wait("its last cell", lambda: driver.execute_script(CELLS), lambda cells: bool(cells[-1]["text"]), deadline=400)
@@ -87,8 +96,9 @@ def test_a_notebook_is_opened_and_run_from_its_first_cell_to_its_last(lab, drive
         assert "checks passed**" in cells[-1]["text"], cells[-1]["text"]
         assert not [cell["text"] for cell in cells if '"output_type":"error"' in cell["text"]]
         assert shoot(driver, f"lab-{step}", whole=False).stat().st_size > 30_000
+        assert original.read_bytes() == before[1]
     finally:
-        (ROOT / name).write_bytes(before)  # JupyterLab saves what was run
+        copy.write_bytes(before[0])  # JupyterLab saves what was run
 
 
 def test_nobody_gets_in_without_the_token(lab):
