@@ -125,7 +125,7 @@ def test_a_module_is_short_and_waits_in_one_place(path):
 def test_a_step_tells_where_we_are_the_articles_words_the_new_one_and_what_went_wrong(path):
     told, code = cells(path, "markdown"), cells(path)
     whole = "\n".join(cell["source"] for cell in told)
-    assert code[2]["source"].endswith("overview.shown(run)")
+    assert code[2]["source"].endswith("overview.show(run)")
     assert re.search(r"^> \*", told[0]["source"], re.M) and "../docs/glossary.md" in told[0]["source"]
     new = re.search(r"New here: \*\*(.+?)\*\*", told[0]["source"])[1]
     assert re.search(rf"^\| \*\*[^*|]*{new}", (ROOT / "docs" / "glossary.md").read_text(), re.M), new

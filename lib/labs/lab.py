@@ -64,7 +64,7 @@ class Lab:
     def close(self) -> None:
         """Take the lab away, with its realm."""
         self.cluster.delete("v1", "Namespace", HOME)
-        keycloak = endpoints.admin(self.run)
+        keycloak = endpoints.keycloak_admin(self.run)
         for realm in keycloak.get("", briefRepresentation="true"):
             if realm["realm"].startswith(REALMS):
                 keycloak.delete_realm(realm["realm"])
@@ -189,7 +189,7 @@ class Lab:
 
     def realm(self, name: str) -> str:
         """Make a realm with the client and a user of its own, where it is not there; return the user's token."""
-        keycloak, client, user = endpoints.admin(self.run), self.run.params.client_id, self.run.params.user
+        keycloak, client, user = endpoints.keycloak_admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
         keycloak.ensure_realm_with_user(
@@ -206,7 +206,7 @@ class Lab:
 
     def new_key(self, name: str) -> None:
         """Let a realm of the lab sign with a new key from now on."""
-        realm_keys.ensure_generated_key(endpoints.admin(self.run), name, "newer", realm_keys.OWN_PRIORITY * 2)
+        realm_keys.ensure_generated_key(endpoints.keycloak_admin(self.run), name, "newer", realm_keys.OWN_PRIORITY * 2)
 
 
 @contextmanager

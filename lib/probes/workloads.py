@@ -65,7 +65,7 @@ def hardened(run: Run) -> list[dict]:
         return []
     load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
     things = [*load("namespace"), *load("admission")]
-    things += load_balancer.gateway(gateway_tls.opened(load(GATEWAY), run), run.params)
+    things += load_balancer.gateway(gateway_tls.with_tls_setting(load(GATEWAY), run), run.params)
     things += run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED)
     return things + load("policy", **_names(run))
 
@@ -115,7 +115,7 @@ def ready_hardened(run: Run) -> None:
 
 def shared(run: Run) -> str | Edge:
     """Return where the mesh's own gateway is asked."""
-    own = endpoints.address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
+    own = endpoints.load_balancer_address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
     return _edge(run, own, endpoints.gateway_host(run))
 
 
@@ -124,7 +124,7 @@ def place(run: Run, name: str) -> Place:
     if name in PORTS:
         return Place(name, "", "", f"http://exceptions.{NAMESPACE}:{PORTS[name]}")
     if name == HARDENED:
-        own = endpoints.address(run, GATEWAY, HARDENED, "12-figure-1")
+        own = endpoints.load_balancer_address(run, GATEWAY, HARDENED, "12-figure-1")
         host = f"{PROFILES[name]}.example"
         return Place(name, host, _edge(run, own, host), f"http://{PROFILES[name]}.{HARDENED}:8000")
     app, home = (PROFILES[name], run.params.namespace) if name in PROFILES else (name, NAMESPACE)
@@ -142,7 +142,7 @@ def pods(run: Run, name: str) -> tuple[str, str]:
 def callers(run: Run) -> dict[str, Callable]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
     run.need("v1", "Namespace", STRANGERS, step="11-testing")
-    return callers.inside(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
+    return callers.executors(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
 
 
 def _edge(run: Run, address: str, host: str) -> str | Edge:

@@ -33,7 +33,7 @@ def authority(run: Run) -> str:
     return _authority(run)[CERTIFICATE] if run.params.tls != OFF else ""
 
 
-def trusted(run: Run) -> str:
+def trusted_certificates(run: Run) -> str:
     """Return whom to believe, as PEM: the authority, and the one before it as long as that is good; "" without TLS.
 
     Both, since what the old one signed is shown until it is changed; and istiod, once it could not fetch keys, waits
@@ -43,14 +43,14 @@ def trusted(run: Run) -> str:
     return held.get(CERTIFICATE, "") + held.get(PREVIOUS, "")
 
 
-def believing(thing: dict, root: str) -> dict:
+def restart_on_ca_change(thing: dict, root: str) -> dict:
     """Return a Deployment whose pods start anew with another authority: they read it, or what it signed, but once."""
     about = thing["spec"]["template"]["metadata"]
     about["annotations"] = {**about.get("annotations", {}), istioctl.AUTHORITY_NOTE: istioctl.digest(root)}
     return thing
 
 
-def believe(run: Run) -> None:
+def trust(run: Run) -> None:
     """Believe the authority that the cluster has; its file here may be missing, or be that of a cluster from before.
 
     The cluster is asked once for each Run. Who may not read that Secret goes on with the file.
@@ -59,7 +59,7 @@ def believe(run: Run) -> None:
         return
     file = run.params.authority_file
     try:
-        found = trusted(run) if run.cluster.find("v1", "Secret", AUTHORITY, HOME) else ""
+        found = trusted_certificates(run) if run.cluster.find("v1", "Secret", AUTHORITY, HOME) else ""
     except ClusterError:
         if not file.exists():
             raise
@@ -84,7 +84,7 @@ def ensure_authority(run: Run) -> str:
         _keep(run, AUTHORITY, HOME, held[CERTIFICATE], held[KEY])
         why = "the one before is no good any more"
     run.changed("Secret", AUTHORITY, "created" if not held else "changed" if why else "unchanged", HOME)
-    found = trusted(run)
+    found = trusted_certificates(run)
     _believe(run.params.authority_file, found)
     run.record.evidence("mesh/ca.pem", found)
     return found

@@ -12,7 +12,7 @@ from lib.run import Run
 from lib.steps import endpoints
 
 
-def inside(run: Run) -> dict[str, istioctl.Execute]:
+def executors(run: Run) -> dict[str, istioctl.Execute]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
     return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in _namespaces(run).items()}
 

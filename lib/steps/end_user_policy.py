@@ -10,7 +10,7 @@ from lib.run import Run
 from lib.steps import endpoints
 
 
-def renew_policy(run: Run) -> None:
+def update_issuer(run: Run) -> None:
     """Tell what step 10 applied, where it is there already, the issuer that Keycloak has by now.
 
     Until then nobody's token is good. Each object is replaced, none taken away, so nothing is open meanwhile.
@@ -21,7 +21,7 @@ def renew_policy(run: Run) -> None:
     run.apply([one for one in wanted if run.cluster.find(one["apiVersion"], one["kind"], *place(one))])
 
 
-def keys_agree(run: Run, workload: str) -> str:
+def sidecar_keys(run: Run, workload: str) -> str:
     """Return whose keys the workload's sidecar checks tokens with: it must be 'the issuer's' (lib.istio.key_state)."""
     execute = run.cluster.execute(f"app={workload}", run.params.namespace, "istio-proxy")
     return istioctl.key_state(istioctl.jwks_held(execute).get(endpoints.issuer(run)), endpoints.published_keys(run))

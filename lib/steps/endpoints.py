@@ -19,7 +19,7 @@ INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # at which pods and istiod re
 
 def keycloak_host(run: Run) -> str:
     """Return Keycloak's public host: the params', or else its load balancer's address."""
-    return run.params.keycloak_host or address(run, KEYCLOAK_SERVICE, KEYCLOAK_EDGE, "03-keycloak")
+    return run.params.keycloak_host or load_balancer_address(run, KEYCLOAK_SERVICE, KEYCLOAK_EDGE, "03-keycloak")
 
 
 def keycloak_url(run: Run) -> str:
@@ -49,22 +49,22 @@ def ingress_url(run: Run) -> str:
 
 def gateway_host(run: Run) -> str:
     """Return the ingress gateway's public host: the params', or else its load balancer's address."""
-    return run.params.gateway_host or address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
+    return run.params.gateway_host or load_balancer_address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
 
 
-def address(run: Run, name: str, namespace: str, step: str) -> str:
+def load_balancer_address(run: Run, name: str, namespace: str, step: str) -> str:
     """Return the public address of a Service of type LoadBalancer; MissingStep names the step that makes it."""
     run.need("v1", "Service", name, namespace, step=step)
     return run.cluster.wait_address(name, namespace, run.params.deadline)
 
 
-def admin(run: Run) -> Keycloak:
+def keycloak_admin(run: Run) -> Keycloak:
     """Return Keycloak's administration, reached through the Kubernetes API, never by its public address."""
     known = run.read_secret("keycloak-admin", KEYCLOAK)
-    return Keycloak(inside_url(run), known["username"], known["password"], tunnelled(run))
+    return Keycloak(inside_url(run), known["username"], known["password"], keycloak_session(run))
 
 
-def tunnelled(run: Run, port: int = 0) -> requests.Session:
+def keycloak_session(run: Run, port: int = 0) -> requests.Session:
     """Return a session whose requests to `inside_url` reach Keycloak's pod through the Kubernetes API."""
     number = port or (8080 if run.params.tls == authority.OFF else 8443)
     return port_forward.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))

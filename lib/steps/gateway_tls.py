@@ -12,7 +12,7 @@ GATEWAY_TLS = "gateway-tls"  # Secret, in each gateway's namespace
 
 def scheme(run: Run) -> str:
     """Return how users ask Keycloak and the gateways: https, or http where the params say `tls: off`."""
-    authority.believe(run)
+    authority.trust(run)
     return "http" if run.params.tls == authority.OFF else "https"
 
 
@@ -39,12 +39,12 @@ def gateway_certificate(run: Run, namespace: str, hosts: list[str]) -> dict[str,
 
 def gateway(run: Run) -> list[dict]:
     """Return the Gateway httpbin-gateway: it selects the live gateway's pods, by the labels that those have."""
-    things = opened(run.load("gateway.yaml"), run)
+    things = with_tls_setting(run.load("gateway.yaml"), run)
     things[0]["spec"]["selector"] = istioctl.ingress(run.cluster)["labels"]
     return things
 
 
-def opened(things: list[dict], run: Run) -> list[dict]:
+def with_tls_setting(things: list[dict], run: Run) -> list[dict]:
     """Return objects just loaded as they are, or made plain in place where the params say `tls: off`."""
     return [_plain(thing) for thing in things] if run.params.tls == authority.OFF else things
 

@@ -34,9 +34,9 @@ HIDDEN = {
 }
 
 
-def way_in(run: Run) -> list[dict]:
+def gateway_objects(run: Run) -> list[dict]:
     """Return the objects of the public way to Keycloak, its Service of type LoadBalancer among them."""
-    things = gateway_tls.opened(run.load("keycloak-edge.yaml"), run)
+    things = gateway_tls.with_tls_setting(run.load("keycloak-edge.yaml"), run)
     if run.params.tls == authority.OFF:
         things = [thing for thing in things if thing["kind"] != "DestinationRule"]
         ways = next(thing for thing in things if thing["kind"] == "VirtualService")["spec"]["http"]
@@ -44,7 +44,7 @@ def way_in(run: Run) -> list[dict]:
     return load_balancer.gateway(things, run.params)
 
 
-def certify(run: Run) -> dict[str, str]:
+def ensure_certificates(run: Run) -> dict[str, str]:
     """Make Keycloak's certificates, the public one and the one inside; return what may be shown of the public one.
 
     Without TLS there are none, and the rule by which the gateway would go on asking for Keycloak's is taken away.
@@ -56,17 +56,17 @@ def certify(run: Run) -> dict[str, str]:
         return {}
     inside = [endpoints.INSIDE, f"*.{endpoints.KEYCLOAK}.svc.cluster.local", "localhost"]
     authority.ensure_certificate(run, TLS, endpoints.KEYCLOAK, inside)
-    root = base64.b64encode(authority.trusted(run).encode()).decode()
+    root = base64.b64encode(authority.trusted_certificates(run).encode()).decode()
     about = {"name": AUTHORITY, "namespace": endpoints.KEYCLOAK_EDGE}
     run.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": about, "data": {"ca.crt": root}}])
     return gateway_tls.gateway_certificate(run, endpoints.KEYCLOAK_EDGE, [endpoints.keycloak_host(run)])
 
 
-def secrets(run: Run) -> None:
+def ensure_passwords(run: Run) -> None:
     """Make the passwords of the database and of the administrators on first use; a given database has its own."""
     keycloak_database.ensure_password(run)
     run.secret(ADMIN, endpoints.KEYCLOAK, username=lambda: "keycloak", password=oidc.generate_password)
-    if keycloak_database.moved(run):
+    if keycloak_database.is_new(run):
         run.secret(BOOTSTRAP, endpoints.KEYCLOAK, username=lambda: FIRST, password=oidc.generate_password)
 
 
@@ -76,13 +76,13 @@ def objects(run: Run) -> list[dict]:
     names = {"keycloak_url": endpoints.keycloak_url(run), "console_url": console_url(run)}
     names["keycloak_args"] = json.dumps(here.keycloak_command)
     names["database_url"] = keycloak_database.url(run)
-    things = gateway_tls.opened(run.load("keycloak.yaml", **names), run)
+    things = gateway_tls.with_tls_setting(run.load("keycloak.yaml", **names), run)
     made = next(thing for thing in things if thing["kind"] == "Deployment")
-    keycloak_database.joined(made, run)
+    keycloak_database.use_external(made, run)
     if here.tls == authority.OFF:
         _plain(made)
     else:
-        authority.believing(made, authority.authority(run))
+        authority.restart_on_ca_change(made, authority.authority(run))
     if here.keycloak_replicas > 1:
         _several(made, here.keycloak_replicas)
         things += _budget()
@@ -107,7 +107,7 @@ def ensure_administrator(run: Run) -> None:
     Keycloak calls the first one temporary, and asks for this itself. The first one's Secret goes when the user is gone.
     """
     known = run.read_secret(ADMIN, endpoints.KEYCLOAK)
-    name, lasting = known["username"], endpoints.admin(run)
+    name, lasting = known["username"], endpoints.keycloak_admin(run)
     if not _administers(lasting):
         first = _first(run)
         _, action = first.ensure_user(
@@ -132,12 +132,14 @@ def check(run: Run) -> None:
     """Record whether Keycloak answers as it should, publicly and inside, and whether what must not be public is not."""
     steps_load_balancer.check(run, endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE, gateway_tls.port(run))
     url, master = endpoints.keycloak_url(run), f"{console_url(run)}/realms/master"
-    found = oidc.discovery(master, url=f"{endpoints.inside_url(run)}/realms/master", session=endpoints.tunnelled(run))
+    found = oidc.discovery(
+        master, url=f"{endpoints.inside_url(run)}/realms/master", session=endpoints.keycloak_session(run)
+    )
     run.check("administrators log in by port-forward alone", master, found["issuer"])
     run.check_ready("its public address answers", "Realm does not exist", lambda: _error(f"{url}/realms/no-such-realm"))
     run.check("the administration is not public", HIDDEN, {path: over_http(f"{url}{path}").status for path in HIDDEN})
     gateway_tls.check_closed(run, endpoints.keycloak_host(run))
-    name, lasting = run.read_secret(ADMIN, endpoints.KEYCLOAK)["username"], endpoints.admin(run)
+    name, lasting = run.read_secret(ADMIN, endpoints.KEYCLOAK)["username"], endpoints.keycloak_admin(run)
     run.check("its administrator can log in", name, lasting.get_user("master", name)["username"])
     run.check("the administrator of the first start is gone", None, lasting.find_user("master", FIRST))
     _check_pods(run)
@@ -151,13 +153,13 @@ def _check_pods(run: Run) -> None:
         run.fact(name, pod["spec"]["containers"][0]["image"])
         run.check(f"{name} has no sidecar", False, istioctl.proxies(pod))
     if run.params.keycloak_replicas > 1:
-        seen = lambda: members(run)  # noqa: E731
+        seen = lambda: replica_count(run)  # noqa: E731
         run.check_ready("its replicas see each other", run.params.keycloak_replicas, seen, reason=METRICS)
 
 
-def members(run: Run) -> int:
+def replica_count(run: Run) -> int:
     """Return how many replicas the one that was asked sees, itself among them (Infinispan's cluster size)."""
-    said = endpoints.tunnelled(run, 9000).get(f"{endpoints.inside_url(run)}/metrics", timeout=5).text
+    said = endpoints.keycloak_session(run, 9000).get(f"{endpoints.inside_url(run)}/metrics", timeout=5).text
     sizes = [line for line in said.splitlines() if line.startswith("vendor_cluster_size")]
     return int(float(sizes[0].split()[-1])) if sizes else 0
 
@@ -178,7 +180,7 @@ def _first(run: Run) -> Keycloak:
             "it; put the right one there, or make a new one: kc.sh bootstrap-admin user, in Keycloak's pod."
         )
     known = run.read_secret(BOOTSTRAP, endpoints.KEYCLOAK)
-    return Keycloak(endpoints.inside_url(run), known["username"], known["password"], endpoints.tunnelled(run))
+    return Keycloak(endpoints.inside_url(run), known["username"], known["password"], endpoints.keycloak_session(run))
 
 
 def _administers(who: Keycloak) -> bool:

@@ -28,7 +28,7 @@ def url(run: Run) -> str:
     return f"{given}&sslrootcert={FOLDER}/{FILE}" if run.params.keycloak_database_ca_file else given or OWN
 
 
-def moved(run: Run) -> bool:
+def is_new(run: Run) -> bool:
     """Whether Keycloak is not there yet, or with another database: then its first administrator is to be made."""
     found = run.cluster.find("apps/v1", "Deployment", "keycloak", endpoints.KEYCLOAK)
     return not found or url(run) not in [one.get("value") for one in _container(found).get("env", [])]
@@ -63,7 +63,7 @@ def objects(run: Run) -> list[dict]:
     return storage_class.placed(run.load("postgres.yaml"), run.params.storage_class)
 
 
-def joined(deployment: dict, run: Run) -> dict:
+def use_external(deployment: dict, run: Run) -> dict:
     """Return Keycloak's Deployment, changed in place for a database that is not in the cluster.
 
     It has no pod that is waited for, a user's name of its own, and an authority that it is believed by.

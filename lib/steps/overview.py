@@ -60,7 +60,7 @@ NAMES = {
 }
 
 
-def shown(run: Run) -> HTML:
+def show(run: Run) -> HTML:
     """Return the drawing for a notebook, with what its step adds marked; what stands goes into the record too.
 
     Where something is not there that the step cannot do without, it is drawn, and MissingStep names the step to run.

@@ -23,7 +23,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     realm, client = run.params.realm, run.params.client_id
     for name in (realm, OTHER):
         representation = representations.realm(name, sslRequired=gateway_tls.ssl_required(run), **SETTINGS)
-        done(run, "realm", name, keycloak.ensure_realm(representation))
+        record(run, "realm", name, keycloak.ensure_realm(representation))
     _client(run, keycloak, realm, client)
     _client(run, keycloak, realm, SHORT, attributes={"access.token.lifespan": "1"})
     _client(run, keycloak, realm, "no-audience", audience=False)
@@ -37,7 +37,7 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
     _roles(run, keycloak)
     key = run.secret(KEY, endpoints.KEYCLOAK, key=realm_keys.generate_key)["key"]
     priority = realm_keys.OWN_PRIORITY // 2
-    done(run, "key", f"{realm}/{KEY}", realm_keys.ensure_imported_key(keycloak, realm, KEY, key, priority))
+    record(run, "key", f"{realm}/{KEY}", realm_keys.ensure_imported_key(keycloak, realm, KEY, key, priority))
     _ensure_expired(run)
 
 
@@ -48,7 +48,7 @@ def check(run: Run) -> None:
     run.record.write("token", **jwt.row("valid", token))
     run.check("iss is the issuer, byte for byte", endpoints.issuer(run), said.get("iss"))
     inside = f"{endpoints.inside_url(run)}/realms/{run.params.realm}"
-    found = oidc.discovery(endpoints.issuer(run), url=inside, session=endpoints.tunnelled(run))
+    found = oidc.discovery(endpoints.issuer(run), url=inside, session=endpoints.keycloak_session(run))
     run.check("asked by another way, the issuer is still the public one", endpoints.issuer(run), found["issuer"])
     audience = said.get("aud", [])
     run.check(
@@ -86,10 +86,10 @@ def _check_flaws(run: Run) -> None:
 
 def _client(run: Run, keycloak: Keycloak, realm: str, client: str, audience: bool = True, **settings) -> None:
     representation = representations.client(client, notBefore=0, **settings)
-    done(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, representation))
+    record(run, "client", f"{realm}/{client}", keycloak.ensure_client(realm, representation))
     if audience:
         mapper = representations.audience_mapper(run.params.client_id)
-        done(run, "audience mapper", f"{realm}/{client}", keycloak.ensure_audience_mapper(realm, client, mapper))
+        record(run, "audience mapper", f"{realm}/{client}", keycloak.ensure_audience_mapper(realm, client, mapper))
     known = {"client-id": client, "client-secret": keycloak.client_secret(realm, client)}
     run.put_secret(f"client-{realm}-{client}", endpoints.KEYCLOAK, **known)
 
@@ -105,19 +105,19 @@ def _ensure_expired(run: Run) -> None:
 
 def _user(run: Run, keycloak: Keycloak, realm: str, user: str) -> None:
     password = run.secret(f"user-{user}", endpoints.KEYCLOAK, password=oidc.generate_password)["password"]
-    done(run, "user", f"{realm}/{user}", keycloak.ensure_user(realm, representations.user(user)))
+    record(run, "user", f"{realm}/{user}", keycloak.ensure_user(realm, representations.user(user)))
     run.changed("password", f"{realm}/{user}", keycloak.ensure_password(realm, user, password, run.params.client_id))
 
 
 def _roles(run: Run, keycloak: Keycloak) -> None:
     """The user's tokens, through the client and through the other one, tell the role."""
     realm, user = run.params.realm, run.params.user
-    done(run, "role", f"{realm}/{READER}", keycloak.ensure_role(realm, READER))
+    record(run, "role", f"{realm}/{READER}", keycloak.ensure_role(realm, READER))
     run.changed("role of user", f"{realm}/{user}", keycloak.ensure_user_role(realm, user, READER))
     for client in (run.params.client_id, OTHER_APP):
         run.changed("role of client", f"{realm}/{client}", keycloak.ensure_client_role(realm, client, READER))
 
 
-def done(run: Run, kind: str, name: str, result: Ensured) -> None:
+def record(run: Run, kind: str, name: str, result: Ensured) -> None:
     """Record what an ensure_ of Keycloak did."""
     run.changed(kind, name, result[1])

@@ -24,8 +24,8 @@ def outsider(run: Run) -> list[dict]:
     It sees the network as istiod does, and trusts whom istiod trusts: its curl has the same authority's certificate.
     """
     things = run.load("caller.yaml", name="outsider", home=istioctl.ROOT_NAMESPACE, inject="false")
-    if root := authority.trusted(run):
-        authority.believing(things[1], root)
+    if root := authority.trusted_certificates(run):
+        authority.restart_on_ca_change(things[1], root)
         pod = things[1]["spec"]["template"]["spec"]
         pod["volumes"] = [{"name": "ca", "configMap": {"name": istioctl.TRUSTED}}]
         pod["containers"][0]["volumeMounts"] = [{"name": "ca", "mountPath": "/ca", "readOnly": True}]

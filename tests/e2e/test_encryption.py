@@ -43,7 +43,7 @@ def here(first):
 @pytest.fixture(scope="module")
 def edges(here):
     """Each address at which users ask, with the name that its certificate is for."""
-    own = endpoints.address(here, workloads.GATEWAY, HARDENED, "12-figure-1")
+    own = endpoints.load_balancer_address(here, workloads.GATEWAY, HARDENED, "12-figure-1")
     names = [
         (endpoints.keycloak_host(here), endpoints.keycloak_host(here)),
         (endpoints.gateway_host(here), endpoints.gateway_host(here)),
@@ -144,7 +144,7 @@ def forwarded(namespace, what, port):
 
 def test_keycloak_is_told_who_asked_and_believes_no_client_about_that(here, first):
     """The login's address in Keycloak's event is the one that the gateway saw, whatever the client writes."""
-    keycloak, realm, session = endpoints.admin(here), here.params.realm, oidc.direct_session()
+    keycloak, realm, session = endpoints.keycloak_admin(here), here.params.realm, oidc.direct_session()
     session.headers["X-Forwarded-For"] = "203.0.113.9"
     secret = here.read_secret(f"client-{realm}-{here.params.client_id}", endpoints.KEYCLOAK)["client-secret"]
     password = here.read_secret(f"user-{here.params.user}", endpoints.KEYCLOAK)["password"]

@@ -98,7 +98,7 @@ def elsewhere(way, monkeypatch, tmp_path):
         here.apply(postgres(here))
         here.cluster.wait_rolled_out("StatefulSet", "postgres", ELSEWHERE, here.params.deadline)
         file = tmp_path / "ca.pem"
-        file.write_text(authority.trusted(here))
+        file.write_text(authority.trusted_certificates(here))
         yield file
         here.cluster.delete("v1", "Secret", keycloak_database.GIVEN, endpoints.KEYCLOAK)
         here.cluster.delete("v1", "Namespace", ELSEWHERE)

@@ -45,14 +45,14 @@ USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions"
 def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
     """Create or update the realm; return what its token endpoint is tried with."""
     representation = representations.realm(REALM, sslRequired=gateway_tls.ssl_required(run), **SETTINGS)
-    realm.done(run, "realm", REALM, keycloak.ensure_realm(representation))
+    realm.record(run, "realm", REALM, keycloak.ensure_realm(representation))
     for name, settings in CLIENTS.items():
-        realm.done(
+        realm.record(
             run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, representations.client(name, **settings))
         )
         # Keycloak tells a client only of tokens that are for it
         mapper = keycloak.ensure_audience_mapper(REALM, name, representations.audience_mapper(name))
-        realm.done(run, "audience mapper", f"{REALM}/{name}", mapper)
+        realm.record(run, "audience mapper", f"{REALM}/{name}", mapper)
     password = run.secret(SECRET, endpoints.KEYCLOAK, password=oidc.generate_password)["password"]
     for name, settings in USERS.items():
         _user(run, keycloak, name, password, settings)
@@ -76,4 +76,4 @@ def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict
         keycloak.ensure_user(REALM, representations.user(name))
         run.changed("password", f"{REALM}/{name}", keycloak.ensure_password(REALM, name, password, PASSWORD))
     user = representations.user(name, **settings)
-    realm.done(run, "user", f"{REALM}/{name}", keycloak.ensure_user(REALM, user))
+    realm.record(run, "user", f"{REALM}/{name}", keycloak.ensure_user(REALM, user))

@@ -83,7 +83,7 @@ def hold(run: Run) -> list[Result]:
             "use an environment with cluster_source: eks."
         )
     known = baseline(run)
-    with rotation.world(run, endpoints.admin(run)) as world:
+    with rotation.world(run, endpoints.keycloak_admin(run)) as world:
         found = waiting.hold(model.load(waiting.FOLDER), world, print, known)
     for one in found:
         _keep(run, one)
@@ -134,9 +134,9 @@ def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill],
     """Those of Keycloak are made ready only where a probe asks for one: they have a realm of their own."""
     names, found = {probe.how for probe in wanted}, {**DRILLS, **peers.drills(run)}
     if names & token_endpoint.DRILLS.keys():
-        found |= token_endpoint.drills(fixtures.endpoint(run, endpoints.admin(run)))
+        found |= token_endpoint.drills(fixtures.endpoint(run, endpoints.keycloak_admin(run)))
     if names & sessions.DRILLS.keys():
-        found |= sessions.drills(fixtures.sessions(run, endpoints.admin(run)))
+        found |= sessions.drills(fixtures.sessions(run, endpoints.keycloak_admin(run)))
     return found
 
 

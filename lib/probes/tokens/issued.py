@@ -83,7 +83,7 @@ def _service_token(run: Run) -> str:
 
 def _admin_token(run: Run) -> str:
     """From inside: their realm is not public. It names the public issuer all the same; admin-cli has no secret."""
-    known, session = run.read_secret("keycloak-admin", endpoints.KEYCLOAK), endpoints.tunnelled(run)
+    known, session = run.read_secret("keycloak-admin", endpoints.KEYCLOAK), endpoints.keycloak_session(run)
     endpoint = f"{endpoints.inside_url(run)}/realms/master/protocol/openid-connect/token"
     said = oidc.password_token(endpoint, "admin-cli", "", known["username"], known["password"], session=session)
     return said["access_token"]

@@ -87,7 +87,9 @@ def test_an_authority_near_its_end_takes_all_it_signed_along_and_is_believed_unt
     authority.ensure_certificate(made, "keycloak-tls", "keycloak", [HOST])
     assert actions(made) == [("authority", "changed"), ("keycloak-tls", "changed")]
     made = run(cluster)
-    assert authority.ensure_authority(made) == authority.trusted(made) and actions(made) == [("authority", "unchanged")]
+    assert authority.ensure_authority(made) == authority.trusted_certificates(made) and actions(made) == [
+        ("authority", "unchanged")
+    ]
 
 
 def test_one_that_is_over_is_believed_no_longer(cluster):
@@ -183,9 +185,9 @@ def test_without_tls_nothing_is_made_and_a_check_is_red(cluster):
     gateway_tls.check(made)
     assert [check.verdict for check in made.checks] == ["fail"] and "waive it" in made.checks[0].reason
     assert cluster.kept == {} and gateway_tls.scheme(made) == "http"
-    (gateway,) = gateway_tls.opened(made.load("gateway.yaml"), made)
+    (gateway,) = gateway_tls.with_tls_setting(made.load("gateway.yaml"), made)
     assert [one["port"]["protocol"] for one in gateway["spec"]["servers"]] == ["HTTP"]
-    things = gateway_tls.opened(made.load("hardened/gateway.yaml"), made)
+    things = gateway_tls.with_tls_setting(made.load("hardened/gateway.yaml"), made)
     assert "8443" not in str(things) and "HTTPS" not in str(things)
 
 

@@ -15,7 +15,7 @@ def keycloak():
     """A Keycloak after its very first start: it has its temporary administrator, and nobody else."""
     with FakeKeycloak() as server:
         here = run(Served(server), tls="off")
-        steps_keycloak.secrets(here)
+        steps_keycloak.ensure_passwords(here)
         server.admin("POST", [], {}, {"realm": "master"})
         server.realms["master"]["roles"]["admin"] = {"id": "r", "name": "admin"}
         known = here.read_secret(steps_keycloak.BOOTSTRAP, endpoints.KEYCLOAK)
@@ -39,7 +39,7 @@ def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(ke
     server.writes.clear()
     again = run(here.cluster, tls="off")
     here.cluster.kept["Deployment", endpoints.KEYCLOAK, "keycloak"] = deployment(steps_keycloak.objects(here))
-    steps_keycloak.secrets(again)
+    steps_keycloak.ensure_passwords(again)
     steps_keycloak.ensure_administrator(again)
     assert server.writes == [] and {row["action"] for row in again.changes} == {"unchanged"}
 
@@ -105,13 +105,15 @@ def test_without_tls_nothing_speaks_of_it():
     known = environment(things)
     assert known["KC_HTTP_ENABLED"]["value"] == "true" and not [name for name in known if "HTTPS" in name]
     assert known["KC_HOSTNAME"]["value"] == "http://198.18.0.2"
-    way = steps_keycloak.way_in(here)
+    way = steps_keycloak.gateway_objects(here)
     assert "DestinationRule" not in [thing["kind"] for thing in way] and "443" not in str(way)
-    assert steps_keycloak.certify(here) == {} and gateway_tls.port(here) == 80
+    assert steps_keycloak.ensure_certificates(here) == {} and gateway_tls.port(here) == 80
 
 
 def test_the_public_way_passes_realms_and_resources_alone():
-    ways = next(one for one in steps_keycloak.way_in(run(Served())) if one["kind"] == "VirtualService")["spec"]["http"]
+    ways = next(one for one in steps_keycloak.gateway_objects(run(Served())) if one["kind"] == "VirtualService")[
+        "spec"
+    ]["http"]
     refused, passed = ways
     assert refused["directResponse"] == {"status": 404} and {"uri": {"exact": "/realms/master"}} in refused["match"]
     assert {"uri": {"prefix": "/resources/"}} in passed["match"] and len(passed["match"]) == 2

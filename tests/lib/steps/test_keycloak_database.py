@@ -37,9 +37,9 @@ def checks(made):
 
 def test_user_and_password_are_a_secrets_that_is_asked_for_by_name():
     with pytest.raises(RunbookError, match="Secret keycloak/keycloak-external-db .* got none of password, username"):
-        keycloak.secrets(run(Served(), keycloak_database=URL))
+        keycloak.ensure_passwords(run(Served(), keycloak_database=URL))
     here = given(Served())
-    keycloak.secrets(here)
+    keycloak.ensure_passwords(here)
     known = environment(keycloak.objects(here))
     assert known["KC_DB_URL"]["value"] == URL
     for name, key in (("KC_DB_USERNAME", "username"), ("KC_DB_PASSWORD", "password")):
@@ -93,7 +93,7 @@ def test_another_database_has_no_administrator_yet_so_the_first_one_is_made_anew
     for changed, made in (({}, True), ({}, False), ({"keycloak_database": URL}, True), ({}, True)):
         cluster.kept.pop(("Secret", endpoints.KEYCLOAK, keycloak.BOOTSTRAP), None)
         here = given(cluster, **{"keycloak_database": None, **changed})
-        keycloak.secrets(here)
+        keycloak.ensure_passwords(here)
         assert known() == made
         cluster.kept["Deployment", endpoints.KEYCLOAK, "keycloak"] = deployment(keycloak.objects(here))
 

@@ -174,7 +174,7 @@ def test_every_step_has_what_it_needs_once_the_steps_before_it_are_done():
 def test_what_is_missing_is_drawn_and_then_refused(capsys):
     run = SimpleNamespace(cluster=None, params=HERE, step="05-namespace", fact=lambda key, value: None)
     with pytest.raises(MissingStep, match="expected the cluster, found none; run 01-cluster first"):
-        overview.shown(run)
+        overview.show(run)
     assert "HTML" in capsys.readouterr().out
 
 
@@ -187,5 +187,5 @@ def test_what_stands_is_kept_in_the_record():
     run = SimpleNamespace(
         cluster=None, params=HERE, step="01-cluster", fact=lambda key, value: kept.update({key: value})
     )
-    assert "▶ no cluster yet" in overview.shown(run).data
+    assert "▶ no cluster yet" in overview.show(run).data
     assert kept["standing"]["parts"] == {"user": overview.USER}
