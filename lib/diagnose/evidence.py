@@ -16,7 +16,7 @@ from lib.diagnose import pods as who
 from lib.diagnose.pods import Workload
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http
-from lib.istio import access_log, istioctl, policies, routes
+from lib.istio import access_log, installation, policies, routes
 from lib.kubernetes.cluster import Cluster
 from lib.polling import until
 
@@ -131,7 +131,7 @@ def ask(
         caller=inside,
         policies=[one for kind in policies.KINDS for one in cluster.items(policies.API, kind)],
         workloads=pods,
-        trust_domain=istioctl.trust_domain(cluster),
+        trust_domain=installation.trust_domain(cluster),
         istiod_ready=_istiod_ready(cluster),
         now=time.time(),
         skew=_skew(answer),
@@ -162,7 +162,9 @@ def _placed(cluster: Cluster, pods, address: str, number: int | None, host: str,
         service = routes.by_host(services, address, inside.namespace) or routes.by_address(services, address)
         return _target(cluster, service, number, pods, rules, inside.namespace)
     # A name that no Service has as its address is one of DNS, and leads to the mesh's own gateway
-    front = routes.by_address(services, address) or routes.by_host(services, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE)
+    front = routes.by_address(services, address) or routes.by_host(
+        services, installation.GATEWAY, installation.ROOT_NAMESPACE
+    )
     at = routes.selected(pods, front) if front else []
     gateway = who.workload(at)
     if not gateway:
@@ -227,7 +229,7 @@ def _keys(cluster: Cluster, scene: Scene) -> jwks.Keys:
 
 
 def _istiod_ready(cluster: Cluster) -> bool:
-    found = cluster.find("apps/v1", "Deployment", "istiod", istioctl.ROOT_NAMESPACE)
+    found = cluster.find("apps/v1", "Deployment", "istiod", installation.ROOT_NAMESPACE)
     return found is None or found.get("status", {}).get("availableReplicas", 0) > 0
 
 

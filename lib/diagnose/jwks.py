@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lib.errors import RunbookError
-from lib.istio import istioctl, routes
+from lib.istio import installation, proxy, routes
 from lib.keycloak import oidc
 from lib.kubernetes import port_forward
-from lib.kubernetes.cluster import Cluster
+from lib.kubernetes.cluster import Cluster, Execute
 
 SINCE = 1800  # seconds of istiod's log that are read
 COMPLAINT = re.compile(r"(?i)(failed to (?:fetch|get|refresh).*(?:key|jwks).*|.*x509: .*)")
@@ -43,17 +43,17 @@ class Keys:
         return any(one.get("kid") == kid for one in self.published or ())
 
 
-def gather(cluster: Cluster, rule: Mapping, execute: istioctl.Execute | None) -> Keys:
+def gather(cluster: Cluster, rule: Mapping, execute: Execute | None) -> Keys:
     """Return the keys of a RequestAuthentication's rule; `execute` runs a command in the proxy that enforces it."""
     held = None
     if execute:
         with suppress(RunbookError, ValueError):
-            held = istioctl.jwks_held(execute).get(rule.get("issuer", ""), [])
+            held = proxy.jwks(execute).get(rule.get("issuer", ""), [])
     if "jwksUri" not in rule:
-        return Keys("", held, None, "", istioctl.key_state(held, []) if held else "none")
+        return Keys("", held, None, "", proxy.key_state(held, []) if held else "none")
     uri = rule["jwksUri"]
     published, trouble, endpoints = _published(cluster, uri)
-    state = istioctl.key_state(held, published or [{"kid": "none of those"}]) if held is not None else ""
+    state = proxy.key_state(held, published or [{"kid": "none of those"}]) if held is not None else ""
     return Keys(uri, held, published, trouble, state, complaint(cluster, urlsplit(uri).hostname or ""), endpoints)
 
 
@@ -67,8 +67,8 @@ def complaint(cluster: Cluster, host: str) -> str:
 
 def said_by_istiod(cluster: Cluster, seconds: int) -> list[str]:
     """Return the lines that istiod's pods wrote in the last seconds."""
-    pods = [one["metadata"]["name"] for one in cluster.items("v1", "Pod", istioctl.ROOT_NAMESPACE, "app=istiod")]
-    logs = [cluster.logs(pod, istioctl.ROOT_NAMESPACE, "discovery", seconds) for pod in pods]
+    pods = [one["metadata"]["name"] for one in cluster.items("v1", "Pod", installation.ROOT_NAMESPACE, "app=istiod")]
+    logs = [cluster.logs(pod, installation.ROOT_NAMESPACE, "discovery", seconds) for pod in pods]
     return [line for log in logs for line in log.splitlines()]
 
 

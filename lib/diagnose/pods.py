@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lib.errors import RunbookError
-from lib.istio import istioctl
+from lib.istio import proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes.cluster import Cluster
 
@@ -40,7 +40,7 @@ def workload(pods: Sequence[Mapping], said: str = "") -> Workload | None:
         best["metadata"].get("labels", {}),
         best["spec"].get("serviceAccountName", "default"),
         best["metadata"]["name"],
-        istioctl.proxies(best),
+        proxy.has_proxy(best),
         _ready(best),
         "; ".join(filter(None, (_trouble(best), said))) if not _ready(best) else "",
         best["metadata"].get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from typing import Any
+from urllib.parse import urlsplit
 
-from lib.istio.istioctl import ROOT_NAMESPACE
+from lib.istio.installation import ROOT_NAMESPACE
 
 API = "security.istio.io/v1"
 REQUESTS, RULES, PEERS = "RequestAuthentication", "AuthorizationPolicy", "PeerAuthentication"
@@ -237,6 +239,21 @@ TESTS = {"paths": _fits_path, "hosts": _fits_host, "requestPrincipals": _fits_to
 
 def _list(values: Sequence) -> str:
     return ", ".join(map(str, values))
+
+
+def hairpins(objects: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the issuers of RequestAuthentications whose keys istiod would fetch at the issuer's own public host.
+
+    A rule without a jwksUri counts: istiod then asks the issuer. Behind an internal load balancer that request can
+    leave a node and return to it (hairpinning), and times out now and then.
+    """
+    policies = [policy for policy in objects if policy["kind"] == REQUESTS]
+    rules = [rule for policy in policies for rule in policy["spec"]["jwtRules"] if "jwks" not in rule]
+    return [rule["issuer"] for rule in rules if _host(rule.get("jwksUri", rule["issuer"])) == _host(rule["issuer"])]
+
+
+def _host(url: str) -> str | None:
+    return urlsplit(url).hostname
 
 
 def resembles(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:

@@ -21,6 +21,7 @@ from lib.errors import ClusterError
 from lib.polling import wait
 
 MANAGER = "istio-keycloak-runbook"  # the field manager that owns what the runbook applies
+Execute = Callable[[list[str], str], tuple[str, int]]  # runs argv with this stdin in a pod: (output, exit code)
 GONE = 120  # seconds that an object may take to be deleted
 
 
@@ -165,7 +166,7 @@ class Cluster:
             )
         return pods[0]
 
-    def execute(self, labels: str, namespace: str, container: str) -> Callable[[list[str], str], tuple[str, int]]:
+    def execute(self, labels: str, namespace: str, container: str) -> Execute:
         """Return a function that runs a command (argv, stdin) in a pod and returns its output and exit code."""
         name = self.pod(labels, namespace)["metadata"]["name"]
 

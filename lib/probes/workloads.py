@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lib import polling
-from lib.istio import istioctl
+from lib.istio import installation, proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes import load_balancer
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
@@ -115,7 +115,7 @@ def ready_hardened(run: Run) -> None:
 
 def shared(run: Run) -> str | Edge:
     """Return where the mesh's own gateway is asked."""
-    own = endpoints.load_balancer_address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
+    own = endpoints.load_balancer_address(run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio")
     return _edge(run, own, endpoints.gateway_host(run))
 
 
@@ -159,7 +159,7 @@ def _wait(run: Run, homes: dict[str, list[str]]) -> None:
 
 def _wait_told(run: Run, name: str) -> None:
     issuer, execute = endpoints.issuer(run), run.cluster.execute(f"app={name}", NAMESPACE, PROXY)
-    told = lambda: issuer in istioctl.jwks_held(execute)  # noqa: E731
+    told = lambda: issuer in proxy.jwks(execute)  # noqa: E731
     polling.wait(f"the sidecar of {name} to know {issuer}", told, deadline=run.params.deadline)
 
 

@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from lib.errors import IstioError
-from lib.istio import istioctl
-from lib.kubernetes.cluster import Cluster
+from lib.istio import proxy
+from lib.kubernetes.cluster import Cluster, Execute
 
 SECRET = "Secret"  # a kind that is never kept
 ENFORCING = {
@@ -32,7 +32,7 @@ def live(cluster: Cluster, keys: Iterable[tuple[str, str, str | None, str]]) -> 
     return "".join(f"---\n{yaml.dump(_plain(one), Dumper=Dumper, sort_keys=False)}" for one in found if one)
 
 
-def listeners(execute: istioctl.Execute) -> str:
+def listeners(execute: Execute) -> str:
     """Return Envoy's listeners that enforce policies, as JSON: those of `config_dump`, private keys left out by Envoy.
 
     One that Envoy takes no connections at any more (draining) is not among them. IstioError where there is none.
@@ -45,7 +45,7 @@ def listeners(execute: istioctl.Execute) -> str:
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
-def chain(execute: istioctl.Execute) -> str:
+def chain(execute: Execute) -> str:
     """Return the certificates that a proxy shows its peers, and the roots that it trusts, as PEM with their names."""
     held = [one["secret"] for one in _dump(execute, "dynamic_active_secrets")]
     shown = [one["tls_certificate"]["certificate_chain"] for one in held if "tls_certificate" in one]
@@ -66,8 +66,8 @@ def images(pods: Iterable[dict]) -> dict[str, str]:
     return {state["image"]: state["imageID"].rpartition("@")[2] for state in states if state.get("imageID")}
 
 
-def _dump(execute: istioctl.Execute, resource: str) -> list[dict]:
-    return json.loads(istioctl.admin(execute, f"config_dump?resource={resource}")).get("configs", [])
+def _dump(execute: Execute, resource: str) -> list[dict]:
+    return json.loads(proxy.admin_page(execute, f"config_dump?resource={resource}")).get("configs", [])
 
 
 def _names(one: x509.Certificate) -> str:

@@ -17,7 +17,7 @@ from weakref import WeakSet
 from lib.crypto import certificates, trust_store
 from lib.crypto.certificates import RENEW_DAYS
 from lib.errors import ClusterError, RunbookError
-from lib.istio import istioctl
+from lib.istio import installation, istioctl
 from lib.params import Params
 from lib.run import Run
 
@@ -46,7 +46,7 @@ def trusted_certificates(run: Run) -> str:
 def restart_on_ca_change(thing: dict, root: str) -> dict:
     """Return a Deployment whose pods start anew with another authority: they read it, or what it signed, but once."""
     about = thing["spec"]["template"]["metadata"]
-    about["annotations"] = {**about.get("annotations", {}), istioctl.AUTHORITY_NOTE: istioctl.digest(root)}
+    about["annotations"] = {**about.get("annotations", {}), istioctl.AUTHORITY_NOTE: istioctl.authority_digest(root)}
     return thing
 
 
@@ -136,8 +136,8 @@ def _authority(run: Run) -> dict[str, str]:
 
 def _believed(run: Run) -> str:
     """The Secret is gone: whom istiod believes until now signed what is shown until now."""
-    found = run.cluster.find("v1", "ConfigMap", istioctl.TRUSTED, istioctl.ROOT_NAMESPACE) or {}
-    return found.get("data", {}).get(istioctl.TRUSTED_KEY, "")
+    found = run.cluster.find("v1", "ConfigMap", installation.JWKS_CA, installation.ROOT_NAMESPACE) or {}
+    return found.get("data", {}).get(installation.JWKS_CA_KEY, "")
 
 
 def _find(run: Run, name: str, namespace: str) -> dict[str, str]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from lib import diagnose
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http
-from lib.istio import istioctl
+from lib.istio import installation
+from lib.kubernetes.cluster import Execute
 from lib.run import Run
 from lib.steps import endpoints
 
 
-def executors(run: Run) -> dict[str, istioctl.Execute]:
+def executors(run: Run) -> dict[str, Execute]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
     return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in _namespaces(run).items()}
 
@@ -25,7 +26,7 @@ class Caller:
     url: str
     host: str = ""
     pod: str = ""  # namespace/app
-    execute: istioctl.Execute | None = None
+    execute: Execute | None = None
 
     def __call__(self, token: str | None) -> Answer:
         """Return the answer to a request with this token, or without one."""
@@ -57,4 +58,4 @@ def check_status(run: Run, name: str, caller: Caller, token: str | None, expecte
 
 
 def _namespaces(run: Run) -> dict[str, str]:
-    return {"sleep": run.params.namespace, "visitor": run.params.namespace, "outsider": istioctl.ROOT_NAMESPACE}
+    return {"sleep": run.params.namespace, "visitor": run.params.namespace, "outsider": installation.ROOT_NAMESPACE}

@@ -9,7 +9,7 @@ import pandas as pd
 from lib.aws import cleanup, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
 from lib.errors import AwsError, RunbookError
-from lib.istio import istioctl
+from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
 from lib.labs import lab
 from lib.planning import plan
@@ -152,7 +152,7 @@ def _namespaces(run: Run) -> list[str]:
         endpoints.KEYCLOAK_EDGE,
         endpoints.KEYCLOAK,
         authority.HOME,
-        istioctl.ROOT_NAMESPACE,
+        installation.ROOT_NAMESPACE,
     )
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from lib.http_client import over_exec
-from lib.istio import istioctl
+from lib.istio import proxy
+from lib.kubernetes.cluster import Execute
 from lib.run import Run
 from lib.steps import endpoints
 
@@ -24,10 +25,10 @@ def update_issuer(run: Run) -> None:
 def sidecar_keys(run: Run, workload: str) -> str:
     """Return whose keys the workload's sidecar checks tokens with: it must be 'the issuer's' (lib.istio.key_state)."""
     execute = run.cluster.execute(f"app={workload}", run.params.namespace, "istio-proxy")
-    return istioctl.key_state(istioctl.jwks_held(execute).get(endpoints.issuer(run)), endpoints.published_keys(run))
+    return proxy.key_state(proxy.jwks(execute).get(endpoints.issuer(run)), endpoints.published_keys(run))
 
 
-def issuer_inside(run: Run, execute: istioctl.Execute) -> str:
+def issuer_inside(run: Run, execute: Execute) -> str:
     """Return the issuer that Keycloak tells a pod of, asked by its name inside; else what came instead."""
     inside = f"{endpoints.inside_url(run)}/realms/{run.params.realm}/.well-known/openid-configuration"
     said = over_exec(execute, inside)

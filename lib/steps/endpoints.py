@@ -5,7 +5,7 @@ from __future__ import annotations
 import requests
 
 from lib.errors import MissingStep
-from lib.istio import istioctl
+from lib.istio import installation
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import port_forward
@@ -49,7 +49,9 @@ def ingress_url(run: Run) -> str:
 
 def gateway_host(run: Run) -> str:
     """Return the ingress gateway's public host: the params', or else its load balancer's address."""
-    return run.params.gateway_host or load_balancer_address(run, istioctl.GATEWAY, istioctl.ROOT_NAMESPACE, "02-istio")
+    return run.params.gateway_host or load_balancer_address(
+        run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio"
+    )
 
 
 def load_balancer_address(run: Run, name: str, namespace: str, step: str) -> str:
@@ -87,10 +89,10 @@ def require_realm(run: Run) -> None:
 
 def principal(run: Run, namespace: str, account: str) -> str:
     """Return a service account's principal, as AuthorizationPolicy writes it: without spiffe://."""
-    return f"{istioctl.trust_domain(run.cluster)}/ns/{namespace}/sa/{account}"
+    return f"{installation.trust_domain(run.cluster)}/ns/{namespace}/sa/{account}"
 
 
 def gateway_principal(run: Run) -> str:
     """Return the principal of the live ingress gateway: a name written from memory locks users out in silence."""
-    live = istioctl.ingress(run.cluster)
+    live = installation.ingress(run.cluster)
     return principal(run, live["namespace"], live["account"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.http_client import over_http
-from lib.istio import istioctl
+from lib.istio import installation
 from lib.run import Run
 from lib.steps import authority
 
@@ -40,7 +40,7 @@ def gateway_certificate(run: Run, namespace: str, hosts: list[str]) -> dict[str,
 def gateway(run: Run) -> list[dict]:
     """Return the Gateway httpbin-gateway: it selects the live gateway's pods, by the labels that those have."""
     things = with_tls_setting(run.load("gateway.yaml"), run)
-    things[0]["spec"]["selector"] = istioctl.ingress(run.cluster)["labels"]
+    things[0]["spec"]["selector"] = installation.ingress(run.cluster)["labels"]
     return things
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.aws import vpc
-from lib.istio import istioctl
+from lib.istio import installation
 from lib.run import Run
 
 
@@ -12,8 +12,10 @@ def check_injection(run: Run) -> None:
     if run.params.cluster_source == "eks":
         found = run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]["resourcesVpcConfig"]
         group = found["clusterSecurityGroupId"]
-        shut = vpc.shut(run.aws("ec2"), group, istioctl.PORTS)
+        shut = vpc.shut(run.aws("ec2"), group, installation.PORTS)
         told = f"add a rule to {group} that lets it in from itself: without 15017 no pod gets a sidecar" if shut else ""
-        run.check(f"ports shut in the cluster's security group, of {istioctl.PORTS}", [], shut, told)
+        run.check(f"ports shut in the cluster's security group, of {installation.PORTS}", [], shut, told)
     fix = "let the control plane reach the nodes' port 15017 (their security group), and see istiod's log"
-    run.check_ready("a pod gets its sidecar (dry run)", True, lambda: istioctl.injects(run.cluster), why=lambda: fix)
+    run.check_ready(
+        "a pod gets its sidecar (dry run)", True, lambda: installation.injects_sidecar(run.cluster), why=lambda: fix
+    )

@@ -11,7 +11,7 @@ import json
 
 from lib.errors import KeycloakError
 from lib.http_client import over_http
-from lib.istio import istioctl
+from lib.istio import proxy
 from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import load_balancer, manifests
@@ -151,7 +151,7 @@ def _check_pods(run: Run) -> None:
     for name in names:
         pod = run.cluster.pod(f"app={name}", endpoints.KEYCLOAK)
         run.fact(name, pod["spec"]["containers"][0]["image"])
-        run.check(f"{name} has no sidecar", False, istioctl.proxies(pod))
+        run.check(f"{name} has no sidecar", False, proxy.has_proxy(pod))
     if run.params.keycloak_replicas > 1:
         seen = lambda: replica_count(run)  # noqa: E731
         run.check_ready("its replicas see each other", run.params.keycloak_replicas, seen, reason=METRICS)

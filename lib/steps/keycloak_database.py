@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.errors import RunbookError
-from lib.istio import istioctl
 from lib.keycloak import oidc
 from lib.kubernetes import manifests, storage_class
 from lib.params import ROOT, network
@@ -76,7 +75,7 @@ def use_external(deployment: dict, run: Run) -> dict:
         manifests.set_variable(container, name, valueFrom={"secretKeyRef": {"name": GIVEN, "key": key}})
     if held := _authority(run):
         notes = template["metadata"].setdefault("annotations", {})
-        notes[AUTHORITY_NOTE] = istioctl.digest(held)  # with another one pods start anew
+        notes[AUTHORITY_NOTE] = istioctl.authority_digest(held)  # with another one pods start anew
         container["volumeMounts"].append({"name": "database", "mountPath": FOLDER, "readOnly": True})
         template["spec"]["volumes"].append({"name": "database", "configMap": {"name": AUTHORITY}})
     return deployment

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from IPython.display import HTML, display
 
 from lib.errors import MissingStep
-from lib.istio import istioctl, policies
+from lib.istio import installation, policies, proxy
 from lib.kubernetes.cluster import Cluster
 from lib.params import ROOT, Params
 from lib.render import rendered
@@ -114,9 +114,9 @@ def facts(cluster: Cluster | None, here: Params) -> dict[str, dict]:
     parts |= {name: _pod(pod, found) for name in (*APPS, *CALLERS[1:]) if (pod := _named(pods, name, home))}
     if ways:
         parts["route"] = f"leads to {', '.join(sorted(ways))}"
-    if istioctl.ROOT_NAMESPACE in {one["metadata"]["namespace"] for one in found if one["kind"] == policies.PEERS}:
+    if installation.ROOT_NAMESPACE in {one["metadata"]["namespace"] for one in found if one["kind"] == policies.PEERS}:
         parts["mtls"] = policies.mode(found, home, {})[0]
-    domain = istioctl.trust_domain(cluster) if "istiod" in parts else ""
+    domain = installation.trust_domain(cluster) if "istiod" in parts else ""
     may = {app: _may(app, pods, found, ways, here, domain) for app in APPS if app in parts}
     return {"parts": parts, "may": may}
 
@@ -154,12 +154,12 @@ def _cluster(run: Run) -> Cluster | None:
 
 def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
     parts = {}
-    places = {"istiod": ("istiod", istioctl.ROOT_NAMESPACE), "postgres": ("postgres", endpoints.KEYCLOAK)}
+    places = {"istiod": ("istiod", installation.ROOT_NAMESPACE), "postgres": ("postgres", endpoints.KEYCLOAK)}
     for name, (app, home) in places.items():
         if _named(pods, app, home):
             parts[name] = "gives Envoy policies and keys" if name == "istiod" else "keeps what Keycloak knows"
     balanced = {
-        "gateway": (istioctl.GATEWAY, istioctl.ROOT_NAMESPACE),
+        "gateway": (installation.GATEWAY, installation.ROOT_NAMESPACE),
         "keycloak": (endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE),
     }
     for name, (service, home) in balanced.items():
@@ -184,7 +184,7 @@ def _routes(cluster: Cluster, home: str) -> set[str]:
 
 
 def _named(pods: list[dict], app: str, home: str) -> dict | None:
-    homes = (home, istioctl.ROOT_NAMESPACE)  # where outsider is
+    homes = (home, installation.ROOT_NAMESPACE)  # where outsider is
     fits = lambda one: _labels(one).get("app") == app and one["metadata"]["namespace"] in homes  # noqa: E731
     return next((one for one in pods if fits(one)), None)
 
@@ -194,7 +194,7 @@ def _labels(pod: dict) -> dict[str, str]:
 
 
 def _pod(pod: dict, found: list[dict]) -> str:
-    if not istioctl.proxies(pod):
+    if not proxy.has_proxy(pod):
         return "no sidecar"
     rules = {
         policies.REQUESTS: "tokens checked",
@@ -212,7 +212,7 @@ def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], here: Pa
     rules = policies.applying(found, policies.RULES, home, labels)
     requests = policies.applying(found, policies.REQUESTS, home, labels)
     issuer = next((rule["issuer"] for one in requests for rule in one["spec"].get("jwtRules", [])), "")
-    strict = istioctl.proxies(pod) and policies.mode(found, home, labels)[0] == "STRICT"
+    strict = proxy.has_proxy(pod) and policies.mode(found, home, labels)[0] == "STRICT"
     entrance = next((one for one in pods if _labels(one).get("istio") == "ingressgateway"), None)
     told = {}
     for name in CALLERS:
@@ -226,7 +226,7 @@ def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], here: Pa
 
 def _takes(caller: dict, rules: list[dict], issuer: str, strict: bool, domain: str) -> str:
     """Return what a caller's request must have: nothing, a token, or that nothing helps."""
-    known = istioctl.proxies(caller)
+    known = proxy.has_proxy(caller)
     if strict and not known:
         return "nothing helps: plain text"
     home, account = caller["metadata"]["namespace"], caller["spec"].get("serviceAccountName", "default")

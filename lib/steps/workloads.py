@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from lib.istio import istioctl
+from lib.istio import installation, istioctl, proxy
 from lib.run import Run
 from lib.steps import authority
 
@@ -23,13 +23,13 @@ def outsider(run: Run) -> list[dict]:
 
     It sees the network as istiod does, and trusts whom istiod trusts: its curl has the same authority's certificate.
     """
-    things = run.load("caller.yaml", name="outsider", home=istioctl.ROOT_NAMESPACE, inject="false")
+    things = run.load("caller.yaml", name="outsider", home=installation.ROOT_NAMESPACE, inject="false")
     if root := authority.trusted_certificates(run):
         authority.restart_on_ca_change(things[1], root)
         pod = things[1]["spec"]["template"]["spec"]
-        pod["volumes"] = [{"name": "ca", "configMap": {"name": istioctl.TRUSTED}}]
+        pod["volumes"] = [{"name": "ca", "configMap": {"name": installation.JWKS_CA}}]
         pod["containers"][0]["volumeMounts"] = [{"name": "ca", "mountPath": "/ca", "readOnly": True}]
-        pod["containers"][0]["env"] = [{"name": "CURL_CA_BUNDLE", "value": f"/ca/{istioctl.TRUSTED_KEY}"}]
+        pod["containers"][0]["env"] = [{"name": "CURL_CA_BUNDLE", "value": f"/ca/{installation.JWKS_CA_KEY}"}]
     return things
 
 
@@ -38,9 +38,7 @@ def would_inject(run: Run) -> bool:
     pod = run.load("caller.yaml", name="dry-run", home=run.params.namespace, inject="true")[1]["spec"]["template"]
     metadata = {"name": "dry-run", "namespace": run.params.namespace, "labels": pod["metadata"]["labels"]}
     spec = {**pod["spec"], "serviceAccountName": "default"}
-    return istioctl.proxies(
-        run.cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    )
+    return proxy.has_proxy(run.cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 
 
 def kube_inject(run: Run, things: list[dict]) -> pd.DataFrame:
@@ -65,7 +63,7 @@ def check(run: Run, apps: list[str]) -> None:
         deployment = run.cluster.wait_rolled_out("Deployment", app, run.params.namespace, run.params.deadline)
         ready = deployment["status"].get("readyReplicas", 0)
         run.check(f"{app} ready", deployment["spec"]["replicas"], ready)
-        run.check(f"{app} has its sidecar", True, istioctl.proxies(run.cluster.pod(f"app={app}", run.params.namespace)))
+        run.check(f"{app} has its sidecar", True, proxy.has_proxy(run.cluster.pod(f"app={app}", run.params.namespace)))
 
 
 def _config(run: Run) -> list[str]:

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lib.istio import istioctl
+from lib.istio import installation
 from lib.kubernetes import port_forward
+from lib.kubernetes.cluster import Execute
 from lib.probes import workloads
 from lib.probes.model import HARDENED
 from lib.probes.scenarios.requests import Drill, request
@@ -66,11 +67,11 @@ def authority(run: Run) -> Pair:
     """
     if run.params.cluster_source == "existing":
         raise Missing("the key of the mesh's CA is not read on a cluster that the runbook did not make")
-    kept = run.read_secret(AUTHORITY, istioctl.ROOT_NAMESPACE)
+    kept = run.read_secret(AUTHORITY, installation.ROOT_NAMESPACE)
     return Pair(kept["ca-cert.pem"], kept["ca-key.pem"])
 
 
-def with_pair(execute: istioctl.Execute, own: Pair) -> istioctl.Execute:
+def with_pair(execute: Execute, own: Pair) -> Execute:
     """Return `execute` for curl in a pod, with the pair in a file named @PAIR@ that ends with it."""
     text = own.chain + own.key
 
@@ -85,10 +86,10 @@ def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
     callers, ca = once(lambda: workloads.callers(run)), once(lambda: authority(run))
     ask = lambda made: lambda drill: _asked(run, callers()["outsider"], drill, made)  # noqa: E731
     direct = lambda caller, port, path: lambda drill: _direct(run, callers()[caller], drill, port, path)  # noqa: E731
-    domain = istioctl.trust_domain(run.cluster)
+    domain = installation.trust_domain(run.cluster)
     here = run.params.namespace
     signed = lambda who, **times: lambda: pair(f"spiffe://{who}", ca(), **times)  # noqa: E731
-    name = istioctl.ingress(run.cluster)["account"]
+    name = installation.ingress(run.cluster)["account"]
     return {
         "tls without a certificate": ask(None),
         "self-signed certificate": ask(lambda: pair(f"spiffe://{domain}/ns/{here}/sa/sleep")),
@@ -117,7 +118,7 @@ def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
     }
 
 
-def _asked(run: Run, execute: istioctl.Execute, drill: Drill, make: Callable[[], Pair] | None) -> list[str]:
+def _asked(run: Run, execute: Execute, drill: Drill, make: Callable[[], Pair] | None) -> list[str]:
     """The answers to a TLS connection to the pod with the pair: with no token, and with a good one."""
     options = (("insecure", ""), ("no-alpn", ""), ("tls-max", TLS))
     if make:
@@ -128,7 +129,7 @@ def _asked(run: Run, execute: istioctl.Execute, drill: Drill, make: Callable[[],
     return [reply.answer for reply in way([request(drill, 1, ""), request(drill, 2, "good")])]
 
 
-def _direct(run: Run, execute: istioctl.Execute, drill: Drill, port: int, path: str) -> list[str]:
+def _direct(run: Run, execute: Execute, drill: Drill, port: int, path: str) -> list[str]:
     """The answer to plain HTTP to a port of the pod, past the Service."""
     way = over_curl(execute, f"http://{_pod(run, drill)}:{port}")
     return [_cut(reply.answer) for reply in way([request(drill, 1, "", path)])]

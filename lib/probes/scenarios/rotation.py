@@ -9,7 +9,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from lib.crypto import jwt as crypto_jwt
-from lib.istio import istioctl
+from lib.istio import installation
 from lib.keycloak import oidc, realm_keys, representations
 from lib.keycloak.admin import Keycloak, only, path
 from lib.polling import wait
@@ -28,7 +28,7 @@ SHORT = "short"  # a client whose tokens live for a second
 LIFE = 900  # seconds of a token: all drills with one
 OWN = "own"  # a key whose private half is known here
 MANAGER = "runbook-probes-slow"  # of single fields of istiod and Keycloak; see lib.kube.Cluster.apply
-PARTS = {"istiod": istioctl.ROOT_NAMESPACE, "keycloak": endpoints.KEYCLOAK}
+PARTS = {"istiod": installation.ROOT_NAMESPACE, "keycloak": endpoints.KEYCLOAK}
 INTERVAL = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 
 

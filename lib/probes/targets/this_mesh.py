@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from lib.errors import RunbookError
-from lib.istio import access_log, istioctl
+from lib.istio import access_log, installation, proxy
+from lib.kubernetes.cluster import Execute
 from lib.probes import model, workloads
 from lib.probes.model import HARDENED, Probe
 from lib.probes.reporting import baselines
@@ -58,7 +59,7 @@ def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:
 
     Returns a table: the proxy, its file of listeners, its file of certificates.
     """
-    shared = {"ingressgateway": (istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE)}
+    shared = {"ingressgateway": (installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE)}
     places = shared | {workloads.PROFILES[name]: workloads.pods(run, name) for name in profiles}
     places |= {"hardened-gateway": ("istio=hardened-gateway", HARDENED)} if HARDENED in profiles else {}
     rows = []
@@ -90,7 +91,7 @@ def hold(run: Run) -> list[Result]:
     return found
 
 
-def target(run: Run, name: str, inside: Mapping[str, istioctl.Execute]) -> Target:
+def target(run: Run, name: str, inside: Mapping[str, Execute]) -> Target:
     """Return the workload of a profile or world, and how each caller gets there; `inside` runs commands in pods."""
     if name == fixtures.WORLD:
         return Target(name, name, {model.USER: lambda requests: []}, address="none")
@@ -125,9 +126,11 @@ def baseline(run: Run) -> baselines.Answers:
 
 def versions(run: Run) -> str:
     """Return the triple of versions that a baseline is for."""
-    proxy = run.cluster.execute(istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE, access_log.PROXY)
+    execute = run.cluster.execute(
+        installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE, access_log.PROXY
+    )
     keycloak = run.cluster.pod("app=keycloak", endpoints.KEYCLOAK)["spec"]["containers"][0]["image"].rpartition(":")[2]
-    return baselines.triple(run.params.istio_tag, istioctl.envoy_version(proxy), keycloak)
+    return baselines.triple(run.params.istio_tag, proxy.envoy_version(execute), keycloak)
 
 
 def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill], list[str]]]:
@@ -142,7 +145,7 @@ def _drills(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Callable[[Drill],
 
 def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
     """What the gateways and the sidecars wrote since `began`: read until all that was asked is there."""
-    gateways = [(istioctl.ingress_selector(run.cluster), istioctl.ROOT_NAMESPACE)]
+    gateways = [(installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE)]
     gateways += [("istio=hardened-gateway", HARDENED)] if HARDENED in names else []
     sidecars = {workloads.pods(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
 

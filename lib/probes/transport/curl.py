@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lib.errors import ClusterError
 from lib.http_client import CURL, quoted
-from lib.istio.istioctl import Execute
+from lib.kubernetes.cluster import Execute
 from lib.probes.transport.messages import Reply, Request, Way
 from lib.probes.transport.sockets import LIMIT, head
 from lib.redact import clean

@@ -8,7 +8,7 @@ from lib import params
 from lib.crypto import certificates, trust_store
 from lib.crypto.certificates import covers
 from lib.errors import ClusterError, RunbookError
-from lib.istio import istioctl
+from lib.istio import installation
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import authority, gateway_tls
@@ -108,8 +108,8 @@ def test_one_that_is_over_is_believed_no_longer(cluster):
 def test_where_the_authoritys_secret_is_gone_whom_istiod_believes_is_believed_on(cluster):
     before = authority.ensure_authority(run(cluster))
     cluster.kept.pop(("Secret", authority.HOME, authority.AUTHORITY))
-    cluster.kept["ConfigMap", istioctl.ROOT_NAMESPACE, istioctl.TRUSTED] = {
-        "kind": "ConfigMap", "data": {istioctl.TRUSTED_KEY: before},
+    cluster.kept["ConfigMap", installation.ROOT_NAMESPACE, installation.JWKS_CA] = {
+        "kind": "ConfigMap", "data": {installation.JWKS_CA_KEY: before},
     }  # fmt: skip
     made = run(cluster)
     assert authority.ensure_authority(made).endswith(before) and authority.authority(made) != before

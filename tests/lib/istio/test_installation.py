@@ -3,7 +3,7 @@
 import pytest
 
 from lib.errors import ClusterError
-from lib.istio import istioctl
+from lib.istio import installation, policies
 from lib.kubernetes import manifests
 from lib.params import ROOT
 
@@ -33,16 +33,20 @@ def test_the_gateway_is_the_pod_that_its_service_leads_to():
     cluster = Cluster(
         {"app": "in", "istio": "ingress"}, {"app": "in", "istio": "ingress", "more": "x"}, "istio-ingress"
     )
-    found = istioctl.ingress(cluster)
+    found = installation.ingress(cluster)
     assert found == {"namespace": "istio-system", "account": "istio-ingress", "labels": {"istio": "ingress"}}
     assert cluster.asked == [("app=in,istio=ingress", "istio-system")]
-    assert istioctl.ingress(Cluster({"app": "in"}, {"app": "in"}))["labels"] == {"app": "in"}
+    assert installation.ingress(Cluster({"app": "in"}, {"app": "in"}))["labels"] == {"app": "in"}
 
 
 def test_a_sidecar_is_asked_for_and_nothing_is_kept():
-    assert istioctl.injects(Cluster(injected=["istio-init", "istio-proxy"])) and not istioctl.injects(Cluster())
+    assert installation.injects_sidecar(
+        Cluster(injected=["istio-init", "istio-proxy"])
+    ) and not installation.injects_sidecar(Cluster())
     with pytest.raises(ClusterError, match="15017"):
-        istioctl.injects(Cluster(injected=ClusterError("failed calling webhook: dial tcp 10.0.0.1:15017: i/o timeout")))
+        installation.injects_sidecar(
+            Cluster(injected=ClusterError("failed calling webhook: dial tcp 10.0.0.1:15017: i/o timeout"))
+        )
 
 
 @pytest.mark.parametrize(
@@ -56,11 +60,11 @@ def test_a_sidecar_is_asked_for_and_nothing_is_kept():
 )
 def test_keys_fetched_by_the_issuers_public_address(rule, found):
     thing = {"kind": "RequestAuthentication", "spec": {"jwtRules": [{"issuer": ISSUER, **rule}]}}
-    assert istioctl.hairpins([thing, {"kind": "AuthorizationPolicy"}]) == found
+    assert policies.hairpins([thing, {"kind": "AuthorizationPolicy"}]) == found
 
 
 def test_the_runbooks_own_policy_does_not():
     file = ROOT / "notebooks/manifests/request-authentication.yaml"
     inside = "http://keycloak-http.keycloak.svc.cluster.local/certs"
     names = {"name": "httpbin", "namespace": "foo", "issuer": ISSUER, "jwks_uri": inside, "client_id": "istio"}
-    assert istioctl.hairpins(manifests.load(file, **names)) == []
+    assert policies.hairpins(manifests.load(file, **names)) == []

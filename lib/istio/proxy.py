@@ -1,0 +1,81 @@
+"""One Istio proxy: its Envoy's version, its certificates, and the keys that it checks tokens with."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from lib.errors import IstioError
+from lib.kubernetes.cluster import Execute
+
+# How the modulus begins of the key that istiod sends if it cannot fetch the issuer's keys.
+# Source: pilot/pkg/model/jwks_resolver.go, of releases before and after CVE-2026-31837.
+PLACEHOLDERS = ("vqS7RN4b34i3", "0xObjM0UvS_o")
+
+Key = dict[str, Any]  # a JSON Web Key (RFC 7517)
+
+
+def has_proxy(pod: dict[str, Any]) -> bool:
+    """Return whether a pod has Istio's proxy; since Istio 1.27 it is one of the init containers."""
+    spec = pod["spec"]
+    containers = [*spec["containers"], *spec.get("initContainers", [])]
+    return any(container["name"] == "istio-proxy" for container in containers)
+
+
+def admin_page(execute: Execute, path: str) -> str:
+    """Return one page of Envoy's administration interface, read from inside the proxy's pod."""
+    text, code = execute(["pilot-agent", "request", "GET", path], "")
+    if code:
+        raise IstioError(f"The proxy's {path} failed with exit code {code}. Check that its pod is ready.")
+    return text
+
+
+def envoy_version(execute: Execute) -> str:
+    """Return the version of a pod's Envoy, as in 1.40.0."""
+    return json.loads(admin_page(execute, "server_info"))["version"].split("/")[1]
+
+
+def spiffe_ids(execute: Execute) -> list[str]:
+    """Return the SPIFFE ids in the certificates that a proxy presents."""
+    certificates = json.loads(admin_page(execute, "certs"))["certificates"]
+    chains = [certificate.get("cert_chain", []) for certificate in certificates]
+    names = [name for chain in chains for link in chain for name in link.get("subject_alt_names", [])]
+    return sorted({name["uri"] for name in names if "uri" in name})
+
+
+def jwks(execute: Execute) -> dict[str, list[Key]]:
+    """Return the keys that a proxy really checks tokens with, by issuer."""
+    keys: dict[str, list[Key]] = {}
+    for provider in _providers(json.loads(admin_page(execute, "config_dump"))):
+        source = provider.get("local_jwks", {})
+        text = source.get("inline_string") or base64.b64decode(source.get("inline_bytes", "")).decode()
+        if text:
+            keys[provider.get("issuer", "")] = json.loads(text)["keys"]
+    return keys
+
+
+def key_state(configured: list[Key] | None, published: list[Key]) -> str:
+    """Return whose keys a proxy has: "the issuer's", "placeholder", "other" or "none".
+
+    Args:
+        configured: The keys in the proxy's configuration.
+        published: The keys that the issuer publishes now.
+    """
+    if not configured:
+        return "none"
+    if any(str(key.get("n", "")).startswith(PLACEHOLDERS) for key in configured):
+        return "placeholder"
+    expected = {(key["kid"], key.get("n", key.get("x"))) for key in published}
+    known = {(key.get("kid"), key.get("n", key.get("x"))) for key in configured}
+    return "the issuer's" if expected <= known else "other"
+
+
+def _providers(node: Any) -> list[dict[str, Any]]:
+    """Return the JWT providers anywhere in a config dump."""
+    if isinstance(node, list):
+        return [provider for each in node for provider in _providers(each)]
+    if not isinstance(node, dict):
+        return []
+    own = list(node["providers"].values()) if str(node.get("@type", "")).endswith("JwtAuthentication") else []
+    return own + [provider for each in node.values() for provider in _providers(each)]
