@@ -38,7 +38,7 @@ class Target:
 
     `host` is what callers name it in the Host header; `hosts` has those that name it otherwise, by caller. `address`
     (host:port, or an Edge) is for sequences, which hold a connection of their own. `canary` is a server that must not
-    be called.
+    be called. `logged` is False if no proxy writes a line about requests that reach the workload.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Target:
     hosts: Mapping[str, str] = field(default_factory=dict)
     address: str | Edge = ""
     canary: str = ""
+    logged: bool = True
 
 
 # What the access logs told of the requests with these labels.
@@ -75,7 +76,7 @@ def run_probes(
     logs: Logs | None = None,
     drills: Mapping[str, Callable[[Drill], list[str]]] = DRILLS,
     settle: Settle = Settle(),
-    workers: int = 16,
+    workers: int = 32,
     nonce: str = "",
 ) -> list[Result]:
     """Ask every probe of its world's target, or of every profile's; return the results in the probes' order.
@@ -178,7 +179,7 @@ class _Row:
     @property
     def logged(self) -> bool:
         """Whether a proxy must have written a line that names the last request; a sequence's may be no request."""
-        return bool(self.reply and answers.logged(self.reply.answer))
+        return bool(self.target.logged and self.reply and answers.logged(self.reply.answer))
 
     def labels(self) -> list[str]:
         """Return what finds the last try in access logs, of a sequence each of its requests."""
@@ -226,13 +227,16 @@ def _targets(probe: Probe, targets: Sequence[Target]) -> list[Target]:
 
 
 def _jobs(rows: list[_Row], settle: Settle) -> list[Callable[[], None]]:
-    """Return what can be done at once: each way's requests, and each sequence."""
+    """Return the jobs that can run at once: each way's requests, and each sequence.
+
+    Sequences come first, the last of the tables before all: those wait for Keycloak, and the requests fill that time.
+    """
     ways: dict[Way, list[_Row]] = {}
     for row in rows:
         if row.request:
             ways.setdefault(row.way, []).append(row)
     requests = [partial(_ask, group, settle) for group in ways.values()]
-    return requests + [partial(_hold, row, settle) for row in rows if row.drill]
+    return [partial(_hold, row, settle) for row in reversed(rows) if row.drill] + requests
 
 
 def _ask(rows: list[_Row], settle: Settle) -> None:

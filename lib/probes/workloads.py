@@ -16,7 +16,7 @@ from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import Edge, over_sockets
 from lib.run import Run
-from lib.steps import authority, endpoints, gateway_tls, realm
+from lib.steps import authority, callers, endpoints, gateway_tls, realm
 
 NAMESPACE, STRANGERS = "probes", "bar"
 GATEWAY = "gateway"  # the hardened namespace's own
@@ -45,6 +45,8 @@ PORTS = {"permissive": 8000, "plain": 8001, "excluded": 8002}  # worlds in one p
 BROKEN = "bad-keys"  # Envoy refuses the listener that has such keys, so its pod is never ready
 TCP = "tcp"  # a world whose port is no HTTP to Istio
 WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
+# Worlds about whose requests no proxy writes a line: without a sidecar, past it, as bytes, or refused by the caller's own
+UNLOGGED = ("naked", "excluded", TCP, "plain-client")
 MORE_HOSTS = {"allow-list": ["good.example"]}
 PROFILES = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
 
@@ -139,7 +141,7 @@ def pods(run: Run, name: str) -> tuple[str, str]:
     return f"app={PROFILES.get(name, name)}", home
 
 
-def callers(run: Run) -> dict[str, Callable]:
+def callers_inside(run: Run) -> dict[str, Callable]:
     """Return, by caller inside the cluster, a function that runs a command in its pod."""
     run.need("v1", "Namespace", STRANGERS, step="11-testing")
     return callers.executors(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}

@@ -83,7 +83,7 @@ def with_pair(execute: Execute, own: Pair) -> Execute:
 
 def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
     """Return the sequences as lib.probes.runner holds them."""
-    callers, ca = once(lambda: workloads.callers(run)), once(lambda: authority(run))
+    callers, ca = once(lambda: workloads.callers_inside(run)), once(lambda: authority(run))
     ask = lambda made: lambda drill: _asked(run, callers()["outsider"], drill, made)  # noqa: E731
     direct = lambda caller, port, path: lambda drill: _direct(run, callers()[caller], drill, port, path)  # noqa: E731
     domain = installation.trust_domain(run.cluster)

@@ -37,7 +37,7 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     Without `probes` all of the tables are sent; those of worlds that are not named are left out.
     """
     wanted = [probe for probe in probes or model.load() if probe.world in names or not probe.world]
-    inside, began = workloads.callers(run), time.monotonic()
+    inside, began = workloads.callers_inside(run), time.monotonic()
     targets = [target(run, name, inside) for name in names]
     found = run_probes(
         wanted, targets, kit(run), baseline=baseline(run), logs=_logs(run, names, began), drills=_drills(run, wanted)
@@ -99,7 +99,7 @@ def target(run: Run, name: str, inside: Mapping[str, Execute]) -> Target:
     ways = {model.USER: over_sockets(place.address)} if place.address else {}
     ways |= {caller: over_curl(execute, place.url) for caller, execute in inside.items()}
     hosts = dict.fromkeys(inside, urlsplit(place.url).netloc)
-    return Target(name, place.host, ways, hosts, place.address, workloads.CANARY)
+    return Target(name, place.host, ways, hosts, place.address, workloads.CANARY, name not in workloads.UNLOGGED)
 
 
 def kit(run: Run) -> Kit:
