@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.errors import RunbookError
+from lib.istio import istioctl
 from lib.keycloak import oidc
 from lib.kubernetes import manifests, storage_class
 from lib.params import ROOT, network
