@@ -1,28 +1,32 @@
-"""What a headless run tells while it works: a line for each step, and on a terminal the step that is running."""
+"""What the commands print: a line for each step of a headless run, live on a terminal, and tables."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from lib.bundle.index_page import MARKS
 from lib.bundle.seal import count
 from lib.record.events import read
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class Progress:
-    """Tells of `total` steps to `out`; live where that is a terminal."""
+    """Prints to `out` how a run of `total` steps gets on; the line of the running step is live on a terminal."""
 
-    def __init__(self, total: int, out=None, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, total: int, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._out, self._clock = total, out or sys.stdout, clock
-        self._begin = clock()
+        self._start = clock()
 
     @contextmanager
     def running(self, number: int, step: str, events: Path) -> Iterator[None]:
-        """Show, on a terminal, the seconds, the checks passed and what is waited for, until the block ends."""
+        """On a terminal, show the step's seconds, its passed checks and its current wait until the block ends."""
         if not self._out.isatty():
             yield
             return
@@ -30,12 +34,12 @@ class Progress:
         from rich.live import Live
         from rich.text import Text
 
-        begin = self._clock()
+        start = self._clock()
 
         def line() -> Text:
-            found = read(events)
-            counts, last = count(found), found[-1] if found else {}
-            seconds = self._clock() - begin
+            recorded = read(events)
+            counts, last = count(recorded), recorded[-1] if recorded else {}
+            seconds = self._clock() - start
             checks = f"{counts['passed']} of {counts['checks']} checks"
             waiting = f"  waiting for: {last['what']}" if last.get("event") == "waiting" else ""
             return Text(f"{self._place(number)} {step:<20} … {checks}  {seconds:.0f} s{self._elapsed()}{waiting}")
@@ -44,22 +48,51 @@ class Progress:
             yield
 
     def done(self, number: int, row: dict, counts: dict) -> None:
-        """Tell how a step ended."""
+        """Print how a step ended: `row` is its row of run.json, `counts` are those of seal.count."""
         some = "" if row["verdict"] == "pass" else f"{counts['passed']} of "
         checks = f"{some}{counts['checks']} checks"
         text = f"{self._place(number)} {row['step']:<20} {MARKS[row['verdict']]} {checks:<15} {row['seconds']:6.1f} s"
         self.say(text + self._elapsed())
 
     def say(self, text: str) -> None:
-        """Tell one line, at once."""
+        """Print one line at once."""
         print(text, file=self._out, flush=True)
 
     def seconds(self) -> float:
-        """Return the seconds since the beginning."""
-        return self._clock() - self._begin
+        """Return the seconds since the run began."""
+        return self._clock() - self._start
 
     def _place(self, number: int) -> str:
         return f"[{number:>2}/{self._total}]"
 
     def _elapsed(self) -> str:
         return f"  (elapsed {self.seconds():.0f} s)"
+
+
+def show_table(table: pd.DataFrame, title: str = "", optional: Sequence[str] = ()) -> None:
+    """Print a table, as wide as the terminal.
+
+    If it is too wide, its long values are wrapped. With `optional`, these columns are left out instead, and no value
+    of the other columns is ever cut or wrapped: a run's name must be whole to be copied.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    def grid(names: Sequence[str]) -> Table:
+        made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD)
+        for name in names:
+            made.add_column(name, overflow="fold", no_wrap=bool(optional))
+        for row in table[list(names)].itertuples(index=False):
+            made.add_row(*(escape(str(value)) for value in row))
+        return made
+
+    def width(names: Sequence[str]) -> int:
+        return console.measure(grid(names), options=console.options.update(width=1000)).maximum
+
+    console, names = Console(), [str(name) for name in table.columns]
+    if optional and width(names) > console.width:
+        names = [name for name in names if name not in optional]
+        console.width = max(width(names), console.width)
+    console.print(grid(names))
