@@ -1,18 +1,17 @@
-"""Why was it refused? A request is sent, and what refused it, why, and what to change is said, with the evidence.
+"""Explain one request: who answered it, why, and what to change, with the evidence.
 
-from lib import why
-print(why.ask(run.cluster, url, token=token))
+from lib import diagnose
+print(diagnose.ask(run.cluster, url, token=token))
 """
 
 from __future__ import annotations
 
 from lib.diagnose import allowed, authorization, connectivity, jwt
-from lib.diagnose.diagnosis import Diagnosis, told
-from lib.diagnose.evidence import Scene
-from lib.diagnose.evidence import ask as look
+from lib.diagnose.diagnosis import Diagnosis, explain
+from lib.diagnose.evidence import Evidence, collect
 from lib.kubernetes.cluster import Cluster
 
-CAUSES = (connectivity.diagnosed, jwt.diagnosed, authorization.diagnosed, allowed.diagnosed)
+CAUSES = (connectivity.find_cause, jwt.find_cause, authorization.find_cause, allowed.find_cause)
 
 
 def ask(
@@ -24,18 +23,27 @@ def ask(
     method: str = "GET",
     to: str = "",
 ) -> Diagnosis:
-    """Send one request, and return who refused it (or let it through), why, and what to change.
+    """Send one request; return who refused it (or let it through), why, and what to change.
 
-    It is sent from here (`to` is an address to connect to in place of the URL's host), or from a pod of `caller`: its
-    app label, or namespace/app. `host` is the Host header where it is not the URL's. RunbookError where there is no
-    such pod. The token is in nothing that is returned.
+    Args:
+        cluster: The cluster that the URL leads to. Nothing in it is changed.
+        url: As the caller writes it, for example `http://httpbin.foo:8000/headers`.
+        token: A bearer token. The diagnosis never contains it.
+        caller: The pod that sends the request: its app label, or namespace/app. "" sends it from this machine.
+        host: The Host header, if it is not the URL's host.
+        method: The HTTP method.
+        to: An address to connect to in place of the URL's host.
+
+    Raises:
+        RunbookError: The caller's pod does not exist.
     """
-    return diagnose(look(cluster, url, token, caller, host, method, to))
+    return diagnose(collect(cluster, url, token, caller, host, method, to))
 
 
-def diagnose(scene: Scene) -> Diagnosis:
-    """Return the first cause that explains a scene."""
-    for find in CAUSES:
-        if found := find(scene):
+def diagnose(evidence: Evidence) -> Diagnosis:
+    """Return the first cause that explains the evidence."""
+    for find_cause in CAUSES:
+        if found := find_cause(evidence):
             return found
-    return told(scene, "application", "no policy refused it: this is the application's own answer", "ask its people")
+    why = "no policy refused the request: this is the application's own answer"
+    return explain(evidence, "application", why, "look into the application's log")

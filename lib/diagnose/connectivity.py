@@ -1,184 +1,164 @@
-"""Causes on the way: names, addresses, routes, ports, mutual TLS, pods that are not ready."""
+"""Causes on the way to the workload: names, certificates, routes, ports, mutual TLS, pods that are not ready."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from lib.diagnose.authorization import late, seen
-from lib.diagnose.diagnosis import Diagnosis, named, told
-from lib.diagnose.evidence import Scene
+from lib.diagnose.authorization import not_yet_applied
+from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, workload_name
+from lib.diagnose.evidence import Evidence
+from lib.diagnose.pods import Workload
 from lib.istio import policies, routes
 
 CUT = ("connection reset", "closed without an answer", "cut off")
-NO_HANDSHAKE = ("TLS failed", *CUT)  # what a gateway does that has nothing to show
+NO_HANDSHAKE = ("TLS failed", *CUT)  # the answers of a gateway that has no certificate to present
+PLAIN_TCP = ("tcp", "tls", "mongo", "mysql", "redis")  # protocols without HTTP's fields
 
 
-def diagnosed(scene: Scene) -> Diagnosis | None:
-    """Return the cause of no answer, of a 404 or of a 5xx that a proxy gave."""
-    status = scene.answer.status
+def find_cause(evidence: Evidence) -> Diagnosis | None:
+    """Return the cause of a missing answer, or of a 404 or 5xx that a proxy gave."""
+    status = evidence.answer.status
     if status == 0:
-        return _none(scene)
-    if status == 404 and (not scene.refuser or scene.refuser.details != "via_upstream"):
-        return _no_route(scene)
-    if status in (502, 503, 504) and (not scene.refuser or scene.refuser.details != "via_upstream"):
-        return _upstream(scene)
+        return _no_answer(evidence)
+    if evidence.refuser and evidence.refuser.details == "via_upstream":
+        return None
+    if status == 404:
+        return _no_route(evidence)
+    return _upstream(evidence) if status in (502, 503, 504) else None
+
+
+def _no_answer(evidence: Evidence) -> Diagnosis:
+    reason = evidence.answer.reason
+    if reason == "name not found":
+        why = f"the name {evidence.host} does not resolve where the caller is"
+        change = "correct the name; a new load balancer's name takes minutes, and a failed look-up is cached for 15"
+        return explain(evidence, "name", why, change)
+    if evidence.from_inside and evidence.service and (found := _http_on_tcp(evidence)):
+        return found
+    if reason in CUT and evidence.caller and evidence.workload:
+        return _cut(evidence, evidence.caller, evidence.workload)
+    if evidence.gateway and not evidence.gateways:
+        return _no_gateway(evidence, evidence.gateway)
+    if found := _handshake(evidence):
+        return found
+    if reason == "refused":
+        why = f"nothing listens at {evidence.url}"
+        change = "check the Service's ports and its ready pods; a gateway listens only if a Gateway selects it"
+        return explain(evidence, "nothing-listens", why, change)
+    if reason == "timeout":
+        why = "no answer came in time: packets are dropped on the way"
+        change = "check NetworkPolicies and security groups, and whether the load balancer is internal"
+        return explain(evidence, "timeout", why, change)
+    return explain(evidence, "no-answer", f"the connection ended without an answer: {reason}", "read the evidence")
+
+
+def _handshake(evidence: Evidence) -> Diagnosis | None:
+    """Explain a failed TLS handshake: the wrong name, an unknown authority, or no certificate."""
+    url = urlsplit(evidence.url)
+    if url.scheme != "https":
+        return None
+    name = "" if routes.is_address(url.hostname or "") else url.hostname or ""
+    if evidence.answer.reason == "certificate not trusted":
+        why = f"the server's certificate is not for {url.hostname}, or this machine does not trust its authority"
+        change = "use a name in the certificate, and trust its authority: .kube/<env>-ca.pem (tls: own-ca), or ca_file"
+        return explain(evidence, "certificate", why, change)
+    if evidence.answer.reason not in NO_HANDSHAKE or not evidence.gateway:
+        return None
+    servers = routes.shown(evidence.gateways, name)
+    if not servers:
+        known = ", ".join(sorted(set(routes.secured(evidence.gateways)))) or "no name"
+        why = f"no Gateway has a certificate for {name or 'a bare address'}, only for {known}"
+        change = "use such a name in the URL (SNI ignores the Host header), or add this name to a Gateway"
+        return explain(evidence, "name-not-served", why, change)
+    secrets = ", ".join(sorted({one.get("tls", {}).get("credentialName", "") for one in servers}))
+    why = f"the gateway has no certificate: it finds no usable Secret {secrets} in {evidence.gateway.namespace}"
+    change = "create the Secret with tls.crt and tls.key (steps 07 and 12), or correct the Gateway's credentialName"
+    return explain(evidence, "no-certificate", why, change)
+
+
+def _cut(evidence: Evidence, caller: Workload, workload: Workload) -> Diagnosis:
+    mode, policy = evidence.mutual_tls()
+    if not caller.proxied and workload.proxied and mode == "STRICT":
+        why = f"{workload_name(caller)} has no sidecar and sends plain text, but {policy} requires mutual TLS"
+        change = "give the caller a sidecar: label its namespace istio-injection=enabled, and restart its pod"
+        note = "a pod gets no sidecar if it is older than the label, or has hostNetwork"
+        return explain(evidence, "plain-text", why, change, note)
+    return explain(evidence, "no-answer", "the connection was cut", "read the evidence")
+
+
+def _http_on_tcp(evidence: Evidence) -> Diagnosis | None:
+    """Explain a rule with HTTP fields on a port that Istio treats as TCP: it allows nothing there."""
+    protocol, guards = routes.protocol(evidence.port), evidence.rules(policies.RULES, evidence.workload)
+    fields = ", ".join(policies.speaks_http(guards))
+    if protocol not in PLAIN_TCP or not fields:
+        return None
+    port, names = evidence.port.get("name"), ", ".join(policies.name(one) for one in guards)
+    why = (
+        f"Istio treats the Service's port {port} as {protocol}, where the HTTP rules of {names} ({fields}) never match"
+    )
+    return explain(evidence, "port-not-http", why, "name the port http-… (or set its appProtocol to http)")
+
+
+def _no_gateway(evidence: Evidence, gateway: Workload) -> Diagnosis:
+    labels = labels_text({key: value for key, value in gateway.labels.items() if key in ("istio", "app")})
+    why = f"no Gateway selects the gateway's pods ({labels}): they listen at no port"
+    return explain(evidence, "gateway-selector", why, "write the labels of the live pods into the Gateway's selector")
+
+
+def _no_route(evidence: Evidence) -> Diagnosis:
+    if evidence.gateway and not evidence.gateways:
+        return _no_gateway(evidence, evidence.gateway)
+    if evidence.gateway and evidence.hosts_served and evidence.virtuals:
+        hosts = ", ".join(sorted({host for one in evidence.virtuals for host in one["spec"].get("hosts", [])}))
+        why = f"VirtualServices exist for {hosts}, but none routes {evidence.path}"
+        return explain(evidence, "path-not-routed", why, "add the path to the VirtualService's matches")
+    why = f"the gateway has no route for the host {evidence.host}"
+    change = "use a host that a VirtualService has (HOST=…), or add this host to it and to its Gateway"
+    return explain(evidence, "host-not-matched", why, change)
+
+
+def _upstream(evidence: Evidence) -> Diagnosis:
+    workload = evidence.workload
+    if evidence.service and not workload:
+        selector = labels_text(evidence.service["spec"].get("selector") or {})
+        why = f"the Service selects {selector or 'nothing'}, and no pod has these labels"
+        return explain(evidence, "no-pods", why, "correct the selector, or start the pods")
+    if workload and not workload.ready:
+        return _not_ready(evidence, workload)
+    if workload and (found := _destination_rule(evidence, workload)):
+        return found
+    if workload and "no healthy upstream" in evidence.answer.reason:
+        return not_yet_applied(evidence, "the Service has ready pods")
+    if found := _http_on_tcp(evidence):
+        return found
+    why = f"a proxy could not connect to {workload_name(workload)}"
+    return explain(evidence, "upstream", why, "check its pods, its ports, and mutual TLS on both sides")
+
+
+def _destination_rule(evidence: Evidence, workload: Workload) -> Diagnosis | None:
+    """Explain a DestinationRule whose tls block contradicts what the workload accepts."""
+    rule = evidence.destination_rule
+    if not rule:
+        return None
+    name, sends = policies.name(rule), rule["spec"]["trafficPolicy"]["tls"].get("mode", "DISABLE")
+    mode, policy = evidence.mutual_tls()
+    if workload.proxied and mode == "STRICT" and sends == "DISABLE":
+        why = f"the DestinationRule {name} sends plain text (tls mode {sends}), but {policy} requires mutual TLS"
+        change = "remove its tls block: without one, sidecars use mutual TLS where they can"
+        return explain(evidence, "destination-rule", why, change)
+    if sends == "ISTIO_MUTUAL" and not workload.proxied:
+        why = f"the DestinationRule {name} requires mutual TLS, but {workload_name(workload)} has no sidecar"
+        return explain(evidence, "sidecar-missing", why, "give it a sidecar, or remove the rule's tls block")
     return None
 
 
-def _none(scene: Scene) -> Diagnosis:
-    why = scene.answer.reason
-    if why == "name not found":
-        return told(
-            scene, "name", f"the name {scene.host} does not resolve where it was asked from",
-            "correct it; a new load balancer's name takes minutes, and a miss is remembered for up to 15",
-        )  # fmt: skip
-    if scene.from_inside and scene.service and (found := _http_on_tcp(scene)):
-        return found
-    if why in CUT and scene.caller and scene.workload:
-        return _cut(scene)
-    if scene.gateway and not scene.gateways:
-        return _no_gateway(scene)
-    if found := _handshake(scene):
-        return found
-    if why == "refused":
-        return told(
-            scene, "nothing-listens", f"nothing listens at {scene.url}",
-            "look at the Service's ports and its ready pods; a gateway listens only where a Gateway selects it",
-        )  # fmt: skip
-    if why == "timeout":
-        return told(
-            scene, "timeout", "nothing came back in time: packets are dropped on the way",
-            "look for a NetworkPolicy, a security group, an internal load balancer asked from outside or behind itself",
-        )  # fmt: skip
-    return told(scene, "no-answer", f"the connection ended without an answer: {why}", "read the evidence")
-
-
-def _handshake(scene: Scene) -> Diagnosis | None:
-    """What goes wrong before there is a request: whom the certificate is for, who signed it, whether there is one."""
-    place = urlsplit(scene.url)
-    if place.scheme != "https":
-        return None
-    name = "" if routes.is_address(place.hostname or "") else place.hostname or ""
-    if scene.answer.reason == "certificate not trusted":
-        return told(
-            scene, "certificate", f"the certificate that is shown is not for {place.hostname}, or nobody trusted here "
-            "signed it",
-            "ask by a name that it has, and trust the authority: .kube/<env>-ca.pem (tls: own-ca), or ca_file",
-        )  # fmt: skip
-    if scene.answer.reason not in NO_HANDSHAKE or not scene.gateway:
-        return None
-    servers = routes.shown(scene.gateways, name)
-    if not servers:
-        known = sorted(set(routes.secured(scene.gateways)))
-        return told(
-            scene, "name-not-served", f"no Gateway has a certificate for {name or 'a bare address'}: the gateway ends "
-            f"the handshake, it shows one for {', '.join(known) or 'nobody'}",
-            "ask by such a name (SNI: the URL's host, not the Host header), or add it to a Gateway",
-        )  # fmt: skip
-    secrets = sorted({one.get("tls", {}).get("credentialName", "") for one in servers})
-    return told(
-        scene, "no-certificate", f"the gateway has no certificate to show: the Secret {', '.join(secrets)} is not in "
-        f"{scene.gateway.namespace}, holds no tls.crt and tls.key, or may not be read by the gateway's account",
-        "make it there (steps 07 and 12 do), or correct credentialName in the Gateway",
-    )  # fmt: skip
-
-
-def _cut(scene: Scene) -> Diagnosis:
-    mode, policy = policies.mode(scene.policies, scene.workload.namespace, scene.workload.labels, _port(scene))
-    if not scene.caller.proxied and scene.workload.proxied and mode == "STRICT":
-        return told(
-            scene, "plain-text", f"{named(scene.caller)} has no sidecar: plain text, where {policy} wants mutual TLS",
-            "give the caller a sidecar: label its namespace istio-injection=enabled, and start its pod anew",
-            "a pod made before the label, or with hostNetwork, has none",
-        )  # fmt: skip
-    return told(scene, "no-answer", "the connection was cut", "read the evidence")
-
-
-def _http_on_tcp(scene: Scene) -> Diagnosis | None:
-    """A rule with HTTP's fields on a port that Istio takes for TCP allows nothing there."""
-    protocol, guards = routes.protocol(scene.port), scene.rules(policies.RULES, scene.workload)
-    fields = policies.speaks_http(guards)
-    if protocol not in ("tcp", "tls", "mongo", "mysql", "redis") or not fields:
-        return None
-    port, names = scene.port, ", ".join(policies.name(one) for one in guards)
-    return told(
-        scene, "port-not-http", f"the Service's port {port.get('name')} is {protocol} to Istio, and {names} speaks of "
-        f"HTTP's {', '.join(fields)}: on TCP such a rule allows nothing",
-        "name the port http-… (or set its appProtocol to http)",
-    )  # fmt: skip
-
-
-def _no_gateway(scene: Scene) -> Diagnosis:
-    labels = ", ".join(f"{key}={value}" for key, value in scene.gateway.labels.items() if key in ("istio", "app"))
-    return told(
-        scene, "gateway-selector", f"no Gateway selects the gateway's pods ({labels}), so that they listen nowhere",
-        "write the live pods' labels into the Gateway's selector",
-    )  # fmt: skip
-
-
-def _no_route(scene: Scene) -> Diagnosis:
-    if scene.gateway and not scene.gateways:
-        return _no_gateway(scene)
-    hosts = sorted({host for one in scene.virtuals for host in one["spec"].get("hosts", [])})
-    if scene.gateway and scene.hosts_served and scene.virtuals:
-        return told(
-            scene, "path-not-routed", f"VirtualServices for {', '.join(hosts)} are there, but none routes {scene.path}",
-            "add the path to the VirtualService's matches",
-        )  # fmt: skip
-    return told(
-        scene, "host-not-matched", f"the gateway has no route for the host {scene.host}",
-        "ask by a host that a VirtualService has (HOST=…), or add this one to it and to its Gateway",
-    )  # fmt: skip
-
-
-def _upstream(scene: Scene) -> Diagnosis:
-    if scene.service and not scene.workload:
-        wanted = scene.service["spec"].get("selector")
-        return told(
-            scene, "no-pods", f"the Service's selector {wanted} fits no pod", "correct the selector, or start the pods"
-        )  # fmt: skip
-    if scene.workload and not scene.workload.ready:
-        return _not_ready(scene)
-    rule = scene.destination_rule
-    wanted = rule["spec"]["trafficPolicy"]["tls"].get("mode", "DISABLE") if rule else ""
-    mode, policy = ("", "")
-    if scene.workload:
-        mode, policy = policies.mode(scene.policies, scene.workload.namespace, scene.workload.labels, _port(scene))
-    name = policies.name(rule) if rule else ""
-    if rule and scene.workload and scene.workload.proxied and mode == "STRICT" and wanted == "DISABLE":
-        return told(
-            scene, "destination-rule", f"the DestinationRule {name} sends plain text (tls mode {wanted}), and {policy} "
-            "wants mutual TLS", "take its tls block away: without one, mutual TLS is used wherever it can be",
-        )  # fmt: skip
-    if rule and wanted == "ISTIO_MUTUAL" and scene.workload and not scene.workload.proxied:
-        return told(
-            scene, "sidecar-missing", f"the DestinationRule {name} wants mutual TLS, and {named(scene.workload)} has "
-            "no sidecar", "give it one, or take the rule's tls block away",
-        )  # fmt: skip
-    if scene.workload and "no healthy upstream" in scene.answer.reason:
-        return late(scene, "ready pods stand behind the Service")
-    if found := _http_on_tcp(scene):
-        return found
-    return told(
-        scene, "upstream", f"a proxy did not get through to {named(scene.workload)}",
-        "look at its pods, its ports, and at mutual TLS on both sides",
-    )  # fmt: skip
-
-
-def _not_ready(scene: Scene) -> Diagnosis:
-    mode, _ = policies.mode(scene.policies, scene.workload.namespace, scene.workload.labels, _port(scene))
-    plain = scene.workload.proxied and mode == "STRICT" and not scene.workload.rewrites_probes
-    if plain and "Readiness probe failed: Get" in scene.workload.trouble:
-        return told(
-            scene, "probe-refused", f"no pod of {named(scene.workload)} is ready ({scene.workload.trouble}): the "
-            "kubelet has no certificate for mutual TLS, and its probes are not sent by way of the sidecar",
-            'take the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false" away',
-        )  # fmt: skip
-    return told(
-        scene, "not-ready", f"no pod of {named(scene.workload)} is ready: {scene.workload.trouble}",
-        f"kubectl -n {scene.workload.namespace} describe pod {scene.workload.pod}",
-    )  # fmt: skip
-
-
-def _port(scene: Scene) -> str:
-    return seen(scene).port
+def _not_ready(evidence: Evidence, workload: Workload) -> Diagnosis:
+    name, mode = workload_name(workload), evidence.mutual_tls()[0]
+    plain = workload.proxied and mode == "STRICT" and not workload.rewrites_probes
+    if plain and "Readiness probe failed: Get" in workload.problem:
+        why = f"no pod of {name} is ready ({workload.problem}): the kubelet probes in plain text, STRICT refuses it"
+        change = 'remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"'
+        return explain(evidence, "probe-refused", why, change)
+    why = f"no pod of {name} is ready: {workload.problem}"
+    change = f"read its events: kubectl -n {workload.namespace} describe pod {workload.pod}"
+    return explain(evidence, "not-ready", why, change)

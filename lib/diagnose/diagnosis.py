@@ -1,11 +1,11 @@
-"""What `why` answers: who refused, why, and what to change, then the evidence."""
+"""The result of `why`: who refused the request, why, and what to change, then the evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.diagnose.evidence import Scene, plain
+from lib.diagnose.evidence import Evidence, token_line
 from lib.diagnose.pods import Workload
 from lib.istio import policies
 from lib.istio.access_log import Hop
@@ -13,7 +13,7 @@ from lib.istio.access_log import Hop
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A cause by its short name, in three lines: `refused` says who answered what, `why`, and `change` what to do."""
+    """A cause by its short name, and three lines: `refused` (who answered what), `why`, `change` (what to do)."""
 
     cause: str
     refused: str
@@ -21,7 +21,7 @@ class Diagnosis:
     change: str
     evidence: Sequence[str] = ()
 
-    def told(self) -> str:
+    def one_line(self) -> str:
         """Return the three lines as one."""
         return f"{self.refused}; why: {self.why}; change: {self.change}"
 
@@ -30,29 +30,28 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def told(scene: Scene, cause: str, why: str, change: str, *evidence: str) -> Diagnosis:
-    """Return the diagnosis of a scene, with what every cause has as evidence after its own."""
-    return Diagnosis(cause, refusal(scene), why, change, [*filter(None, evidence), *common(scene)])
+def explain(evidence: Evidence, cause: str, why: str, change: str, *details: str) -> Diagnosis:
+    """Return a diagnosis: `details` are the cause's own evidence, before the lines that every diagnosis has."""
+    return Diagnosis(cause, refusal(evidence), why, change, [*filter(None, details), *_common(evidence)])
 
 
-def refusal(scene: Scene) -> str:
-    """Return who answered, in a line."""
-    answer = scene.answer
-    said = f"{answer.status} {answer.reason}".strip() if answer.status else f"no answer ({answer.reason})"
-    hop = scene.refuser
-    who = _who(scene, hop)
-    return f"{who}: {said}" if answer.status else f"{said}, on the way to {place(scene)}"
+def refusal(evidence: Evidence) -> str:
+    """Return who answered, and what, in one line."""
+    answer = evidence.answer
+    if not answer.status:
+        return f"no answer ({answer.reason}), on the way to {destination_name(evidence)}"
+    return f"{_who(evidence, evidence.refuser)}: {f'{answer.status} {answer.reason}'.strip()}"
 
 
-def place(scene: Scene) -> str:
-    """Return what was asked: the workload where it is known, else the URL's host."""
-    if scene.gateway and not scene.workload:
-        return f"the gateway {named(scene.gateway)}"
-    return named(scene.workload) if scene.workload else scene.host
+def destination_name(evidence: Evidence) -> str:
+    """Return the destination: the workload if it is known, else the gateway, else the URL's host."""
+    if evidence.gateway and not evidence.workload:
+        return f"the gateway {workload_name(evidence.gateway)}"
+    return workload_name(evidence.workload) if evidence.workload else evidence.host
 
 
-def named(workload: Workload | None) -> str:
-    """Return a workload as people call it: namespace/app."""
+def workload_name(workload: Workload | None) -> str:
+    """Return a workload as namespace/app."""
     if not workload:
         return "(no workload)"
     labels = workload.labels
@@ -60,25 +59,32 @@ def named(workload: Workload | None) -> str:
     return f"{workload.namespace}/{name}"
 
 
-def common(scene: Scene) -> list[str]:
-    """Return the evidence that is of use with every cause: what the proxies wrote, and what the token says."""
-    hops = [("gateway", scene.gateway_hop), ("sidecar", scene.sidecar_hop), ("caller's sidecar", scene.caller_hop)]
-    lines = [f"access log, {name}: {hop.code} {hop.flags or '-'} {hop.details or '-'}" for name, hop in hops if hop]
-    if scene.token and scene.token.claims:
-        lines.append(f"token: {plain(scene)}")
-    if scene.guard:
-        applying = [f"{one['kind']} {policies.name(one)}" for kind in policies.KINDS for one in scene.rules(kind)]
-        lines.append(f"in force at {named(scene.guard)}: {', '.join(applying) or 'no policy'}")
+def labels_text(labels: dict[str, str]) -> str:
+    """Return labels as kubectl writes them: key=value, separated by commas."""
+    return ", ".join(f"{key}={value}" for key, value in labels.items())
+
+
+def _common(evidence: Evidence) -> list[str]:
+    """Return the evidence for every cause: the proxies' log lines, the token's claims, the policies in force."""
+    hops = {"gateway": evidence.gateway_hop, "sidecar": evidence.sidecar_hop, "caller's sidecar": evidence.caller_hop}
+    lines = [
+        f"access log, {name}: {hop.code} {hop.flags or '-'} {hop.details or '-'}" for name, hop in hops.items() if hop
+    ]
+    if evidence.claims:
+        lines.append(f"token: {token_line(evidence)}")
+    if evidence.guard:
+        in_force = [f"{one['kind']} {policies.name(one)}" for kind in policies.KINDS for one in evidence.rules(kind)]
+        lines.append(f"in force at {workload_name(evidence.guard)}: {', '.join(in_force) or 'no policy'}")
     return lines
 
 
-def _who(scene: Scene, hop: Hop | None) -> str:
+def _who(evidence: Evidence, hop: Hop | None) -> str:
     if hop is None:
-        return f"somebody on the way to {place(scene)}" if scene.answer.status else "nobody"
+        return f"a proxy or server on the way to {destination_name(evidence)}"
     if hop.details == "via_upstream":
-        return f"the application {named(scene.workload)}"
-    if hop is scene.sidecar_hop:
-        return f"the sidecar of {named(scene.workload)}"
-    if hop is scene.gateway_hop:
-        return f"the gateway {named(scene.gateway)}"
-    return f"the caller's own sidecar, of {named(scene.caller)}"
+        return f"the application {workload_name(evidence.workload)}"
+    if hop is evidence.sidecar_hop:
+        return f"the sidecar of {workload_name(evidence.workload)}"
+    if hop is evidence.gateway_hop:
+        return f"the gateway {workload_name(evidence.gateway)}"
+    return f"the caller's sidecar, of {workload_name(evidence.caller)}"

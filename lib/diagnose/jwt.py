@@ -1,235 +1,185 @@
-"""Causes that the token has: what Envoy's JWT filter says, and what stands behind its words."""
+"""Causes of a refusal by Envoy's JWT filter: the token, its issuer, its audience, the clocks, the keys."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from urllib.parse import urlsplit
 
-from lib.diagnose.diagnosis import Diagnosis, named, told
-from lib.diagnose.evidence import Scene
+from lib.diagnose.diagnosis import Diagnosis, explain, workload_name
+from lib.diagnose.evidence import Evidence
 from lib.istio.answers import JWT
 from lib.keycloak import oidc
 
-GRACE = 60  # seconds that Envoy adds to exp and takes from nbf
-SKEWED = 30  # seconds of difference between two clocks that are told
-KEYCLOAKS_OWN = ("Refresh", "Offline", "Logout")  # typ of tokens that are not for others
-UNREADABLE = ("J1", "J2", "J3", "J7", "J8", "J9", "J10", "J11", "J12")
+GRACE = 60  # seconds that Envoy adds to exp and subtracts from nbf
+SKEWED = 30  # seconds from which a difference between two clocks is reported
+KEYCLOAK_ONLY = ("Refresh", "Offline", "Logout")  # typ of tokens that only Keycloak itself accepts
+UNREADABLE = ("J1", "J2", "J3", "J6", "J7", "J8", "J9", "J10", "J11", "J12")
+REFRESH = "then restart istiod, or wait: it retries after one minute at first, later after up to an hour"
 
 
-def code(scene: Scene) -> str:
-    """Return which of lib.probes.answers.JWT was said, "" for none."""
-    said = scene.answer.body or scene.answer.reason
-    return next((name for name, words in JWT.items() if words in said), "")
+def error_code(evidence: Evidence) -> str:
+    """Return the key of lib.istio.answers.JWT whose words the answer has, "" if it has none of them."""
+    text = evidence.answer.body or evidence.answer.reason
+    return next((code for code, words in JWT.items() if words in text), "")
 
 
-def diagnosed(scene: Scene) -> Diagnosis | None:
+def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of a refusal by the JWT filter."""
-    if scene.answer.status not in (401, 403) or not (said := code(scene)):
+    if evidence.answer.status not in (401, 403) or not (code := error_code(evidence)):
         return None
-    if scene.token and scene.token.claims.get("typ") in KEYCLOAKS_OWN:
-        return _keycloaks_own(scene)
-    if scene.token and not scene.token.trouble and str(scene.token.header.get("alg", "none")).lower() == "none":
-        return _algorithm(scene)
-    if said in UNREADABLE:
-        return _unreadable(scene)
-    causes = {"J4": _algorithm, "J5": _algorithm, "J6": _unreadable, "J13": _issuer, "J14": _early, "J15": _expired}
-    return {**causes, "J16": _audience, "J17": _keys, "J18": _keys, "J20": _remote}.get(said, _unknown)(scene)
+    if evidence.claims.get("typ") in KEYCLOAK_ONLY:
+        return _keycloak_only(evidence)
+    token = evidence.token
+    if token and not token.problem and str(token.header.get("alg", "none")).lower() == "none":
+        return _algorithm(evidence)
+    if code in UNREADABLE:
+        return _unreadable(evidence)
+    causes = {"J4": _algorithm, "J5": _algorithm, "J13": _issuer, "J14": _early, "J15": _expired, "J16": _audience}
+    return {**causes, "J17": _keys, "J18": _keys, "J20": _remote}.get(code, _unknown)(evidence)
 
 
-def _unreadable(scene: Scene) -> Diagnosis:
-    what = scene.token.trouble if scene.token and scene.token.trouble else "something that is no JSON Web Token"
-    return told(
-        scene,
-        "not-a-jwt",
-        f"what was sent as a token is {what}",
-        "look at what the token endpoint answered (its error, not its access_token, was probably taken), and send that",
-    )
+def _unreadable(evidence: Evidence) -> Diagnosis:
+    problem = evidence.token.problem if evidence.token else ""
+    why = f"the value that was sent as a token is {problem or 'not a JSON Web Token'}"
+    change = "send the access_token of the token endpoint's answer; if it has none, read its error"
+    return explain(evidence, "not-a-jwt", why, change)
 
 
-def _algorithm(scene: Scene) -> Diagnosis:
-    return told(
-        scene,
-        "algorithm",
-        f"the token's algorithm is {scene.token.header.get('alg')}, which Envoy does not take",
-        "send the token as the issuer signed it; tokens that nobody signed, or by a shared secret, never pass",
-    )
+def _algorithm(evidence: Evidence) -> Diagnosis:
+    why = f"the token's algorithm is {evidence.header.get('alg')}, which Envoy does not accept"
+    change = "send the token as the issuer signed it; unsigned tokens and shared secrets never pass"
+    return explain(evidence, "algorithm", why, change)
 
 
-def _keycloaks_own(scene: Scene) -> Diagnosis:
-    kind = scene.token.claims["typ"].lower()
-    return told(
-        scene,
-        "wrong-token-type",
-        f"this is a token of the kind {kind}, which Keycloak makes for itself alone",
-        "send the access_token of the token endpoint's answer",
-    )
+def _keycloak_only(evidence: Evidence) -> Diagnosis:
+    why = f"the token's type is {evidence.claims['typ'].lower()}: only Keycloak itself accepts it"
+    return explain(evidence, "wrong-token-type", why, "send the access_token of the token endpoint's answer")
 
 
-def _issuer(scene: Scene) -> Diagnosis:
-    said = str(scene.token.claims.get("iss", ""))
-    wanted = [rule.get("issuer", "") for _, rule in scene.jwt_rules]
+def _issuer(evidence: Evidence) -> Diagnosis:
+    issuer = str(evidence.claims.get("iss", ""))
+    wanted = [rule.get("issuer", "") for _, rule in evidence.jwt_rules]
     if not wanted:
-        return told(
-            scene, "policy-just-applied", "the proxy knows rules that no RequestAuthentication has (any more)",
-            "ask again in a few seconds",
-        )  # fmt: skip
-    nearest = max(wanted, key=lambda one: _alike(one, said))
-    where = _difference(nearest, said)
-    return told(
-        scene,
-        "issuer-mismatch",
-        f"the token's issuer is {said}, the policy's {nearest}: another {where}",
-        "make the two equal, byte for byte: one name for Keycloak (KC_HOSTNAME), and that one in the policy's issuer",
-        f"{oidc.first_difference(nearest, said)}",
-        f"issuers known at {named(scene.guard)}: {', '.join(wanted)}",
+        why = "the proxy enforces a JWT rule that no RequestAuthentication has now"
+        return explain(evidence, "policy-just-applied", why, "ask again in a few seconds")
+    nearest = max(wanted, key=lambda one: SequenceMatcher(None, one, issuer).ratio())
+    why = (
+        f"the token's issuer is {issuer}, the policy's is {nearest}; they differ in the {_difference(nearest, issuer)}"
     )
+    change = "make both equal, byte for byte: give Keycloak one name (KC_HOSTNAME), and write it into the policy"
+    known = f"issuers known at {workload_name(evidence.guard)}: {', '.join(wanted)}"
+    return explain(evidence, "issuer-mismatch", why, change, oidc.first_difference(nearest, issuer), known)
 
 
-def _alike(one: str, other: str) -> float:
-    return SequenceMatcher(None, one, other).ratio()
-
-
-def _difference(wanted: str, said: str) -> str:
-    """Return which part of a URL differs, the first of scheme, host, port, /auth, slash, realm, path."""
-    one, other = urlsplit(wanted), urlsplit(said)
+def _difference(policy: str, token: str) -> str:
+    """Return the part where two URLs differ, the first of scheme, host, port, /auth, slash, realm, path."""
+    one, other = urlsplit(policy), urlsplit(token)
     if one.scheme != other.scheme:
-        return f"scheme, {other.scheme or 'none'} for {one.scheme}"
+        return f"scheme (token: {other.scheme or 'none'}, policy: {one.scheme})"
     if one.hostname != other.hostname:
-        return f"host, {other.hostname} for {one.hostname}"
+        return f"host (token: {other.hostname}, policy: {one.hostname})"
     if one.port != other.port:
-        return f"port, {other.port or 'none'} for {one.port or 'none'}"
+        return f"port (token: {other.port or 'none'}, policy: {one.port or 'none'})"
     if ("/auth/" in one.path) != ("/auth/" in other.path):
-        return "path: /auth, which Keycloak dropped with version 17, is in one of them"
+        return "path: only one has /auth, which Keycloak dropped in version 17"
     if one.path.rstrip("/") == other.path.rstrip("/"):
-        return "ending: one has a slash at its end"
-    return f"realm or path, {other.path} for {one.path}"
+        return "end: only one ends with a slash"
+    return f"realm or path (token: {other.path}, policy: {one.path})"
 
 
-def _expired(scene: Scene) -> Diagnosis:
-    ago = scene.now - scene.token.claims.get("exp", scene.now)
-    if ago < GRACE and (clock := _clock(scene)):
-        return told(scene, "clock", clock, "set the clocks by NTP")
-    return told(
-        scene,
-        "expired",
-        f"the token's life was over {ago:.0f} s ago, and Envoy's {GRACE} s of grace are over too",
-        "fetch a new token, with the refresh token or by a log-in",
-    )
+def _expired(evidence: Evidence) -> Diagnosis:
+    ago = evidence.now - evidence.claims.get("exp", evidence.now)
+    if ago < GRACE and (clock := _clock(evidence)):
+        return explain(evidence, "clock", clock, "synchronize the clocks by NTP")
+    why = f"the token expired {ago:.0f} s ago, and Envoy tolerates only {GRACE} s"
+    return explain(evidence, "expired", why, "fetch a new token: use the refresh token, or log in again")
 
 
-def _early(scene: Scene) -> Diagnosis:
-    claims = scene.token.claims
-    ahead = claims.get("iat", 0) - scene.now
-    if ahead > SKEWED or _clock(scene):
-        why = _clock(scene) or f"the token was issued {ahead:.0f} s from now: its issuer's clock is ahead of the mesh's"
-        return told(scene, "clock", why, "set the clocks of Keycloak's and the mesh's machines by NTP")
-    wait = claims.get("nbf", 0) - scene.now
-    return told(
-        scene,
-        "not-yet-valid",
-        f"the token's nbf says that it is good in {wait:.0f} s, not before",
-        "wait, or let Keycloak issue it without a not-before",
-    )
+def _early(evidence: Evidence) -> Diagnosis:
+    ahead = evidence.claims.get("iat", 0) - evidence.now
+    if ahead > SKEWED or _clock(evidence):
+        issued = f"the token was issued {ahead:.0f} s in the future: its issuer's clock is ahead of the mesh's"
+        change = "synchronize the clocks of the mesh's and Keycloak's machines by NTP"
+        return explain(evidence, "clock", _clock(evidence) or issued, change)
+    why = f"the token's nbf is {evidence.claims.get('nbf', 0) - evidence.now:.0f} s in the future"
+    return explain(evidence, "not-yet-valid", why, "wait, or let Keycloak issue tokens without nbf")
 
 
-def _clock(scene: Scene) -> str:
-    if scene.skew is None or abs(scene.skew) < SKEWED:
+def _clock(evidence: Evidence) -> str:
+    """Return how far the proxy's clock is off, as a clause; "" if it is right or unknown."""
+    skew = evidence.skew
+    if skew is None or abs(skew) < SKEWED:
         return ""
-    return f"the proxy's clock is {abs(scene.skew):.0f} s {'ahead of' if scene.skew > 0 else 'behind'} this machine's"
+    return f"the proxy's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
 
 
-def _audience(scene: Scene) -> Diagnosis:
-    has = scene.token.claims.get("aud")
-    had = ", ".join([has] if isinstance(has, str) else has or [])
-    rules = [rule for _, rule in scene.jwt_rules if rule.get("issuer") == scene.token.claims.get("iss")]
-    wanted = ", ".join(one for rule in rules for one in rule.get("audiences", []))
-    client = scene.token.claims.get("azp", "its client")
-    return told(
-        scene,
-        "audience",
-        f"the token is for {had or 'nobody (it has no aud)'}, the policy wants {wanted}",
-        f"give the client {client} an audience mapper for {wanted.split(', ')[0]} (Keycloak puts no client into its "
-        "own access tokens), then fetch a new token",
+def _audience(evidence: Evidence) -> Diagnosis:
+    found = evidence.claims.get("aud")
+    audiences = ", ".join([found] if isinstance(found, str) else found or [])
+    rules = [rule for _, rule in evidence.jwt_rules if rule.get("issuer") == evidence.claims.get("iss")]
+    wanted = [one for rule in rules for one in rule.get("audiences", [])]
+    has = f"the token's audience is {audiences}" if audiences else "the token has no audience (aud)"
+    why = f"{has}, and the policy requires {', '.join(wanted)}"
+    change = (
+        f"add an audience mapper for {wanted[0] if wanted else 'the audience'} to the client "
+        f"{evidence.claims.get('azp', 'of the token')}, then fetch a new token; Keycloak adds no audience by itself"
     )
+    return explain(evidence, "audience", why, change)
 
 
-def _keys(scene: Scene) -> Diagnosis:
-    held, kid = scene.keys, scene.token.header.get("kid")
-    if held.state == "placeholder" or (held.held is not None and not held.held):
-        return _not_fetched(scene)
-    if held.trouble and not held.holds(kid):
-        return _not_fetched(scene)
-    if held.publishes(kid) and not held.holds(kid):
-        return told(
-            scene,
-            "keys-stale",
-            f"Keycloak signs with the key {kid} now, and Envoy has not got it yet: istiod asks every 20 minutes",
-            "wait, or restart istiod; and let a new key be published before it signs (passive, then active)",
-            _kids(scene),
-        )
-    if not held.publishes(kid) and held.published is not None:
-        return told(
-            scene,
-            "foreign-key",
-            f"the token's key {kid} is none of the issuer's: of another realm or server, or of keys that are gone",
-            "fetch a new token from the issuer that the policy names",
-            _kids(scene),
-        )
-    return told(
-        scene,
-        "signature",
-        f"Envoy has the token's key {kid}, and the signature does not fit: the token was changed on its way",
-        "send the token as it came, every character of it; a copied one may have lost its end",
-        _kids(scene),
-    )
+def _keys(evidence: Evidence) -> Diagnosis:
+    keys, kid = evidence.keys, evidence.header.get("kid")
+    placeholder = keys.state == "placeholder" or (keys.held is not None and not keys.held)
+    if placeholder or (keys.fetch_error and not keys.holds(kid)):
+        return _not_fetched(evidence)
+    ids = f"key ids: Envoy has {_key_ids(keys.held)}; published now {_key_ids(keys.published)}"
+    if keys.publishes(kid) and not keys.holds(kid):
+        why = f"Keycloak signs with the key {kid} now, but Envoy lacks it: istiod fetches keys every 20 minutes"
+        change = "wait, or restart istiod; next time publish a new key (passive) before it signs (active)"
+        return explain(evidence, "keys-stale", why, change, ids)
+    if not keys.publishes(kid) and keys.published is not None:
+        why = f"the issuer does not publish the token's key {kid}: another realm signed it, or the key was removed"
+        return explain(evidence, "foreign-key", why, "fetch a new token from the issuer that the policy names", ids)
+    why = f"Envoy has the token's key {kid}, but the signature is wrong: the token changed after it was signed"
+    change = "send the token exactly as it was issued; check that a copied token is complete"
+    return explain(evidence, "signature", why, change, ids)
 
 
-def _not_fetched(scene: Scene) -> Diagnosis:
-    """Istiod could not fetch the keys, and gave Envoy a stand-in that fits nothing."""
-    held, rule = scene.keys, "the RequestAuthentication's jwksUri"
-    evidence = (f"jwksUri: {held.uri}", f"asked now: {held.trouble}" if held.trouble else "", f"istiod: {held.said}")
-    evidence = tuple(one for one in evidence if not one.endswith(": "))
-    refresh = "then restart istiod, or wait: it tries again every minute at first, up to an hour later"
-    if "x509" in held.said or "tls: " in held.said or "certificate" in held.said:
-        return told(
-            scene, "keys-untrusted", f"istiod does not trust the certificate at {held.uri}, so that Envoy has no keys",
-            f"give istiod the CA (values.pilot.jwksResolverExtraRootCA), {refresh}", *evidence,
-        )  # fmt: skip
-    if held.endpoints == 0 and "Service" in held.trouble and "no pod" in held.trouble:
-        return told(
-            scene, "keycloak-down", "Keycloak does not run, and istiod could not fetch its keys: Envoy has a stand-in",
-            f"start Keycloak, {refresh}", *evidence,
-        )  # fmt: skip
-    if "404" in held.trouble:
-        return told(
-            scene, "realm-missing", f"there is no realm at {held.uri} (404), so that Envoy has no keys",
-            f"make the realm, or correct {rule}; {refresh}", *evidence,
-        )  # fmt: skip
-    if held.trouble:
-        return told(
-            scene, "keys-unreachable", f"istiod does not get to {held.uri}, and Envoy has a stand-in, which fits none",
-            f"correct {rule}, or open the way from istiod to it; {refresh}", *evidence,
-        )  # fmt: skip
-    return told(
-        scene, "keys-too-early", "the keys are there now, but were not when istiod asked: Envoy has a stand-in still",
-        "restart istiod, or wait; next time let Keycloak and its realm be there before the policy", *evidence,
-    )  # fmt: skip
+def _not_fetched(evidence: Evidence) -> Diagnosis:
+    """Explain why istiod could not fetch the keys: it then gives Envoy a placeholder key, which fits no token."""
+    keys, setting = evidence.keys, "the RequestAuthentication's jwksUri"
+    lines = {"jwksUri": keys.uri, "fetched now": keys.fetch_error, "istiod": keys.istiod_message}
+    details = [f"{name}: {text}" for name, text in lines.items() if text]
+    if any(words in keys.istiod_message for words in ("x509", "tls: ", "certificate")):
+        why = f"istiod does not trust the certificate of {keys.uri}, and Envoy has a placeholder key"
+        change = f"give istiod the CA (values.pilot.jwksResolverExtraRootCA), {REFRESH}"
+        return explain(evidence, "keys-untrusted", why, change, *details)
+    if keys.endpoints == 0:
+        why = "Keycloak is not running: istiod could not fetch its keys, and Envoy has a placeholder key"
+        return explain(evidence, "keycloak-down", why, f"start Keycloak, {REFRESH}", *details)
+    if "404" in keys.fetch_error:
+        why = f"no realm exists at {keys.uri} (404), and Envoy has a placeholder key"
+        change = f"create the realm, or correct {setting}, {REFRESH}"
+        return explain(evidence, "realm-missing", why, change, *details)
+    if keys.fetch_error:
+        why = f"istiod cannot reach {keys.uri}, and Envoy has a placeholder key"
+        change = f"correct {setting}, or let istiod reach it, {REFRESH}"
+        return explain(evidence, "keys-unreachable", why, change, *details)
+    why = "the keys exist now, but did not when istiod fetched them: Envoy still has a placeholder key"
+    change = "restart istiod, or wait; next time create the realm before you apply the policy"
+    return explain(evidence, "keys-too-early", why, change, *details)
 
 
-def _kids(scene: Scene) -> str:
-    def ids(found) -> str:
-        return ", ".join(str(one.get("kid")) for one in found) if found is not None else "not seen"
-
-    return f"key ids: Envoy has {ids(scene.keys.held)}; published now {ids(scene.keys.published)}"
+def _key_ids(keys: Sequence[Mapping] | None) -> str:
+    return ", ".join(str(one.get("kid")) for one in keys) if keys is not None else "unknown"
 
 
-def _remote(scene: Scene) -> Diagnosis:
-    return told(
-        scene, "keys-unreachable", "Envoy fetches the keys itself, and does not get to them",
-        "give the issuer a ServiceEntry, or let istiod fetch (PILOT_JWT_ENABLE_REMOTE_JWKS=istiod)",
-    )  # fmt: skip
+def _remote(evidence: Evidence) -> Diagnosis:
+    change = "add a ServiceEntry for the issuer, or let istiod fetch them (PILOT_JWT_ENABLE_REMOTE_JWKS=istiod)"
+    return explain(evidence, "keys-unreachable", "Envoy fetches the keys itself and cannot reach them", change)
 
 
-def _unknown(scene: Scene) -> Diagnosis:
-    why = "Envoy's JWT filter refused the token, for a reason that is not known here"
-    return told(scene, "unexplained", why, "read the evidence")
+def _unknown(evidence: Evidence) -> Diagnosis:
+    why = "Envoy's JWT filter refused the token for a reason that `why` does not know"
+    return explain(evidence, "unexplained", why, "read the evidence")

@@ -1,4 +1,4 @@
-"""The pods behind a Service, or that ask: what they are, whether they are ready, and what the kubelet says of them."""
+"""Pods as `why` needs them: the workload behind a Service, the caller, readiness, failed readiness probes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from lib.istio import proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes.cluster import Cluster
 
-FAILED_PROBE = "Readiness probe failed"  # the kubelet's words, in an Event with reason Unhealthy
+PROBE_FAILED = "Readiness probe failed"  # the kubelet's words, in an Event with reason Unhealthy
+IDENTIFYING = ("app", "istio", "app.kubernetes.io/name")  # labels that all pods of a workload share
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The pods behind something: the first ready one's namespace, labels, account, and what is wrong with them."""
+    """Some pods, described by the first one that is ready. `problem` says why none is ready, "" if one is."""
 
     namespace: str
     labels: Mapping[str, str]
@@ -23,64 +24,69 @@ class Workload:
     pod: str
     proxied: bool
     ready: bool
-    trouble: str = ""
+    problem: str = ""
     rewrites_probes: bool = True
 
 
-def workload(pods: Sequence[Mapping], said: str = "") -> Workload | None:
-    """Return what pods are, by the first of them that is ready; None of none.
+def workload_of(pods: Sequence[Mapping], probe_failure: str = "") -> Workload | None:
+    """Return the workload that these pods are, None if there are no pods.
 
-    `said` is what is told of one that is not ready, besides what its status tells.
+    `probe_failure` is the kubelet's message; it joins the problem if no pod is ready.
     """
     if not pods:
         return None
     best = next((pod for pod in pods if _ready(pod)), pods[0])
+    metadata = best["metadata"]
     return Workload(
-        best["metadata"]["namespace"],
-        best["metadata"].get("labels", {}),
+        metadata["namespace"],
+        metadata.get("labels", {}),
         best["spec"].get("serviceAccountName", "default"),
-        best["metadata"]["name"],
-        proxy.has_proxy(best),
+        metadata["name"],
+        proxy.has_proxy(dict(best)),
         _ready(best),
-        "; ".join(filter(None, (_trouble(best), said))) if not _ready(best) else "",
-        best["metadata"].get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",
+        "; ".join(filter(None, (_problem(best), probe_failure))) if not _ready(best) else "",
+        metadata.get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",
     )
 
 
-def complaint(cluster: Cluster, pods: Sequence[Mapping]) -> str:
-    """Return what the kubelet last said of a probe of these pods, where none is ready."""
+def probe_failure(cluster: Cluster, pods: Sequence[Mapping]) -> str:
+    """Return the kubelet's last message about a failed readiness probe, "" if a pod is ready or none failed."""
     if any(map(_ready, pods)) or not pods:
         return ""
     names = {pod["metadata"]["name"] for pod in pods}
     events = cluster.items("v1", "Event", pods[0]["metadata"]["namespace"])
-    found = [one for one in events if one["involvedObject"].get("name") in names and _of_a_probe(one)]
-    return max(found, key=lambda one: str(one.get("lastTimestamp"))).get("message", "") if found else ""
+    failures = [one for one in events if one["involvedObject"].get("name") in names and _failed_probe(one)]
+    return max(failures, key=lambda one: str(one.get("lastTimestamp"))).get("message", "") if failures else ""
 
 
-def caller(pods: Sequence[Mapping], name: str) -> Workload:
-    """Return the workload that is named app or namespace/app; RunbookError where none runs, or several are meant."""
-    home, _, app = name.rpartition("/")
+def find_caller(pods: Sequence[Mapping], name: str) -> Workload:
+    """Return the workload with this app label, or namespace/app.
+
+    Raises:
+        RunbookError: No pod with that label runs, or several namespaces have one.
+    """
+    namespace, _, app = name.rpartition("/")
     fitting = [one for one in pods if one["metadata"].get("labels", {}).get("app") == app]
-    fitting = [one for one in fitting if not home or one["metadata"]["namespace"] == home]
-    homes = {one["metadata"]["namespace"] for one in fitting}
-    if len(homes) > 1:
-        names = ", ".join(f"{one}/{app}" for one in sorted(homes))
-        raise RunbookError(f"expected one app={app} to ask from, got {names}; name one of these.")
-    found = workload([one for one in fitting if one["status"].get("phase") == "Running"])
+    fitting = [one for one in fitting if not namespace or one["metadata"]["namespace"] == namespace]
+    namespaces = {one["metadata"]["namespace"] for one in fitting}
+    if len(namespaces) > 1:
+        names = ", ".join(f"{one}/{app}" for one in sorted(namespaces))
+        raise RunbookError(f"Several namespaces have pods app={app}. Name the caller as one of: {names}.")
+    found = workload_of([one for one in fitting if one["status"].get("phase") == "Running"])
     if not found:
-        raise RunbookError(f"expected a running pod app={app} to ask from, got none; name it as namespace/app.")
+        raise RunbookError(f"No running pod app={app} to ask from. Start it, or name another as namespace/app.")
     return found
 
 
-def container(one: Workload, pods: Sequence[Mapping]) -> str:
-    """Return the name of its pod's first container that is not the proxy."""
-    pod = next(pod for pod in pods if pod["metadata"]["name"] == one.pod)
+def application_container(workload: Workload, pods: Sequence[Mapping]) -> str:
+    """Return the name of the first container that is not the proxy."""
+    pod = next(pod for pod in pods if pod["metadata"]["name"] == workload.pod)
     return next(each["name"] for each in pod["spec"]["containers"] if each["name"] != PROXY)
 
 
-def selector(labels: Mapping[str, str]) -> str:
-    """Return the labels that tell a workload from others: not those that differ from pod to pod."""
-    return ",".join(f"{key}={labels[key]}" for key in ("app", "istio", "app.kubernetes.io/name") if key in labels)
+def label_selector(labels: Mapping[str, str]) -> str:
+    """Return a selector by the labels that all pods of a workload share."""
+    return ",".join(f"{key}={labels[key]}" for key in IDENTIFYING if key in labels)
 
 
 def _ready(pod: Mapping) -> bool:
@@ -88,12 +94,12 @@ def _ready(pod: Mapping) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def _trouble(pod: Mapping) -> str:
+def _problem(pod: Mapping) -> str:
     states = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
     waiting = [f"{one['name']}: {one['state']['waiting'].get('reason')}" for one in states if "waiting" in one["state"]]
     unready = [f"{one['name']} is not ready" for one in states if not one.get("ready") and "running" in one["state"]]
     return "; ".join([*waiting, *unready]) or pod["status"].get("phase", "unknown")
 
 
-def _of_a_probe(event: Mapping) -> bool:
-    return event.get("reason") == "Unhealthy" and FAILED_PROBE in event.get("message", "")
+def _failed_probe(event: Mapping) -> bool:
+    return event.get("reason") == "Unhealthy" and PROBE_FAILED in event.get("message", "")

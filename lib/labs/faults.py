@@ -93,7 +93,7 @@ def _too_early(lab: Lab) -> None:
     name = lab.new_name()
     lab.rule(issuer=endpoints.issuer(lab.run, name), jwksUri=endpoints.jwks_uri(lab.run, name))
     # It asks seven times more, a second apart (jwks_resolver.go), and would have the keys if the realm came meanwhile
-    said = lambda: jwks.said_by_istiod(lab.cluster, PATIENCE)  # noqa: E731
+    said = lambda: jwks.istiod_log(lab.cluster, PATIENCE)  # noqa: E731
     given_up = lambda: any(GIVEN_UP in line and name in line for line in said())  # noqa: E731
     wait("istiod to have given up", given_up, bool, deadline=PATIENCE)
     lab.kept["token"] = lab.realm(name)
@@ -193,9 +193,9 @@ def _probed(lab: Lab) -> None:
 
     def seen() -> pods.Workload | None:
         found = lab.cluster.items("v1", "Pod", HOME, f"app={APP}")
-        return pods.workload(found, pods.complaint(lab.cluster, found))
+        return pods.workload_of(found, pods.probe_failure(lab.cluster, found))
 
-    complained = lambda one: one and pods.FAILED_PROBE in one.trouble  # noqa: E731
+    complained = lambda one: one and pods.PROBE_FAILED in one.problem  # noqa: E731
     wait("the kubelet to complain of a probe", seen, complained, deadline=lab.run.params.deadline)
 
 

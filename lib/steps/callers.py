@@ -37,7 +37,7 @@ class Caller:
     def why(self, token: str | None) -> str:
         """Return in three sentences who refused it, why, and what to change (lib.diagnose); why that cannot be told."""
         try:
-            return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host).told()
+            return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host).one_line()
         except RunbookError as error:
             return f"why cannot be told: {error}"
 

@@ -71,12 +71,12 @@ def test_the_command_says_the_same(here, tmp_path):
     token.write_text(tokens.user_token(here.run, client_id="no-audience"))
     words = ["-m", "lib", "why", "--env", "dev", here.url, "--host", HOST]
     done = python(*words, "--token-file", str(token))
-    assert done.returncode == 0 and "why: the token is for nobody (it has no aud)" in done.stdout
+    assert done.returncode == 0 and "why: the token has no audience (aud), and the policy requires istio" in done.stdout
     assert token.read_text() not in done.stdout + done.stderr
     plain = python("-m", "lib", "why", "--env", "dev", URL, "--from", NAKED)
-    assert "no sidecar: plain text" in plain.stdout
+    assert "has no sidecar and sends plain text" in plain.stdout
     missing = python("-m", "lib", "why", "--env", "dev", URL, "--from", "nobody")
-    assert missing.returncode == 2 and "expected a running pod app=nobody" in missing.stderr
+    assert missing.returncode == 2 and "No running pod app=nobody" in missing.stderr
 
 
 OLD = """

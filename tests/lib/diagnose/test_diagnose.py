@@ -1,4 +1,4 @@
-"""Why a request was refused: the policies' own logic, the ways in, and the cause that a scene shows."""
+"""Why a request was refused: the policies' own logic, the ways in, and the cause that the evidence shows."""
 
 from dataclasses import replace
 
@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from lib import diagnose
 from lib.diagnose import evidence, jwt
-from lib.diagnose.evidence import Scene, Token, Workload
+from lib.diagnose.evidence import Evidence, Token
 from lib.diagnose.jwks import Keys
+from lib.diagnose.pods import Workload
 from lib.http_client import Answer
 from lib.istio import policies, routes
 from lib.istio.access_log import Hop
@@ -60,17 +61,17 @@ VIA = Hop("gateway", 403, "", "via_upstream", "", "10.0.0.1:8080")
 
 
 def seen(status=403, body="RBAC: access denied", token=GOOD, rules=(), **more):
-    """Return a scene of a user's request through the gateway, refused by httpbin's sidecar."""
+    """Return the evidence of a user's request through the gateway, refused by httpbin's sidecar."""
     about = dict(
         url="http://gw/headers", host="gw", path="/headers", method="GET", answer=Answer(status, body, 1.0, {}, body),
         token=token, gateway=GATEWAY, workload=APP, service=SERVICE, port=SERVICE["spec"]["ports"][0], gateway_hop=VIA,
         sidecar_hop=Hop("sidecar", status, "", "rbac_access_denied_matched_policy[none]", "", ""),
         policies=[AUTHENTICATION, STRICT, *rules], gateways=[{"spec": {"servers": []}}], now=1000.0,
     )  # fmt: skip
-    return Scene(**{**about, **more})
+    return Evidence(**{**about, **more})
 
 
-def cause(one: Scene) -> str:
+def cause(one: Evidence) -> str:
     return diagnose.diagnose(one).cause
 
 
@@ -116,7 +117,7 @@ def test_a_rule(rule, call, allowed):
     assert policies.decide([allow(rule)], call).allowed is allowed
 
 
-def test_the_nearest_rule_is_told_with_what_does_not_hold():
+def test_the_nearest_rule_is_reported_with_the_fields_that_do_not_match():
     far, near = source(principals=["a"]) | to(paths=["/x"]), source(principals=["a"])
     found = policies.decide([allow(far, near)], Call(principal="b", path="/y"))
     assert found.misses == (Miss("principals", "a", "b"),) and found.policy == "foo/httpbin"
@@ -150,7 +151,7 @@ def test_the_nearest_peer_authentication_counts():
     assert mode(STRICT, own, port="9") == ("STRICT", "istio-system/default")
 
 
-# Ways
+# Routes
 
 
 @pytest.mark.parametrize("host", ["httpbin", "httpbin.foo", "httpbin.foo.svc", "httpbin.foo.svc.cluster.local"])
@@ -174,8 +175,8 @@ def test_only_the_most_exact_host_counts():
 
 def test_a_route_by_path_and_what_it_removes():
     removing = {"match": [{"uri": {"prefix": "/a"}}], "headers": {"request": {"remove": ["Authorization"]}}}
-    way = routes.route(virtual("own", "*", **removing), "/a/b")
-    assert way.destination == "own" and way.removed == ("authorization",)
+    found = routes.route(virtual("own", "*", **removing), "/a/b")
+    assert found.destination == "own" and found.removed == ("authorization",)
     assert routes.route(virtual("own", "*", **removing), "/b") is None
 
 
@@ -192,32 +193,32 @@ def test_the_protocol_of_a_port(port, protocol):
 
 
 @pytest.mark.parametrize("sent", ["null", "", "0paque-s3cret", "s3.cr.et"])
-def test_what_is_no_token_is_described_and_never_shown(sent):
-    token = evidence.read(sent)
-    assert token.trouble and not token.claims
+def test_a_value_that_is_no_token_is_described_and_never_shown(sent):
+    token = evidence.describe_token(sent)
+    assert token.problem and not token.claims
     found = diagnose.diagnose(seen(401, jwt.JWT["J1"], token))
     assert found.cause == "not-a-jwt" and (sent in ("", "null") or sent not in str(found))
 
 
-def test_a_token_is_told_by_its_claims_alone():
-    assert evidence.read(None) is None
-    told = evidence.read(TOKEN)
-    assert not told.trouble and TOKEN.rsplit(".", 1)[1] not in repr(told)
+def test_a_token_is_shown_by_its_claims_alone():
+    assert evidence.describe_token(None) is None
+    token = evidence.describe_token(TOKEN)
+    assert not token.problem and TOKEN.rsplit(".", 1)[1] not in repr(token)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said", "part"),
+    ("wanted", "issuer", "part"),
     [
         (ISSUER, f"{ISSUER}/", "slash"),
-        (ISSUER, ISSUER.replace("http", "https"), "scheme, https for http"),
-        (ISSUER, ISSUER.replace("k/", "k:8080/"), "port, 8080 for none"),
-        (ISSUER, ISSUER.replace("//k", "//other"), "host, other for k"),
+        (ISSUER, ISSUER.replace("http", "https"), "scheme (token: https, policy: http)"),
+        (ISSUER, ISSUER.replace("k/", "k:8080/"), "port (token: 8080, policy: none)"),
+        (ISSUER, ISSUER.replace("//k", "//other"), "host (token: other, policy: k)"),
         (ISSUER, ISSUER.replace("/realms", "/auth/realms"), "/auth"),
         (ISSUER, ISSUER.replace("istio", "other"), "realm or path"),
     ],
 )
-def test_in_what_two_issuers_differ(wanted, said, part):
-    token = Token(GOOD.header, {**GOOD.claims, "iss": said})
+def test_the_part_in_which_two_issuers_differ(wanted, issuer, part):
+    token = Token(GOOD.header, {**GOOD.claims, "iss": issuer})
     found = diagnose.diagnose(seen(401, "Jwt issuer is not configured", token))
     assert found.cause == "issuer-mismatch" and part in found.why
 
@@ -244,18 +245,18 @@ K1, K2 = {"kid": "k1", "n": "1"}, {"kid": "k2", "n": "2"}
         (401, "Jwt verification fails", GOOD, Keys("u", [K2], [K1], "", "placeholder"), "keys-too-early"),
         (401, "Jwt verification fails", GOOD, Keys("u", [K2], None, "got 404", "placeholder"), "realm-missing"),
         (401, "Jwt verification fails", GOOD, Keys("u", [K2], None, "refused", "placeholder"), "keys-unreachable"),
-        (401, "Jwt verification fails", GOOD, Keys("u", [K2], None, "no pod stands behind the Service k", "placeholder",
+        (401, "Jwt verification fails", GOOD, Keys("u", [K2], None, "no pod runs behind the Service k", "placeholder",
                                                    "", 0), "keycloak-down"),
         (401, "Jwt verification fails", GOOD, Keys("u", [K2], None, "", "placeholder", "x509: unknown authority"),
          "keys-untrusted"),
         (401, "Jwks remote fetch is failed", GOOD, Keys(), "keys-unreachable"),
     ],
 )  # fmt: skip
-def test_causes_that_the_token_has(status, body, token, keys, name):
+def test_causes_in_the_token(status, body, token, keys, name):
     assert cause(seen(status, body, token, keys=keys)) == name
 
 
-def test_every_word_of_envoys_jwt_filter_has_a_cause():
+def test_every_message_of_envoys_jwt_filter_has_a_cause():
     for code, words in jwt.JWT.items():
         if code != "J19":  # Istio always lets a missing token pass there
             found = diagnose.diagnose(
@@ -297,11 +298,11 @@ def test_every_word_of_envoys_jwt_filter_has_a_cause():
         (GOOD, [allow({})], {}, "unexplained"),
     ],
 )  # fmt: skip
-def test_causes_that_the_rules_have(token, rules, more, name):
+def test_causes_in_the_rules(token, rules, more, name):
     assert cause(seen(token=token, rules=rules, **more)) == name
 
 
-def test_what_envoy_names_is_believed():
+def test_the_policy_that_envoy_names_is_reported():
     hop = Hop("sidecar", 403, "", "rbac_access_denied_matched_policy[ns[foo]-policy[no]-rule[2]]", "", "")
     found = diagnose.diagnose(seen(rules=[allow({})], sidecar_hop=hop))
     assert found.cause == "denied" and "foo/no" in found.why and "rule 2" in found.why
@@ -342,7 +343,7 @@ INSIDE = {"gateway": None, "caller": NAKED, "from_inside": True}
         (seen(503, "no healthy upstream", sidecar_hop=None, workload=None, gateway_hop=None), "no-pods"),
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, workload=replace(APP, ready=False)), "not-ready"),
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, workload=replace(
-            APP, ready=False, trouble="Readiness probe failed: Get: EOF", rewrites_probes=False)), "probe-refused"),
+            APP, ready=False, problem="Readiness probe failed: Get: EOF", rewrites_probes=False)), "probe-refused"),
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, destination_rule={
             **policy("DestinationRule", "plain"), "spec": {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}}),
          "destination-rule"),
@@ -357,7 +358,7 @@ def test_causes_on_the_way(one, name):
     assert cause(one) == name
 
 
-# Let through
+# Passed
 
 THROUGH = Hop("sidecar", 200, "", "via_upstream", "", "127.0.0.6:8080")
 
@@ -379,11 +380,11 @@ def passed(*rules, **more):
         (passed(allow({}), **INSIDE), "permissive"),
     ],
 )
-def test_causes_of_being_let_through(one, name):
+def test_causes_of_a_request_that_passes(one, name):
     assert cause(one) == name
 
 
-def test_a_policy_of_another_workload_is_not_taken_for_a_slip_of_the_pen():
+def test_a_policy_of_another_workload_is_not_taken_for_a_typing_error():
     other = policy(name="other", selector={"matchLabels": {"app": "httpbin-1"}}, rules=[USERS])
     assert cause(passed(other)) == "selector"
     pod = {"metadata": {"name": "x", "namespace": "foo", "labels": {"app": "httpbin-1"}}}
@@ -394,14 +395,14 @@ def test_a_policy_of_another_workload_is_not_taken_for_a_slip_of_the_pen():
     assert cause(passed(away, workloads=[twin])) == "nothing-demanded"
 
 
-def test_it_is_told_in_three_lines_and_then_the_evidence():
+def test_a_diagnosis_is_three_lines_and_then_the_evidence():
     lines = str(diagnose.diagnose(seen(token=None, rules=[allow(USERS)]))).splitlines()
     assert lines[0] == "the sidecar of foo/httpbin: 403 RBAC: access denied"
     assert lines[1].startswith("why: ") and lines[2].startswith("change: ")
     assert len(lines) > 3 and all(line.startswith("  · ") for line in lines[3:])
 
 
-def test_the_page_has_each_break_with_the_status_that_is_to_be_foretold():
+def test_the_page_has_each_break_with_the_status_to_predict():
     page = (ROOT / "docs" / "why.md").read_text()
     for one in faults.BREAKS:
         wanted = "no answer" if one.prediction == "000" else one.prediction
@@ -409,6 +410,6 @@ def test_the_page_has_each_break_with_the_status_that_is_to_be_foretold():
         assert f"`{one.cause}`" in row, one.name
 
 
-def test_every_break_has_a_name_of_its_own_and_there_are_many_causes():
+def test_every_break_has_its_own_name_and_there_are_many_causes():
     names = [one.name for one in faults.BREAKS]
     assert len(set(names)) == len(names) and len({one.cause for one in faults.BREAKS}) >= 25
