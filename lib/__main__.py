@@ -137,7 +137,7 @@ def plan(args: argparse.Namespace) -> None:
     tables = plan.tables(run)
     for title, table in tables.items():
         show_table(table, title)
-    print("\n".join(plan.told(run, next(iter(tables.values())))))
+    print("\n".join(plan.summary(run, next(iter(tables.values())))))
 
 
 def why(args: argparse.Namespace) -> None:

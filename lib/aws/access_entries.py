@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from botocore.exceptions import ClientError
 
 from lib.aws import session
-from lib.aws.session import lacks, spoken
+from lib.aws.session import aws_errors, is_unsupported
 from lib.errors import AwsError
 from lib.params.eks import AccessEntry
 
@@ -23,7 +23,7 @@ COLUMNS = ["principal", "type", "groups", "policies"]
 Tell = Callable[[str, str, str], None]  # kind, name, action
 
 
-@spoken()
+@aws_errors()
 def ensure_entries(
     eks, cluster: dict, wanted: Iterable[AccessEntry], tags: dict[str, str], tell: Tell
 ) -> list[tuple[str, str]]:
@@ -56,8 +56,8 @@ def ensure_entries(
     return done
 
 
-@spoken()
-def listed(eks, cluster: dict) -> list[tuple[str, str, str, str]]:
+@aws_errors()
+def list_entries(eks, cluster: dict) -> list[tuple[str, str, str, str]]:
     """Return each entry of the cluster: principal, type, groups, policies with their scope.
 
     Nothing is changed. Where there are none to be had, or you may not look, one row says so.
@@ -68,7 +68,7 @@ def listed(eks, cluster: dict) -> list[tuple[str, str, str, str]]:
     try:
         return [_row(eks, cluster["name"], arn) for arn in _listed(eks, cluster["name"])]
     except ClientError as error:
-        if session.unseen(error):
+        if session.is_unreadable(error):
             return [("not known", error.response["Error"]["Code"], "", "")]
         raise
 
@@ -98,7 +98,7 @@ def _endpoint_has_entries():
     try:
         yield
     except ClientError as error:
-        if not lacks(error):
+        if not is_unsupported(error):
             raise
         raise AwsError(
             "expected an endpoint that has EKS's access entries, got one that does not know them; leave out "
@@ -138,12 +138,12 @@ def _said(scope: dict) -> str:
 
 def _policies(eks, cluster: str, arn: str) -> dict[str, str]:
     asked = {"clusterName": cluster, "principalArn": arn}
-    held = session.listed(eks, "list_associated_access_policies", "associatedAccessPolicies", **asked)
+    held = session.paginate(eks, "list_associated_access_policies", "associatedAccessPolicies", **asked)
     return {one["policyArn"]: _said(one["accessScope"]) for one in held}
 
 
 def _listed(eks, cluster: str) -> list[str]:
-    return session.listed(eks, "list_access_entries", "accessEntries", clusterName=cluster)
+    return session.paginate(eks, "list_access_entries", "accessEntries", clusterName=cluster)
 
 
 def _entry(eks, cluster: str, arn: str) -> dict:

@@ -13,20 +13,21 @@ from botocore.exceptions import ClientError
 from lib.aws import health
 from lib.aws.clusters import BUSY
 from lib.aws.eks_updates import wait_update
-from lib.aws.session import check_ours, lacks, listed, spoken, unseen
+from lib.aws.session import aws_errors, is_unreadable, is_unsupported, paginate
+from lib.aws.tags import check_owned
 from lib.errors import AwsError
 from lib.params.eks import AddOn
 from lib.polling import wait
 
-DRIVER, AGENT = "aws-ebs-csi-driver", "eks-pod-identity-agent"
-ACCOUNTS = {DRIVER: "ebs-csi-controller-sa"}  # the service account that asks AWS, of those which do
+EBS_CSI_DRIVER, POD_IDENTITY_AGENT = "aws-ebs-csi-driver", "eks-pod-identity-agent"
+SERVICE_ACCOUNTS = {EBS_CSI_DRIVER: "ebs-csi-controller-sa"}  # the service account that asks AWS, of those which do
 BROKEN = ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED", "DELETING", "absent")
 COLUMNS = ["add-on", "version", "status", "made by", "told"]
 
 Tell = Callable[[float, str], None]  # seconds so far, status
 
 
-@spoken()
+@aws_errors()
 def ensure_addon(
     eks, cluster: dict, name: str, wanted: AddOn, tags: dict[str, str], deadline: float, role_arn: str = "", **options
 ) -> tuple[dict, str]:
@@ -40,7 +41,7 @@ def ensure_addon(
         offered = _offered(eks, name, cluster["version"])
         found = _addon(eks, cluster["name"], name)
     except ClientError as error:
-        if not lacks(error):
+        if not is_unsupported(error):
             raise
         raise AwsError(
             f"expected an endpoint that has EKS's add-ons (for {name}), got one that does not know them; leave out "
@@ -51,10 +52,10 @@ def ensure_addon(
     if wanted.configuration:
         stated["configurationValues"] = json.dumps(wanted.configuration, sort_keys=True)
     if role_arn:
-        stated["podIdentityAssociations"] = [{"serviceAccount": ACCOUNTS[name], "roleArn": role_arn}]
+        stated["podIdentityAssociations"] = [{"serviceAccount": SERVICE_ACCOUNTS[name], "roleArn": role_arn}]
     if found is None:
         return eks.create_addon(**stated, resolveConflicts="OVERWRITE", tags=tags)["addon"], "created"
-    check_ours(f"add-on {name}", found.get("tags", {}), tags)
+    check_owned(f"add-on {name}", found.get("tags", {}), tags)
     same = found["addonVersion"] == version and json.loads(found.get("configurationValues") or "{}") == (
         wanted.configuration
     )
@@ -71,18 +72,18 @@ def ensure_addon(
     return _addon(eks, cluster["name"], name), "changed"
 
 
-@spoken()
+@aws_errors()
 def find_addon(eks, cluster: str, name: str) -> dict | None:
     """Return an add-on as EKS describes it, or None; also where the endpoint has none, or it may not be looked at."""
     try:
         return _addon(eks, cluster, name)
     except ClientError as error:
-        if unseen(error):
+        if is_unreadable(error):
             return None
         raise
 
 
-@spoken()
+@aws_errors()
 def wait_addon_active(eks, cluster: str, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
     """Return the add-on once it is ACTIVE; AwsError with its issues if it failed, or is DEGRADED after `deadline` s.
 
@@ -115,7 +116,7 @@ def row(found: dict) -> tuple[str, str, str, str, str]:
 def _offered(eks, name: str, kubernetes: str) -> dict[str, bool]:
     """The versions that EKS has for this Kubernetes, newest first, and whether each is the default one."""
     asked = {"addonName": name, "kubernetesVersion": kubernetes}
-    known = listed(eks, "describe_addon_versions", "addons", **asked)
+    known = paginate(eks, "describe_addon_versions", "addons", **asked)
     versions = [one for addon in known for one in addon["addonVersions"]]
     fits = lambda one: [fit for fit in one["compatibilities"] if fit.get("clusterVersion") == kubernetes]  # noqa: E731
     return {one["addonVersion"]: any(fit.get("defaultVersion") for fit in fits(one)) for one in versions if fits(one)}

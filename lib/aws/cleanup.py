@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from botocore.exceptions import ClientError
 
 from lib.aws import nat_gateways
-from lib.aws.session import listed, spoken, tag_dict
+from lib.aws.session import aws_errors, paginate
+from lib.aws.tags import tag_dict
 from lib.polling import until, wait
 
 PAUSE = 2  # seconds between two looks: load balancers go within minutes
 BATCH = 20  # load balancers whose tags are told at once, at most
 LOAD_BALANCER, TARGET_GROUP, SECURITY_GROUP = "load balancer", "target group", "security group"
 INTERFACE, VOLUME = "network interface", "volume"
-OF_A_BALANCER = "ELB *"  # how AWS describes the interfaces of load balancers, which it deletes itself
-OURS = {  # what the runbook makes in EC2, by kind: what lists it, under which key, and its id
+LOAD_BALANCER_INTERFACE = "ELB *"  # how AWS describes the interfaces of load balancers, which it deletes itself
+OWNED_KINDS = {  # what the runbook makes in EC2, by kind: what lists it, under which key, and its id
     "vpc": ("describe_vpcs", "Vpcs", "VpcId"),
     "subnet": ("describe_subnets", "Subnets", "SubnetId"),
     "internet gateway": ("describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
@@ -32,7 +33,7 @@ OURS = {  # what the runbook makes in EC2, by kind: what lists it, under which k
 
 
 @dataclass(frozen=True)
-class Thing:
+class AccountObject:
     """One object of the account: what it is, its id or ARN, and a name or state that tells more."""
 
     kind: str
@@ -40,48 +41,50 @@ class Thing:
     name: str = ""
 
 
-def marks(cluster: str) -> dict[str, str]:
+def ownership_tags(cluster: str) -> dict[str, str]:
     """Return the tags of which Kubernetes and the AWS Load Balancer Controller put one on what they make."""
     return {f"kubernetes.io/cluster/{cluster}": "owned", "elbv2.k8s.aws/cluster": cluster}
 
 
-@spoken()
-def balancers(elbv2, cluster: str) -> list[Thing]:
+@aws_errors()
+def load_balancers(elbv2, cluster: str) -> list[AccountObject]:
     """Return the load balancers that were made for the cluster's Services."""
-    made = listed(elbv2, "describe_load_balancers", "LoadBalancers")
+    made = paginate(elbv2, "describe_load_balancers", "LoadBalancers")
     return _marked(
-        elbv2, cluster, [Thing(LOAD_BALANCER, one["LoadBalancerArn"], one["LoadBalancerName"]) for one in made]
+        elbv2, cluster, [AccountObject(LOAD_BALANCER, one["LoadBalancerArn"], one["LoadBalancerName"]) for one in made]
     )
 
 
-@spoken()
-def target_groups(elbv2, cluster: str) -> list[Thing]:
+@aws_errors()
+def target_groups(elbv2, cluster: str) -> list[AccountObject]:
     """Return the target groups that were made for the cluster's Services."""
-    made = listed(elbv2, "describe_target_groups", "TargetGroups")
-    return _marked(elbv2, cluster, [Thing(TARGET_GROUP, one["TargetGroupArn"], one["TargetGroupName"]) for one in made])
+    made = paginate(elbv2, "describe_target_groups", "TargetGroups")
+    return _marked(
+        elbv2, cluster, [AccountObject(TARGET_GROUP, one["TargetGroupArn"], one["TargetGroupName"]) for one in made]
+    )
 
 
-@spoken()
-def security_groups(ec2, cluster: str, of_eks: bool = True) -> list[Thing]:
+@aws_errors()
+def security_groups(ec2, cluster: str, of_eks: bool = True) -> list[AccountObject]:
     """Return the security groups that were made for the cluster, with or without the one that EKS itself deletes."""
     found = {}
-    for key, value in marks(cluster).items():
+    for key, value in ownership_tags(cluster).items():
         for one in _pages(ec2, "describe_security_groups", "SecurityGroups", {f"tag:{key}": value}):
             if of_eks or not one["GroupName"].startswith(f"eks-cluster-sg-{cluster}"):
-                found[one["GroupId"]] = Thing(SECURITY_GROUP, one["GroupId"], one["GroupName"])
+                found[one["GroupId"]] = AccountObject(SECURITY_GROUP, one["GroupId"], one["GroupName"])
     return list(found.values())
 
 
-@spoken()
-def volumes(ec2, cluster: str) -> list[Thing]:
+@aws_errors()
+def volumes(ec2, cluster: str) -> list[AccountObject]:
     """Return the volumes that were made for the cluster's claims, with their state."""
     wanted = {f"tag:kubernetes.io/cluster/{cluster}": "owned"}
     found = _pages(ec2, "describe_volumes", "Volumes", wanted)
-    return [Thing(VOLUME, one["VolumeId"], one["State"]) for one in found]
+    return [AccountObject(VOLUME, one["VolumeId"], one["State"]) for one in found]
 
 
-@spoken()
-def interfaces(ec2, cluster: str, tags: dict[str, str]) -> list[Thing]:
+@aws_errors()
+def interfaces(ec2, cluster: str, tags: dict[str, str]) -> list[AccountObject]:
     """Return the interfaces that the cluster's pods had, and those of load balancers, which AWS itself deletes.
 
     The latter are those in the VPC with `tags`, or in a security group that was made for the cluster.
@@ -90,61 +93,61 @@ def interfaces(ec2, cluster: str, tags: dict[str, str]) -> list[Thing]:
         ec2, "describe_network_interfaces", "NetworkInterfaces", {"tag:cluster.k8s.amazonaws.com/name": cluster}
     )
     for vpc in _pages(ec2, "describe_vpcs", "Vpcs", {f"tag:{key}": value for key, value in tags.items()}):
-        wanted = {"vpc-id": vpc["VpcId"], "description": OF_A_BALANCER}
+        wanted = {"vpc-id": vpc["VpcId"], "description": LOAD_BALANCER_INTERFACE}
         found += _pages(ec2, "describe_network_interfaces", "NetworkInterfaces", wanted)
     if groups := [one.id for one in security_groups(ec2, cluster)]:  # in a VPC that was there before
-        wanted = [{"Name": "group-id", "Values": groups}, {"Name": "description", "Values": [OF_A_BALANCER]}]
+        wanted = [{"Name": "group-id", "Values": groups}, {"Name": "description", "Values": [LOAD_BALANCER_INTERFACE]}]
         found += _each(ec2, "describe_network_interfaces", "NetworkInterfaces", wanted)
     found = {one["NetworkInterfaceId"]: one for one in found}.values()
-    return [Thing(INTERFACE, one["NetworkInterfaceId"], one.get("Description", "")) for one in found]
+    return [AccountObject(INTERFACE, one["NetworkInterfaceId"], one.get("Description", "")) for one in found]
 
 
-@spoken()
-def ours(ec2, tags: dict[str, str]) -> list[Thing]:
+@aws_errors()
+def owned_objects(ec2, tags: dict[str, str]) -> list[AccountObject]:
     """Return what has all of `tags` in EC2: the network, and what the nodes start from."""
     wanted, found = {f"tag:{key}": value for key, value in tags.items()}, []
-    for kind, (describe, key, identity) in OURS.items():
+    for kind, (describe, key, identity) in OWNED_KINDS.items():
         for one in _pages(ec2, describe, key, wanted):
             named = tag_dict(one.get("Tags", []))
-            if one.get("State") not in nat_gateways.OVER and tags.items() <= named.items():
-                found.append(Thing(kind, one[identity], named.get("Name", "")))
+            if one.get("State") not in nat_gateways.ENDED and tags.items() <= named.items():
+                found.append(AccountObject(kind, one[identity], named.get("Name", "")))
     return found
 
 
-@spoken()
-def providers(iam, tags: dict[str, str]) -> list[Thing]:
+@aws_errors()
+def identity_providers(iam, tags: dict[str, str]) -> list[AccountObject]:
     """Return the identity providers (OIDC) with all of `tags`."""
-    listed = [one["Arn"] for one in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]]
-    known = {arn: iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn) for arn in listed}
+    arns = [one["Arn"] for one in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]]
+    known = {arn: iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn) for arn in arns}
     return [
-        Thing("identity provider", arn, one["Url"])
+        AccountObject("identity provider", arn, one["Url"])
         for arn, one in known.items()
         if tags.items() <= tag_dict(one.get("Tags", [])).items()
     ]
 
 
-@spoken()
-def log_groups(logs, cluster: str) -> list[Thing]:
+@aws_errors()
+def log_groups(logs, cluster: str) -> list[AccountObject]:
     """Return the log group of the cluster's control plane, if there is one."""
     name = f"/aws/eks/{cluster}/cluster"
     found = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-    return [Thing("log group", one["logGroupName"]) for one in found if one["logGroupName"] == name]
+    return [AccountObject("log group", one["logGroupName"]) for one in found if one["logGroupName"] == name]
 
 
-def wait_vanished(look: Callable[[], list[Thing]], what: str, deadline: float, **options) -> list[Thing]:
+def wait_deleted(look: Callable[[], list[AccountObject]], what: str, deadline: float, **options) -> list[AccountObject]:
     """Return what is still there once nothing is, or after `deadline` seconds."""
     answer = until(look, lambda left: not left, what=what, deadline=deadline, **{"pause": PAUSE, **options})
     return answer.value or []
 
 
-@spoken()
-def delete_balancers(elbv2, cluster: str, deadline: float, **options) -> list[Thing]:
+@aws_errors()
+def delete_load_balancers(elbv2, cluster: str, deadline: float, **options) -> list[AccountObject]:
     """Delete the cluster's load balancers, then their target groups; return what was deleted."""
-    doomed = balancers(elbv2, cluster)
+    doomed = load_balancers(elbv2, cluster)
     for one in doomed:
         _unless_gone(elbv2.delete_load_balancer, LoadBalancerArn=one.id)
     wait(
-        "the load balancers gone", lambda: balancers(elbv2, cluster), lambda left: not left, deadline=deadline,
+        "the load balancers gone", lambda: load_balancers(elbv2, cluster), lambda left: not left, deadline=deadline,
         fix="is one protected from deletion? see it in the AWS console", **{"pause": PAUSE, **options},
     )  # fmt: skip
     groups = target_groups(elbv2, cluster)
@@ -153,13 +156,13 @@ def delete_balancers(elbv2, cluster: str, deadline: float, **options) -> list[Th
     return [*doomed, *groups]
 
 
-@spoken()
-def delete_rest(ec2, cluster: str, tags: dict[str, str], deadline: float, **options) -> list[Thing]:
+@aws_errors()
+def delete_leftovers(ec2, cluster: str, tags: dict[str, str], deadline: float, **options) -> list[AccountObject]:
     """Delete volumes, interfaces and security groups of a cluster that is gone; return what was deleted.
 
     Load balancers' interfaces are waited for. What is still in use is left, and the inventory tells of it.
     """
-    wait_vanished(lambda: _of_balancers(ec2, cluster, tags), "load balancers' interfaces gone", deadline, **options)
+    wait_deleted(lambda: _of_balancers(ec2, cluster, tags), "load balancers' interfaces gone", deadline, **options)
     done = [one for one in volumes(ec2, cluster) if one.name == "available"]
     for one in done:
         _unless_gone(ec2.delete_volume, VolumeId=one.id)
@@ -168,7 +171,7 @@ def delete_rest(ec2, cluster: str, tags: dict[str, str], deadline: float, **opti
         {"tag:cluster.k8s.amazonaws.com/name": cluster, "status": "available"},
     ):  # fmt: skip
         _unless_gone(ec2.delete_network_interface, NetworkInterfaceId=one["NetworkInterfaceId"])
-        done.append(Thing(INTERFACE, one["NetworkInterfaceId"], one.get("Description", "")))
+        done.append(AccountObject(INTERFACE, one["NetworkInterfaceId"], one.get("Description", "")))
     groups = security_groups(ec2, cluster)
     for one in groups:  # they name each other, and could not be deleted in any order
         _forget_rules(ec2, one.id)
@@ -177,8 +180,8 @@ def delete_rest(ec2, cluster: str, tags: dict[str, str], deadline: float, **opti
     return [*done, *groups]
 
 
-def _of_balancers(ec2, cluster: str, tags: dict[str, str]) -> list[Thing]:
-    return [one for one in interfaces(ec2, cluster, tags) if one.name.startswith(OF_A_BALANCER[:-1])]
+def _of_balancers(ec2, cluster: str, tags: dict[str, str]) -> list[AccountObject]:
+    return [one for one in interfaces(ec2, cluster, tags) if one.name.startswith(LOAD_BALANCER_INTERFACE[:-1])]
 
 
 def _forget_rules(ec2, group_id: str) -> None:
@@ -187,9 +190,9 @@ def _forget_rules(ec2, group_id: str) -> None:
             ec2.revoke_security_group_ingress(GroupId=group_id, IpPermissions=group["IpPermissions"])
 
 
-def _marked(elbv2, cluster: str, things: list[Thing]) -> list[Thing]:
+def _marked(elbv2, cluster: str, things: list[AccountObject]) -> list[AccountObject]:
     """Those that carry one of the cluster's marks: elbv2 has no filter for tags."""
-    wanted, kept = marks(cluster).items(), set()
+    wanted, kept = ownership_tags(cluster).items(), set()
     for start in range(0, len(things), BATCH):
         asked = [one.id for one in things[start : start + BATCH]]
         for one in elbv2.describe_tags(ResourceArns=asked)["TagDescriptions"]:
@@ -203,7 +206,7 @@ def _pages(ec2, describe: str, key: str, filters: dict[str, str]) -> list[dict]:
 
 
 def _each(ec2, describe: str, key: str, filters: list[dict]) -> list[dict]:
-    return listed(ec2, describe, key, **{"Filter" if describe == "describe_nat_gateways" else "Filters": filters})
+    return paginate(ec2, describe, key, **{"Filter" if describe == "describe_nat_gateways" else "Filters": filters})
 
 
 def _unless_gone(delete: Callable, **what) -> None:

@@ -8,7 +8,8 @@ from botocore.exceptions import ClientError
 
 from lib.aws import health
 from lib.aws.eks_updates import wait_update
-from lib.aws.session import check_ours, spoken
+from lib.aws.session import aws_errors
+from lib.aws.tags import check_owned
 from lib.errors import AwsError
 from lib.polling import until, wait
 
@@ -20,7 +21,7 @@ BROKEN = ("FAILED", "CREATE_FAILED", "DELETE_FAILED", "DEGRADED", "DELETING")
 Tell = Callable[[float, str], None]  # seconds so far, status
 
 
-@spoken()
+@aws_errors()
 def ensure_cluster(
     eks,
     name: str,
@@ -51,8 +52,8 @@ def ensure_cluster(
             "tags": tags,
             **(more or {}),
         }
-        return once_assumable(lambda: eks.create_cluster(**stated)["cluster"], options), "created"
-    check_ours(f"cluster {name}", found.get("tags", {}), tags)
+        return create_with_new_role(lambda: eks.create_cluster(**stated)["cluster"], options), "created"
+    check_owned(f"cluster {name}", found.get("tags", {}), tags)
     check_fixed(f"cluster {name}", "role", found["roleArn"], role_arn)
     check_fixed(f"cluster {name}", "subnets", sorted(found["resourcesVpcConfig"]["subnetIds"]), sorted(subnet_ids))
     if found["version"] != version and found["status"] in BUSY:  # a run that was broken off may have begun it
@@ -65,13 +66,13 @@ def ensure_cluster(
     return _cluster(eks, name), "changed"
 
 
-@spoken()
+@aws_errors()
 def find_cluster(eks, name: str) -> dict | None:
     """Return a cluster, or None."""
     return _cluster(eks, name)
 
 
-@spoken()
+@aws_errors()
 def find_node_group(eks, cluster: str, name: str) -> dict | None:
     """Return a node group, or None."""
     return _node_group(eks, cluster, name)
@@ -87,13 +88,13 @@ def wait_node_group_active(eks, cluster: str, name: str, deadline: float, tell: 
     return _wait_active(f"node group {name}", lambda: _node_group(eks, cluster, name), deadline, tell, options)
 
 
-@spoken()
+@aws_errors()
 def delete_node_group(eks, cluster: str, name: str, tags: dict[str, str]) -> str:
     """Start to delete the node group; return "deleted" or "absent"."""
     found = _node_group(eks, cluster, name)
     if found is None:
         return "absent"
-    check_ours(f"node group {name}", found.get("tags", {}), tags)
+    check_owned(f"node group {name}", found.get("tags", {}), tags)
     if found["status"] != "DELETING":
         eks.delete_nodegroup(clusterName=cluster, nodegroupName=name)
     return "deleted"
@@ -104,13 +105,13 @@ def wait_node_group_gone(eks, cluster: str, name: str, deadline: float, tell: Te
     _wait_gone(f"node group {name}", lambda: _node_group(eks, cluster, name), deadline, tell, options)
 
 
-@spoken()
+@aws_errors()
 def delete_cluster(eks, name: str, tags: dict[str, str]) -> str:
     """Start to delete the cluster; return "deleted" or "absent". Its node groups must be gone."""
     found = _cluster(eks, name)
     if found is None:
         return "absent"
-    check_ours(f"cluster {name}", found.get("tags", {}), tags)
+    check_owned(f"cluster {name}", found.get("tags", {}), tags)
     if found["status"] != "DELETING":
         eks.delete_cluster(name=name)
     return "deleted"
@@ -168,7 +169,7 @@ def _status(found: dict | None) -> str:
     return found["status"] if found else "absent"
 
 
-def once_assumable(create: Callable[[], dict], options: dict) -> dict:
+def create_with_new_role(create: Callable[[], dict], options: dict) -> dict:
     """Create what takes a role: EKS refuses one that IAM made seconds ago and has not yet told it of."""
 
     def attempt():

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from lib.aws.clusters import check_fixed, find_cluster
 from lib.aws.eks_updates import wait_update
-from lib.aws.session import spoken
+from lib.aws.session import aws_errors
 from lib.errors import AwsError
 
-EVERYBODY = "0.0.0.0/0"
+ALL_ADDRESSES = "0.0.0.0/0"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ControlPlaneConfig:
     """`cidrs` may reach the public endpoint (None: as EKS has it, everybody); `key` is a KMS key's ARN."""
 
     public: bool = True
@@ -27,9 +27,9 @@ class Wishes:
     key: str | None = None
 
     @classmethod
-    def of(cls, here) -> Wishes:
+    def of(cls, here) -> ControlPlaneConfig:
         """Return what the params say; AwsError on a real account where they do not say who may reach the API."""
-        if problem := unsaid(here):
+        if problem := missing_public_cidrs(here):
             raise AwsError(problem)
         reach = here.endpoint_public_access, here.endpoint_private_access
         cidrs = here.public_access_cidrs if here.endpoint_public_access else None
@@ -48,7 +48,7 @@ class Wishes:
         return made | ({"encryptionConfig": _encryption(self.key)} if self.key else {})
 
 
-def unsaid(here) -> str:
+def missing_public_cidrs(here) -> str:
     """Return, as a sentence, that the params of a real account do not say who may reach the cluster's API; else ""."""
     local = here.aws_endpoint_url or here.cluster_source != "eks"
     if local or not here.endpoint_public_access or here.public_access_cidrs:
@@ -60,7 +60,7 @@ def unsaid(here) -> str:
     )
 
 
-def differences(found: dict | None, wanted: Wishes) -> list[tuple[str, str, str, bool]]:
+def differences(found: dict | None, wanted: ControlPlaneConfig) -> list[tuple[str, str, str, bool]]:
     """Return (field, found, wanted, whether it can be changed) of what is not as it should be."""
     if found is None:
         return []
@@ -75,9 +75,14 @@ def differences(found: dict | None, wanted: Wishes) -> list[tuple[str, str, str,
     return told
 
 
-@spoken()
+@aws_errors()
 def ensure(
-    eks, found: dict, wanted: Wishes, deadline: float, tell: Callable[[str], None] = lambda what: None, **options
+    eks,
+    found: dict,
+    wanted: ControlPlaneConfig,
+    deadline: float,
+    tell: Callable[[str], None] = lambda what: None,
+    **options,
 ) -> tuple[dict, str]:
     """Change what differs of an ACTIVE cluster, one update after the other; return (cluster, action).
 
@@ -116,7 +121,7 @@ def _reach(found: dict) -> dict:
     return {
         "endpointPublicAccess": config.get("endpointPublicAccess", True),
         "endpointPrivateAccess": config.get("endpointPrivateAccess", False),
-        "publicAccessCidrs": sorted(config.get("publicAccessCidrs", [EVERYBODY])),
+        "publicAccessCidrs": sorted(config.get("publicAccessCidrs", [ALL_ADDRESSES])),
     }
 
 

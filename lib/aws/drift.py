@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.aws.control_plane import Wishes, differences, unsaid
-from lib.aws.node_groups import Nodes
+from lib.aws.control_plane import ControlPlaneConfig, differences, missing_public_cidrs
+from lib.aws.node_groups import NodeGroupConfig
 
 YES, NO = "yes", "no"
 
@@ -42,14 +42,14 @@ def of_cluster(found: dict | None, name: str, version: str, role: str, subnets: 
 
 def of_control_plane(found: dict | None, name: str, here) -> list[Difference]:
     """Return how what else a cluster was told differs from the params `here`. AWS: UpdateClusterConfig."""
-    if unsaid(here):
+    if missing_public_cidrs(here):
         return []
-    told = differences(found, Wishes.of(here))
+    told = differences(found, ControlPlaneConfig.of(here))
     return [Difference(f"cluster {name}", field, now, then, YES if may else NO) for field, now, then, may in told]
 
 
 def of_node_group(
-    found: dict | None, name: str, role: str, subnets: list[str], nodes: Nodes, template: str = ""
+    found: dict | None, name: str, role: str, subnets: list[str], nodes: NodeGroupConfig, template: str = ""
 ) -> list[Difference]:
     """Return how a node group differs. AWS: DescribeNodegroup, UpdateNodegroupConfig."""
     if found is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lib.aws import health
-from lib.aws.session import spoken
+from lib.aws.session import aws_errors
 from lib.errors import AwsError
 from lib.polling import wait
 
@@ -17,7 +17,7 @@ ENDED = ("Successful", "Failed", "Cancelled")
 Tell = Callable[[float, str], None]  # seconds so far, status
 
 
-@spoken()
+@aws_errors()
 def wait_update(
     eks, cluster: str, update: dict, what: str, deadline: float, *, tell: Tell | None = None, of: dict | None = None,
     **options,

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import ClientError
 
-from lib.aws.nat_gateways import EVERYWHERE
-from lib.aws.session import listed, spoken, tag_dict
-from lib.aws.vpc import NO_EKS, PRIVATE, PUBLIC
+from lib.aws.nat_gateways import DEFAULT_ROUTE
+from lib.aws.session import aws_errors, paginate
+from lib.aws.tags import tag_dict
+from lib.aws.vpc import PRIVATE_ROLE, PUBLIC_ROLE, ZONES_WITHOUT_EKS
 from lib.errors import AwsError
 
-FOR_EKS = 6  # addresses in each subnet that EKS asks for; it advises 16
-A_NODE = 10  # addresses that a node takes at once: its own and those kept warm for pods (m5.large's first interface)
-INTERNET, OTHER, BLACKHOLE, NOWHERE = "internet gateway", "another way", "a way that is gone", "none"
-SUBNETS_OF_BALANCERS = "service.beta.kubernetes.io/aws-load-balancer-subnets"  # with it nothing is looked for by tags
+ADDRESSES_FOR_EKS = 6  # addresses in each subnet that EKS asks for; it advises 16
+ADDRESSES_PER_NODE = (
+    10  # addresses that a node takes at once: its own and those kept warm for pods (m5.large's first interface)
+)
+INTERNET, OTHER_ROUTE, BLACKHOLE, NO_ROUTE = "internet gateway", "another way", "a way that is gone", "none"
+SUBNETS_ANNOTATION = "service.beta.kubernetes.io/aws-load-balancer-subnets"  # with it nothing is looked for by tags
 
 
 @dataclass(frozen=True)
-class Given:
+class ExistingSubnets:
     """The subnets as they are: the VPC, those for the cluster, those of them for nodes; `problems` in sentences."""
 
     vpc_id: str
@@ -34,8 +37,8 @@ class Given:
     problems: list[str] = field(default_factory=list)
 
 
-@spoken()
-def read(
+@aws_errors()
+def describe(
     ec2,
     ids: list[str],
     tags: dict[str, str],
@@ -43,7 +46,7 @@ def read(
     nodes: int,
     scheme: str | None,
     fresh: bool = True,
-) -> Given:
+) -> ExistingSubnets:
     """Return the subnets with these ids, or else these tags, and what of them would not work for a cluster.
 
     `nodes` go into the private ones where there are any. `scheme` is the load balancers' (internet-facing, internal),
@@ -64,12 +67,12 @@ def read(
     rows = [(one["SubnetId"], f"{one['AvailabilityZone']}, way out: {way[one['SubnetId']]}") for one in subnets]
     named = lambda some: [one["SubnetId"] for one in some]  # noqa: E731
     zones = sorted({one["AvailabilityZone"] for one in inside})
-    return Given(vpc_id, named(subnets), named(inside), rows, zones, problems)
+    return ExistingSubnets(vpc_id, named(subnets), named(inside), rows, zones, problems)
 
 
-def scheme(here) -> str | None:
+def wanted_scheme(here) -> str | None:
     """Return which subnets the load balancers of these params look for; None where nothing is looked for."""
-    if here.load_balancer_controller is None or SUBNETS_OF_BALANCERS in here.load_balancer_annotations:
+    if here.load_balancer_controller is None or SUBNETS_ANNOTATION in here.load_balancer_annotations:
         return None
     return here.load_balancer_scheme
 
@@ -77,7 +80,7 @@ def scheme(here) -> str | None:
 def _found(ec2, ids: list[str], tags: dict[str, str]) -> list[dict]:
     if not ids:
         filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
-        if found := listed(ec2, "describe_subnets", "Subnets", Filters=filters):
+        if found := paginate(ec2, "describe_subnets", "Subnets", Filters=filters):
             return found
         raise AwsError(f"expected subnets with the tags {tags}, got none; check region, account and subnet_tags.")
     try:
@@ -96,7 +99,7 @@ def _zones(ec2, subnets: list[dict]) -> list[str]:
     kinds = {one["ZoneName"]: one for one in ec2.describe_availability_zones()["AvailabilityZones"]}
     for one in subnets:
         zone = kinds.get(one["AvailabilityZone"], {})
-        if zone.get("ZoneId") in NO_EKS or zone.get("ZoneType", "availability-zone") != "availability-zone":
+        if zone.get("ZoneId") in ZONES_WITHOUT_EKS or zone.get("ZoneType", "availability-zone") != "availability-zone":
             told.append(
                 f"expected {one['SubnetId']} in a zone that EKS takes, got {one['AvailabilityZone']} "
                 f"({zone.get('ZoneId')}); name one of another zone."
@@ -116,9 +119,9 @@ def _dns(ec2, vpc_id: str) -> list[str]:
 
 def _way_out(subnet: dict, way: str) -> str:
     name = subnet["SubnetId"]
-    if way in (NOWHERE, BLACKHOLE):
+    if way in (NO_ROUTE, BLACKHOLE):
         return (
-            f"expected a route to {EVERYWHERE} for nodes in {name}, got {way}; add one to a NAT gateway, "
+            f"expected a route to {DEFAULT_ROUTE} for nodes in {name}, got {way}; add one to a NAT gateway, "
             "or name other subnets: images come from outside."
         )
     if way == INTERNET and not subnet.get("MapPublicIpOnLaunch"):
@@ -132,11 +135,11 @@ def _way_out(subnet: dict, way: str) -> str:
 def _room(subnets: list[dict], inside: list[dict], nodes: int) -> list[str]:
     free = {one["SubnetId"]: one["AvailableIpAddressCount"] for one in subnets}
     told = [
-        f"expected at least {FOR_EKS} free addresses in {name} for EKS, got {count}; free some, or name another."
+        f"expected at least {ADDRESSES_FOR_EKS} free addresses in {name} for EKS, got {count}; free some, or name another."
         for name, count in free.items()
-        if count < FOR_EKS
+        if count < ADDRESSES_FOR_EKS
     ]
-    need, got = FOR_EKS + nodes * A_NODE, sum(free[one["SubnetId"]] for one in inside)
+    need, got = ADDRESSES_FOR_EKS + nodes * ADDRESSES_PER_NODE, sum(free[one["SubnetId"]] for one in inside)
     if got < need and not told:
         told.append(
             f"expected {need} free addresses for {nodes} nodes and their pods in {_names(inside)}, got {got}; "
@@ -147,10 +150,10 @@ def _room(subnets: list[dict], inside: list[dict], nodes: int) -> list[str]:
 
 def _for_balancers(ec2, vpc_id: str, inside: list[dict], ways: dict, cluster: str, scheme: str) -> list[str]:
     """In each zone with nodes a controller must find a subnet by its tags: it is put nowhere else."""
-    role, sort = (PUBLIC, "public") if scheme == "internet-facing" else (PRIVATE, "")
+    role, sort = (PUBLIC_ROLE, "public") if scheme == "internet-facing" else (PRIVATE_ROLE, "")
     asked = [{"Name": "vpc-id", "Values": [vpc_id]}]
     there = set()
-    for one in listed(ec2, "describe_subnets", "Subnets", Filters=asked):
+    for one in paginate(ec2, "describe_subnets", "Subnets", Filters=asked):
         tags = tag_dict(one.get("Tags", []))
         others = [key for key in tags if key.startswith("kubernetes.io/cluster/")]
         free = not others or f"kubernetes.io/cluster/{cluster}" in others
@@ -159,7 +162,7 @@ def _for_balancers(ec2, vpc_id: str, inside: list[dict], ways: dict, cluster: st
             there.add(one["AvailabilityZone"])
     return [
         f"expected in {zone} a {sort + ' ' if sort else ''}subnet with the tag {role}: 1, free for this cluster, "
-        f"got none; tag one, or name it in load_balancer_annotations ({SUBNETS_OF_BALANCERS})."
+        f"got none; tag one, or name it in load_balancer_annotations ({SUBNETS_ANNOTATION})."
         for zone in sorted({one["AvailabilityZone"] for one in inside} - there)
     ]
 
@@ -167,8 +170,8 @@ def _for_balancers(ec2, vpc_id: str, inside: list[dict], ways: dict, cluster: st
 def _ways(ec2, vpc_id: str) -> dict[str, str]:
     """The way out by subnet; under "" that of the VPC's main route table, which all others have."""
     asked = [{"Name": "vpc-id", "Values": [vpc_id]}]
-    found = {"": NOWHERE}
-    for table in listed(ec2, "describe_route_tables", "RouteTables", Filters=asked):
+    found = {"": NO_ROUTE}
+    for table in paginate(ec2, "describe_route_tables", "RouteTables", Filters=asked):
         way = _way(table["Routes"])
         for link in table["Associations"]:
             found["" if link.get("Main") else link.get("SubnetId", "-")] = way
@@ -177,11 +180,11 @@ def _ways(ec2, vpc_id: str) -> dict[str, str]:
 
 def _way(routes: list[dict]) -> str:
     for route in routes:
-        if route.get("DestinationCidrBlock") == EVERYWHERE:
+        if route.get("DestinationCidrBlock") == DEFAULT_ROUTE:
             if route.get("State") == "blackhole":
                 return BLACKHOLE
-            return INTERNET if route.get("GatewayId", "").startswith("igw-") else OTHER
-    return NOWHERE
+            return INTERNET if route.get("GatewayId", "").startswith("igw-") else OTHER_ROUTE
+    return NO_ROUTE
 
 
 def _names(some: list[dict]) -> str:

@@ -17,7 +17,7 @@ LIFETIME = timedelta(minutes=14)  # of a token: EKS takes it for 15 minutes from
 API = "client.authentication.k8s.io/v1"
 
 
-@aws_session.spoken()
+@aws_session.aws_errors()
 def token(session: boto3.Session, cluster_name: str, endpoint_url: str | None = None, expires: int = 60) -> str:
     """Return a bearer token for the cluster: a presigned STS GetCallerIdentity whose signature covers its name.
 

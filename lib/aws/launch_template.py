@@ -5,8 +5,8 @@ EKS user guide: "Customize managed nodes with launch templates"; EC2 API Referen
 
 from __future__ import annotations
 
-from lib.aws.session import check_ours, spoken, tag_dict, tag_list
-from lib.aws.tags import making
+from lib.aws.session import aws_errors
+from lib.aws.tags import check_owned, tag_dict, tag_list, tag_specification
 
 # Pods that are not on the host's network are a hop further than the node: with one hop they do not get its role.
 HOPS = 1
@@ -14,7 +14,7 @@ DATA = {"BOTTLEROCKET": "/dev/xvdb"}  # the disk that pods and images are on, by
 ROOT = "/dev/xvda"
 
 
-def settings(disk_gib: int, ami_type: str, name: str, tags: dict[str, str]) -> dict:
+def template_data(disk_gib: int, ami_type: str, name: str, tags: dict[str, str]) -> dict:
     """Return the launch template's data: metadata service, disk, tags of instances and volumes; no AMI, EKS has it."""
     device = DATA.get(ami_type.partition("_")[0], ROOT)
     disk = {"VolumeType": "gp3", "VolumeSize": disk_gib, "Encrypted": True, "DeleteOnTermination": True}
@@ -26,7 +26,7 @@ def settings(disk_gib: int, ami_type: str, name: str, tags: dict[str, str]) -> d
     }
 
 
-@spoken()
+@aws_errors()
 def ensure_template(ec2, name: str, data: dict, tags: dict[str, str]) -> tuple[dict[str, str], str]:
     """Create the launch template, or a new version of it; return ({"name", "version"}, action).
 
@@ -34,10 +34,10 @@ def ensure_template(ec2, name: str, data: dict, tags: dict[str, str]) -> tuple[d
     """
     found = _template(ec2, name)
     if found is None:
-        about = making("launch-template", {**tags, "Name": name})
+        about = tag_specification("launch-template", {**tags, "Name": name})
         ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data, **about)
         return {"name": name, "version": "1"}, "created"
-    check_ours(f"launch template {name}", tag_dict(found.get("Tags", [])), tags)
+    check_owned(f"launch template {name}", tag_dict(found.get("Tags", [])), tags)
     (latest,) = ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Latest"])[
         "LaunchTemplateVersions"
     ]
@@ -47,19 +47,19 @@ def ensure_template(ec2, name: str, data: dict, tags: dict[str, str]) -> tuple[d
     return {"name": name, "version": str(made["LaunchTemplateVersion"]["VersionNumber"])}, "changed"
 
 
-@spoken()
+@aws_errors()
 def find_template(ec2, name: str) -> dict | None:
     """Return a launch template, or None."""
     return _template(ec2, name)
 
 
-@spoken()
+@aws_errors()
 def delete_template(ec2, name: str, tags: dict[str, str]) -> str:
     """Delete the launch template with all its versions; return "deleted" or "absent". Its node group must be gone."""
     found = _template(ec2, name)
     if found is None:
         return "absent"
-    check_ours(f"launch template {name}", tag_dict(found.get("Tags", [])), tags)
+    check_owned(f"launch template {name}", tag_dict(found.get("Tags", [])), tags)
     ec2.delete_launch_template(LaunchTemplateId=found["LaunchTemplateId"])
     return "deleted"
 

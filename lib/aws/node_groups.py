@@ -8,29 +8,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lib.aws.clusters import BUSY, check_fixed, find_node_group, once_assumable, wait_node_group_active
+from lib.aws.clusters import BUSY, check_fixed, create_with_new_role, find_node_group, wait_node_group_active
 from lib.aws.eks_updates import wait_update
-from lib.aws.session import check_ours, spoken
+from lib.aws.session import aws_errors
+from lib.aws.tags import check_owned
 
 ON_DEMAND = "ON_DEMAND"
-AMI = "AL2023_x86_64_STANDARD"
+DEFAULT_AMI_TYPE = "AL2023_x86_64_STANDARD"
 
 
 @dataclass(frozen=True)
-class Nodes:
+class NodeGroupConfig:
     """What a node group is to be: `least` and `most` are `count` where they are not given."""
 
     instance_types: Sequence[str]
     count: int
     least: int | None = None
     most: int | None = None
-    ami_type: str = AMI
+    ami_type: str = DEFAULT_AMI_TYPE
     capacity_type: str = ON_DEMAND
     labels: dict[str, str] = field(default_factory=dict)
     taints: Sequence[dict[str, str]] = ()
 
     @classmethod
-    def of(cls, here) -> Nodes:
+    def of(cls, here) -> NodeGroupConfig:
         """Return what the params say."""
         types = [here.node_instance_type, *(one for one in here.node_other_types if one != here.node_instance_type)]
         size = here.node_count, here.node_min, here.node_max
@@ -44,14 +45,14 @@ class Nodes:
         return {"minSize": least, "maxSize": most, "desiredSize": self.count}
 
 
-@spoken()
+@aws_errors()
 def ensure_node_group(
     eks,
     cluster: str,
     name: str,
     role_arn: str,
     subnet_ids: list[str],
-    nodes: Nodes,
+    nodes: NodeGroupConfig,
     tags: dict[str, str],
     *,
     template: dict[str, str] | None = None,
@@ -68,14 +69,14 @@ def ensure_node_group(
     """
     found = find_node_group(eks, cluster, name)
     if found is None:
-        return once_assumable(
+        return create_with_new_role(
             lambda: eks.create_nodegroup(
                 **_stated(cluster, name, role_arn, subnet_ids, nodes, tags, template, version)
             )["nodegroup"],
             options,
         ), "created"
     what = f"node group {name}"
-    check_ours(what, found.get("tags", {}), tags)
+    check_owned(what, found.get("tags", {}), tags)
     check_fixed(what, "role", found["nodeRole"], role_arn)
     check_fixed(what, "subnets", sorted(found["subnets"]), sorted(subnet_ids))
     check_fixed(what, "instance types", sorted(found["instanceTypes"]), sorted(nodes.instance_types))
@@ -103,7 +104,7 @@ def ensure_node_group(
     return find_node_group(eks, cluster, name), "changed"
 
 
-def _stated(cluster, name, role_arn, subnet_ids, nodes: Nodes, tags, template, version) -> dict:
+def _stated(cluster, name, role_arn, subnet_ids, nodes: NodeGroupConfig, tags, template, version) -> dict:
     more = {"labels": nodes.labels, "taints": list(nodes.taints), "launchTemplate": template, "version": version}
     return {
         "clusterName": cluster,
@@ -119,7 +120,7 @@ def _stated(cluster, name, role_arn, subnet_ids, nodes: Nodes, tags, template, v
     }
 
 
-def _config(found: dict, nodes: Nodes) -> dict:
+def _config(found: dict, nodes: NodeGroupConfig) -> dict:
     """What UpdateNodegroupConfig has to change."""
     changes: dict = {}
     if found["scalingConfig"] != nodes.scaling:

@@ -6,16 +6,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lib.aws.session import spoken
+from lib.aws.session import aws_errors
 from lib.errors import AwsError
 
 NOT_KNOWN = "not known"
 
 
-def optional(ask: Callable[[], Any]) -> tuple[Any, str]:
+def try_read(ask: Callable[[], Any]) -> tuple[Any, str]:
     """Return (the answer, ""), or (None, why there is none) where AWS refuses or cannot tell."""
     try:
-        with spoken():
+        with aws_errors():
             return ask(), ""
     except AwsError as refused:
         return None, _short(str(refused))

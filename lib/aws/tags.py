@@ -1,36 +1,73 @@
-"""What the runbook made in EC2, found again by its tags and by nothing else; and how it gives them."""
+"""Tags: how the runbook marks its AWS objects, finds them again, and refuses to touch those without its marks."""
 
 from __future__ import annotations
 
-from lib.aws.session import tag_dict, tag_list
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 from lib.errors import AwsError
 
-
-def every(describe, key: str, tags: dict[str, str], **more: str) -> list[dict]:
-    """Return what has all of `tags`; `more` are further filters, a name each (vpc_id is EC2's vpc-id)."""
-    wanted = {**{f"tag:{name}": value for name, value in tags.items()}, **_named(more)}
-    asked = "Filter" if key == "NatGateways" else "Filters"
-    found = describe(**{asked: [{"Name": name, "Values": [value]} for name, value in wanted.items()]})[key]
-    return [one for one in found if tags.items() <= tag_dict(one.get("Tags", [])).items()]  # never by the filter alone
+Tags = dict[str, str]
 
 
-def one(describe, key: str, tags: dict[str, str]) -> dict | None:
-    """Return the one that has all of `tags`, or None; AwsError where there are several."""
-    found = every(describe, key, tags)
+def find_all(describe: Callable[..., Any], key: str, tags: Tags) -> list[dict[str, Any]]:
+    """Return the EC2 objects that have all of `tags`.
+
+    Args:
+        describe: an EC2 client's describe method, e.g. `ec2.describe_vpcs`.
+        key: the key of the list in its response, e.g. "Vpcs".
+        tags: tag names and values.
+    """
+    parameter = "Filter" if key == "NatGateways" else "Filters"
+    filters = [{"Name": f"tag:{name}", "Values": [value]} for name, value in tags.items()]
+    found = describe(**{parameter: filters})[key]
+    return [item for item in found if has_tags(item, tags)]  # an emulated endpoint may ignore a filter
+
+
+def find_one(describe: Callable[..., Any], key: str, tags: Tags) -> dict[str, Any] | None:
+    """Return the EC2 object that has all of `tags`, or None; arguments as for `find_all`.
+
+    Raises:
+        AwsError: several objects have these tags.
+    """
+    found = find_all(describe, key, tags)
     if len(found) > 1:
-        raise AwsError(f"expected one of {key} with the tags {tags}, got {len(found)}; delete those that are not used.")
+        raise AwsError(f"expected one of {key} with the tags {tags}, got {len(found)}; delete the unused ones.")
     return found[0] if found else None
 
 
-def making(kind: str, tags: dict[str, str]) -> dict:
-    """Return what lets EC2 make a `kind` with its tags in the same call: whatever breaks off, it is found again."""
+def tag_specification(kind: str, tags: Tags) -> dict[str, Any]:
+    """Return the argument that makes EC2 tag an object in the call that creates it, so no untagged object can remain.
+
+    `kind` is EC2's ResourceType, e.g. "internet-gateway".
+    """
     return {"TagSpecifications": [{"ResourceType": kind, "Tags": tag_list(tags)}]}
 
 
-def touched(action: str) -> str:
-    """Return what a further change makes of an action: what was created stays so."""
+def mark_changed(action: str) -> str:
+    """Return the action after one more change: "unchanged" becomes "changed"; "created" stays "created"."""
     return "changed" if action == "unchanged" else action
 
 
-def _named(more: dict[str, str]) -> dict[str, str]:
-    return {name.replace("_", "-"): value for name, value in more.items()}
+def check_owned(what: str, found: Mapping[str, str], tags: Tags) -> None:
+    """Raise AwsError unless `found` contains all of `tags`: the runbook neither changes nor deletes other objects."""
+    if not tags.items() <= found.items():
+        raise AwsError(
+            f"{what}: expected the tags {tags}, got {dict(found)}: this runbook did not create it; "
+            "choose another cluster_name."
+        )
+
+
+def has_tags(item: Mapping[str, Any], tags: Tags) -> bool:
+    """Whether an object as IAM or EC2 describes it has all of `tags`."""
+    return tags.items() <= tag_dict(item.get("Tags", [])).items()
+
+
+def tag_list(tags: Tags) -> list[Any]:
+    """Return tags as IAM and EC2 take them: [{"Key": …, "Value": …}]."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def tag_dict(tags: Iterable[Mapping[str, Any]]) -> Tags:
+    """Return the tags that IAM and EC2 list as a dict."""
+    return {tag["Key"]: tag["Value"] for tag in tags}

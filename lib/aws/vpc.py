@@ -10,18 +10,19 @@ from collections.abc import Callable
 
 from lib.aws import nat_gateways as gateways
 from lib.aws import tags as aws_tags
-from lib.aws.session import spoken, tag_dict, tag_list
+from lib.aws.session import aws_errors
+from lib.aws.tags import tag_dict, tag_list
 from lib.errors import AwsError
 
 # Zones that take no EKS control plane ("Amazon EKS networking requirements for VPC and subnets", EKS user guide).
-NO_EKS = ("use1-az3", "usw1-az2", "cac1-az3")
-PUBLIC, PRIVATE = "kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"
+ZONES_WITHOUT_EKS = ("use1-az3", "usw1-az2", "cac1-az3")
+PUBLIC_ROLE, PRIVATE_ROLE = "kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"
 
 Change = tuple[str, str, str]  # kind, name, action
 Tell = Callable[[str, str, str], None]  # the same
 
 
-@spoken()
+@aws_errors()
 def ensure_network(
     ec2,
     name: str,
@@ -51,7 +52,7 @@ def ensure_network(
 
     public_parts, private_parts = _parts(cidr, zones)
     names = first_zones(ec2, zones)
-    if not private and (there := aws_tags.every(ec2.describe_subnets, "Subnets", {**tags, PRIVATE: "1"})):
+    if not private and (there := aws_tags.find_all(ec2.describe_subnets, "Subnets", {**tags, PRIVATE_ROLE: "1"})):
         raise AwsError(
             f"expected the network {name} to have no private subnets with nat: none, got {len(there)}, which nodes may "
             "be in; set nat back, or clean up first."
@@ -71,44 +72,44 @@ def ensure_network(
         return found
 
     shared = {f"kubernetes.io/cluster/{name}": "shared"}
-    public = subnets("public", public_parts, {PUBLIC: "1", **shared})
+    public = subnets("public", public_parts, {PUBLIC_ROLE: "1", **shared})
     route = lambda label, ids, target: made(  # noqa: E731
         "route table", label, gateways.ensure_route(ec2, vpc_id, label, ids, target, tags, extra)
     )
     route(f"{name}-public", list(public.values()), {"GatewayId": gateway_id})
     if not private:
         return {"vpc_id": vpc_id, "subnet_ids": list(public.values())}, changes
-    gateways.wait_none_going(ec2, tags, deadline)
+    gateways.wait_none_deleting(ec2, tags, deadline)
     places = dict(list(public.items())[:1]) if nat == gateways.SINGLE else public
     ways = gateways.ensure_gateways(ec2, name, places, tags, extra, made)
-    inside = subnets("private", private_parts, {PRIVATE: "1", **shared})
+    inside = subnets("private", private_parts, {PRIVATE_ROLE: "1", **shared})
     gateways.wait_available(ec2, list(ways.values()), tags, deadline)
     for zone, subnet_id in inside.items():
         way = ways.get(zone) or next(iter(ways.values()))
         route(f"{name}-private-{zone}", [subnet_id], {"NatGatewayId": way})
-    kept = tuple(gateways.label(name, zone) for zone in places)
-    for label in gateways.drop(ec2, tags, deadline, keep=kept):  # of another `nat` than now
+    kept = tuple(gateways.gateway_name(name, zone) for zone in places)
+    for label in gateways.delete_gateways(ec2, tags, deadline, keep=kept):  # of another `nat` than now
         made("nat gateway or address", label, "deleted")
     return {"vpc_id": vpc_id, "subnet_ids": list(inside.values())}, changes
 
 
-@spoken()
+@aws_errors()
 def first_zones(ec2, count: int) -> list[str]:
     """Return the first `count` zones of the region that EKS takes. AWS: DescribeAvailabilityZones, EC2."""
     asked = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
     found = ec2.describe_availability_zones(Filters=asked)["AvailabilityZones"]
-    names = sorted(zone["ZoneName"] for zone in found if zone.get("ZoneId") not in NO_EKS)
+    names = sorted(zone["ZoneName"] for zone in found if zone.get("ZoneId") not in ZONES_WITHOUT_EKS)
     if len(names) < count:
         raise AwsError(f"expected {count} zones for the subnets, got {names}; take another region.")
     return names[:count]
 
 
-def labels(name: str, nat: str, zones: list[str]) -> list[str]:
+def subnet_names(name: str, nat: str, zones: list[str]) -> list[str]:
     """Return the Names of the subnets that the cluster and its nodes are in."""
     return [f"{name}-{'public' if nat == gateways.NONE else 'private'}-{zone}" for zone in zones]
 
 
-def wanted(zones: int, nat: str) -> dict[str, int]:
+def planned_counts(zones: int, nat: str) -> dict[str, int]:
     """Return how many of each kind of object such a network has."""
     private = 0 if nat == gateways.NONE else zones
     ways = {gateways.NONE: 0, gateways.SINGLE: 1, gateways.PER_ZONE: zones}[nat]
@@ -116,8 +117,8 @@ def wanted(zones: int, nat: str) -> dict[str, int]:
     return {**kinds, **({"nat gateway": ways, "address": ways} if ways else {})}
 
 
-@spoken()
-def counts(ec2, tags: dict[str, str]) -> dict[str, int]:
+@aws_errors()
+def existing_counts(ec2, tags: dict[str, str]) -> dict[str, int]:
     """Return how many of each kind of object the network with these tags has."""
     kinds = {
         "vpc": (ec2.describe_vpcs, "Vpcs"),
@@ -126,12 +127,12 @@ def counts(ec2, tags: dict[str, str]) -> dict[str, int]:
         "route table": (ec2.describe_route_tables, "RouteTables"),
         "address": (ec2.describe_addresses, "Addresses"),
     }
-    found = {kind: len(aws_tags.every(*asked, tags)) for kind, asked in kinds.items()}
+    found = {kind: len(aws_tags.find_all(*asked, tags)) for kind, asked in kinds.items()}
     return {**found, "nat gateway": gateways.count(ec2, tags)}
 
 
-@spoken()
-def shut(ec2, group_id: str, ports: tuple[int, ...]) -> list[int]:
+@aws_errors()
+def closed_ports(ec2, group_id: str, ports: tuple[int, ...]) -> list[int]:
     """Return which TCP ports a security group keeps shut for its own members: EKS's lets them in everywhere."""
     (group,) = ec2.describe_security_groups(GroupIds=[group_id])["SecurityGroups"]
     mine = [
@@ -147,21 +148,21 @@ def shut(ec2, group_id: str, ports: tuple[int, ...]) -> list[int]:
     return [port for port in ports if not any(lets(rule, port) for rule in mine)]
 
 
-@spoken()
+@aws_errors()
 def delete_network(ec2, tags: dict[str, str], deadline: float = 600, **options) -> str:
     """Delete the network with these tags, NAT gateways first, the VPC last; return "deleted" or "absent".
 
     NAT gateways are waited for, up to `deadline` seconds: what they use cannot be deleted before.
     """
-    dropped = gateways.drop(ec2, tags, deadline, **options)
-    vpcs = aws_tags.every(ec2.describe_vpcs, "Vpcs", tags)
-    for table in aws_tags.every(ec2.describe_route_tables, "RouteTables", tags):
+    dropped = gateways.delete_gateways(ec2, tags, deadline, **options)
+    vpcs = aws_tags.find_all(ec2.describe_vpcs, "Vpcs", tags)
+    for table in aws_tags.find_all(ec2.describe_route_tables, "RouteTables", tags):
         for link in table["Associations"]:
             ec2.disassociate_route_table(AssociationId=link["RouteTableAssociationId"])
         ec2.delete_route_table(RouteTableId=table["RouteTableId"])
-    for subnet in aws_tags.every(ec2.describe_subnets, "Subnets", tags):
+    for subnet in aws_tags.find_all(ec2.describe_subnets, "Subnets", tags):
         ec2.delete_subnet(SubnetId=subnet["SubnetId"])
-    for gateway in aws_tags.every(ec2.describe_internet_gateways, "InternetGateways", tags):
+    for gateway in aws_tags.find_all(ec2.describe_internet_gateways, "InternetGateways", tags):
         for link in gateway["Attachments"]:
             ec2.detach_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"], VpcId=link["VpcId"])
         ec2.delete_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"])
@@ -172,9 +173,12 @@ def delete_network(ec2, tags: dict[str, str], deadline: float = 600, **options) 
 
 def _ensure_vpc(ec2, name: str, cidr: str, tags: dict[str, str], extra: dict[str, str]) -> tuple[str, str]:
     named, action = {**tags, "Name": name}, "unchanged"
-    found = aws_tags.one(ec2.describe_vpcs, "Vpcs", named)
+    found = aws_tags.find_one(ec2.describe_vpcs, "Vpcs", named)
     if found is None:
-        found, action = ec2.create_vpc(CidrBlock=cidr, **aws_tags.making("vpc", {**named, **extra}))["Vpc"], "created"
+        found, action = (
+            ec2.create_vpc(CidrBlock=cidr, **aws_tags.tag_specification("vpc", {**named, **extra}))["Vpc"],
+            "created",
+        )
         ec2.get_waiter("vpc_available").wait(VpcIds=[found["VpcId"]])
     if found["CidrBlock"] != cidr:
         raise AwsError(
@@ -184,37 +188,37 @@ def _ensure_vpc(ec2, name: str, cidr: str, tags: dict[str, str], extra: dict[str
     asked = {"Attribute": "enableDnsHostnames", "VpcId": found["VpcId"]}
     if not ec2.describe_vpc_attribute(**asked)["EnableDnsHostnames"]["Value"]:
         ec2.modify_vpc_attribute(VpcId=found["VpcId"], EnableDnsHostnames={"Value": True})
-        action = aws_tags.touched(action)
+        action = aws_tags.mark_changed(action)
     return found["VpcId"], action
 
 
 def _ensure_gateway(ec2, name: str, vpc_id: str, tags: dict, extra: dict) -> tuple[str, str]:
     named, action = {**tags, "Name": name}, "unchanged"
-    found = aws_tags.one(ec2.describe_internet_gateways, "InternetGateways", named)
+    found = aws_tags.find_one(ec2.describe_internet_gateways, "InternetGateways", named)
     if found is None:
-        asked = aws_tags.making("internet-gateway", {**named, **extra})
+        asked = aws_tags.tag_specification("internet-gateway", {**named, **extra})
         found, action = ec2.create_internet_gateway(**asked)["InternetGateway"], "created"
     gateway_id = found["InternetGatewayId"]
     if vpc_id not in [link["VpcId"] for link in found.get("Attachments", [])]:
         ec2.attach_internet_gateway(InternetGatewayId=gateway_id, VpcId=vpc_id)
-        action = aws_tags.touched(action)
+        action = aws_tags.mark_changed(action)
     return gateway_id, action
 
 
 def _ensure_subnet(ec2, label: str, place: dict, tags: dict, roles: dict, extra: dict, public: bool) -> tuple[str, str]:
     named, action = {**tags, "Name": label}, "unchanged"
-    found = aws_tags.one(ec2.describe_subnets, "Subnets", named)
+    found = aws_tags.find_one(ec2.describe_subnets, "Subnets", named)
     if found is None:
-        asked = aws_tags.making("subnet", {**named, **roles, **extra})
+        asked = aws_tags.tag_specification("subnet", {**named, **roles, **extra})
         found, action = ec2.create_subnet(**place, **asked)["Subnet"], "created"
         ec2.get_waiter("subnet_available").wait(SubnetIds=[found["SubnetId"]])
     subnet_id = found["SubnetId"]
     if not roles.items() <= tag_dict(found.get("Tags", [])).items():
         ec2.create_tags(Resources=[subnet_id], Tags=tag_list(roles))
-        action = aws_tags.touched(action)
+        action = aws_tags.mark_changed(action)
     if bool(found.get("MapPublicIpOnLaunch")) != public:
         ec2.modify_subnet_attribute(SubnetId=subnet_id, MapPublicIpOnLaunch={"Value": public})
-        action = aws_tags.touched(action)
+        action = aws_tags.mark_changed(action)
     return subnet_id, action
 
 

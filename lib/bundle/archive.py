@@ -46,7 +46,7 @@ def upload(file: Path, target: str, s3, retain_days: int = 0, now: Callable[[], 
     bucket, prefix = _place(target)
     key, data = f"{prefix}{file.name}", file.read_bytes()
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-    with session.spoken():
+    with session.aws_errors():
         until = _retention(s3, bucket, retain_days, (now or partial(datetime.now, UTC))())
         try:
             sums = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import yaml
 
-from lib.aws.optional import optional
-from lib.aws.session import listed
+from lib.aws.optional import try_read
+from lib.aws.session import paginate
 
 VERSIONS = Path(__file__).with_name("versions.yml")
 STANDARD, EXTENDED = "standard support", "extended support"
 
 
 @cache
-def data() -> Mapping:
+def compatibility() -> Mapping:
     """Return versions.yml: by minor what Istio is made for, and until when EKS supports Kubernetes."""
     return yaml.safe_load(VERSIONS.read_text(encoding="utf-8"))
 
@@ -43,10 +43,13 @@ def versions(eks) -> tuple[dict[str, Version], str]:
 
     AWS: DescribeClusterVersions, EKS API.
     """
-    found, why = optional(lambda: listed(eks, "describe_cluster_versions", "clusterVersions"))
+    found, why = try_read(lambda: paginate(eks, "describe_cluster_versions", "clusterVersions"))
     if found is None:
-        known = {minor: Version(minor, until["standard"], until["extended"]) for minor, until in data()["eks"].items()}
-        return known, f"lib/planning/versions.yml of {data()['as_of']} ({why})"
+        known = {
+            minor: Version(minor, until["standard"], until["extended"])
+            for minor, until in compatibility()["eks"].items()
+        }
+        return known, f"lib/planning/versions.yml of {compatibility()['as_of']} ({why})"
     told = [
         Version(one["clusterVersion"], _day(one, "endOfStandardSupportDate"), _day(one, "endOfExtendedSupportDate"))
         for one in found
@@ -55,13 +58,13 @@ def versions(eks) -> tuple[dict[str, Version], str]:
     return {one.minor: one for one in told}, "EKS"
 
 
-def problem(wanted: str, istio_tag: str, offered: Mapping[str, Version], source: str, today: date) -> str:
+def version_problem(wanted: str, istio_tag: str, offered: Mapping[str, Version], source: str, today: date) -> str:
     """Return why this Kubernetes is not for this EKS and this Istio together, in a sentence; "" where it is.
 
     An Istio that versions.yml does not know is not refused.
     """
     istio = minor(istio_tag)
-    made_for = data()["istio"].get(istio, {}).get("kubernetes")
+    made_for = compatibility()["istio"].get(istio, {}).get("kubernetes")
     there = sorted((one.minor for one in offered.values() if one.support(today)), key=_number)
     both = [one for one in there if made_for is None or one in made_for]
     if wanted in both or (source != "EKS" and _number(wanted) > max(map(_number, there), default=(0, 0))):
@@ -72,25 +75,25 @@ def problem(wanted: str, istio_tag: str, offered: Mapping[str, Version], source:
 
 
 @dataclass(frozen=True)
-class Offer:
+class InstanceOffer:
     """In which of some zones there is an instance type; None where it could not be asked, `why` says so."""
 
     zones: list[str] | None
     why: str = ""
 
 
-def instance_type(ec2, name: str, zones: list[str]) -> Offer:
+def instance_type(ec2, name: str, zones: list[str]) -> InstanceOffer:
     """Return in which of `zones` the type is offered at all. AWS: DescribeInstanceTypeOfferings, EC2."""
     asked = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [name]}]}
     call, key = "describe_instance_type_offerings", "InstanceTypeOfferings"
-    found, why = optional(lambda: listed(ec2, call, key, **asked))
+    found, why = try_read(lambda: paginate(ec2, call, key, **asked))
     if found is None:
-        return Offer(None, why)
+        return InstanceOffer(None, why)
     there = {one["Location"] for one in found}
-    return Offer(sorted(there & set(zones)))
+    return InstanceOffer(sorted(there & set(zones)))
 
 
-def type_problem(name: str, zones: list[str], offer: Offer) -> str:
+def type_problem(name: str, zones: list[str], offer: InstanceOffer) -> str:
     """Return that no zone of the nodes has the type, in a sentence; "" where one has, or nobody knows."""
     if offer.zones is None or offer.zones:
         return ""

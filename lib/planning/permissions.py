@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from lib.aws.optional import NOT_KNOWN, optional
-from lib.aws.session import listed
+from lib.aws.optional import NOT_KNOWN, try_read
+from lib.aws.session import paginate
 from lib.params import ROOT
 
 PAGE = ROOT / "docs" / "eks.md"  # where the policy stands, once
@@ -16,7 +16,7 @@ ROOT_USER = "root"
 
 
 @dataclass(frozen=True)
-class Answer:
+class PermissionReport:
     """Which actions are missing, on what; None where that could not be asked, and `why`."""
 
     missing: list[tuple[str, str]] | None
@@ -24,13 +24,13 @@ class Answer:
 
 
 @cache
-def needed() -> list[str]:
+def required_actions() -> list[str]:
     """Return the actions of the least policy in docs/eks.md."""
     text = PAGE.read_text(encoding="utf-8").partition("```json\n")[2].partition("```")[0]
     return [action for statement in json.loads(text)["Statement"] for action in statement["Action"]]
 
 
-def missing(iam, caller_arn: str, roles: list[str], actions: list[str] | None = None) -> Answer:
+def missing(iam, caller_arn: str, roles: list[str], actions: list[str] | None = None) -> PermissionReport:
     """Return what the caller lacks of `actions`, all of docs/eks.md's by default, and on what.
 
     Actions on roles are asked for on the ARNs `roles`, all others on "*". What an organisation's policies take away may
@@ -38,27 +38,27 @@ def missing(iam, caller_arn: str, roles: list[str], actions: list[str] | None = 
     """
     source, why = _source(iam, caller_arn)
     if source is None:
-        return Answer(None, why)
+        return PermissionReport(None, why)
     if source == ROOT_USER:
-        return Answer([])
-    asked, found = needed() if actions is None else actions, []
+        return PermissionReport([])
+    asked, found = required_actions() if actions is None else actions, []
     for resources, mine in (
         (roles, [one for one in asked if _on_roles(one)]),
         (["*"], [one for one in asked if not _on_roles(one)]),
     ):
         for start in range(0, len(mine), BATCH):
             about = {"PolicySourceArn": source, "ActionNames": mine[start : start + BATCH], "ResourceArns": resources}
-            answer, why = optional(lambda about=about: _simulated(iam, about))
+            answer, why = try_read(lambda about=about: _simulated(iam, about))
             if answer is None:
-                return Answer(None, why)
+                return PermissionReport(None, why)
             found += answer
-    return Answer(sorted(set(found)))
+    return PermissionReport(sorted(set(found)))
 
 
 def _simulated(iam, about: dict) -> list[tuple[str, str]]:
     return [
         (one["EvalActionName"], one.get("EvalResourceName", "*"))
-        for one in listed(iam, "simulate_principal_policy", "EvaluationResults", **about)
+        for one in paginate(iam, "simulate_principal_policy", "EvaluationResults", **about)
         if one["EvalDecision"] != "allowed"
     ]
 
@@ -68,7 +68,7 @@ def _source(iam, arn: str) -> tuple[str | None, str]:
     kind, _, rest = arn.partition(":assumed-role/")
     if rest:  # its ARN lacks the role's path, which the role itself knows
         role = rest.partition("/")[0]
-        found, _ = optional(lambda: iam.get_role(RoleName=role)["Role"]["Arn"])
+        found, _ = try_read(lambda: iam.get_role(RoleName=role)["Role"]["Arn"])
         return found or f"{kind.replace(':sts:', ':iam:')}:role/{role}", ""
     if arn.endswith(":root"):
         return ROOT_USER, ""

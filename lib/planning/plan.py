@@ -13,10 +13,10 @@ import yaml
 from IPython.display import Markdown, display
 
 from lib.aws import control_plane, session, vpc
-from lib.aws.optional import optional
+from lib.aws.optional import try_read
 from lib.errors import AwsError
 from lib.planning import availability, findings
-from lib.planning.account_state import Seen
+from lib.planning.account_state import AccountState
 from lib.run import Run
 from lib.steps import cluster, cluster_network
 
@@ -30,12 +30,12 @@ def prices() -> Mapping:
     return yaml.safe_load(PRICES.read_text(encoding="utf-8"))
 
 
-def local(run: Run) -> bool:
+def is_local(run: Run) -> bool:
     """Whether the AWS endpoint is not Amazon's, or there is none: nothing costs anything."""
     return bool(run.params.aws_endpoint_url) or run.params.cluster_source != "eks"
 
 
-def rows(run: Run, seen: Seen | None = None) -> pd.DataFrame:
+def rows(run: Run, seen: AccountState | None = None) -> pd.DataFrame:
     """Return what the run makes: kind, name, now, action (create, keep, change), usd_per_hour, usd_per_day.
 
     Nothing is changed. The price is "" where none is known, or nothing costs anything there. With an existing cluster
@@ -43,11 +43,11 @@ def rows(run: Run, seen: Seen | None = None) -> pd.DataFrame:
     """
     found = []
     if run.params.cluster_source == "eks":
-        seen = seen or Seen.look(run)
+        seen = seen or AccountState.look(run)
         found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _template(run, seen), _nodes(run, seen)]
         found += [*_addons(seen), *_balancers(run, seen)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
-    if local(run):
+    if is_local(run):
         table["usd_per_hour"] = ""
     table["usd_per_day"] = [value if value == "" else round(24 * value, 2) for value in table["usd_per_hour"]]
     return table
@@ -58,13 +58,13 @@ def total(table: pd.DataFrame) -> float:
     return round(sum(value for value in table["usd_per_hour"] if value != ""), 4)
 
 
-def told(run: Run, table: pd.DataFrame) -> list[str]:
+def summary(run: Run, table: pd.DataFrame) -> list[str]:
     """Return who asks, where, and what it comes to, in sentences."""
     who = session.whoami(run.aws("sts"))
     lines = [f"You are {who['arn']} in account {who['account']}{_alias(run)}, region {run.params.region}."]
     count = {one: int((table["action"] == one).sum()) for one in (CREATE, CHANGE, KEEP)}
     lines.append(f"{count[CREATE]} to create, {count[CHANGE]} to change, {count[KEEP]} kept.")
-    if local(run):
+    if is_local(run):
         return [*lines, f"The endpoint is {run.params.aws_endpoint_url}: nothing costs anything."]
     unknown = [row.name for row in table.itertuples(index=False) if row.kind == "node group" and row.usd_per_hour == ""]
     since = prices()["as_of"]
@@ -88,12 +88,12 @@ def guard(run: Run) -> None:
     """
     if run.params.cluster_source != "eks":
         return
-    if not local(run):
+    if not is_local(run):
         check_account(run)
-    seen = Seen.look(run)
-    if found := _problems(run, findings.look(run, seen)):
+    seen = AccountState.look(run)
+    if found := _problems(run, findings.collect(run, seen)):
         raise AwsError(" ".join(found))
-    if local(run):
+    if is_local(run):
         return
     table = rows(run, seen)
     made = table[table["action"] == CREATE]
@@ -107,29 +107,29 @@ def guard(run: Run) -> None:
 
 def problems(run: Run) -> list[str]:
     """Return what would stop a run before its first write, a sentence each."""
-    return _problems(run, findings.look(run, Seen.look(run))) if run.params.cluster_source == "eks" else []
+    return _problems(run, findings.collect(run, AccountState.look(run))) if run.params.cluster_source == "eks" else []
 
 
-def _problems(run: Run, other: findings.Preview) -> list[str]:
-    return [*filter(None, [control_plane.unsaid(run.params)]), *other.problems]
+def _problems(run: Run, other: findings.Findings) -> list[str]:
+    return [*filter(None, [control_plane.missing_public_cidrs(run.params)]), *other.problems]
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
     """Return all that make plan shows, by title: what is made, and where there are any, what differs, quotas, …"""
     if run.params.cluster_source != "eks":
         return {}
-    seen = Seen.look(run)
-    other = findings.look(run, seen, may=True)
+    seen = AccountState.look(run)
+    other = findings.collect(run, seen, may=True)
     stopping = pd.DataFrame({"problem": _problems(run, other)})
     found = {"What is made": rows(run, seen), **other.tables, "What would stop a run": stopping}
     return {title: table for title, table in found.items() if len(table)}
 
 
-def shown(run: Run) -> None:
+def show(run: Run) -> None:
     """Show all that make plan tells, in a notebook; an account that cannot be asked is told of in a sentence."""
     try:
         found = tables(run)
-        lines = told(run, next(iter(found.values()))) if found else ["The cluster is there: nothing is made in AWS."]
+        lines = summary(run, next(iter(found.values()))) if found else ["The cluster is there: nothing is made in AWS."]
     except AwsError as problem:
         found, lines = {}, [str(problem)]
     for title, table in found.items():
@@ -139,7 +139,7 @@ def shown(run: Run) -> None:
 
 def check_account(run: Run) -> None:
     """Raise AwsError unless the caller's account is the one that the params name; at a local endpoint any is."""
-    if not local(run) and (problem := _account(run.params.account_id, session.whoami(run.aws("sts"))["account"])):
+    if not is_local(run) and (problem := _account(run.params.account_id, session.whoami(run.aws("sts"))["account"])):
         raise AwsError(problem)
 
 
@@ -157,17 +157,17 @@ def _old(since: date) -> bool:
 
 def _alias(run: Run) -> str:
     """The account's alias is a courtesy: who may not ask for it goes without."""
-    names, _ = optional(lambda: run.aws("iam").list_account_aliases()["AccountAliases"])
+    names, _ = try_read(lambda: run.aws("iam").list_account_aliases()["AccountAliases"])
     return f" ({names[0]})" if names else ""
 
 
-def _roles(seen: Seen) -> list[tuple]:
+def _roles(seen: AccountState) -> list[tuple]:
     return [
         ("role", name, "there" if role else "none", KEEP if role else CREATE, "") for name, role in seen.roles.items()
     ]
 
 
-def _network(run: Run, seen: Seen) -> list[tuple]:
+def _network(run: Run, seen: AccountState) -> list[tuple]:
     if seen.given:
         return [("subnet", name, about, KEEP, "") for name, about in seen.given.rows]
     here, cost, name = run.params, prices(), run.params.cluster_name
@@ -175,7 +175,7 @@ def _network(run: Run, seen: Seen) -> list[tuple]:
     action = lambda kind, number: KEEP if seen.counts[kind] >= number else CREATE  # noqa: E731
     return [
         (kind, name, f"{seen.counts[kind]} of {number}", action(kind, number), _times(number, each.get(kind)))
-        for kind, number in vpc.wanted(here.vpc_zones, here.nat).items()
+        for kind, number in vpc.planned_counts(here.vpc_zones, here.nat).items()
     ]
 
 
@@ -183,7 +183,7 @@ def _times(number: int, each: float | None) -> float | str:
     return "" if each is None else round(number * each, 4)
 
 
-def _cluster(run: Run, seen: Seen) -> tuple:
+def _cluster(run: Run, seen: AccountState) -> tuple:
     here, found, cost = run.params, seen.cluster, prices()
     same = found and found["version"] == here.kubernetes_version
     now = f"{found['status']}, {found['version']}" if found else "none"
@@ -191,16 +191,16 @@ def _cluster(run: Run, seen: Seen) -> tuple:
     return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, price
 
 
-def _template(run: Run, seen: Seen) -> tuple:
+def _template(run: Run, seen: AccountState) -> tuple:
     name, found = cluster.template_name(run.params.cluster_name), seen.template
     now = f"version {found['LatestVersionNumber']}" if found else "none"
     return "launch template", name, now, KEEP if found else CREATE, ""
 
 
-def _nodes(run: Run, seen: Seen) -> tuple:
+def _nodes(run: Run, seen: AccountState) -> tuple:
     here, cost, found = run.params, prices(), seen.group
     each = cost["instances"].get(here.node_instance_type) if here.node_capacity == "ON_DEMAND" else None
-    address = cost["public_ipv4"] if cluster_network.public_nodes(run, seen.given) else 0
+    address = cost["public_ipv4"] if cluster_network.has_public_nodes(run, seen.given) else 0
     disk = here.node_disk_gib * cost["volume_gib"]  # PostgreSQL's volume is smaller and not counted
     price = "" if each is None else _times(here.node_count, each + address + disk)
     size = found["scalingConfig"]["desiredSize"] if found else 0
@@ -209,16 +209,16 @@ def _nodes(run: Run, seen: Seen) -> tuple:
     return "node group", f"{here.node_count} × {here.node_instance_type}", now, action, price
 
 
-def _addons(seen: Seen) -> list[tuple]:
+def _addons(seen: AccountState) -> list[tuple]:
     return [
         ("add-on", name, f"{one['status']}, {one['addonVersion']}" if one else "none", KEEP if one else CREATE, "")
         for name, one in seen.addons.items()
     ]
 
 
-def _balancers(run: Run, seen: Seen) -> list[tuple]:
+def _balancers(run: Run, seen: AccountState) -> list[tuple]:
     """What Kubernetes makes for Services; whether they are there already only the cluster knows."""
     public = run.params.load_balancer_scheme == "internet-facing"
     price = round(prices()["load_balancer"] + (len(seen.zones) * prices()["public_ipv4"] if public else 0), 4)
     now, action = ("not looked at", KEEP) if seen.cluster else ("none", CREATE)
-    return [("load balancer", name, now, action, price) for name in findings.balancers(run.params.profiles)]
+    return [("load balancer", name, now, action, price) for name in findings.load_balancer_names(run.params.profiles)]

@@ -40,7 +40,7 @@ def check(run: Run) -> pd.DataFrame:
 
 def _check_versions(run: Run) -> None:
     """Record whether this Istio is made for this Kubernetes, and still gets fixes; skipped where nobody here knows."""
-    here, data = run.params, availability.data()
+    here, data = run.params, availability.compatibility()
     istio_minor = availability.minor(here.istio_tag)
     known = data["istio"].get(istio_minor)
     told, problem = here.kubernetes_version, ""

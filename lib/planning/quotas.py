@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lib.aws.optional import optional
-from lib.aws.session import listed
+from lib.aws.optional import try_read
+from lib.aws.session import paginate
 
 VPCS, GATEWAYS, NAT, ADDRESSES = "VPCs", "internet gateways", "NAT gateways in a zone", "Elastic IP addresses"
 CLUSTERS, GROUPS, BALANCERS = "EKS clusters", "node groups of a cluster", "network load balancers"
@@ -29,7 +29,7 @@ RUNNING = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
 
 
 @dataclass(frozen=True)
-class Row:
+class Quota:
     """One quota: how many there are, how many more are wanted, what is allowed; None is not known, `why` says so."""
 
     kind: str
@@ -57,7 +57,7 @@ class Row:
         )
 
 
-def rows(client: Callable[[str], object], more: Mapping[str, int], cluster: str, zones: list[str]) -> list[Row]:
+def rows(client: Callable[[str], object], more: Mapping[str, int], cluster: str, zones: list[str]) -> list[Quota]:
     """Return a Row for each kind of which `more` are wanted. AWS: GetServiceQuota, Service Quotas API.
 
     `client` makes boto3's clients, `zones` are those that NAT gateways are wanted in.
@@ -67,8 +67,8 @@ def rows(client: Callable[[str], object], more: Mapping[str, int], cluster: str,
         if number <= 0:
             continue
         limit, why = _limit(client("service-quotas"), *CODES[kind], defaults)
-        there, unseen = optional(lambda kind=kind: _there(client, kind, cluster, zones))
-        found.append(Row(kind, there, number, limit, why or unseen))
+        there, unseen = try_read(lambda kind=kind: _there(client, kind, cluster, zones))
+        found.append(Quota(kind, there, number, limit, why or unseen))
     return found
 
 
@@ -76,7 +76,7 @@ def vcpus(ec2, instance_type: str) -> int | None:
     """Return how many vCPUs an instance has; None where nobody knows, or it is not one of the standard families."""
     if not standard(instance_type):
         return None
-    found, _ = optional(lambda: ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"])
+    found, _ = try_read(lambda: ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"])
     return found[0]["VCpuInfo"]["DefaultVCpus"] if found else None
 
 
@@ -88,11 +88,11 @@ def standard(instance_type: str) -> bool:
 
 def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, str]:
     """The account's own value, else AWS's default: of some quotas there is only that."""
-    found, why = optional(lambda: service.get_service_quota(ServiceCode=kind, QuotaCode=code)["Quota"]["Value"])
+    found, why = try_read(lambda: service.get_service_quota(ServiceCode=kind, QuotaCode=code)["Quota"]["Value"])
     if found is None and "NoSuchResource" in why:
         if kind not in defaults:
-            all_of = lambda: listed(service, "list_aws_default_service_quotas", "Quotas", ServiceCode=kind)  # noqa: E731
-            defaults[kind] = optional(all_of)
+            all_of = lambda: paginate(service, "list_aws_default_service_quotas", "Quotas", ServiceCode=kind)  # noqa: E731
+            defaults[kind] = try_read(all_of)
         told, why = defaults[kind]
         values = [one["Value"] for one in told or [] if one["QuotaCode"] == code]
         found, why = (values[0], "") if values else (None, why or "not known: Service Quotas has none of that code")
@@ -102,29 +102,29 @@ def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, s
 def _there(client: Callable[[str], object], kind: str, cluster: str, zones: list[str]) -> int:
     ec2 = client("ec2")
     if kind == VPCS:
-        return len(listed(ec2, "describe_vpcs", "Vpcs"))
+        return len(paginate(ec2, "describe_vpcs", "Vpcs"))
     if kind == GATEWAYS:
-        return len(listed(ec2, "describe_internet_gateways", "InternetGateways"))
+        return len(paginate(ec2, "describe_internet_gateways", "InternetGateways"))
     if kind == ADDRESSES:
-        return len(listed(ec2, "describe_addresses", "Addresses"))
+        return len(paginate(ec2, "describe_addresses", "Addresses"))
     if kind == NAT:
         return _in_fullest_zone(ec2, zones)
     if kind == CLUSTERS:
-        return len(listed(client("eks"), "list_clusters", "clusters"))
+        return len(paginate(client("eks"), "list_clusters", "clusters"))
     if kind == GROUPS:
-        if cluster not in listed(client("eks"), "list_clusters", "clusters"):
+        if cluster not in paginate(client("eks"), "list_clusters", "clusters"):
             return 0
-        return len(listed(client("eks"), "list_nodegroups", "nodegroups", clusterName=cluster))
+        return len(paginate(client("eks"), "list_nodegroups", "nodegroups", clusterName=cluster))
     if kind == BALANCERS:
-        found = listed(client("elbv2"), "describe_load_balancers", "LoadBalancers")
+        found = paginate(client("elbv2"), "describe_load_balancers", "LoadBalancers")
         return len([one for one in found if one["Type"] == "network"])
     return sum(_vcpus(one) for one in _running(ec2) if (one.get("InstanceLifecycle") == "spot") == (kind == SPOT))
 
 
 def _in_fullest_zone(ec2, zones: list[str]) -> int:
-    places = {one["SubnetId"]: one["AvailabilityZone"] for one in listed(ec2, "describe_subnets", "Subnets")}
+    places = {one["SubnetId"]: one["AvailabilityZone"] for one in paginate(ec2, "describe_subnets", "Subnets")}
     counted = dict.fromkeys(zones, 0)
-    for one in listed(ec2, "describe_nat_gateways", "NatGateways"):
+    for one in paginate(ec2, "describe_nat_gateways", "NatGateways"):
         zone = places.get(one["SubnetId"])
         if zone in counted and one["State"] in ("pending", "available", "deleting"):
             counted[zone] += 1
@@ -132,7 +132,7 @@ def _in_fullest_zone(ec2, zones: list[str]) -> int:
 
 
 def _running(ec2) -> list[dict]:
-    groups = listed(ec2, "describe_instances", "Reservations", Filters=RUNNING)
+    groups = paginate(ec2, "describe_instances", "Reservations", Filters=RUNNING)
     found = [one for group in groups for one in group["Instances"]]
     return [one for one in found if standard(one["InstanceType"])]
 

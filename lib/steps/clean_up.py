@@ -6,8 +6,9 @@ import os
 
 import pandas as pd
 
-from lib.aws import cleanup, launch_template, session, vpc
+from lib.aws import cleanup, iam_roles, launch_template, session, vpc
 from lib.aws import clusters as aws_clusters
+from lib.aws import tags as aws_tags
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
@@ -38,16 +39,16 @@ def guard(run: Run) -> None:
     plan.check_account(run)
     found = aws_clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found:
-        session.check_ours(f"cluster {found['name']}", found.get("tags", {}), run.tags)
+        aws_tags.check_owned(f"cluster {found['name']}", found.get("tags", {}), run.tags)
     doomed = _in_account(run)
-    if doomed and not plan.local(run) and os.environ.get("CONFIRM") != "yes":
+    if doomed and not plan.is_local(run) and os.environ.get("CONFIRM") != "yes":
         raise AwsError(
             f"expected CONFIRM=yes before {len(doomed)} things are deleted in account {run.params.account_id}, got "
             f"none; see the list above, then say make clean-up ENV={run.params.env} CONFIRM=yes."
         )
 
 
-def delete_objects(run: Run) -> None:
+def delete_cluster_objects(run: Run) -> None:
     """Delete policies, then namespaces with all that is in them, then Istio, and wait until they are gone.
 
     Of a cluster that is the runbook's own, all load balancers and volumes go, also those that others asked for. It is
@@ -77,7 +78,7 @@ def delete_objects(run: Run) -> None:
         run.params.authority_file.unlink(missing_ok=True)
 
 
-def delete_made(run: Run) -> None:
+def delete_load_balancers(run: Run) -> None:
     """Delete the load balancers that Kubernetes made, where it does not do so itself, and wait until they are gone.
 
     As long as the cluster answers, its controllers are given time; what they leave, or nobody can delete any more, goes
@@ -89,8 +90,8 @@ def delete_made(run: Run) -> None:
     elbv2, ec2, name = run.aws("elbv2"), run.aws("ec2"), run.params.cluster_name
     if _reachable(run):
         left = lambda: [*_balanced(run), *cleanup.volumes(ec2, name)]  # noqa: E731
-        cleanup.wait_vanished(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
-    _tell(run, cleanup.delete_balancers(elbv2, name, run.params.deadline))
+        cleanup.wait_deleted(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
+    _tell(run, cleanup.delete_load_balancers(elbv2, name, run.params.deadline))
 
 
 def delete_cluster(run: Run) -> None:
@@ -103,21 +104,21 @@ def delete_cluster(run: Run) -> None:
     run.changed(
         "node group", cluster.NODE_GROUP, aws_clusters.delete_node_group(service, name, cluster.NODE_GROUP, run.tags)
     )
-    aws_clusters.wait_node_group_gone(service, name, cluster.NODE_GROUP, limit, **cluster.looks(run))
+    aws_clusters.wait_node_group_gone(service, name, cluster.NODE_GROUP, limit, **cluster.poll_interval(run))
     template = cluster.template_name(name)
     run.changed("launch template", template, launch_template.delete_template(ec2, template, run.tags))
     run.changed("cluster", name, aws_clusters.delete_cluster(service, name, run.tags))
-    aws_clusters.wait_cluster_gone(service, name, limit, **cluster.looks(run))
-    _tell(run, cleanup.delete_rest(ec2, name, run.tags, min(limit, VANISH)))
+    aws_clusters.wait_cluster_gone(service, name, limit, **cluster.poll_interval(run))
+    _tell(run, cleanup.delete_leftovers(ec2, name, run.tags, min(limit, VANISH)))
     run.changed("network", name, vpc.delete_network(ec2, run.tags, limit))
-    for role in (*cluster.pod_roles(name), *cluster.roles(name)):
-        run.changed("role", role, session.delete_role(iam, role, run.tags))
-    for one in cleanup.providers(iam, run.tags):
-        with session.spoken():
+    for role in (*cluster.addon_roles(name), *cluster.cluster_roles(name)):
+        run.changed("role", role, iam_roles.delete_role(iam, role, run.tags))
+    for one in cleanup.identity_providers(iam, run.tags):
+        with session.aws_errors():
             iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=one.id)
         run.changed(one.kind, one.name, "deleted")
     for one in _logs(run):
-        with session.spoken():
+        with session.aws_errors():
             run.aws("logs").delete_log_group(logGroupName=one.id)
         run.changed(one.kind, one.id, "deleted")
     for file in (run.params.kubeconfig, run.params.authority_file):
@@ -186,25 +187,27 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     if found and aws_clusters.find_node_group(service, name, cluster.NODE_GROUP):
         found.append(("node group", cluster.NODE_GROUP))
     made = [*_balanced(run), *cleanup.security_groups(ec2, name), *cleanup.volumes(ec2, name)]
-    made += [*cleanup.ours(ec2, run.tags), *cleanup.providers(iam, run.tags), *_logs(run)]
+    made += [*cleanup.owned_objects(ec2, run.tags), *cleanup.identity_providers(iam, run.tags), *_logs(run)]
     made += cleanup.interfaces(ec2, name, run.tags)
     found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in made]
     found += [
-        ("role", role) for role in (*cluster.pod_roles(name), *cluster.roles(name)) if session.find_role(iam, role)
+        ("role", role)
+        for role in (*cluster.addon_roles(name), *cluster.cluster_roles(name))
+        if iam_roles.find_role(iam, role)
     ]
     return [("account", *row) for row in found]
 
 
-def _balanced(run: Run) -> list[cleanup.Thing]:
+def _balanced(run: Run) -> list[cleanup.AccountObject]:
     elbv2, name = run.aws("elbv2"), run.params.cluster_name
-    return [*cleanup.balancers(elbv2, name), *cleanup.target_groups(elbv2, name)]
+    return [*cleanup.load_balancers(elbv2, name), *cleanup.target_groups(elbv2, name)]
 
 
-def _logs(run: Run) -> list[cleanup.Thing]:
+def _logs(run: Run) -> list[cleanup.AccountObject]:
     return cleanup.log_groups(run.aws("logs"), run.params.cluster_name) if run.params.delete_log_group else []
 
 
-def _tell(run: Run, things: list[cleanup.Thing]) -> None:
+def _tell(run: Run, things: list[cleanup.AccountObject]) -> None:
     for one in things:
         run.changed(one.kind, one.name or one.id, "deleted")
 

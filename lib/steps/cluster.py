@@ -6,7 +6,17 @@ import sys
 
 import pandas as pd
 
-from lib.aws import access_entries, addons, clusters, control_plane, kubeconfig, launch_template, node_groups, session
+from lib.aws import (
+    access_entries,
+    addons,
+    clusters,
+    control_plane,
+    iam_roles,
+    kubeconfig,
+    launch_template,
+    node_groups,
+    session,
+)
 from lib.kubernetes import cluster as kubernetes_cluster
 from lib.params import ROOT
 from lib.run import Run
@@ -32,8 +42,8 @@ def state(run: Run) -> pd.DataFrame:
             [("API server", run.cluster.host), ("version", run.cluster.version())], columns=["what", "now"]
         )
     who = session.whoami(run.aws("sts"))
-    with session.spoken():
-        there = session.listed(run.aws("eks"), "list_clusters", "clusters")
+    with session.aws_errors():
+        there = session.paginate(run.aws("eks"), "list_clusters", "clusters")
     rows = [("you", who["arn"]), ("account", who["account"]), ("clusters", ", ".join(there) or "none")]
     return pd.DataFrame(rows, columns=["what", "now"])
 
@@ -84,14 +94,14 @@ def check(run: Run) -> None:
     run.fact("kube_system_uid", run.cluster.get("v1", "Namespace", "kube-system")["metadata"]["uid"])
 
 
-def entries(run: Run) -> pd.DataFrame:
+def access_entry_table(run: Run) -> pd.DataFrame:
     """Return who may use the cluster's API: principal, type, groups, policies; empty where it is not EKS's to say."""
     if run.params.cluster_source == "existing":
         return pd.DataFrame(columns=access_entries.COLUMNS)
     service = run.aws("eks")
-    with session.spoken():
+    with session.aws_errors():
         found = service.describe_cluster(name=run.params.cluster_name)["cluster"]
-    return pd.DataFrame(access_entries.listed(service, found), columns=access_entries.COLUMNS)
+    return pd.DataFrame(access_entries.list_entries(service, found), columns=access_entries.COLUMNS)
 
 
 def addon_table(run: Run) -> pd.DataFrame:
@@ -112,7 +122,7 @@ def ready_nodes(cluster: kubernetes_cluster.Cluster) -> int:
     )
 
 
-def roles(name: str) -> dict[str, tuple[str, list[str]]]:
+def cluster_roles(name: str) -> dict[str, tuple[str, list[str]]]:
     """Return, by role name, the service that assumes it and its managed policies."""
     return {
         f"{name}-cluster": ("eks.amazonaws.com", CLUSTER_POLICIES),
@@ -120,12 +130,12 @@ def roles(name: str) -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def pod_roles(name: str) -> dict[str, tuple[str, list[str]]]:
+def addon_roles(name: str) -> dict[str, tuple[str, list[str]]]:
     """Return the same of roles that pods of add-ons have, where the params name those: the EBS CSI driver's."""
-    return {f"{name}-ebs-csi": (session.PODS, DRIVER_POLICIES)}
+    return {f"{name}-ebs-csi": (iam_roles.POD_IDENTITY, DRIVER_POLICIES)}
 
 
-def looks(run: Run) -> dict[str, float]:
+def poll_interval(run: Run) -> dict[str, float]:
     """Return the pause between two looks at what takes long, as an option for lib.eks's waits."""
     return {"pause": LOOK_HERE if run.params.aws_endpoint_url else LOOK}
 
@@ -138,10 +148,10 @@ def template_name(cluster: str) -> str:
 def _ensure_eks(run: Run) -> None:
     here, service = run.params, run.aws("eks")
     name, limit = here.cluster_name, here.deadline
-    pause = looks(run)
-    wishes = control_plane.Wishes.of(here)
-    given = cluster_network.check(run, fresh=not clusters.find_cluster(service, name))
-    cluster_role, node_role = _ensure_roles(run, roles(name))
+    pause = poll_interval(run)
+    wishes = control_plane.ControlPlaneConfig.of(here)
+    given = cluster_network.check_existing(run, fresh=not clusters.find_cluster(service, name))
+    cluster_role, node_role = _ensure_roles(run, cluster_roles(name))
     subnets, node_subnets = cluster_network.ensure(run, given)
     about = {"reach": wishes.reach, "more": wishes.creating, "deadline": limit, **pause}
     _, action = clusters.ensure_cluster(
@@ -161,11 +171,11 @@ def _ensure_eks(run: Run) -> None:
 
 def _ensure_nodes(run: Run, role: str, subnets: list[str], pause: dict) -> None:
     here, name = run.params, template_name(run.params.cluster_name)
-    data = launch_template.settings(here.node_disk_gib, here.node_ami_type, name, run.tags)
+    data = launch_template.template_data(here.node_disk_gib, here.node_ami_type, name, run.tags)
     template, action = launch_template.ensure_template(run.aws("ec2"), name, data, run.tags)
     run.changed("launch template", name, action)
     _, action = node_groups.ensure_node_group(
-        run.aws("eks"), here.cluster_name, NODE_GROUP, role, subnets, node_groups.Nodes.of(here), run.tags,
+        run.aws("eks"), here.cluster_name, NODE_GROUP, role, subnets, node_groups.NodeGroupConfig.of(here), run.tags,
         template=template, version=here.kubernetes_version, deadline=here.deadline, **pause,
     )  # fmt: skip
     run.changed("node group", NODE_GROUP, action)
@@ -174,7 +184,7 @@ def _ensure_nodes(run: Run, role: str, subnets: list[str], pause: dict) -> None:
 def _ensure_roles(run: Run, wanted: dict[str, tuple[str, list[str]]]) -> list[str]:
     arns = []
     for name, (principal, policies) in wanted.items():
-        role, action = session.ensure_role(run.aws("iam"), name, principal, policies, run.tags)
+        role, action = iam_roles.ensure_role(run.aws("iam"), name, principal, policies, run.tags)
         arns.append(role["Arn"])
         run.changed("role", name, action)
     return arns
@@ -182,9 +192,9 @@ def _ensure_roles(run: Run, wanted: dict[str, tuple[str, list[str]]]) -> list[st
 
 def _ensure_addons(run: Run, cluster: dict, limit: float, pause: dict) -> None:
     here, role = run.params, ""
-    for name in sorted(here.addons, key=lambda one: one != addons.AGENT):  # by whom others get their roles
-        if name == addons.DRIVER:
-            (role,) = _ensure_roles(run, pod_roles(here.cluster_name))
+    for name in sorted(here.addons, key=lambda one: one != addons.POD_IDENTITY_AGENT):  # by whom others get their roles
+        if name == addons.EBS_CSI_DRIVER:
+            (role,) = _ensure_roles(run, addon_roles(here.cluster_name))
         about = (run.aws("eks"), cluster, name, here.addons[name], run.tags, limit)
-        _, action = addons.ensure_addon(*about, role if name in addons.ACCOUNTS else "", **pause)
+        _, action = addons.ensure_addon(*about, role if name in addons.SERVICE_ACCOUNTS else "", **pause)
         run.changed("add-on", name, action)

@@ -9,26 +9,26 @@ from lib.run import Run
 SUBNET = "subnet"
 
 
-def given(run: Run, fresh: bool = True) -> existing_subnets.Given | None:
+def existing(run: Run, fresh: bool = True) -> existing_subnets.ExistingSubnets | None:
     """Return the subnets that the params name, and what is wrong with them; None where a VPC is made."""
     here = run.params
     if not here.subnet_ids and not here.subnet_tags:
         return None
-    scheme = existing_subnets.scheme(here)
-    return existing_subnets.read(
+    scheme = existing_subnets.wanted_scheme(here)
+    return existing_subnets.describe(
         run.aws("ec2"), here.subnet_ids, here.subnet_tags, here.cluster_name, here.node_count, scheme, fresh
     )
 
 
-def check(run: Run, fresh: bool = True) -> existing_subnets.Given | None:
+def check_existing(run: Run, fresh: bool = True) -> existing_subnets.ExistingSubnets | None:
     """Return the same; raise AwsError, a sentence for each thing, where a cluster would not work in them."""
-    found = given(run, fresh)
+    found = existing(run, fresh)
     if found and found.problems:
         raise AwsError(" ".join(found.problems))
     return found
 
 
-def ensure(run: Run, found: existing_subnets.Given | None) -> tuple[list[str], list[str]]:
+def ensure(run: Run, found: existing_subnets.ExistingSubnets | None) -> tuple[list[str], list[str]]:
     """Return the cluster's subnets and its nodes'; without `found` ones make, or update, the VPC first."""
     here = run.params
     if found:
@@ -42,7 +42,7 @@ def ensure(run: Run, found: existing_subnets.Given | None) -> tuple[list[str], l
     return net["subnet_ids"], net["subnet_ids"]
 
 
-def public_nodes(run: Run, found: existing_subnets.Given | None) -> bool:
+def has_public_nodes(run: Run, found: existing_subnets.ExistingSubnets | None) -> bool:
     """Whether nodes have public addresses, which cost something."""
     if found:
         ways = dict(found.rows)

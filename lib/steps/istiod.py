@@ -12,7 +12,7 @@ def check_injection(run: Run) -> None:
     if run.params.cluster_source == "eks":
         found = run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]["resourcesVpcConfig"]
         group = found["clusterSecurityGroupId"]
-        shut = vpc.shut(run.aws("ec2"), group, installation.PORTS)
+        shut = vpc.closed_ports(run.aws("ec2"), group, installation.PORTS)
         told = f"add a rule to {group} that lets it in from itself: without 15017 no pod gets a sidecar" if shut else ""
         run.check(f"ports shut in the cluster's security group, of {installation.PORTS}", [], shut, told)
     fix = "let the control plane reach the nodes' port 15017 (their security group), and see istiod's log"

@@ -17,7 +17,7 @@ import dns.query
 import dns.rcode
 import dns.resolver
 
-from lib.aws.session import listed, spoken
+from lib.aws.session import aws_errors, paginate
 from lib.run import Run
 
 PORT = 80
@@ -34,7 +34,7 @@ def check(run: Run, name: str, namespace: str, port: int = PORT, known=None, res
     address = run.cluster.wait_address(name, namespace, run.params.deadline)
     if _is_ip(address):
         return
-    known, resolved = known or in_its_zone, resolved or resolves
+    known, resolved = known or known_in_zone, resolved or resolves
     if run.params.cluster_source == "eks" and not _check_balancer(run, name, address, port):
         run.skip(f"{name}: its name is known", True, "asked only once its load balancer serves, or it stays unknown")
         return
@@ -48,15 +48,15 @@ def check(run: Run, name: str, namespace: str, port: int = PORT, known=None, res
     )  # fmt: skip
 
 
-@spoken()
-def balancer(elbv2, address: str) -> dict:
+@aws_errors()
+def find_load_balancer(elbv2, address: str) -> dict:
     """Return the load balancer with this DNS name: {} where there is none."""
-    found = listed(elbv2, "describe_load_balancers", "LoadBalancers")
+    found = paginate(elbv2, "describe_load_balancers", "LoadBalancers")
     return next((one for one in found if one["DNSName"].lower() == address.lower()), {})
 
 
-@spoken()
-def targets(elbv2, arn: str, port: int) -> list[str]:
+@aws_errors()
+def target_states(elbv2, arn: str, port: int) -> list[str]:
     """Return the state of each target that a load balancer sends its `port` to, with the reason where there is one."""
     listeners = elbv2.describe_listeners(LoadBalancerArn=arn)["Listeners"]
     actions = [action for one in listeners if one.get("Port") == port for action in one["DefaultActions"]]
@@ -68,7 +68,7 @@ def targets(elbv2, arn: str, port: int) -> list[str]:
     return [" ".join(filter(None, (one["State"], one.get("Reason"), one.get("Description")))) for one in found]
 
 
-def in_its_zone(name: str, zone_servers: Callable[[str], list[str]] | None = None, ask=None) -> bool | None:
+def known_in_zone(name: str, zone_servers: Callable[[str], list[str]] | None = None, ask=None) -> bool | None:
     """Return whether the name servers of the name's zone know it; None where none of them can be asked from here.
 
     Nobody else is asked for the name itself: only for who serves the zones above it.
@@ -92,7 +92,7 @@ def resolves(name: str) -> bool:
 
 def _check_balancer(run: Run, name: str, address: str, port: int) -> bool:
     elbv2, wanted = run.aws("elbv2"), run.params.load_balancer_scheme
-    look = lambda: balancer(elbv2, address)  # noqa: E731
+    look = lambda: find_load_balancer(elbv2, address)  # noqa: E731
     run.check_ready(
         f"{name}: its load balancer is active", "active", lambda: look().get("State", {}).get("Code", "not there"),
         pause=AGAIN,
@@ -105,7 +105,7 @@ def _check_balancer(run: Run, name: str, address: str, port: int) -> bool:
         told = "an internal one is reached from the VPC alone: say load_balancer_scheme, then make the Service anew"
         scheme = found["Scheme"]
         run.check(f"{name}: its load balancer is {wanted}", wanted, scheme, "" if scheme == wanted else told)
-    ask = lambda: targets(elbv2, found["LoadBalancerArn"], port)  # noqa: E731
+    ask = lambda: target_states(elbv2, found["LoadBalancerArn"], port)  # noqa: E731
     run.check_ready(
         f"{name}: it has a healthy target", True, lambda: any(state.startswith("healthy") for state in ask()),
         pause=AGAIN, why=lambda: "; ".join(sorted(set(ask()))) or f"nothing is registered for port {port}",

@@ -186,7 +186,7 @@ def test_a_second_cluster_beside_the_first(first, tmp_path):
         clusters.ensure_cluster(service, "second", here.kubernetes_version, role, subnets, tags)
         made = clusters.wait_cluster_active(service, "second", 60)
         node_groups.ensure_node_group(
-            service, "second", group, node_role, subnets, node_groups.Nodes(["m5.large"], 1), tags
+            service, "second", group, node_role, subnets, node_groups.NodeGroupConfig(["m5.large"], 1), tags
         )
         clusters.wait_node_group_active(service, "second", group, 60)
         assert made["endpoint"].rsplit(".", 1)[0] != known["endpoint"].rsplit(".", 1)[0]  # a /24 of its own

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from lib.aws import clusters as aws_clusters
-from lib.aws import launch_template, node_groups
+from lib.aws import iam_roles, launch_template, node_groups
 from lib.aws import session as aws_session
+from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.steps import cluster as steps_cluster
 
@@ -20,7 +21,7 @@ client = cache(aws_session.client)  # one a session and service: they take a whi
 
 
 def tagged(kind: str, tags: dict[str, str]) -> dict:
-    return {"TagSpecifications": [{"ResourceType": kind, "Tags": aws_session.tag_list(tags)}]}
+    return {"TagSpecifications": [{"ResourceType": kind, "Tags": aws_tags.tag_list(tags)}]}
 
 
 def build(session) -> dict:
@@ -29,16 +30,16 @@ def build(session) -> dict:
     known = [policy["Arn"] for policy in iam.list_policies(Scope="Local")["Policies"]]
     policies = known or [iam.create_policy(PolicyName="p", PolicyDocument=POLICY)["Policy"]["Arn"]]
     arns = [
-        aws_session.ensure_role(iam, name, who, policies, TAGS)[0]["Arn"]
-        for name, (who, _) in steps_cluster.roles(NAME).items()
+        iam_roles.ensure_role(iam, name, who, policies, TAGS)[0]["Arn"]
+        for name, (who, _) in steps_cluster.cluster_roles(NAME).items()
     ]
     net, _ = aws_vpc.ensure_network(ec2, NAME, "10.0.0.0/16", TAGS, nat="single")
     aws_clusters.ensure_cluster(service, NAME, "1.36", arns[0], net["subnet_ids"], TAGS)
     name = steps_cluster.template_name(NAME)
     template, _ = launch_template.ensure_template(
-        ec2, name, launch_template.settings(20, node_groups.AMI, name, TAGS), TAGS
+        ec2, name, launch_template.template_data(20, node_groups.DEFAULT_AMI_TYPE, name, TAGS), TAGS
     )
-    about = (arns[1], net["subnet_ids"], node_groups.Nodes(["m5.large"], 2), TAGS)
+    about = (arns[1], net["subnet_ids"], node_groups.NodeGroupConfig(["m5.large"], 2), TAGS)
     node_groups.ensure_node_group(service, NAME, steps_cluster.NODE_GROUP, *about, template=template)
     return net
 
@@ -48,7 +49,7 @@ def made_by_kubernetes(session, net: dict, cluster: str = NAME) -> None:
     elbv2, ec2 = client(session, "elbv2"), client(session, "ec2")
     in_tree, controller = {f"kubernetes.io/cluster/{cluster}": "owned"}, {"elbv2.k8s.aws/cluster": cluster}
     for name, tags in (("in-tree", in_tree), ("by-lbc", controller)):
-        about = {"Name": f"{name}-{cluster}", "Tags": aws_session.tag_list(tags)}
+        about = {"Name": f"{name}-{cluster}", "Tags": aws_tags.tag_list(tags)}
         balancer = elbv2.create_load_balancer(**about, Type="network", Subnets=net["subnet_ids"])["LoadBalancers"][0]
         group = elbv2.create_target_group(**about, Protocol="TCP", Port=80, VpcId=net["vpc_id"])["TargetGroups"][0]
         action = {"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}

@@ -5,7 +5,7 @@ import pytest
 from moto import mock_aws
 from pydantic import ValidationError
 
-from lib.aws import access_entries, clusters
+from lib.aws import access_entries, clusters, iam_roles
 from lib.aws import session as aws_session
 from lib.errors import AwsError
 from lib.params.eks import AccessEntry
@@ -21,9 +21,9 @@ def session():
 
 
 def cluster(session, name="demo", **more):
-    role = aws_session.ensure_role(
-        aws_session.client(session, "iam"), f"{name}-cluster", "eks.amazonaws.com", [], TAGS
-    )[0]["Arn"]
+    role = iam_roles.ensure_role(aws_session.client(session, "iam"), f"{name}-cluster", "eks.amazonaws.com", [], TAGS)[
+        0
+    ]["Arn"]
     subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
     made = aws_session.client(session, "eks")
     made.create_cluster(name=name, roleArn=role, resourcesVpcConfig={"subnetIds": subnets}, tags=TAGS, **more)
@@ -49,7 +49,8 @@ def ensure(session, there, *wanted):
 
 def rows(session, there):
     return {
-        row[0].rpartition("/")[2]: row[1:] for row in access_entries.listed(aws_session.client(session, "eks"), there)
+        row[0].rpartition("/")[2]: row[1:]
+        for row in access_entries.list_entries(aws_session.client(session, "eks"), there)
     }
 
 
@@ -89,7 +90,7 @@ def test_a_cluster_of_the_old_mode_has_none(session):
     assert ensure(session, there) == []
     with pytest.raises(AwsError, match="got authenticationMode CONFIG_MAP; set it to API_AND_CONFIG_MAP"):
         ensure(session, there, {"principal_arn": arn, "groups": ["a"]})
-    assert access_entries.listed(None, there) == [("not known", "CONFIG_MAP", "", "see the ConfigMap aws-auth")]
+    assert access_entries.list_entries(None, there) == [("not known", "CONFIG_MAP", "", "see the ConfigMap aws-auth")]
 
 
 def test_an_endpoint_without_entries_is_told_in_a_sentence():
@@ -107,7 +108,7 @@ def test_who_may_not_look_is_told_so(session):
     there, client = cluster(session), aws_session.client(session, "eks")
     refused = type("Answer", (), {"status_code": 403})(), {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
     client.meta.events.register("before-call.eks.ListAccessEntries", lambda **_: refused)
-    assert access_entries.listed(client, there) == [("not known", "AccessDeniedException", "", "")]
+    assert access_entries.list_entries(client, there) == [("not known", "AccessDeniedException", "", "")]
 
 
 @pytest.mark.parametrize(

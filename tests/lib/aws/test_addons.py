@@ -8,7 +8,7 @@ from moto import mock_aws
 from pydantic import ValidationError
 
 from lib import params
-from lib.aws import addons
+from lib.aws import addons, iam_roles
 from lib.aws import clusters as aws_clusters
 from lib.aws import session as aws_session
 from lib.errors import AwsError, TimedOut
@@ -33,9 +33,9 @@ def there(session):
 
 
 def cluster(session):
-    role = aws_session.ensure_role(aws_session.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[
-        0
-    ]["Arn"]
+    role = iam_roles.ensure_role(aws_session.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[0][
+        "Arn"
+    ]
     subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
     aws_clusters.ensure_cluster(aws_session.client(session, "eks"), "demo", "1.36", role, subnets, TAGS)
     return aws_clusters.find_cluster(aws_session.client(session, "eks"), "demo")
@@ -66,19 +66,19 @@ def test_another_configuration_is_an_update_that_is_waited_for(session, there):
 
 def test_another_role_of_its_pods_is_an_update_too(session, there):
     made = [
-        aws_session.ensure_role(aws_session.client(session, "iam"), name, aws_session.PODS, [], TAGS)[0]
+        iam_roles.ensure_role(aws_session.client(session, "iam"), name, iam_roles.POD_IDENTITY, [], TAGS)[0]
         for name in ("one", "other")
     ]
     one, other = (role["Arn"] for role in made)
-    assert ensure(session, there, addons.DRIVER, role_arn=one)[1] == "created"
-    assert ensure(session, there, addons.DRIVER, role_arn=one)[1] == "unchanged"
-    assert ensure(session, there, addons.DRIVER, role_arn=other)[1] == "changed"
+    assert ensure(session, there, addons.EBS_CSI_DRIVER, role_arn=one)[1] == "created"
+    assert ensure(session, there, addons.EBS_CSI_DRIVER, role_arn=one)[1] == "unchanged"
+    assert ensure(session, there, addons.EBS_CSI_DRIVER, role_arn=other)[1] == "changed"
     service = aws_session.client(session, "eks")
     (made,) = service.list_pod_identity_associations(clusterName="demo")["associations"]
     about = {"clusterName": "demo", "associationId": made["associationId"]}
     assert service.describe_pod_identity_association(**about)["association"]["roleArn"] == other
-    assert ensure(session, there, addons.DRIVER, role_arn=other)[1] == "unchanged"
-    assert ensure(session, there, addons.DRIVER)[1] == "unchanged"  # whose role is not the runbook's to say
+    assert ensure(session, there, addons.EBS_CSI_DRIVER, role_arn=other)[1] == "unchanged"
+    assert ensure(session, there, addons.EBS_CSI_DRIVER)[1] == "unchanged"  # whose role is not the runbook's to say
 
 
 def test_an_update_that_fails_is_told_with_what_to_do(session, there):
@@ -120,7 +120,7 @@ def test_what_eks_does_not_have_is_told(session, there):
 
 def test_an_add_on_of_somebody_else_is_let_alone(session, there):
     ensure(session, there, "coredns", tags={"Project": "other"})
-    with pytest.raises(AwsError, match="add-on coredns: expected the tags .*not this runbook's"):
+    with pytest.raises(AwsError, match="add-on coredns: expected the tags .*this runbook did not create it"):
         ensure(session, there, "coredns")
 
 
@@ -143,7 +143,7 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     service = aws_session.client(session, "eks")
     (pods,) = service.list_pod_identity_associations(clusterName="demo")["associations"]
     assert (pods["namespace"], pods["serviceAccount"]) == ("kube-system", "ebs-csi-controller-sa")
-    role = aws_session.find_role(aws_session.client(session, "iam"), "demo-ebs-csi")
+    role = iam_roles.find_role(aws_session.client(session, "iam"), "demo-ebs-csi")
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"} and "sts:TagSession" in statement["Action"]
     table = steps_cluster.addon_table(run).set_index("add-on")

@@ -5,8 +5,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
 from moto import mock_aws
 
-from lib.aws import clusters, node_groups
+from lib.aws import clusters, iam_roles, node_groups
 from lib.aws import session as aws_session
+from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
 
@@ -35,11 +36,11 @@ def iam(session):
 def build(session, iam, version="1.36", count=2):
     """Make all of it; return the actions."""
     made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
-    role, one = aws_session.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", iam.policies, TAGS)
+    role, one = iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", iam.policies, TAGS)
     net, changes = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", TAGS)
     _, two = clusters.ensure_cluster(made, "demo", version, role["Arn"], net["subnet_ids"], TAGS)
     clusters.wait_cluster_active(made, "demo", 5)
-    group = node_groups.Nodes(["m5.large"], count)
+    group = node_groups.NodeGroupConfig(["m5.large"], count)
     _, three = node_groups.ensure_node_group(made, "demo", "nodes", role["Arn"], net["subnet_ids"], group, TAGS)
     clusters.wait_node_group_active(made, "demo", "nodes", 5)
     return [one, *(action for _, _, action in changes), two, three]
@@ -67,7 +68,7 @@ def test_the_network_is_what_load_balancers_need(session, iam):
     found = ec2.describe_subnets(Filters=[{"Name": "tag:Cluster", "Values": ["demo"]}])["Subnets"]
     assert sorted(one["CidrBlock"] for one in found) == ["10.0.0.0/20", "10.0.16.0/20"]
     for one in found:
-        tags = aws_session.tag_dict(one["Tags"])
+        tags = aws_tags.tag_dict(one["Tags"])
         assert one["MapPublicIpOnLaunch"]
         assert (tags["kubernetes.io/role/elb"], tags["kubernetes.io/cluster/demo"]) == ("1", "shared")
 
@@ -81,17 +82,17 @@ def test_clean_up_leaves_nothing_and_may_be_repeated(session, iam):
         assert clusters.delete_cluster(made, "demo", TAGS) == expected
         clusters.wait_cluster_gone(made, "demo", 5)
         assert aws_vpc.delete_network(ec2, TAGS) == expected
-        assert aws_session.delete_role(iam, "demo-cluster", TAGS) == expected
+        assert iam_roles.delete_role(iam, "demo-cluster", TAGS) == expected
     assert not ec2.describe_vpcs(Filters=[{"Name": "tag:Cluster", "Values": ["demo"]}])["Vpcs"]
 
 
 def test_what_somebody_else_made_is_left_alone(session, iam):
     iam.create_role(RoleName="demo-cluster", AssumeRolePolicyDocument="{}")
     for call in (
-        lambda: aws_session.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], TAGS),
-        lambda: aws_session.delete_role(iam, "demo-cluster", TAGS),
+        lambda: iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], TAGS),
+        lambda: iam_roles.delete_role(iam, "demo-cluster", TAGS),
     ):
-        with pytest.raises(AwsError, match="role demo-cluster: expected the tags .*got {}: not this runbook's"):
+        with pytest.raises(AwsError, match="role demo-cluster: expected the tags .*got {}: this runbook did not create it"):
             call()
 
 
@@ -193,7 +194,7 @@ def test_a_role_that_iam_has_just_made_is_tried_again():
 
 def test_another_refusal_is_not_tried_again():
     fake = FakeEks(refusals=[refusal("ResourceLimitExceededException", "Limit exceeded."), None])
-    with pytest.raises(AwsError, match="accept CreateCluster, got ResourceLimitExceeded.*; delete what is not needed"):
+    with pytest.raises(AwsError, match="accept CreateCluster, got ResourceLimitExceeded.*; delete unused ones"):
         clusters.ensure_cluster(fake, "demo", "1.36", "role", ["a"], TAGS)
     assert fake.refusals == [None]
 
@@ -210,7 +211,7 @@ def test_another_refusal_is_not_tried_again():
     ],
 )
 def test_errors_are_sentences(error, sentence):
-    with pytest.raises(AwsError, match=sentence), aws_session.spoken():
+    with pytest.raises(AwsError, match=sentence), aws_session.aws_errors():
         raise error
 
 
@@ -224,10 +225,10 @@ def test_which_ports_a_security_group_keeps_shut(session):
     ec2 = aws_session.client(session, "ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     group = ec2.create_security_group(GroupName="g", Description="d", VpcId=vpc)["GroupId"]
-    assert aws_vpc.shut(ec2, group, (15012, 15017)) == [15012, 15017]
+    assert aws_vpc.closed_ports(ec2, group, (15012, 15017)) == [15012, 15017]
     own = [{"GroupId": group}]
     rule = {"IpProtocol": "tcp", "FromPort": 15000, "ToPort": 15012, "UserIdGroupPairs": own}
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
-    assert aws_vpc.shut(ec2, group, (15012, 15017)) == [15017]
+    assert aws_vpc.closed_ports(ec2, group, (15012, 15017)) == [15017]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": own}])
-    assert aws_vpc.shut(ec2, group, (15012, 15017)) == []
+    assert aws_vpc.closed_ports(ec2, group, (15012, 15017)) == []

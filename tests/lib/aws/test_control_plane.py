@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from lib import params
-from lib.aws import clusters, control_plane, drift
+from lib.aws import clusters, control_plane, drift, iam_roles
 from lib.aws import session as aws_session
-from lib.aws.control_plane import Wishes
+from lib.aws.control_plane import ControlPlaneConfig
 from lib.errors import AwsError
 from lib.planning import plan
 from tests.support import whole_eks
@@ -26,9 +26,9 @@ def session():
 
 
 def cluster(session, wanted):
-    role = aws_session.ensure_role(aws_session.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[
-        0
-    ]["Arn"]
+    role = iam_roles.ensure_role(aws_session.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[0][
+        "Arn"
+    ]
     subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
     service = aws_session.client(session, "eks")
     clusters.ensure_cluster(service, "demo", "1.36", role, subnets, TAGS, reach=wanted.reach, more=wanted.creating)
@@ -48,7 +48,7 @@ def key(session):
 
 
 def test_a_new_cluster_has_it_from_the_beginning(session):
-    wanted = Wishes(cidrs=MINE, logs=["audit", "api"], key=key(session))
+    wanted = ControlPlaneConfig(cidrs=MINE, logs=["audit", "api"], key=key(session))
     found = cluster(session, wanted)
     assert found["resourcesVpcConfig"]["publicAccessCidrs"] == MINE
     assert found["resourcesVpcConfig"]["endpointPrivateAccess"] is True
@@ -57,39 +57,39 @@ def test_a_new_cluster_has_it_from_the_beginning(session):
 
 
 def test_what_differs_is_changed_one_update_after_the_other(session):
-    cluster(session, Wishes(cidrs=MINE, logs=["api"]))
-    wanted = Wishes(cidrs=["198.51.100.0/24", *MINE], logs=["audit"], key=key(session))
+    cluster(session, ControlPlaneConfig(cidrs=MINE, logs=["api"]))
+    wanted = ControlPlaneConfig(cidrs=["198.51.100.0/24", *MINE], logs=["audit"], key=key(session))
     parts, found = ensure(session, wanted)
     assert parts == ["who reaches it", "logs", "secrets"] and control_plane.differences(found, wanted) == []
     assert ensure(session, wanted)[0] == []
-    parts, found = ensure(session, Wishes(public=False, logs=[], key=wanted.key))
+    parts, found = ensure(session, ControlPlaneConfig(public=False, logs=[], key=wanted.key))
     assert parts == ["who reaches it", "logs"]
     assert found["resourcesVpcConfig"]["endpointPublicAccess"] is False
 
 
 def test_the_key_of_secrets_is_given_once(session):
     first = key(session)
-    found = cluster(session, Wishes(cidrs=MINE, key=first))
+    found = cluster(session, ControlPlaneConfig(cidrs=MINE, key=first))
     for other in (None, key(session)):
         with pytest.raises(AwsError, match="cluster demo: expected its KMS key of secrets to be .*cannot be changed"):
-            ensure(session, Wishes(cidrs=MINE, key=other))
-        (told,) = [one for one in control_plane.differences(found, Wishes(cidrs=MINE, key=other))]
+            ensure(session, ControlPlaneConfig(cidrs=MINE, key=other))
+        (told,) = [one for one in control_plane.differences(found, ControlPlaneConfig(cidrs=MINE, key=other))]
         assert told[0] == "KMS key of secrets" and told[3] is False
 
 
 def test_an_update_that_fails_is_told(session):
-    found = cluster(session, Wishes(cidrs=MINE))
+    found = cluster(session, ControlPlaneConfig(cidrs=MINE))
     service = aws_session.client(session, "eks")
     service.tag_resource(resourceArn=found["arn"], tags={"eks-sandbox/update": "OperationNotPermitted"})
     with pytest.raises(AwsError, match="cluster demo .logs. to be Successful, got Failed: OperationNotPermitted: "):
-        ensure(session, Wishes(cidrs=MINE, logs=["api"]))
+        ensure(session, ControlPlaneConfig(cidrs=MINE, logs=["api"]))
 
 
 def test_on_a_real_account_it_must_be_said_who_may_reach_the_api(session, monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
     here = params.Params(**VALUES, account_id="123456789012")
     run = SimpleNamespace(params=here, aws=lambda name: aws_session.client(session, name), tags=TAGS)
-    for ask in (lambda: plan.guard(run), lambda: Wishes.of(here)):
+    for ask in (lambda: plan.guard(run), lambda: ControlPlaneConfig.of(here)):
         with pytest.raises(
             AwsError, match="expected public_access_cidrs in the params, .*checkip.*0.0.0.0/0 for everyb"
         ):
@@ -107,7 +107,7 @@ def test_on_a_real_account_it_must_be_said_who_may_reach_the_api(session, monkey
     ],
 )
 def test_what_the_params_say_is_what_eks_is_told(said, cidrs):
-    reach = Wishes.of(params.Params(**VALUES, **said)).reach
+    reach = ControlPlaneConfig.of(params.Params(**VALUES, **said)).reach
     assert reach.get("publicAccessCidrs") == cidrs and reach["endpointPrivateAccess"] is True
 
 

@@ -36,7 +36,7 @@ def refusal(code, message="AWS's own words."):
 @pytest.mark.parametrize(("code", "do"), TABLE)
 def test_the_page_says_of_an_error_what_the_sentence_does(code, do):
     message = DENIED if "permission" in do or "the action" in do else "AWS's own words."
-    with pytest.raises(AwsError) as told, aws_session.spoken():
+    with pytest.raises(AwsError) as told, aws_session.aws_errors():
         raise refusal(code, message)
     assert f"expected AWS to accept CreateVpc, got {code}: " in str(told.value)
     wanted = "give the caller ec2:CreateVpc on arn:aws:ec2:r:1:vpc/*" if message == DENIED else do
@@ -49,7 +49,7 @@ def test_the_page_has_the_errors_that_matter():
 
 def test_an_encoded_refusal_is_told_how_to_decode_and_not_shown():
     message = f"You are not authorized to perform this operation. Encoded authorization failure message: {'x1Y' * 300}"
-    with pytest.raises(AwsError, match="aws sts decode-authorization-message") as told, aws_session.spoken():
+    with pytest.raises(AwsError, match="aws sts decode-authorization-message") as told, aws_session.aws_errors():
         raise refusal("UnauthorizedOperation", message)
     assert "x1Y" not in str(told.value) and len(str(told.value)) < 400
 
@@ -154,7 +154,7 @@ def test_wherever_a_run_breaks_off_the_next_one_adopts_what_is_there(session, po
 
 
 def counted(ec2):
-    kinds = [one.kind for one in aws_cleanup.ours(ec2, account.TAGS)]
+    kinds = [one.kind for one in aws_cleanup.owned_objects(ec2, account.TAGS)]
     return {kind: kinds.count(kind) for kind in kinds}
 
 
@@ -168,7 +168,7 @@ class Gone:
 def empty(session):
     here = run(session)
     here.cluster = Gone()
-    clean_up.delete_objects(here)
-    clean_up.delete_made(here)
+    clean_up.delete_cluster_objects(here)
+    clean_up.delete_load_balancers(here)
     clean_up.delete_cluster(here)
     assert clean_up.inventory(here).empty

@@ -67,7 +67,7 @@ def test_a_profile_that_is_not_there(credentials):
 
 
 def test_a_credentials_file_that_is_not_there():
-    with pytest.raises(AwsError, match="expected credentials in ~/no-such-file, got no file"):
+    with pytest.raises(AwsError, match="No credentials file at ~/no-such-file. If it is the sandbox.s, start it"):
         aws_session.session("eu-west-1", None, "~/no-such-file")
 
 

@@ -7,6 +7,7 @@ from lib import params
 from lib.aws import clusters as aws_clusters
 from lib.aws import launch_template
 from lib.aws import session as aws_session
+from lib.aws import tags as aws_tags
 from lib.errors import AwsError
 from lib.steps import cluster
 from tests.support import whole_eks
@@ -50,7 +51,7 @@ def test_nodes_start_with_imdsv2_alone_and_an_encrypted_disk(session):
         "VolumeType": "gp3", "VolumeSize": 30, "Encrypted": True,
     }  # fmt: skip
     for spec in made["TagSpecifications"]:
-        assert TAGS.items() <= aws_session.tag_dict(spec["Tags"]).items()
+        assert TAGS.items() <= aws_tags.tag_dict(spec["Tags"]).items()
     assert group["launchTemplate"]["name"] == "demo-workers" and group["launchTemplate"]["version"] == "1"
     assert ensured(session, node_disk_gib=30)[:2] == ("unchanged", "unchanged")
 
@@ -98,16 +99,16 @@ def test_a_template_of_somebody_else_is_let_alone(session):
     ec2.create_launch_template(LaunchTemplateName="theirs", LaunchTemplateData={"EbsOptimized": True})
     for act in (
         lambda: launch_template.ensure_template(
-            ec2, "theirs", launch_template.settings(20, "AL2023_x86_64_STANDARD", "x", TAGS), TAGS
+            ec2, "theirs", launch_template.template_data(20, "AL2023_x86_64_STANDARD", "x", TAGS), TAGS
         ),
         lambda: launch_template.delete_template(ec2, "theirs", TAGS),
     ):
-        with pytest.raises(AwsError, match="launch template theirs: expected the tags .*not this runbook's"):
+        with pytest.raises(AwsError, match="launch template theirs: expected the tags .*this runbook did not create it"):
             act()
 
 
 def test_bottlerocket_has_its_data_on_the_second_disk():
-    (disk,) = launch_template.settings(40, "BOTTLEROCKET_ARM_64", "x", TAGS)["BlockDeviceMappings"]
+    (disk,) = launch_template.template_data(40, "BOTTLEROCKET_ARM_64", "x", TAGS)["BlockDeviceMappings"]
     assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"]) == ("/dev/xvdb", 40)
 
 

@@ -7,6 +7,7 @@ from moto import mock_aws
 from lib import params
 from lib.aws import cleanup, existing_subnets, nat_gateways
 from lib.aws import session as aws_session
+from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
 from lib.steps import cluster
@@ -39,7 +40,7 @@ def ensure(ec2, zones=3, way="per-zone", **more):
 
 
 def named(ec2, describe, key, identity):
-    return {aws_session.tag_dict(one["Tags"])["Name"]: one for one in getattr(ec2, describe)()[key] if one.get("Tags")}
+    return {aws_tags.tag_dict(one["Tags"])["Name"]: one for one in getattr(ec2, describe)()[key] if one.get("Tags")}
 
 
 def alive(ec2):
@@ -51,17 +52,17 @@ def test_nodes_are_in_private_subnets_and_get_out_by_nat(ec2, way, count):
     net, changes = ensure(ec2, way=way)
     assert {action for *_, action in changes} == {"created"}
     kinds = [kind for kind, *_ in changes]
-    assert {kind: kinds.count(kind) for kind in kinds} == aws_vpc.wanted(3, way)
-    assert aws_vpc.counts(ec2, TAGS) == aws_vpc.wanted(3, way)
+    assert {kind: kinds.count(kind) for kind in kinds} == aws_vpc.planned_counts(3, way)
+    assert aws_vpc.existing_counts(ec2, TAGS) == aws_vpc.planned_counts(3, way)
     inside = ec2.describe_subnets(SubnetIds=net["subnet_ids"])["Subnets"]
     assert sorted(one["CidrBlock"] for one in inside) == ["10.0.128.0/18", "10.0.192.0/18", "10.0.64.0/18"]
     gateways = {one["NatGatewayId"]: one for one in alive(ec2)}
     assert len(gateways) == count
     outside = {one["SubnetId"]: one for one in ec2.describe_subnets()["Subnets"] if "public" in str(one["Tags"])}
     for one in inside:
-        tags = aws_session.tag_dict(one["Tags"])
+        tags = aws_tags.tag_dict(one["Tags"])
         assert not one["MapPublicIpOnLaunch"]
-        assert tags[aws_vpc.PRIVATE] == "1" and aws_vpc.PUBLIC not in tags
+        assert tags[aws_vpc.PRIVATE_ROLE] == "1" and aws_vpc.PUBLIC_ROLE not in tags
         asked = [{"Name": "association.subnet-id", "Values": [one["SubnetId"]]}]
         (table,) = ec2.describe_route_tables(Filters=asked)["RouteTables"]
         (route,) = [way for way in table["Routes"] if way["DestinationCidrBlock"] == "0.0.0.0/0"]
@@ -78,7 +79,7 @@ def test_the_run_that_made_it_is_said_and_never_asked_for(ec2):
     parts = ("Vpcs", "Subnets", "InternetGateways", "RouteTables", "Addresses", "NatGateways")
     calls = ("vpcs", "subnets", "internet_gateways", "route_tables", "addresses", "nat_gateways")
     for call, part in zip(calls, parts, strict=True):
-        ours = [aws_session.tag_dict(one["Tags"]) for one in getattr(ec2, f"describe_{call}")()[part] if one["Tags"]]
+        ours = [aws_tags.tag_dict(one["Tags"]) for one in getattr(ec2, f"describe_{call}")()[part] if one["Tags"]]
         assert ours and {tags["Run"] for tags in ours} == {"one"}, part
 
 
@@ -88,7 +89,7 @@ def test_what_another_number_of_nat_gateways_leaves_over_goes(ec2):
     assert [action for *_, action in changes].count("deleted") == 4  # two gateways, two addresses
     assert len(alive(ec2)) == len(ec2.describe_addresses()["Addresses"]) == 1
     ensure(ec2, way="per-zone")
-    assert aws_vpc.counts(ec2, TAGS) == aws_vpc.wanted(3, "per-zone")
+    assert aws_vpc.existing_counts(ec2, TAGS) == aws_vpc.planned_counts(3, "per-zone")
     with pytest.raises(AwsError, match="expected the network demo to have no private subnets with nat: none, got 3"):
         ensure(ec2, way="none")
 
@@ -97,14 +98,14 @@ def test_killed_after_each_single_write_it_goes_on_and_so_does_the_clean_up(ec2)
     """Each run makes one more thing and is killed: an address or gateway forgotten would cost money for ever."""
     before = ids(ec2)
     made = killed_again_and_again(ec2, lambda: ensure(ec2))
-    assert aws_vpc.counts(ec2, TAGS) == aws_vpc.wanted(3, "per-zone")
+    assert aws_vpc.existing_counts(ec2, TAGS) == aws_vpc.planned_counts(3, "per-zone")
     assert [kind for kind in made if kind == "CreateNatGateway"] == ["CreateNatGateway"] * 3
     assert {"AllocateAddress", "CreateRoute", "AssociateRouteTable", "CreateSubnet", "CreateVpc"} <= set(made)
     _, changes = ensure(ec2)
     assert {action for *_, action in changes} == {"unchanged"}
-    assert {one.kind for one in cleanup.ours(ec2, TAGS)} == set(aws_vpc.wanted(3, "per-zone"))
+    assert {one.kind for one in cleanup.owned_objects(ec2, TAGS)} == set(aws_vpc.planned_counts(3, "per-zone"))
     gone = killed_again_and_again(ec2, lambda: aws_vpc.delete_network(ec2, TAGS))
-    assert ids(ec2) == before and not cleanup.ours(ec2, TAGS)
+    assert ids(ec2) == before and not cleanup.owned_objects(ec2, TAGS)
     assert gone.index("DeleteNatGateway") < gone.index("ReleaseAddress") < gone.index("DeleteSubnet")
     assert aws_vpc.delete_network(ec2, TAGS) == "absent"
 
@@ -141,18 +142,18 @@ class Slow:
 
     def describe_nat_gateways(self, **_):
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        tags = aws_session.tag_list({**TAGS, "Name": "demo-nat-a"})
+        tags = aws_tags.tag_list({**TAGS, "Name": "demo-nat-a"})
         return {"NatGateways": [{"NatGatewayId": "nat-1", "State": state, "Tags": tags, **self.about}]}
 
     def describe_addresses(self, **_):
-        tags = aws_session.tag_list({**TAGS, "Name": "demo-nat-a"})
+        tags = aws_tags.tag_list({**TAGS, "Name": "demo-nat-a"})
         return {"Addresses": [{"AllocationId": "eipalloc-1", "Tags": tags}]}
 
     def delete_nat_gateway(self, **_):
         self.done.append("delete")
 
     def release_address(self, **_):
-        assert self.states[0] in nat_gateways.OVER, "AWS refuses to release an address that a NAT gateway has"
+        assert self.states[0] in nat_gateways.ENDED, "AWS refuses to release an address that a NAT gateway has"
         self.done.append("release")
 
     def allocate_address(self, **_):
@@ -177,10 +178,10 @@ def test_a_nat_gateway_is_waited_for_and_its_failure_told_with_awss_reason():
 
 def test_an_address_is_released_only_when_its_gateway_is_gone():
     slow = Slow(["available", "available", "deleting", "deleting", "deleted"])
-    assert nat_gateways.drop(slow, TAGS, 60, **QUICK) == ["demo-nat-a", "demo-nat-a"]
+    assert nat_gateways.delete_gateways(slow, TAGS, 60, **QUICK) == ["demo-nat-a", "demo-nat-a"]
     assert slow.done == ["delete", "release"]
     going = Slow(["deleting", "deleting", "deleting", "deleted"])  # a clean-up that was interrupted
-    nat_gateways.drop(going, TAGS, 60, **QUICK)
+    nat_gateways.delete_gateways(going, TAGS, 60, **QUICK)
     assert going.done == ["release"]
 
 
@@ -207,8 +208,8 @@ class Theirs:
         ec2.modify_vpc_attribute(VpcId=self.vpc, EnableDnsHostnames={"Value": True})
         self.gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
         ec2.attach_internet_gateway(InternetGatewayId=self.gateway, VpcId=self.vpc)
-        self.public = [self.subnet(n, zone, aws_vpc.PUBLIC) for n, zone in enumerate("ab")]
-        self.private = [self.subnet(n + 8, zone, aws_vpc.PRIVATE) for n, zone in enumerate("ab")]
+        self.public = [self.subnet(n, zone, aws_vpc.PUBLIC_ROLE) for n, zone in enumerate("ab")]
+        self.private = [self.subnet(n + 8, zone, aws_vpc.PRIVATE_ROLE) for n, zone in enumerate("ab")]
         self.out = self.table(self.public, GatewayId=self.gateway)
         for one in self.public:
             ec2.modify_subnet_attribute(SubnetId=one, MapPublicIpOnLaunch={"Value": True})
@@ -231,7 +232,7 @@ class Theirs:
         return table
 
     def read(self, ids=None, tags=None, nodes=2, scheme="internet-facing", **more):
-        return existing_subnets.read(self.ec2, ids or [], tags or {}, "demo", nodes, scheme, **more)
+        return existing_subnets.describe(self.ec2, ids or [], tags or {}, "demo", nodes, scheme, **more)
 
 
 @pytest.mark.parametrize("scheme", ["internet-facing", "internal", None])
@@ -266,7 +267,7 @@ def test_subnets_that_are_not_there_or_not_together_are_refused(theirs, given, w
 
 def elsewhere(theirs):
     vpc = theirs.ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
-    return theirs.subnet(0, "a", aws_vpc.PUBLIC, vpc=vpc)
+    return theirs.subnet(0, "a", aws_vpc.PUBLIC_ROLE, vpc=vpc)
 
 
 def no_route(it):
@@ -282,7 +283,7 @@ def no_names(it):
 
 
 def no_tag(it):
-    it.ec2.delete_tags(Resources=[it.public[1]], Tags=[{"Key": aws_vpc.PUBLIC}])
+    it.ec2.delete_tags(Resources=[it.public[1]], Tags=[{"Key": aws_vpc.PUBLIC_ROLE}])
 
 
 def anothers(it):
@@ -292,10 +293,10 @@ def anothers(it):
 def in_no_zone_of_eks(it):
     zones = it.ec2.describe_availability_zones()["AvailabilityZones"]
     (zone,) = [one["ZoneName"][-1] for one in zones if one["ZoneId"] == "use1-az3"]
-    it.private[1] = it.subnet(30, zone, aws_vpc.PRIVATE)
+    it.private[1] = it.subnet(30, zone, aws_vpc.PRIVATE_ROLE)
     it.ec2.associate_route_table(RouteTableId=it.inside, SubnetId=it.private[1])
-    it.subnet(31, zone, aws_vpc.PUBLIC)
-    it.ec2.associate_route_table(RouteTableId=it.out, SubnetId=it.subnet(32, zone, aws_vpc.PUBLIC))
+    it.subnet(31, zone, aws_vpc.PUBLIC_ROLE)
+    it.ec2.associate_route_table(RouteTableId=it.out, SubnetId=it.subnet(32, zone, aws_vpc.PUBLIC_ROLE))
 
 
 BROKEN = [
@@ -337,7 +338,7 @@ def test_a_way_out_that_is_gone_is_none(theirs):
 
 
 def test_a_small_subnet_is_full_for_a_new_cluster_and_not_for_one_that_is_there(theirs):
-    small = [theirs.subnet(40 + n, zone, aws_vpc.PRIVATE, size=28) for n, zone in enumerate("ab")]
+    small = [theirs.subnet(40 + n, zone, aws_vpc.PRIVATE_ROLE, size=28) for n, zone in enumerate("ab")]
     for one in small:
         theirs.ec2.associate_route_table(RouteTableId=theirs.inside, SubnetId=one)
     for _ in range(7):

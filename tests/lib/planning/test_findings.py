@@ -11,10 +11,10 @@ from moto import mock_aws
 from lib import params
 from lib.aws import drift
 from lib.aws import session as aws_session
-from lib.aws.node_groups import Nodes
+from lib.aws.node_groups import NodeGroupConfig
 from lib.errors import AwsError
 from lib.planning import availability, findings, permissions, plan, quotas
-from lib.planning.account_state import Seen
+from lib.planning.account_state import AccountState
 from lib.record.events import Record
 from lib.run import Run
 from tests.support import account
@@ -97,7 +97,7 @@ def test_a_version_goes_up_by_one_and_never_back(wanted, words):
 
 def test_a_node_group_differs_field_by_field():
     told = drift.of_node_group(
-        GROUP, "workers", "demo-nodes", ["subnet-b"], Nodes(["m6i.large"], 3, labels={"a": "b"}), "t"
+        GROUP, "workers", "demo-nodes", ["subnet-b"], NodeGroupConfig(["m6i.large"], 3, labels={"a": "b"}), "t"
     )
     assert [(one.field, one.found, one.wanted, one.change) for one in told] == [
         ("node count", "minSize 1, desiredSize 2, maxSize 4", "3", "yes"),
@@ -140,13 +140,13 @@ def offered(*minors):
 )
 def test_the_version_is_one_that_eks_offers_and_istio_is_made_for(wanted, istio, words):
     found, source = availability.versions(offered("1.35", "1.36"))
-    told = availability.problem(wanted, istio, found, source, TODAY)
+    told = availability.version_problem(wanted, istio, found, source, TODAY)
     assert words in told and bool(told) == bool(words) and source == "EKS"
 
 
 def test_where_the_two_do_not_meet_at_all_it_is_said():
     found, source = availability.versions(offered("1.20", "1.21"))
-    told = availability.problem("1.21", "1.31.1", found, source, date(2026, 1, 1))
+    told = availability.version_problem("1.21", "1.31.1", found, source, date(2026, 1, 1))
     assert told.endswith("take another istio_tag: the two do not meet.")
 
 
@@ -155,18 +155,18 @@ def test_a_version_is_in_standard_then_in_extended_support_then_in_none():
     assert found["1.35"].support(date(2026, 8, 2)) == availability.STANDARD
     assert found["1.35"].support(date(2026, 8, 3)) == found["1.35"].support(date(2027, 8, 2)) == availability.EXTENDED
     assert found["1.35"].support(date(2027, 8, 3)) == ""
-    assert "got 1.35" in availability.problem("1.35", "1.31.1", found, "EKS", date(2027, 8, 3))
+    assert "got 1.35" in availability.version_problem("1.35", "1.31.1", found, "EKS", date(2027, 8, 3))
 
 
 def test_who_may_not_ask_eks_gets_what_the_file_says_and_its_date():
     found, source = availability.versions(Paged(describe_cluster_versions=refusal("eks:DescribeClusterVersions")))
     assert "1.36" in found and found["1.33"].support(TODAY) == availability.EXTENDED
     assert (
-        source == f"lib/planning/versions.yml of {availability.data()['as_of']} "
+        source == f"lib/planning/versions.yml of {availability.compatibility()['as_of']} "
         "(not known: eks:DescribeClusterVersions is not allowed)"
     )
-    assert not availability.problem("1.37", "1.31.1", found, source, TODAY)  # the file may be old
-    assert availability.problem("1.30", "1.31.1", found, source, TODAY)
+    assert not availability.version_problem("1.37", "1.31.1", found, source, TODAY)  # the file may be old
+    assert availability.version_problem("1.30", "1.31.1", found, source, TODAY)
 
 
 def test_an_instance_type_is_offered_in_some_zones_in_none_or_nobody_knows():
@@ -174,7 +174,7 @@ def test_an_instance_type_is_offered_in_some_zones_in_none_or_nobody_knows():
     offer = availability.instance_type(
         Paged(describe_instance_type_offerings=there), "m5.large", ["us-east-1a", "us-east-1b"]
     )
-    assert offer == availability.Offer(["us-east-1a"])
+    assert offer == availability.InstanceOffer(["us-east-1a"])
     none = availability.instance_type(
         Paged(describe_instance_type_offerings={"InstanceTypeOfferings": []}), "x9.large", ["a"]
     )
@@ -276,7 +276,7 @@ def test_what_would_be_hit_is_counted_against_what_is_there():
         (quotas.ON_DEMAND, 4, 8, 8, "would be hit"),  # the spot one and the p4d are counted elsewhere
     ]
     assert found[0].problem == (
-        "expected room for 1 more VPCs, got 5 of 5 used; delete what is not needed, or ask AWS for a higher quota "
+        "expected room for 1 more VPCs, got 5 of 5 used; delete unused ones, or ask AWS for a higher quota "
         "(vpc L-F678F1CE)."
     )
     assert [bool(one.problem) for one in found] == [True, False, False, False, True]
@@ -350,17 +350,19 @@ def test_a_session_is_asked_for_as_its_role_with_its_path_where_that_is_known(ro
 
 def test_where_iam_may_not_be_asked_it_is_said():
     answer = permissions.missing(Iam(refused=refusal("iam:SimulatePrincipalPolicy")), "arn:aws:iam::1:user/a", ["r"])
-    assert answer == permissions.Answer(None, "not known: iam:SimulatePrincipalPolicy is not allowed")
+    assert answer == permissions.PermissionReport(None, "not known: iam:SimulatePrincipalPolicy is not allowed")
     nobody = permissions.missing(Iam(), "arn:aws:sts::1:federated-user/ann", ["r"])
     assert nobody.missing is None and "this is arn:aws:sts::1:federated-user/ann" in nobody.why
     assert permissions.missing(Iam(), "arn:aws:iam::1:root", ["r"]).missing == []
 
 
 def test_all_of_the_least_policy_is_asked_for_in_questions_that_are_not_too_long():
-    iam = Iam(allowed=permissions.needed())
+    iam = Iam(allowed=permissions.required_actions())
     assert permissions.missing(iam, "arn:aws:iam::1:user/a", ["r"]).missing == []
     asked = [asked["ActionNames"] for _, asked in iam.asked]
-    assert sorted(sum(asked, [])) == sorted(permissions.needed()) and max(map(len, asked)) <= permissions.BATCH
+    assert (
+        sorted(sum(asked, [])) == sorted(permissions.required_actions()) and max(map(len, asked)) <= permissions.BATCH
+    )
 
 
 # All of it, of a run
@@ -424,7 +426,7 @@ def test_who_may_not_ask_what_only_the_plan_asks_gets_not_known_and_a_plan(sessi
     assert set(tables["Quotas"]["says"]) == {"not known: servicequotas:GetServiceQuota is not allowed"}
     assert tables["What you may do"]["says"].item().startswith("not known: iam:SimulatePrincipalPolicy")
     assert tables["What AWS offers"]["offered"].iloc[-1].startswith("by lib/planning/versions.yml of ")
-    assert not findings.look(run(session, OPTIONAL), Seen.look(run(session, OPTIONAL))).problems
+    assert not findings.collect(run(session, OPTIONAL), AccountState.look(run(session, OPTIONAL))).problems
 
 
 def test_a_cluster_in_extended_support_is_priced_so(session):
@@ -480,4 +482,4 @@ def test_spot_nodes_count_against_their_own_quota_and_have_no_list_price(session
     assert quotas.SPOT in kinds and quotas.ON_DEMAND not in kinds
     made = tables["What is made"]
     assert made.set_index("kind").loc["node group"]["usd_per_hour"] == ""
-    assert any("No price is known here of m5.large (SPOT)" in line for line in plan.told(here, made))
+    assert any("No price is known here of m5.large (SPOT)" in line for line in plan.summary(here, made))

@@ -9,8 +9,9 @@ from moto import mock_aws
 
 from lib import params
 from lib.aws import clusters as aws_clusters
-from lib.aws import launch_template, node_groups
+from lib.aws import iam_roles, launch_template, node_groups
 from lib.aws import session as aws_session
+from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError
 from lib.planning import plan
@@ -49,7 +50,7 @@ def run(session, **changed):
 def build(session):
     """Make what step 01 makes, but the nodes."""
     iam, ec2, service = (aws_session.client(session, name) for name in ("iam", "ec2", "eks"))
-    role, _ = aws_session.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], aws_session.tags("demo"))
+    role, _ = iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], aws_session.tags("demo"))
     net, _ = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", aws_session.tags("demo"))
     aws_clusters.ensure_cluster(service, "demo", "1.36", role["Arn"], net["subnet_ids"], aws_session.tags("demo"))
 
@@ -110,9 +111,9 @@ def test_where_all_is_there_nobody_is_asked(session):
         aws_session.client(session, "ec2").describe_subnets()["Subnets"],
     )
     own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
-    group = node_groups.Nodes(["m5.large"], 2)
+    group = node_groups.NodeGroupConfig(["m5.large"], 2)
     name = cluster.template_name("demo")
-    data = launch_template.settings(20, node_groups.AMI, name, aws_session.tags("demo"))
+    data = launch_template.template_data(20, node_groups.DEFAULT_AMI_TYPE, name, aws_session.tags("demo"))
     start, _ = launch_template.ensure_template(aws_session.client(session, "ec2"), name, data, aws_session.tags("demo"))
     node_groups.ensure_node_group(
         service, "demo", "workers", role["Arn"], own, group, aws_session.tags("demo"), template=start
@@ -127,7 +128,7 @@ def test_a_local_endpoint_and_an_existing_cluster_ask_nothing(session, changed):
 
 def test_it_is_told_in_sentences(session):
     here = run(session, node_instance_type="p5.48xlarge")
-    lines = plan.told(here, plan.rows(here))
+    lines = plan.summary(here, plan.rows(here))
     assert lines[0].startswith("You are arn:aws:") and f"account {ACCOUNT}" in lines[0]
     assert lines[1] == "12 to create, 0 to change, 0 kept."
     assert any("No price is known here of p5.48xlarge" in line for line in lines)
@@ -192,26 +193,26 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     )
     here.aws = listening(session, called)
     plan.guard(here)
-    plan.told(here, plan.tables(here)["What is made"])
+    plan.summary(here, plan.tables(here)["What is made"])
     for _ in range(2):
         cluster.state(here)
         cluster.ensure(here)
-        cluster.entries(here)
+        cluster.access_entry_table(here)
         cluster.addon_table(here)
     found = aws_clusters.find_cluster(aws_session.client(session, "eks"), "demo")["resourcesVpcConfig"]
     vpc = aws_session.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
     account.made_by_kubernetes(session, {"vpc_id": vpc, "subnet_ids": found["subnetIds"]})
-    iam, tags = aws_session.client(session, "iam"), aws_session.tag_list(here.tags)
+    iam, tags = aws_session.client(session, "iam"), aws_tags.tag_list(here.tags)
     iam.create_open_id_connect_provider(Url="https://a.example", ThumbprintList=["0" * 40], Tags=tags)
     aws_session.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
     elbv2 = here.aws("elbv2")
-    load_balancer.targets(elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80)
+    load_balancer.target_states(elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80)
     aws_session.client(session, "eks").delete_nodegroup(clusterName="demo", nodegroupName="workers")
     plan.guard(here)  # after a run that broke off between cluster and nodes
     cluster.ensure(here)
     clean_up.guard(here)
     clean_up.inventory(here)
-    clean_up.delete_made(here)
+    clean_up.delete_load_balancers(here)
     clean_up.delete_cluster(here)
     page = (params.ROOT / "docs" / "eks.md").read_text()
     (statement,) = json.loads(page.partition("```json\n")[2].partition("```")[0])["Statement"]

@@ -9,6 +9,7 @@ from moto import mock_aws
 from lib import params
 from lib.aws import cleanup as aws_cleanup
 from lib.aws import session as aws_session
+from lib.aws import tags as aws_tags
 from lib.errors import AwsError, ClusterError
 from lib.record.events import Record
 from lib.run import Run
@@ -84,15 +85,15 @@ def fill(session):
     """Make all that a cluster leaves, and what is nobody's business."""
     net = account.build(session)
     account.made_by_kubernetes(session, net)
-    tags = aws_session.tag_list(account.TAGS)
+    tags = aws_tags.tag_list(account.TAGS)
     account.client(session, "iam").create_open_id_connect_provider(**PROVIDER, Tags=tags)
     account.client(session, "logs").create_log_group(logGroupName=LOGS)
     return net
 
 
 def clean(here):
-    clean_up.delete_objects(here)
-    clean_up.delete_made(here)
+    clean_up.delete_cluster_objects(here)
+    clean_up.delete_load_balancers(here)
     clean_up.delete_cluster(here)
     return clean_up.check(here)
 
@@ -163,7 +164,7 @@ def test_it_stops_before_the_first_delete(session, monkeypatch, changed, confirm
     fill(session)
     before = account.everything(session)
     monkeypatch.setenv("CONFIRM", confirm)
-    for step in (clean_up.delete_objects, clean_up.delete_made, clean_up.delete_cluster):
+    for step in (clean_up.delete_cluster_objects, clean_up.delete_load_balancers, clean_up.delete_cluster):
         with pytest.raises(AwsError, match=words):
             step(run(session, **changed))
     assert account.everything(session) == before
@@ -183,8 +184,8 @@ def test_a_cluster_of_that_name_without_our_tags_stops_it(session):
     role = account.client(session, "iam").get_role(RoleName="demo-cluster")["Role"]["Arn"]
     service.create_cluster(name=account.NAME, roleArn=role, resourcesVpcConfig={"subnetIds": net["subnet_ids"]})
     before = account.everything(session)
-    for step in (clean_up.delete_objects, clean_up.delete_made, clean_up.delete_cluster):
-        with pytest.raises(AwsError, match="cluster demo: expected the tags .*not this runbook's"):
+    for step in (clean_up.delete_cluster_objects, clean_up.delete_load_balancers, clean_up.delete_cluster):
+        with pytest.raises(AwsError, match="cluster demo: expected the tags .*this runbook did not create it"):
             step(run(session))
     assert account.everything(session) == before
 
@@ -224,7 +225,7 @@ def test_tags_are_asked_for_in_batches(session):
     net, elbv2 = account.build(session), account.client(session, "elbv2")
     mark = {f"kubernetes.io/cluster/{account.NAME}": "owned"}
     for n in range(aws_cleanup.BATCH + 2):
-        tags = aws_session.tag_list(mark if n in (0, aws_cleanup.BATCH + 1) else {"a": "b"})
+        tags = aws_tags.tag_list(mark if n in (0, aws_cleanup.BATCH + 1) else {"a": "b"})
         elbv2.create_target_group(Name=f"g{n}", Protocol="TCP", Port=80, VpcId=net["vpc_id"], Tags=tags)
     assert [one.name for one in aws_cleanup.target_groups(elbv2, account.NAME)] == ["g0", f"g{aws_cleanup.BATCH + 1}"]
 

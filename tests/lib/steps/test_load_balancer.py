@@ -134,7 +134,7 @@ def test_the_zones_own_servers_are_asked(said, known):
             raise said
         return said
 
-    assert load_balancer.in_its_zone(NAME, lambda name: ["192.0.2.53"], ask) is known
+    assert load_balancer.known_in_zone(NAME, lambda name: ["192.0.2.53"], ask) is known
 
 
 def test_a_zone_that_cannot_be_asked_from_here_leaves_it_to_the_resolver():

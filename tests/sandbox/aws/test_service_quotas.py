@@ -93,8 +93,8 @@ def group(world):
 )
 def test_one_more_than_allowed_is_refused_as_aws_does_and_the_sentence_says_what_to_do(world, allow, kind, make, code):
     allow(kind, 0)
-    with pytest.raises(AwsError, match=f"got {code}: The maximum number .*; delete what is not needed, or ask"):
-        with session.spoken():
+    with pytest.raises(AwsError, match=f"got {code}: The maximum number .*; delete unused ones, or ask"):
+        with session.aws_errors():
             make(world)
     assert [one["status"] for one in world.calls() if one.get("refused")] == [400]
 
@@ -103,7 +103,7 @@ def test_what_is_allowed_is_counted(world, allow):
     there = len(world.client("ec2").describe_addresses()["Addresses"])
     allow("addresses", there + 1)
     made = address(world)["AllocationId"]
-    with pytest.raises(AwsError, match="AddressLimitExceeded"), session.spoken():
+    with pytest.raises(AwsError, match="AddressLimitExceeded"), session.aws_errors():
         address(world)
     world.client("ec2").release_address(AllocationId=made)
     world.client("ec2").release_address(AllocationId=address(world)["AllocationId"])

@@ -138,7 +138,7 @@ def test_who_has_no_right_is_refused_in_each_services_own_words_and_the_sentence
     status, found, message = refusal(getattr(user.client(service), call), **values)
     assert (status, found) == (403, code)
     assert f"User: {user.arn} is not authorized to perform: {action} on resource:" in message
-    with pytest.raises(AwsError, match=f"give the caller {action}"), aws_session.spoken():
+    with pytest.raises(AwsError, match=f"give the caller {action}"), aws_session.aws_errors():
         getattr(user.client(service), call)(**values)
     user.may(action)
     assert getattr(user.client(service), call)(**values)["ResponseMetadata"]["HTTPStatusCode"] == 200
@@ -267,13 +267,13 @@ def steps(user):
 
     def planned():
         state["tables"] = plan.tables(run(user))
-        plan.told(run(user), state["tables"]["What is made"])
+        plan.summary(run(user), state["tables"]["What is made"])
 
     def begun():
         cluster.state(run(user))
         plan.guard(run(user))
         cluster.ensure(run(user))
-        cluster.entries(run(user))
+        cluster.access_entry_table(run(user))
         cluster.addon_table(run(user))
 
     def looked():
@@ -282,8 +282,8 @@ def steps(user):
 
     def cleaned():
         here = run(user)
-        clean_up.delete_objects(here)
-        clean_up.delete_made(here)
+        clean_up.delete_cluster_objects(here)
+        clean_up.delete_load_balancers(here)
         clean_up.delete_cluster(here)
         state["left"] = clean_up.inventory(here)
 
@@ -295,7 +295,7 @@ def steps(user):
 
 
 def test_with_the_least_policy_all_of_it_goes(user):
-    user.may(*permissions.needed())
+    user.may(*permissions.required_actions())
     for state, step in steps(user):  # noqa: B007
         step()
     assert state["tables"]["What you may do"]["says"].tolist() == ["allowed"]
@@ -306,7 +306,7 @@ def test_with_the_least_policy_all_of_it_goes(user):
 
 def test_from_no_right_at_all_the_sentences_lead_to_the_least_policy(user):
     """Each refusal names one action; granted one by one they come to what docs/eks.md lists."""
-    granted, known = set(), set(permissions.needed())
+    granted, known = set(), set(permissions.required_actions())
     user.may()
     for state, step in steps(user):  # noqa: B007
         while True:
@@ -335,12 +335,12 @@ def test_from_no_right_at_all_the_sentences_lead_to_the_least_policy(user):
     "action", ["ec2:CreateNatGateway", "iam:PassRole", "ec2:CreateTags", "eks:TagResource", "ec2:ReleaseAddress"]
 )
 def test_with_one_action_taken_away_the_sentence_names_it(user, action):
-    user.may(*set(permissions.needed()) - {action})
+    user.may(*set(permissions.required_actions()) - {action})
     with pytest.raises(AwsError, match=f"give the caller {action}( |;|$)|give the caller {action} on"):
         for _, step in steps(user):
             step()
-    user.may(*permissions.needed())
+    user.may(*permissions.required_actions())
     here = run(user)
-    clean_up.delete_made(here)
+    clean_up.delete_load_balancers(here)
     clean_up.delete_cluster(here)
     assert clean_up.inventory(here).empty
