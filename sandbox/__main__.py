@@ -63,7 +63,7 @@ def up() -> None:
     """Build what is missing and start the endpoint, unless it runs already; clean up after a killed one first."""
     if _answering():
         return
-    delays.stated(os.environ)  # a slip in it is told before anything is built
+    delays.from_environment(os.environ)  # a slip in it is told before anything is built
     requirements.require()
     build(_tell)
     _clean()
@@ -127,7 +127,7 @@ def serve() -> None:
         kubernetes_version=minor,
         calls_log=LOGS / "aws-calls.jsonl",
         processes=lambda name: nodes[name].processes() if name in nodes else {},
-        delays=delays.stated(os.environ),
+        delays=delays.from_environment(os.environ),
     )
     STATE.write_text(json.dumps({"pid": os.getpid(), "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}))
     told = threading.Event()

@@ -46,7 +46,7 @@ FORM_OF = {"iam": "query", "sts": "query", "elasticloadbalancing": "query", "ec2
 class Denied(Refused):
     """A call that AWS would refuse: `kind` is MISSING, UNKNOWN or WRONG."""
 
-    def __init__(self, kind: int, reason: str):
+    def __init__(self, kind: int, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
 
@@ -59,7 +59,9 @@ class Gate:
     moto lacks (content type and text, a Refusal, or None).
     """
 
-    def __init__(self, app, find, shown, record: Callable[[dict], None], log, rules=(), lacking=lambda call: None):
+    def __init__(
+        self, app, find, shown, record: Callable[[dict], None], log, rules=(), lacking=lambda call: None
+    ) -> None:
         self.app, self.find, self.shown, self.record, self.log = app, find, shown, record, log
         self.rules, self.lacking = rules, lacking
 

@@ -25,7 +25,7 @@ Answer = tuple[str, str] | Refusal  # content type and text
 class Lacking:
     """What is answered here, by service and action."""
 
-    def __init__(self, kubernetes_version: str, quotas: Quotas):
+    def __init__(self, kubernetes_version: str, quotas: Quotas) -> None:
         self.quotas = quotas
         self.answers: dict[str, Callable[[Call], Answer]] = {
             "iam:SimulatePrincipalPolicy": _simulated,

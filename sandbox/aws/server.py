@@ -27,7 +27,7 @@ class EndpointFailed(Exception):
 class Server:
     """The running endpoint."""
 
-    def __init__(self, server: BaseWSGIServer, clusters: Clusters):
+    def __init__(self, server: BaseWSGIServer, clusters: Clusters) -> None:
         self.port: int = server.port
         self.url = f"http://{server.host}:{server.port}"
         self._server, self._clusters = server, clusters
@@ -68,7 +68,7 @@ def serve(
         clusters = Clusters(make_node, kubernetes_version, region, hosts, access_keys.find, log, delays=delays)
         api.install(clusters)
         moto = DomainDispatcherApplication(create_backend_app)
-        shown, quotas = partial(api.shown, region, processes), Quotas()
+        shown, quotas = partial(api.overview, region, processes), Quotas()
         rules, lacking = (authorization.refused, quotas.refused), Lacking(kubernetes_version, quotas)
         gate = Gate(moto, access_keys.find, shown, recorder(calls_log), log, rules, lacking)
         handler = type("Handler", (_Handler,), {"tell": staticmethod(log)})

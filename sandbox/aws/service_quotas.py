@@ -77,7 +77,7 @@ QUOTAS = (
 class Quotas:
     """The account's values; a region is not told from another."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 

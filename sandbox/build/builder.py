@@ -51,7 +51,7 @@ def is_whole(folder: Path) -> bool:
 class _Progress:
     """Runs the missing parts in two lanes and tells, for each, when it starts and how long it took."""
 
-    def __init__(self, missing: list[Part], total: int, tell: Callable[[str], None]):
+    def __init__(self, missing: list[Part], total: int, tell: Callable[[str], None]) -> None:
         self.missing, self.total, self.tell = missing, total, tell
         self.done = total - len(missing)
         self.lock, self.start = threading.Lock(), time.monotonic()

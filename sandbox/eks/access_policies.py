@@ -1,8 +1,7 @@
 """EKS's access policies as rules of Kubernetes: (API groups, resources, verbs).
 
-From "Review access policy permissions" of the EKS user guide. Admin, edit and view are Kubernetes' user-facing roles of
-these names, without what others add to those: no rules for custom resources. Of EKS's other policies, which are for
-services of AWS, there is none here.
+Source: "Review access policy permissions" of the EKS user guide. Admin, edit and view are Kubernetes' user-facing roles
+of these names, without rules for custom resources. EKS's policies for services of AWS are left out.
 """
 
 from __future__ import annotations
@@ -70,21 +69,21 @@ POLICIES: dict[str, tuple[Rule, ...]] = {
 }
 
 
-def allows(granted: Iterable[tuple[str, Mapping]], asked: Mapping) -> bool:
-    """Say whether one of the policies, each with its access scope, allows what a SubjectAccessReview's spec asks."""
-    return any(_covers(scope, asked) and _permits(POLICIES[policy], asked) for policy, scope in granted)
+def allows(granted: Iterable[tuple[str, Mapping]], spec: Mapping) -> bool:
+    """Return whether one of the policies, each with its access scope, allows the spec of a SubjectAccessReview."""
+    return any(_covers(scope, spec) and _permits(POLICIES[policy], spec) for policy, scope in granted)
 
 
-def _covers(scope: Mapping, asked: Mapping) -> bool:
+def _covers(scope: Mapping, spec: Mapping) -> bool:
     if scope["type"] == "cluster":
         return True
-    namespace = asked.get("resourceAttributes", {}).get("namespace", "")
+    namespace = spec.get("resourceAttributes", {}).get("namespace", "")
     return bool(namespace) and any(fnmatchcase(namespace, pattern) for pattern in scope["namespaces"])
 
 
-def _permits(rules: tuple[Rule, ...], asked: Mapping) -> bool:
-    about = asked.get("resourceAttributes")
-    if about is None:  # a path such as /metrics: only who may all may that
+def _permits(rules: tuple[Rule, ...], spec: Mapping) -> bool:
+    about = spec.get("resourceAttributes")
+    if about is None:  # a path such as /metrics needs a policy that allows everything
         return any("*" in resources and "*" in verbs for _, resources, verbs in rules)
     resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource", ""))))
     wanted = (about.get("group", ""), resource, about.get("verb", ""))

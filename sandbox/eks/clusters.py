@@ -1,31 +1,59 @@
-"""What stands behind the EKS API: by cluster a node, one thread that works on it, and who may talk to it."""
+"""The real side of the EKS API: for each cluster a node, the one thread that works on it, and its authenticator."""
 
 from __future__ import annotations
 
 import base64
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Protocol, cast
 
-from moto.eks.models import Cluster, EKSBackend, Nodegroup
+from moto.eks.models import Cluster, EKSBackend
 
-from sandbox.eks.access_entries import Access
+from sandbox.eks.access_entries import AccessEntries
 from sandbox.eks.delays import Delays
-from sandbox.node.authenticator import SecretOf, verify
+from sandbox.eks.models import EksCluster, EksNodegroup
+from sandbox.node.authenticator import FindIdentity, verify
 
-HEALTH = "eks-sandbox/health"  # a tag: how what has it ends, status and code, such as "DEGRADED AccessDenied"
-
-
-def cued(tags: dict[str, str]) -> tuple[str, dict]:
-    """Return the status and the health that the tag HEALTH asks for."""
-    status, _, code = tags[HEALTH].partition(" ")
-    return status, {"issues": [{"code": code, "message": "It was asked to fail.", "resourceIds": []}] if code else []}
+HEALTH_TAG = "eks-sandbox/health"  # the status and code that the tagged object gets, as in "DEGRADED AccessDenied"
+FORCED_MESSAGE = "It was asked to fail."
 
 
-def _thread(name: str) -> ThreadPoolExecutor:
+class Node(Protocol):
+    """What Clusters needs of a node; sandbox/node/node.py has the real one."""
+
+    endpoint: str
+    ca_pem: bytes
+
+    def start_control_plane(self) -> None: ...  # noqa: D102
+    def join(self, node_group: str, count: int) -> None: ...  # noqa: D102
+    def set_labels_and_taints(self, labels: dict[str, str], taints: list[dict[str, str]]) -> None: ...  # noqa: D102
+    def leave(self, node_group: str) -> None: ...  # noqa: D102
+    def stop(self) -> None: ...  # noqa: D102
+    def addon_healthy(self, addon: str) -> bool: ...  # noqa: D102
+
+
+class Worker(Protocol):
+    """The part of an Executor that Clusters uses."""
+
+    def submit(self, fn: Callable[[], None], /) -> Future: ...  # noqa: D102
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...  # noqa: D102
+
+
+Authenticate = Callable[[str], dict]  # token -> the Kubernetes user, or Refused
+Authorize = Callable[[dict], bool]  # spec of a SubjectAccessReview -> whether access policies allow it
+MakeNode = Callable[[str, str, Authenticate, Authorize], Node]  # cluster name, Kubernetes version, …
+
+
+def forced_health(tags: dict[str, str]) -> tuple[str, dict]:
+    """Return the status and the health that HEALTH_TAG asks for."""
+    status, _, code = tags[HEALTH_TAG].partition(" ")
+    return status, {"issues": [{"code": code, "message": FORCED_MESSAGE, "resourceIds": []}] if code else []}
+
+
+def _one_thread(name: str) -> Worker:
     return ThreadPoolExecutor(1, name)
 
 
@@ -36,76 +64,86 @@ class Running:
     The kernel ends a node when the thread that started it ends (PR_SET_PDEATHSIG), so the thread stays.
     """
 
-    worker: ThreadPoolExecutor
-    node: Any = None
+    worker: Worker
+    node: Node | None = None
 
 
 class Clusters:
     """Turns the states of moto's clusters and node groups into real nodes, and back.
 
-    `make_node(name, kubernetes_version, authenticate, authorize)` makes a node; `hosts` are the STS hosts that tokens
-    may name; `find` says whose an access key is; `worker(name)` makes the executor of a cluster's one thread. Whatever
-    goes wrong ends in the object's `health` and in the log. Each act takes as long as `delays` say, at the least.
+    A failure ends in the object's `health` and in the log. Each act takes at least as long as `delays` say.
+
+    Args:
+        make_node: makes the node of a cluster.
+        kubernetes_version: the one minor version, as in "1.36".
+        region: the one region with EKS.
+        hosts: the STS hosts that a token may name.
+        find: returns the owner of an access key.
+        log: takes one line.
+        worker: makes the executor of a cluster's one thread, by name.
+        delays: how long EKS takes; no time at all if None.
     """
 
     def __init__(
         self,
-        make_node,
+        make_node: MakeNode,
         kubernetes_version: str,
         region: str,
         hosts: set[str],
-        find: SecretOf,
-        log,
-        worker=_thread,
+        find: FindIdentity,
+        log: Callable[[str], None],
+        worker: Callable[[str], Worker] = _one_thread,
         delays: Delays | None = None,
-    ):
+    ) -> None:
         self.make_node, self.kubernetes_version, self.region = make_node, kubernetes_version, region
         self.worker, self.delays, self._ended = worker, delays or Delays(), threading.Event()
         self.hosts, self.find, self.log = hosts, find, log
         self._running: dict[str, Running] = {}
 
-    def start(self, cluster: Cluster) -> None:
+    def start(self, cluster: EksCluster) -> None:
         """Start the cluster's control plane; it is CREATING, then ACTIVE or FAILED."""
         running = self._running[cluster.name] = Running(self.worker(f"cluster-{cluster.name}"))
         authenticate = self.authenticator(cluster.name, cluster.access)
 
-        def work():
-            running.node = self.make_node(cluster.name, self.kubernetes_version, authenticate, cluster.access.allows)
-            running.node.start_control_plane()
-            cluster.endpoint = running.node.endpoint
-            cluster.certificate_authority = {"data": base64.b64encode(running.node.ca_pem).decode()}
+        def work() -> None:
+            node = self.make_node(cluster.name, self.kubernetes_version, authenticate, cluster.access.allows)
+            running.node = node
+            node.start_control_plane()
+            cluster.endpoint = node.endpoint
+            cluster.certificate_authority = {"data": base64.b64encode(node.ca_pem).decode()}
 
-        self._do(cluster.name, f"cluster {cluster.name}", work, cluster, ("ACTIVE", "FAILED"), "cluster")
+        self._submit(cluster.name, f"cluster {cluster.name}", work, cluster, ("ACTIVE", "FAILED"), "cluster")
 
-    def join(self, group: Nodegroup) -> None:
+    def join(self, group: EksNodegroup) -> None:
         """Join the node group's nodes; it is CREATING, then ACTIVE or CREATE_FAILED."""
 
-        def work():
-            node = self._running[group.cluster_name].node
+        def work() -> None:
+            node = self._node(group)
             node.join(group.nodegroup_name, group.scaling_config["desiredSize"])
             if group.labels or group.taints:
-                node.dress(group.labels, group.taints)
+                node.set_labels_and_taints(group.labels, group.taints)
 
-        self._do(group.cluster_name, _named(group), work, group, ("ACTIVE", "CREATE_FAILED"), "node group")
+        self._submit(group.cluster_name, _title(group), work, group, ("ACTIVE", "CREATE_FAILED"), "node group")
 
-    def dress(self, group: Nodegroup) -> None:
-        """Give the node group's nodes its labels and taints as they are now."""
-        self._running[group.cluster_name].node.dress(group.labels, group.taints)
+    def set_labels_and_taints(self, group: EksNodegroup) -> None:
+        """Give the node group's nodes its present labels and taints."""
+        self._node(group).set_labels_and_taints(group.labels, group.taints)
 
-    def leave(self, group: Nodegroup, backend: EKSBackend) -> None:
+    def leave(self, group: EksNodegroup, backend: EKSBackend) -> None:
         """End the node group's nodes; it is DELETING, then gone or DELETE_FAILED."""
 
-        def work():
-            self._running[group.cluster_name].node.leave(group.nodegroup_name)
+        def work() -> None:
+            self._node(group).leave(group.nodegroup_name)
             backend.delete_nodegroup(group.cluster_name, group.nodegroup_name)
 
-        self._do(group.cluster_name, _named(group), work, group, ("DELETING", "DELETE_FAILED"), "node group gone")
+        ends = ("DELETING", "DELETE_FAILED")
+        self._submit(group.cluster_name, _title(group), work, group, ends, "node group gone")
 
-    def end(self, cluster: Cluster, backend: EKSBackend, after: Callable[[], None]) -> None:
-        """End the cluster's node; it is DELETING, then gone (and `after` was called) or FAILED."""
+    def end(self, cluster: EksCluster, backend: EKSBackend, after: Callable[[], None]) -> None:
+        """End the cluster's node and call `after()`; the cluster is DELETING, then gone or FAILED."""
         running = self._running[cluster.name]
 
-        def work():
+        def work() -> None:
             if running.node:
                 running.node.stop()
             after()
@@ -113,7 +151,7 @@ class Clusters:
             backend.delete_cluster(cluster.name)
             running.worker.shutdown(wait=False)
 
-        self._do(cluster.name, f"cluster {cluster.name}", work, cluster, ("DELETING", "FAILED"), "cluster gone")
+        self._submit(cluster.name, f"cluster {cluster.name}", work, cluster, ("DELETING", "FAILED"), "cluster gone")
 
     def stop(self) -> None:
         """End every node, also one that is just starting."""
@@ -123,46 +161,68 @@ class Clusters:
             try:
                 if running.node:
                     running.node.stop()
-            except Exception as error:  # the others must end too
+            except Exception as error:  # the other nodes must end too
                 self.log(f"cluster {name}: {error}")
         self._running.clear()
 
-    def authenticator(self, cluster_name: str, access: Access) -> Callable[[str], dict]:
-        """Return what takes a token for this cluster and returns the Kubernetes user, or raises Refused."""
+    def authenticator(self, cluster_name: str, access: AccessEntries) -> Authenticate:
+        """Return the function that maps a token for this cluster to its Kubernetes user, or raises Refused."""
 
         def authenticate(token: str) -> dict:
-            rules = {"cluster_name": cluster_name, "region": self.region, "hosts": self.hosts, "secret_of": self.find}
-            return access.user(verify(token, **rules, now=datetime.now(UTC)))
+            identity = verify(
+                token,
+                cluster_name=cluster_name,
+                region=self.region,
+                hosts=self.hosts,
+                find=self.find,
+                now=datetime.now(UTC),
+            )
+            return access.user(identity)
 
         return authenticate
 
-    def stands(self, name: str, addon: str) -> bool:
-        """Whether what stands for an add-on of the cluster is as it should be, by the node's own word."""
+    def addon_healthy(self, name: str, addon: str) -> bool:
+        """Return whether the node of cluster `name` reports its part for an add-on as healthy."""
         running = self._running.get(name)
-        return bool(running and running.node and running.node.stands(addon))
+        return bool(running and running.node and running.node.addon_healthy(addon))
 
-    def _do(self, name: str, what: str, work, thing: Cluster | Nodegroup, ends: tuple[str, str], act: str) -> None:
+    def _node(self, group: EksNodegroup) -> Node:
+        return cast(Node, self._running[group.cluster_name].node)  # EKS joins node groups to ACTIVE clusters alone
+
+    def _submit(
+        self,
+        name: str,
+        title: str,
+        work: Callable[[], None],
+        target: EksCluster | EksNodegroup,
+        ends: tuple[str, str],
+        delay: str,
+    ) -> None:
+        """Let the thread of cluster `name` do `work` when `delay` is over.
+
+        `ends` are the statuses that `target` gets after success and after an error.
+        """
         good, bad = ends
-        due = self.delays.due(act)
+        due = self.delays.due(delay)
 
-        def attempt():
+        def attempt() -> None:
             if (left := self.delays.left(due)) and self._ended.wait(left):
                 return
             try:
                 work()
             except Exception as error:
-                self.log(f"{what}: {error}")
-                code = "InternalFailure" if isinstance(thing, Cluster) else "NodeCreationFailure"
-                thing.health = {"issues": [{"code": code, "message": str(error), "resourceIds": [name]}]}
-                thing.status = bad
+                self.log(f"{title}: {error}")
+                code = "InternalFailure" if isinstance(target, Cluster) else "NodeCreationFailure"
+                target.health = {"issues": [{"code": code, "message": str(error), "resourceIds": [name]}]}
+                target.status = bad
             else:
-                thing.status = good
-                if good == "ACTIVE" and HEALTH in thing.tags:
-                    thing.status, thing.health = cued(thing.tags)
-                self.log(f"{what}: {'gone' if good == 'DELETING' else good}")
+                target.status = good
+                if good == "ACTIVE" and HEALTH_TAG in target.tags:
+                    target.status, target.health = forced_health(target.tags)
+                self.log(f"{title}: {'gone' if good == 'DELETING' else good}")
 
         self._running[name].worker.submit(attempt)
 
 
-def _named(group: Nodegroup) -> str:
+def _title(group: EksNodegroup) -> str:
     return f"node group {group.nodegroup_name} of cluster {group.cluster_name}"

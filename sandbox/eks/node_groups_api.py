@@ -1,46 +1,51 @@
-"""The EKS API's node groups: moto's, with nodes behind them, their labels and taints, and updates that take time."""
+"""The EKS API's node groups: moto's, with a real node, labels and taints that reach it, and updates that take time."""
 
 from __future__ import annotations
 
 import json
+from typing import cast
 
 from moto.core.responses import ActionResult
 from moto.eks.exceptions import InvalidParameterException, InvalidRequestException, ResourceInUseException
-from moto.eks.models import Cluster, Nodegroup
 
 from sandbox.eks.access_entries import CONFIG_MAP, NODES
+from sandbox.eks.models import EksCluster, EksNodegroup
+from sandbox.eks.updates_api import UpdatesApi
 
 NODE_ROLE_REFUSED = (  # EKS's own sentence
     "Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {}"
 )
+NODE_USER, NODE_GROUPS = "system:node:{{EC2PrivateDNSName}}", ["system:nodes"]  # EKS's entry for a node role
 PATHS = ("{0}/clusters/(?P<name>[^/]+)/node-groups/(?P<nodegroupName>[^/]+)/update-version$",)
 
 
-class NodeGroups:
-    """The operations, to be mixed into moto's EKSResponse."""
+class NodeGroupsApi(UpdatesApi):
+    """The operations on node groups."""
 
     def create_nodegroup(self) -> ActionResult:
+        """API_CreateNodegroup: start a node group; it is CREATING, then ACTIVE or CREATE_FAILED."""
         with self.lock:
-            cluster = self.eks_backend.clusters.get(self._get_param("name"))
-            held = cluster and cluster.nodegroups.get(self._get_param("nodegroupName"))
-            if held and self._is_repeat(held):
-                return ActionResult({"nodegroup": held})
-            self._check_trust(self._get_param("nodeRole"), "ec2.amazonaws.com", NODE_ROLE_REFUSED)
-            template, version = self._get_param("launchTemplate"), self._get_param("version")
-            if template:
+            found = self.eks_backend.clusters.get(self._get_param("name"))
+            existing = found and found.nodegroups.get(self._get_param("nodegroupName"))
+            if existing and self._is_repeat(cast(EksNodegroup, existing)):
+                return ActionResult({"nodegroup": existing})
+            role, version = self._get_param("nodeRole"), self._get_param("version")
+            self._check_trust(role, "ec2.amazonaws.com", NODE_ROLE_REFUSED)
+            if template := self._get_param("launchTemplate"):
                 self._check_template(template)
             if version not in (None, self.clusters.kubernetes_version):
                 self._refuse(f"Requested Nodegroup version {version} is not {self.clusters.kubernetes_version}")
-            result = super().create_nodegroup()
-            result.result["nodegroup"].asked = json.loads(self.body)
-            _dress_group(result.result["nodegroup"], self.clusters.kubernetes_version, self._get_param("remoteAccess"))
-            if cluster.access.mode != CONFIG_MAP and self._get_param("nodeRole") not in cluster.access.entries:
-                name = "system:node:{{EC2PrivateDNSName}}"
-                cluster.access.add(self._get_param("nodeRole"), ["system:nodes"], name, NODES)  # as EKS does
-            self.clusters.join(result.result["nodegroup"])
-        return result
+            super().create_nodegroup()
+            cluster, group = self._group()
+            group.request = json.loads(self.body)
+            _set_fields(group, self.clusters.kubernetes_version, self._get_param("remoteAccess"))
+            if cluster.access.mode != CONFIG_MAP and role not in cluster.access.entries:
+                cluster.access.add(role, NODE_GROUPS, NODE_USER, NODES)  # as EKS does
+            self.clusters.join(group)
+        return ActionResult({"nodegroup": group})
 
     def update_nodegroup_config(self) -> ActionResult:
+        """API_UpdateNodegroupConfig: change labels, taints and scaling."""
         with self.lock:
             cluster, group = self._group()
             scaling = {**group.scaling_config, **(self._get_param("scalingConfig") or {})}
@@ -50,16 +55,17 @@ class NodeGroups:
 
             def apply() -> None:
                 change()
-                self.clusters.dress(group)
+                self.clusters.set_labels_and_taints(group)
 
-            words = ("labels", "taints", "scalingConfig")
-            params = {one[0].upper() + one[1:]: self._get_param(one) for one in words if self._get_param(one)}
+            keys = ("labels", "taints", "scalingConfig")
+            params = {key[0].upper() + key[1:]: self._get_param(key) for key in keys if self._get_param(key)}
             return self._begin(cluster, group, "ConfigUpdate", "node group update", params, apply, group.nodegroup_name)
 
     def update_nodegroup_version(self) -> ActionResult:
+        """API_UpdateNodegroupVersion: change the launch template's version."""
         with self.lock:
             cluster, group = self._group()
-            version, template = self._get_param("version"), self._get_param("launchTemplate")
+            version, template = self._get_param("version"), self._get_param("launchTemplate") or {}
             if version not in (None, cluster.version):
                 self._refuse(f"Requested version {version} is not the cluster's {cluster.version}")
             if template:
@@ -71,15 +77,16 @@ class NodeGroups:
 
             def apply() -> None:
                 group.version = version or group.version
-                group.launch_template = {**(group.launch_template or {}), **(template or {})} or None
+                group.launch_template = {**(group.launch_template or {}), **template} or None
 
-            params = {"Version": version, "LaunchTemplateVersion": (template or {}).get("version")}
-            given = {key: value for key, value in params.items() if value}
+            changes = {"Version": version, "LaunchTemplateVersion": template.get("version")}
+            params = {key: value for key, value in changes.items() if value}
             return self._begin(
-                cluster, group, "VersionUpdate", "node group version", given, apply, group.nodegroup_name
+                cluster, group, "VersionUpdate", "node group version", params, apply, group.nodegroup_name
             )
 
     def delete_nodegroup(self) -> ActionResult:
+        """API_DeleteNodegroup: end a node group; it is DELETING, then gone or DELETE_FAILED."""
         with self.lock:
             _, group = self._group()
             if group.status == "CREATING":
@@ -94,18 +101,19 @@ class NodeGroups:
         return ActionResult({"nodegroup": group})
 
     def list_nodegroups(self) -> ActionResult:
-        self.eks_backend.describe_cluster(self._get_param("name"))  # moto breaks on a name that it does not know
+        """API_ListNodegroups: list a cluster's node groups by name."""
+        self._cluster()  # refuses an unknown name, which moto answers with an error 500
         return super().list_nodegroups()
 
-    def _group(self) -> tuple[Cluster, Nodegroup]:
-        name = self._get_param("name")
-        cluster = self.eks_backend.describe_cluster(name)
-        return cluster, self.eks_backend.describe_nodegroup(name, self._get_param("nodegroupName"))
+    def _group(self) -> tuple[EksCluster, EksNodegroup]:
+        cluster = self._cluster()
+        group = self.eks_backend.describe_nodegroup(cluster.name, self._get_param("nodegroupName"))
+        return cluster, cast(EksNodegroup, group)
 
     def _check_template(self, template: dict) -> None:
-        known = self._ec2().describe_launch_templates(filters=None)
+        templates = self._ec2().describe_launch_templates(filters=None)
         wanted = {key: template[key] for key in ("id", "name") if template.get(key)}
-        found = [one for one in known if {"id": one.id, "name": one.name}.items() >= wanted.items()]
+        found = [one for one in templates if {"id": one.id, "name": one.name}.items() >= wanted.items()]
         versions = [str(one.number) for one in found[0].versions] if found else []
         if template.get("version", "1") not in versions:
             raise InvalidParameterException(
@@ -116,10 +124,10 @@ class NodeGroups:
             raise InvalidParameterException(message="The sandbox takes no launch template with an AMI of its own.")
 
 
-def _dress_group(group: Nodegroup, version: str, remote_access: dict | None) -> None:
-    """Give a new node group fields of its own in place of those that moto shares or makes up."""
+def _set_fields(group: EksNodegroup, version: str, remote_access: dict | None) -> None:
+    """Replace the fields that moto shares between node groups or makes up."""
     group.status, group.health, group.version = "CREATING", {"issues": []}, version
     group.release_version, group.remote_access = None, remote_access
     group.scaling_config = dict(group.scaling_config)
-    group.disk_size = None if group.launch_template else int(group.disk_size)  # the template has it
+    group.disk_size = None if group.launch_template else int(group.disk_size)
     group.resources = {"autoScalingGroups": group.resources["autoScalingGroups"]}

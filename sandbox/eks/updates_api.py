@@ -1,83 +1,94 @@
-"""The EKS API's updates: each is InProgress for a while, then Successful, or Failed on cue; one at a time."""
+"""The EKS API's updates: InProgress for a while, then Successful, or Failed if a tag forces that; one at a time."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 from moto.core.responses import ActionResult
-from moto.core.utils import utcnow
 from moto.eks.exceptions import ResourceInUseException, ResourceNotFoundException
-from moto.eks.models import Cluster, Nodegroup
 
-from sandbox.eks.clusters import HEALTH, cued
+from sandbox.eks.base_api import EksBaseApi
+from sandbox.eks.clusters import FORCED_MESSAGE, HEALTH_TAG, forced_health
+from sandbox.eks.models import AddOn, EksCluster, EksNodegroup, Update
 
-CUE = "eks-sandbox/update"  # a tag of the thing: the error code that its updates fail with
+UPDATE_TAG = "eks-sandbox/update"  # on a cluster, node group or add-on: the error code that its updates fail with
 PATHS = ("{0}/clusters/(?P<name>[^/]+)/updates$", "{0}/clusters/(?P<name>[^/]+)/updates/(?P<updateId>[^/]+)$")
 
 
-class Updates:
-    """The operations, to be mixed into moto's EKSResponse."""
+class UpdatesApi(EksBaseApi):
+    """The operations on updates, and how the other modules begin one."""
 
     def describe_update(self) -> ActionResult:
-        cluster = self.eks_backend.describe_cluster(self._get_param("name"))
-        found = cluster.updates.get(self._get_param("updateId"))
-        if found is None or found["of"] != self._named():
+        """API_DescribeUpdate: return one update of a cluster, node group or add-on."""
+        cluster = self._cluster()
+        update = cluster.updates.get(self._get_param("updateId"))
+        if update is None or update.target_name != self._target_name():
             raise ResourceNotFoundException(
                 clusterName=cluster.name, message=f"No update found for ID: {self._get_param('updateId')}"
             )
-        return ActionResult({"update": found})
+        return ActionResult({"update": update})
 
     def list_updates(self) -> ActionResult:
-        cluster = self.eks_backend.describe_cluster(self._get_param("name"))
-        return self._page("updateIds", [key for key, one in cluster.updates.items() if one["of"] == self._named()])
+        """API_ListUpdates: list the updates of a cluster, node group or add-on by id."""
+        updates, name = self._cluster().updates, self._target_name()
+        return self._page("updateIds", [update.id for update in updates.values() if update.target_name == name])
 
-    def _named(self) -> str:
+    def _target_name(self) -> str:
         return self._get_param("nodegroupName") or self._get_param("addonName") or ""
 
     def _begin(
-        self, cluster: Cluster, thing: Any, kind: str, what: str, params: dict, apply: Callable[[], None], of: str = ""
+        self,
+        cluster: EksCluster,
+        target: EksCluster | EksNodegroup | AddOn,
+        kind: str,
+        delay: str,
+        params: dict,
+        apply: Callable[[], None],
+        target_name: str = "",
     ) -> ActionResult:
-        """Begin an update of `thing`; refused while it is anything but ACTIVE, or DEGRADED."""
-        if thing.status not in ("ACTIVE", "DEGRADED", "UPDATE_FAILED"):
+        """Begin an update of `target`, which ends by `apply()`; refuse it unless `target` is ACTIVE or DEGRADED.
+
+        Args:
+            cluster: keeps the update.
+            target: the cluster, node group or add-on that changes.
+            kind: the update's type, as API_Update lists them.
+            delay: the key in delays.SECONDS.
+            params: what changes, for API_Update's params.
+            apply: makes the change.
+            target_name: of the node group or add-on; "" for the cluster.
+        """
+        if target.status not in ("ACTIVE", "DEGRADED", "UPDATE_FAILED"):
             raise ResourceInUseException(
-                clusterName=cluster.name, message=f"Cannot update {of or cluster.name}: it is {thing.status}."
+                clusterName=cluster.name, message=f"Cannot update {target_name or cluster.name}: it is {target.status}."
             )
-        update = {
-            "id": str(uuid.uuid4()), "status": "InProgress", "type": kind, "createdAt": utcnow(), "errors": [],
-            "params": [{"type": key, "value": str(value)} for key, value in params.items()],
-            "of": of, "thing": thing, "apply": apply, "due": self.clusters.delays.due(what),
-        }  # fmt: skip
-        cluster.updates[update["id"]] = update
-        thing.status = "UPDATING"
-        if not self.clusters.delays.left(update["due"]):
-            settle(update)
+        texts = [{"type": key, "value": str(value)} for key, value in params.items()]
+        due = self.clusters.delays.due(delay)
+        update = Update(str(uuid.uuid4()), kind, texts, target, target_name, apply, due)
+        cluster.updates[update.id] = update
+        target.status = "UPDATING"
+        if not self.clusters.delays.left(due):
+            finish(update)
         return ActionResult({"update": update})
 
-    def _settle(self) -> None:
-        """End what is due; called before anything is told of."""
-        for cluster in list(self.eks_backend.clusters.values()):
+    def _finish_due_updates(self) -> None:
+        """End the updates whose time is over, and apply the health tags; runs before every call."""
+        for cluster in self._all_clusters():
             for update in list(cluster.updates.values()):
-                if update["status"] == "InProgress" and not self.clusters.delays.left(update["due"]):
-                    settle(update)
+                if update.status == "InProgress" and not self.clusters.delays.left(update.due):
+                    finish(update)
             for group in list(cluster.nodegroups.values()):
-                _look(group)
+                if group.status in ("ACTIVE", "DEGRADED"):
+                    forced = HEALTH_TAG in group.tags
+                    group.status, group.health = forced_health(group.tags) if forced else ("ACTIVE", {"issues": []})
 
 
-def _look(group: Nodegroup) -> None:
-    """Let a node group be DEGRADED while its tag says so, and ACTIVE again when it does not."""
-    if group.status in ("ACTIVE", "DEGRADED"):
-        group.status, group.health = cued(group.tags) if HEALTH in group.tags else ("ACTIVE", {"issues": []})
-
-
-def settle(update: dict) -> None:
-    """End an update: what it is of is ACTIVE again, as it was where the update fails."""
-    thing, code = update["thing"], (update["thing"].tags or {}).get(CUE)
-    thing.status = "ACTIVE"
-    if code:
-        update["status"] = "Failed"
-        update["errors"] = [{"errorCode": code, "errorMessage": "It was asked to fail.", "resourceIds": [update["of"]]}]
+def finish(update: Update) -> None:
+    """End an update: the target is ACTIVE again. An update that UPDATE_TAG lets fail changes nothing."""
+    update.target.status = "ACTIVE"
+    if code := (update.target.tags or {}).get(UPDATE_TAG):
+        update.status = "Failed"
+        update.errors = [{"errorCode": code, "errorMessage": FORCED_MESSAGE, "resourceIds": [update.target_name]}]
     else:
-        update["apply"]()
-        update["status"] = "Successful"
+        update.apply()
+        update.status = "Successful"

@@ -43,11 +43,11 @@ FIXED = {
 FREE = {"X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-Signature"}
 OPTIONAL = {"X-Amz-Security-Token"}
 
-SecretOf = Callable[[str, str | None], Identity | None]  # (access key, session token) -> who, or None if unknown
+FindIdentity = Callable[[str, str | None], Identity | None]  # (access key, session token) -> None if unknown
 
 
 def verify(
-    token: str, *, cluster_name: str, region: str, hosts: set[str], secret_of: SecretOf, now: datetime
+    token: str, *, cluster_name: str, region: str, hosts: set[str], find: FindIdentity, now: datetime
 ) -> Identity:
     """Return who made the token for this cluster; raise Refused with the reason.
 
@@ -60,7 +60,7 @@ def verify(
     said = _query(parts)
     _check_times(said, now)
     within = _scope(said, region, parts.netloc)
-    identity = secret_of(within.access_key, said.get("X-Amz-Security-Token"))
+    identity = find(within.access_key, said.get("X-Amz-Security-Token"))
     if identity is None:
         raise Refused("expected an access key (and session token) that the account knows, got another.")
     _check_signature(parts, said, within, identity, cluster_name)

@@ -23,7 +23,7 @@ EFFECTS = {"NO_SCHEDULE": "NoSchedule", "NO_EXECUTE": "NoExecute", "PREFER_NO_SC
 class Controllers:
     """Gives load balancers an address of `pool`, and claims of the default class a folder of the node."""
 
-    def __init__(self, kubeconfig: Path, pool: list[str], disk: Path, log):
+    def __init__(self, kubeconfig: Path, pool: list[str], disk: Path, log) -> None:
         self.cluster = Cluster.from_kubeconfig(kubeconfig)
         self.pool, self.disk, self.log = pool, disk, log
         self.core = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
@@ -55,7 +55,7 @@ class Controllers:
         found = self.cluster.find("apps/v1", "Deployment", name, namespace) or {}
         return found.get("status", {}).get("availableReplicas", 0) >= found.get("spec", {}).get("replicas", 1)
 
-    def dress_node(self, name: str, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
+    def set_labels_and_taints(self, name: str, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
         """Give a Node these labels and taints, in EKS's words; what an earlier call gave and this one has not goes."""
         gone = dict.fromkeys(self._dressed.keys() - labels.keys())
         wanted = [{**one, "effect": EFFECTS[one["effect"]]} for one in taints]

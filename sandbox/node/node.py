@@ -35,7 +35,7 @@ class Node:
         authenticate: Callable[[str], dict | None],
         authorize: Callable[[dict], bool],
         log,
-    ):
+    ) -> None:
         self.name, self.parts, self.log = name, parts, log
         self.link = veth.Link(number)
         self.state, self.images = RUN / name, NODES / name / "containerd"
@@ -91,9 +91,9 @@ class Node:
             fix=f"see {self.logs}",
         )
 
-    def dress(self, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
-        """Give the Node these labels and taints, and take away those that it was given before and are none of them."""
-        self._controllers.dress_node(self.node_name, labels, taints)
+    def set_labels_and_taints(self, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
+        """Give the Node these labels and taints, and take away those that an earlier call gave."""
+        self._controllers.set_labels_and_taints(self.node_name, labels, taints)
 
     def leave(self, node_group: str) -> None:
         """End the kubelet and its pods, and take the Node away."""
@@ -122,7 +122,7 @@ class Node:
         until(lambda: cgroups.remove(self.name) or self.name not in cgroups.leftovers(), deadline=20)
         shutil.rmtree(self.state, ignore_errors=True)
 
-    def stands(self, addon: str) -> bool:
+    def addon_healthy(self, addon: str) -> bool:
         """Whether what stands for one of EKS's add-ons is as it should be; what a node has not cannot be otherwise."""
         if addon == "coredns":
             return bool(self._controllers and self._controllers.available("coredns", "kube-system"))

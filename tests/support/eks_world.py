@@ -38,8 +38,8 @@ class FakeNode:
     def join(self, node_group, count):
         self._act("join", node_group, count)
 
-    def dress(self, labels, taints):
-        self._act("dress", dict(labels), list(taints))
+    def set_labels_and_taints(self, labels, taints):
+        self._act("set_labels_and_taints", dict(labels), list(taints))
 
     def leave(self, node_group):
         self._act("leave", node_group)
@@ -47,7 +47,7 @@ class FakeNode:
     def stop(self):
         self._act("stop")
 
-    def stands(self, addon):
+    def addon_healthy(self, addon):
         return addon not in self.errors
 
 

@@ -47,7 +47,7 @@ class Node:
     def join(self, node_group, count):
         """Has joined."""
 
-    def dress(self, labels, taints):
+    def set_labels_and_taints(self, labels, taints):
         """Has them."""
 
     def leave(self, node_group):
@@ -56,7 +56,7 @@ class Node:
     def stop(self):
         """Has ended."""
 
-    def stands(self, addon):
+    def addon_healthy(self, addon):
         return True
 
 

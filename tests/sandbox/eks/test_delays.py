@@ -140,13 +140,13 @@ def test_step_01_on_a_slow_endpoint_ends_with_all_of_it_active_and_changes_what_
     ("said", "scale"), [("", 0), ("real", 1), ("real:0.05", 0.05), ("real:.1", 0.1), ("real:2", 2)]
 )
 def test_the_environment_says_how_slow(said, scale):
-    assert delays.stated({delays.VARIABLE: said} if said else {}).scale == scale
+    assert delays.from_environment({delays.VARIABLE: said} if said else {}).scale == scale
 
 
 @pytest.mark.parametrize("said", ["yes", "real:", "real:x", "1", "real:1.2.3"])
 def test_what_is_no_delay_is_told(said):
     with pytest.raises(ParamsError, match="SANDBOX_AWS_DELAYS: expected real, or real:0.1"):
-        delays.stated({delays.VARIABLE: said})
+        delays.from_environment({delays.VARIABLE: said})
 
 
 def test_delays_are_those_of_the_clock():

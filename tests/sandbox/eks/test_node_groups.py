@@ -18,11 +18,11 @@ def test_labels_and_taints_reach_the_node(world):
     taint = {"key": "only", "value": "x", "effect": "NO_SCHEDULE"}
     world.group(labels={"a": "b"}, taints=[taint])
     world.until("nodegroup_active")
-    assert node.done[-1] == ("dress", {"a": "b"}, [taint])
+    assert node.done[-1] == ("set_labels_and_taints", {"a": "b"}, [taint])
     changes = {"labels": {"addOrUpdateLabels": {"c": "d"}, "removeLabels": ["a"]}, "taints": {"removeTaints": [taint]}}
     update = world.client("eks").update_nodegroup_config(**NAMED, **changes)["update"]
     assert (update["type"], update["status"]) == ("ConfigUpdate", "Successful")
-    assert node.done[-1] == ("dress", {"c": "d"}, [])
+    assert node.done[-1] == ("set_labels_and_taints", {"c": "d"}, [])
     said = world.client("eks").describe_update(name="runbook", updateId=update["id"], nodegroupName="nodes")["update"]
     assert {one["type"] for one in said["params"]} == {"Labels", "Taints"}
 

@@ -25,7 +25,7 @@ SESSION = Identity(ROLE, ACCOUNT, "AROADEPLOY:me", "ASIADEPLOYDEPLOYDEP1", "othe
 HOSTS = {HOST, "sts.us-east-1.amazonaws.com", "sts.amazonaws.com"}
 
 
-def secret_of(access_key, session_token):
+def find(access_key, session_token):
     known = {(who.access_key, who.session_token): who for who in (USER, SESSION)}
     return known.get((access_key, session_token))
 
@@ -44,7 +44,7 @@ def changed(old, new):
 
 
 def verify(token, now=None, cluster=CLUSTER):
-    rules = {"cluster_name": cluster, "region": REGION, "hosts": HOSTS, "secret_of": secret_of}
+    rules = {"cluster_name": cluster, "region": REGION, "hosts": HOSTS, "find": find}
     return authenticator.verify(token, **rules, now=now or datetime.now(UTC))
 
 
