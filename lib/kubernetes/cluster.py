@@ -16,8 +16,10 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 from kubernetes.stream import portforward, stream
+from kubernetes.stream.ws_client import WSClient
 
 from lib.errors import ClusterError
+from lib.kubernetes.pod_shell import PodShells
 from lib.polling import wait
 
 MANAGER = "istio-keycloak-runbook"  # the field manager that owns what the runbook applies
@@ -31,6 +33,7 @@ class Cluster:
     def __init__(self, api: client.ApiClient):
         self.api = api
         self.core = client.CoreV1Api(api)
+        self._shells = PodShells(lambda place: self._exec(*place, ["sh"]))
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
 
     @classmethod
@@ -167,23 +170,16 @@ class Cluster:
         return pods[0]
 
     def execute(self, labels: str, namespace: str, container: str) -> Execute:
-        """Return a function that runs a command (argv, stdin) in a pod and returns its output and exit code."""
+        """Return a function that runs a command (argv, stdin) in a pod and returns its output and exit code.
+
+        Commands of `sh` share shells that stay open in the pod; each other command has an exec session to itself.
+        """
         name = self.pod(labels, namespace)["metadata"]["name"]
 
         def run(argv: list[str], stdin: str = "") -> tuple[str, int]:
-            # A client of its own: the stream takes the client's transport over while it lasts.
-            core = client.CoreV1Api(client.ApiClient(self.api.configuration))
-            options = {
-                "container": container,
-                "command": argv,
-                "stderr": True,
-                "stdin": True,
-                "stdout": True,
-                "tty": False,
-            }
-            connection = stream(
-                core.connect_get_namespaced_pod_exec, name, namespace, **options, _preload_content=False
-            )
+            if argv[0] == "sh":
+                return self._shells.run((name, namespace, container), argv, stdin)
+            connection = self._exec(name, namespace, container, argv)
             if stdin:
                 connection.write_stdin(stdin)
             connection.run_forever(timeout=60)
@@ -191,6 +187,13 @@ class Cluster:
             return out, connection.returncode
 
         return run
+
+    def _exec(self, name: str, namespace: str, container: str, argv: list[str]) -> WSClient:
+        # A client of its own: the stream takes the client's transport over while it lasts
+        core = client.CoreV1Api(client.ApiClient(self.api.configuration))
+        streams = {"stdin": True, "stdout": True, "stderr": True, "tty": False}
+        options = {"container": container, "command": argv, **streams, "_preload_content": False}
+        return stream(core.connect_get_namespaced_pod_exec, name, namespace, **options)
 
     def logs(self, name: str, namespace: str, container: str, since_seconds: int) -> str:
         """Return what a pod's container wrote in the last seconds."""
