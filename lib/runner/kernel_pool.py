@@ -1,7 +1,9 @@
-"""Jupyter kernels that are there at once: forked from one process that has imported the library already.
+"""Jupyter kernels that start at once, because they are forked from a process that has imported the library already.
 
-Starting a kernel and importing boto3, kubernetes and pandas takes four seconds of a core, as long as many a step.
-Here it is paid once. Kernels are reached by sockets in a private folder: nothing listens on the network.
+A kernel that is started as a command imports boto3, kubernetes, pandas and lib again. Measured: 3.6 s of CPU. A run of
+13 notebooks pays for the imports once instead of 13 times, and saves 43 s of CPU.
+
+Clients reach the kernels by sockets in a private folder: nothing listens on the network.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_core.utils import run_sync
 
-# What every kernel begins with; the fork server imports it once, and leaves out what cannot be imported. The kubernetes
-# package imports its API classes only when they are used: 250 modules, 0.7 s of CPU.
+# The modules that every kernel starts with. The fork server imports them once and leaves out a module that fails. The
+# kubernetes package imports its API classes only when they are used: 250 modules, 0.7 s of CPU.
 PRELOAD = [
     "ipykernel.kernelapp",
     "kubernetes.client.api.core_v1_api",
@@ -38,12 +42,14 @@ FORK = multiprocessing.get_context("forkserver")
 
 
 class Kernels:
-    """The kernels of one run; each notebook gets a fresh one, and `close` leaves none."""
+    """The kernels of one run: each notebook gets a fresh kernel, and `close` ends them all."""
 
-    def __init__(self, folder: Path, library: Path):
-        """Kernels begin in `folder` and import lib from `library`; returns before the first is ready."""
+    def __init__(self, folder: Path, library: Path) -> None:
+        """Begin to import the library. Kernels have `folder` as working directory and import lib from `library`."""
         self._folder = folder
-        self._sockets = Path(tempfile.mkdtemp(prefix="runbook-"))  # a short path: a socket's may have 107 characters
+        self._sockets = Path(
+            tempfile.mkdtemp(prefix="runbook-")
+        )  # short: the path of a socket has at most 107 characters
         self._started: list[AsyncKernelManager] = []
         FORK.set_forkserver_preload(PRELOAD)
         with _environment(**ONE_THREAD, PYTHONPATH=_path(library)):
@@ -52,17 +58,19 @@ class Kernels:
     def __enter__(self) -> Kernels:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self, environment: dict[str, str], pipes: dict[str, Connection]) -> AsyncKernelManager:
-        """Return a kernel that begins to start, with `environment` on top of this process's.
+        """Start a kernel and return it before it is ready.
 
-        `pipes` are open in the kernel; each one's key is the environment variable that holds its file descriptor.
+        Args:
+            environment: variables of the kernel, in addition to the variables of this process.
+            pipes: pipes that are open in the kernel, by the environment variable that holds the file descriptor there.
         """
         kernel = AsyncKernelManager(
             kernel_name="python3",
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # this very Python, whatever else is installed
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # this very Python, whatever kernels are installed
             transport="ipc",
             connection_file=str(self._sockets / f"{len(self._started)}.json"),
         )
@@ -72,7 +80,7 @@ class Kernels:
         return kernel
 
     def close(self) -> None:
-        """End every kernel that is left, with all that it started."""
+        """End every kernel that still runs, with the processes that it started."""
         for kernel in self._started:
             if kernel.has_kernel:
                 run_sync(kernel.shutdown_kernel)(now=True)
@@ -80,24 +88,28 @@ class Kernels:
 
 
 class _Provisioner(LocalProvisioner):
-    """jupyter_client's way to let a kernel be something else than a command."""
+    """Starts a kernel by a fork: jupyter_client's interface for kernels that are no commands."""
 
-    async def launch_kernel(self, cmd, *, cwd, env, pipes, **_):
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> KernelConnectionInfo:
+        """Fork a kernel. `cmd` would start it as a command; `options` has cwd, env and the pipes of `Kernels.start`."""
+        assert self.parent is not None  # Kernels.start passes it
         arguments = ["-f", self.parent.connection_file, "--HistoryManager.hist_file=:memory:"]
-        self.process = _Forked(arguments, cwd, env, pipes)
-        self.pid = self.pgid = self.process.pid
+        forked = _Forked(arguments, options["cwd"], options["env"], options["pipes"])
+        self.process = forked  # type: ignore[assignment]  # it has the part of Popen that LocalProvisioner calls
+        self.pid = self.pgid = forked.pid
         return self.connection_info
 
 
 class _Forked:
-    """A forked kernel as subprocess.Popen shows a process."""
+    """A forked kernel with the interface of subprocess.Popen."""
 
     stdin = stdout = stderr = None
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: object) -> None:
         self._process = FORK.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
-        self.pid = self._process.pid
+        assert self._process.pid is not None  # it has started
+        self.pid: int = self._process.pid
 
     def poll(self) -> int | None:
         return self._process.exitcode
@@ -108,7 +120,7 @@ class _Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            with suppress(ProcessLookupError):  # ended since
+            with suppress(ProcessLookupError):  # it ended just now
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -119,7 +131,7 @@ class _Forked:
 
 
 def _serve(arguments: list[str], folder: str, environment: dict[str, str], pipes: dict[str, Connection]) -> None:
-    """In the forked process: become a kernel, in a session of its own, which Ctrl-C in the terminal does not reach."""
+    """Become a kernel in the forked process. Its session is new, and Ctrl-C in the terminal does not reach it."""
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
@@ -134,8 +146,10 @@ def _serve(arguments: list[str], folder: str, environment: dict[str, str], pipes
 
 
 def _end_with_parent() -> None:
-    """The process that forked this one lives on with it, so ipykernel's own watch would see nothing."""
-    multiprocessing.parent_process().join()
+    """End this kernel when the run ends. ipykernel watches its parent process, but that is the fork server."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os.killpg(os.getpid(), signal.SIGKILL)
 
 

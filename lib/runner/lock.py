@@ -1,4 +1,4 @@
-"""One run at a time on one cluster: a lock that ends with its process, and says who holds it."""
+"""One run at a time on one cluster: a lock that ends with its process and names its holder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
@@ -17,10 +18,18 @@ from lib.errors import Locked
 
 @contextmanager
 def held(identity: str, who: dict, folder: Path | None = None) -> Iterator[Path]:
-    """Hold the lock of the cluster `identity`; raise Locked, naming the holder, where another process has it.
+    """Hold the lock of the cluster `identity` until the block ends; it excludes runs of this user on this machine.
 
-    `who` is {user, host, pid, since, command}. The folder is $XDG_STATE_HOME's (else ~/.local/state) of this project:
-    the lock holds for one machine and user.
+    Args:
+        identity: which cluster, from `identity()`.
+        who: the holder, {user, host, pid, since, command}.
+        folder: where lock files are; by default $XDG_STATE_HOME (else ~/.local/state)/istio-keycloak-runbook.
+
+    Yields:
+        The path of the lock file.
+
+    Raises:
+        Locked: another process holds the lock; the message names its holder.
     """
     folder = folder or _state() / "istio-keycloak-runbook"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -38,7 +47,7 @@ def held(identity: str, who: dict, folder: Path | None = None) -> Iterator[Path]
 
 
 def identity(params: dict) -> str:
-    """Return which cluster the params (lib.params.Params, dumped) mean, in words that differ where clusters differ."""
+    """Return which cluster the params mean, as text that differs if clusters differ; `params` is a dumped Params."""
     if params["cluster_source"] == "existing":
         return f"kube context {params['kube_context'] or _current_context()}"
     account = params["aws_endpoint_url"] or f"AWS profile {params['aws_profile'] or 'default'}"
@@ -49,7 +58,7 @@ def _state() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
 
 
-def _fill(file, holder: dict) -> None:
+def _fill(file: TextIO, holder: dict) -> None:
     file.truncate(0)
     file.write(json.dumps(holder))
     file.flush()
@@ -57,17 +66,18 @@ def _fill(file, holder: dict) -> None:
 
 def _sentence(identity: str, path: Path) -> str:
     try:
-        by = json.loads(path.read_text())
-        held = f"held by {by['user']}@{by['host']} (process {by['pid']}) since {by['since']} for: {by['command']}"
-    except (ValueError, KeyError):  # it is being taken or given back at this moment
-        held = "held by another run"
-    return f"expected {identity} to be free, got it {held}; wait until that run ends, or end it."
+        holder = json.loads(path.read_text())
+        since = f"(process {holder['pid']}) since {holder['since']} for: {holder['command']}"
+        name = f"{holder['user']}@{holder['host']} {since}"
+    except (ValueError, KeyError):  # the other process is taking or releasing the lock at this moment
+        name = "another run"
+    return f"The cluster is in use ({identity}) by {name}. Wait until that run ends, or end it."
 
 
 def _current_context() -> str:
     for name in filter(None, os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config")).split(os.pathsep)):
         path = Path(name).expanduser()
-        found = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
-        if found.get("current-context"):
-            return found["current-context"]
+        config = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+        if config.get("current-context"):
+            return config["current-context"]
     return "(none)"

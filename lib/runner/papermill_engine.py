@@ -1,13 +1,15 @@
-"""Runs one notebook through papermill, in a kernel that was started before."""
+"""Executes one notebook with papermill, in a kernel that already runs."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -16,14 +18,29 @@ from papermill.log import logger
 
 NAME = "runbook"
 READY = 120  # seconds that a kernel may take to start
-logger.setLevel(logging.CRITICAL)  # what goes wrong is raised, and told in one sentence
+logger.setLevel(logging.CRITICAL)  # the caller reports what goes wrong, in one sentence
 
 
-def execute(notebook: Path, output: Path, values: dict, kernel, scrub: Callable, cell_timeout: int) -> tuple[str, str]:
-    """Run the notebook in `kernel`, with those of `values` that it declares; return (error's class, its text).
+def execute(
+    notebook: Path,
+    output: Path,
+    values: dict,
+    kernel: AsyncKernelManager,
+    scrub: Callable[[dict], None],
+    cell_timeout: int,
+) -> tuple[str, str]:
+    """Execute a notebook and keep the executed copy, whether or not a cell raises.
 
-    Both are "" when no cell raised. The executed notebook is in `output` either way, saved after each cell, when
-    `scrub(cell)` has cleaned it.
+    Args:
+        notebook: the notebook's path; papermill writes it into the copy, so it is relative.
+        output: the path of the executed copy, saved after each cell.
+        values: parameters by name; the notebook gets the parameters that it declares.
+        kernel: the kernel, which ends with the notebook.
+        scrub: redacts a cell's outputs in place, before they are saved.
+        cell_timeout: seconds that one cell may take.
+
+    Returns:
+        The class and the text of the exception that ended the notebook, ("", "") if none did.
     """
     try:
         papermill.execute_notebook(
@@ -41,28 +58,36 @@ def execute(notebook: Path, output: Path, values: dict, kernel, scrub: Callable,
         return error.ename, error.evalue
     except DeadKernelError:
         return "DeadKernelError", (
-            "expected the kernel to live until the notebook's end, got its death; "
-            "look at the last cell that ran and at this machine's memory, then run the step again."
+            "The kernel died. Look at the last cell that ran and at this machine's memory, then run the step again."
         )
     except CellTimeoutError:
         return "CellTimeoutError", (
-            f"expected each cell to end within {cell_timeout} s, got one still running; "
-            "look at the last cell that ran, then run the step again."
+            f"A cell took longer than {cell_timeout} s. Look at the last cell that ran, then run the step again."
         )
     return "", ""
 
 
 def declared(notebook: Path, values: dict) -> dict:
-    """Return those of the values whose names the cell tagged `parameters` declares; `env` always."""
+    """Return the values whose names the cell tagged `parameters` declares, and always `env`."""
     known = papermill.inspect_notebook(str(notebook))
     return {name: value for name, value in values.items() if name == "env" or name in known}
 
 
 class Engine(NBClientEngine):
-    """papermill's own engine, but in a `kernel` that is there already, which it ends afterwards."""
+    """papermill's own engine, but in a `kernel` that already runs; it ends the kernel afterwards."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, *, kernel, scrub, execution_timeout=None, **_):
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        kernel: AsyncKernelManager,
+        scrub: Callable[[dict], None],
+        execution_timeout: int | None = None,
+        **_: Any,
+    ) -> Any:
+        """Execute the notebook of papermill's manager `nb_man`; papermill calls this by name."""
         client = _Client(
             nb_man,
             km=kernel,
@@ -77,18 +102,18 @@ class Engine(NBClientEngine):
 
 
 class _Client(PapermillNotebookClient):
-    def __init__(self, nb_man, *, scrub: Callable, **options):
+    def __init__(self, nb_man: Any, *, scrub: Callable[[dict], None], **options: Any) -> None:
         super().__init__(nb_man, **options)
         self._scrub = scrub
 
-    def execute_cell(self, cell, index, **options):
+    def execute_cell(self, cell: Any, index: int, **options: Any) -> Any:
         try:
             return super().execute_cell(cell, index, **options)
         except CellExecutionError:
             raise
         except BaseException as problem:  # a dead kernel, a time-out, Ctrl-C: papermill would call the cell completed
-            said = str(problem).split("\n")[0]
-            cell.outputs.append(nbformat.v4.new_output("error", ename=type(problem).__name__, evalue=said))
+            text = str(problem).split("\n")[0]
+            cell.outputs.append(nbformat.v4.new_output("error", ename=type(problem).__name__, evalue=text))
             self.nb_man.cell_exception(cell, cell_index=index)
             raise
         finally:

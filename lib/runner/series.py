@@ -1,16 +1,19 @@
-"""A headless run: the notebooks in their order, each in a fresh kernel, and the bundle that they leave."""
+"""A headless run: the notebooks in order, each in a fresh kernel, and the bundle that they leave."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, chdir
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jupyter_client.manager import AsyncKernelManager
 
 from lib import errors
 from lib.bundle import environment, index_page, seal, signing_key
@@ -23,8 +26,8 @@ from lib.runner.kernel_pool import Kernels
 from lib.runner.lock import held, identity
 from lib.runner.terminal import Progress
 
-CELL_TIMEOUT = 1800  # seconds; a check has its own, shorter deadline
-INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
+CELL_TIMEOUT = 1800  # seconds; a check has a shorter deadline
+INTERRUPTED = 130  # the exit code after Ctrl-C, by the convention of shells: 128 + SIGINT
 
 
 def run(
@@ -39,22 +42,39 @@ def run(
     locks: Path | None = None,
     command: str = "",
     key: Ed25519PrivateKey | None = None,
-    out=None,
+    out: TextIO | None = None,
     cell_timeout: int = CELL_TIMEOUT,
 ) -> int:
-    """Run the series, or from `first` on, or `only` one step, or just `steps`; return the exit code.
+    """Run notebooks of the series and leave a sealed and signed bundle, whatever their verdict.
 
-    0: every check held; 1: one did not; 2: an error; 130: interrupted. The bundle is sealed in each case, and signed
-    with `key`, else with this machine's own.
-    ParamsError and Locked come before anything is made.
+    Args:
+        env: the name of a file in `params`, without .yml.
+        first: the step to start with: 4, 04 or 04-its-name.
+        only: the one step to run, named as `first`.
+        steps: notebooks to run instead of the series.
+        notebooks: the folder of the series.
+        outputs: the folder of bundles.
+        params: the folder of params files.
+        locks: the folder of lock files; by default the user's.
+        command: the command as it was given, for the record.
+        key: signs the bundle; by default this machine's signing key.
+        out: where progress is printed; by default standard output.
+        cell_timeout: seconds that one cell may take.
+
+    Returns:
+        The exit code. 0: every check passed; 1: a check failed; 2: an error; 130: interrupted.
+
+    Raises:
+        ParamsError: the params or the names of steps are wrong. Nothing was created.
+        Locked: another run uses this cluster. Nothing was created.
     """
     values = load(env, folder=params).model_dump()
     key = key or signing_key.ensure_key()
     whole = steps or numbered(notebooks)
     chosen = whole if steps else select(whole, first, only)
-    began = now()
+    started = now()
     who = environment.who()
-    holder = {**who, "pid": os.getpid(), "since": began, "command": command}
+    holder = {**who, "pid": os.getpid(), "since": started, "command": command}
     with chdir(ROOT), held(identity(values), holder, locks):
         commit, dirty = environment.commit(ROOT)
         folder = _short(seal.create(env, commit, datetime.now(UTC), outputs))
@@ -62,7 +82,7 @@ def run(
             **who,
             "env": env,
             "command": command,
-            "started": began,
+            "started": started,
             "commit": commit,
             "dirty": dirty,
             "params": values,
@@ -73,14 +93,14 @@ def run(
 
 
 def numbered(notebooks: Path) -> list[Path]:
-    """Return the series' notebooks in their order; those from 90 on are not of the series."""
+    """Return the notebooks of the series in order. Notebooks from 90 on stand outside the series."""
     return sorted(notebooks.glob("[0-8][0-9]-*.ipynb"))
 
 
 def select(steps: list[Path], first: str | None = None, only: str | None = None) -> list[Path]:
-    """Return the steps from `first` on, or `only` that one; a step is named 4, 04 or 04-its-name."""
+    """Return the steps from `first` on, or the step `only`. A step is named 4, 04 or 04-its-name."""
     if first and only:
-        raise ParamsError(f"expected a first step or an only one, got both ({first}, {only}); leave one out.")
+        raise ParamsError(f"Both a first step ({first}) and an only step ({only}) are given. Leave one out.")
     if only:
         return [steps[_position(steps, only)]]
     return steps[_position(steps, first) :] if first else steps
@@ -88,75 +108,76 @@ def select(steps: list[Path], first: str | None = None, only: str | None = None)
 
 def _position(steps: list[Path], name: str) -> int:
     names = [path.stem for path in steps]
-    found = [place for place, stem in enumerate(names) if name in (stem, stem[:2], stem[:2].removeprefix("0"))]
-    if not found:
-        raise ParamsError(f"expected a step among {', '.join(names)}, got {name}; name one by its number.")
-    return found[0]
+    for place, stem in enumerate(names):
+        if name in (stem, stem[:2], stem[:2].removeprefix("0")):
+            return place
+    raise ParamsError(f"There is no step {name}. Name one by its number: {', '.join(names)}.")
 
 
 def _short(path: Path) -> Path:
-    """Papermill keeps paths as they are given: no machine's folders in a record."""
+    """Return the path from ROOT: papermill records it, and no folder of this machine belongs in a record."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 class _Series:
-    """What the steps of one run share."""
+    """The state of one run, which its steps share."""
 
-    def __init__(self, folder: Path, values: dict, key: Ed25519PrivateKey, progress: Progress, cell_timeout: int):
+    def __init__(
+        self, folder: Path, values: dict, key: Ed25519PrivateKey, progress: Progress, cell_timeout: int
+    ) -> None:
         self.folder, self.values, self.key = folder, values, key
         self.progress, self.cell_timeout = progress, cell_timeout
-        self.told = Told()
+        self.secrets = Told()
         self.rows: dict[str, dict] = {}
         self.interrupted = False
 
     def run(self, whole: list[Path], chosen: list[Path], about: dict) -> int:
-        """Run the chosen steps, seal, tell; return the exit code."""
+        """Run the chosen steps, seal the bundle, print the verdict; return the exit code."""
         pages: list[Future] = []
         with ExitStack() as stack:
-            stack.callback(self.told.close)
+            stack.callback(self.secrets.close)
             kernels = stack.enter_context(Kernels(folder=ROOT, library=ROOT))
             converter = stack.enter_context(ThreadPoolExecutor(1))
             try:
-                from lib.runner.papermill_engine import (
-                    execute,  # 3 s: while the first kernel imports what it needs, not before that
-                )
+                from lib.runner import papermill_engine  # takes 3 s, in which the first kernel imports its modules
 
-                self._execute = execute
+                self._execute = papermill_engine.execute
                 converter.submit(index_page.prepare)
                 self._walk(chosen, kernels, lambda step: pages.append(converter.submit(self._page, step)))
             except KeyboardInterrupt:
                 self.interrupted = True
-        for problem in filter(None, (one.exception() for one in pages)):
-            self.progress.say(f"A page of a notebook could not be made: {problem}")
-        sealed = seal.seal(self.folder, self._told_of(whole, about), self.key, self.told.values())
-        self._tell(sealed)
+        for problem in filter(None, (page.exception() for page in pages)):
+            self.progress.say(f"The page of a notebook is missing: {problem}")
+        sealed = seal.seal(self.folder, self._facts(whole, about), self.key, self.secrets.values())
+        self._print_verdict(sealed)
         return sealed["exit_code"]
 
-    def _walk(self, chosen: list[Path], kernels: Kernels, finished) -> None:
+    def _walk(self, chosen: list[Path], kernels: Kernels, finished: Callable[[str], None]) -> None:
+        """Run the steps until one is red; the kernel of the next step starts while a step runs."""
         start = partial(self._start, kernels)
         ahead = start(chosen[0])
         for number, (notebook, following) in enumerate(zip(chosen, [*chosen[1:], None], strict=True), 1):
-            kernel, ahead = ahead, start(following) if following else None
+            kernel, ahead = ahead, start(following) if following else ahead
             row = self.rows[notebook.stem] = self._step(number, notebook, kernel)
             self.progress.done(number, row, seal.count(read(self._events(notebook))))
             finished(notebook.stem)
             if row["verdict"] != "pass":
                 return
 
-    def _start(self, kernels: Kernels, notebook: Path):
-        return kernels.start({EVENTS: str(self._events(notebook).absolute())}, {SECRETS: self.told.writer})
+    def _start(self, kernels: Kernels, notebook: Path) -> AsyncKernelManager:
+        return kernels.start({EVENTS: str(self._events(notebook).absolute())}, {SECRETS: self.secrets.writer})
 
-    def _step(self, number: int, notebook: Path, kernel) -> dict:
+    def _step(self, number: int, notebook: Path, kernel: AsyncKernelManager) -> dict:
         row = {"step": notebook.stem, "title": _title(notebook), "started": now()}
-        begin = self.progress.seconds()
+        start = self.progress.seconds()
         with self.progress.running(number, notebook.stem, self._events(notebook)):
             kind, text = self._executed(notebook, kernel)
         verdict, error = _judged(kind, text, read(self._events(notebook)))
-        seconds = round(self.progress.seconds() - begin, 2)
-        return {**row, "verdict": verdict, "seconds": seconds, "error": clean(error, self.told.values())}
+        seconds = round(self.progress.seconds() - start, 2)
+        return {**row, "verdict": verdict, "seconds": seconds, "error": clean(error, self.secrets.values())}
 
-    def _executed(self, notebook: Path, kernel) -> tuple[str, str]:
-        """Return the class and text of what went wrong, if anything did."""
+    def _executed(self, notebook: Path, kernel: AsyncKernelManager) -> tuple[str, str]:
+        """Return the class and text of the exception that ended the notebook; both "" if none did."""
         try:
             output = self.folder / "notebooks" / notebook.name
             return self._execute(_short(notebook), output, self.values, kernel, self._scrub, self.cell_timeout)
@@ -167,7 +188,7 @@ class _Series:
             return type(error).__name__, str(error)
 
     def _scrub(self, cell: dict) -> None:
-        seal.scrub_cell(cell, self.told.values())
+        seal.scrub_cell(cell, self.secrets.values())
 
     def _page(self, step: str) -> None:
         source = self.folder / "notebooks" / f"{step}.ipynb"
@@ -177,31 +198,31 @@ class _Series:
     def _events(self, notebook: Path) -> Path:
         return self.folder / "events" / f"{notebook.stem}.jsonl"
 
-    def _told_of(self, whole: list[Path], about: dict) -> dict:
+    def _facts(self, whole: list[Path], about: dict) -> dict:
         missing = {"verdict": "not run", "started": "", "seconds": 0.0, "error": ""}
         steps = [self.rows.get(path.stem) or {"step": path.stem, "title": _title(path), **missing} for path in whole]
         ended = {"finished": now(), "seconds": round(self.progress.seconds(), 2), "steps": steps}
         return {**about, **ended, **({"exit_code": INTERRUPTED} if self.interrupted else {})}
 
-    def _tell(self, sealed: dict) -> None:
+    def _print_verdict(self, sealed: dict) -> None:
         place = os.path.relpath(self.folder.absolute())
         self.progress.say(index_page.sentence(sealed))
         self.progress.say(f"{sealed['verdict']} after {self.progress.seconds():.1f} s. Record: {place}/index.html")
 
 
 def _judged(kind: str, text: str, events: list[dict]) -> tuple[str, str]:
-    """Return the step's verdict and its sentence: a check that did not hold is a fail, any other exception an error."""
-    red = [one for one in events if one["event"] in ("check", "response") and one["verdict"] in verdicts.RED]
-    worst = verdicts.worst(one["verdict"] for one in red)
+    """Return the step's verdict and its sentence: a failed check is a fail, any other exception an error."""
+    red = [row for row in events if row["event"] in ("check", "response") and row["verdict"] in verdicts.RED]
+    worst = verdicts.worst(row["verdict"] for row in red)
     if kind and kind != "RedCheck":
-        ours = kind in vars(errors) or kind in ("KeyboardInterrupt", "DeadKernelError", "CellTimeoutError")
-        return "error", _line(text) if ours else f"{kind}: {_line(text)}"
+        known = kind in vars(errors) or kind in ("KeyboardInterrupt", "DeadKernelError", "CellTimeoutError")
+        return "error", _line(text) if known else f"{kind}: {_line(text)}"
     if kind:
         return worst if red else "fail", _line(text)
     if red:
-        one = red[0]
-        name, got = (one["name"], one["actual"]) if one["event"] == "check" else (one["request"], one["got"])
-        return worst, f"{name}: expected {one['expected']}, got {got}; {one.get('reason') or 'see the step'}."
+        first = red[0]
+        name, got = (first["name"], first["actual"]) if first["event"] == "check" else (first["request"], first["got"])
+        return worst, f"{name}: expected {first['expected']}, got {got}; {first.get('reason') or 'see the step'}."
     return "pass", ""
 
 
@@ -210,7 +231,7 @@ def _line(text: str) -> str:
 
 
 def _title(notebook: Path) -> str:
-    """Return the notebook's first heading; its name where there is none, or where it is no notebook."""
+    """Return the notebook's first heading, or its name if it has no heading or is no notebook."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError):

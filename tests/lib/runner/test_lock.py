@@ -1,4 +1,4 @@
-"""One run on one cluster; the second is told who holds it."""
+"""One run on one cluster; the message to a second run names the holder."""
 
 import subprocess
 import sys
@@ -19,18 +19,18 @@ with held("c", {**dict(user="alice", host="box", pid=7, since="today", command="
 """
 
 
-def test_the_second_is_told_who_holds_it(tmp_path):
+def test_a_second_run_reads_who_holds_the_lock(tmp_path):
     with held("a", WHO, tmp_path):
-        with pytest.raises(Locked, match=r"alice@box \(process 7\) since 2026-01-01T.* for: run --env dev; wait"):
-            with held("a", WHO, tmp_path):
-                pass
+        words = r"in use \(a\) by alice@box \(process 7\) since 2026-01-01T.* for: run --env dev. Wait"
+        with pytest.raises(Locked, match=words), held("a", WHO, tmp_path):
+            pass
         with held("b", WHO, tmp_path):
             pass
     with held("a", WHO, tmp_path):
         pass
 
 
-def test_it_ends_with_its_process(tmp_path):
+def test_the_lock_ends_with_its_process(tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
@@ -41,9 +41,9 @@ def test_it_ends_with_its_process(tmp_path):
         pass
 
 
-def test_identity_differs_where_clusters_do():
+def test_identity_differs_if_clusters_do():
     aws = {"cluster_source": "eks", "aws_endpoint_url": None, "aws_profile": None, "region": "r", "cluster_name": "n"}
-    here = {"cluster_source": "existing", "kube_context": "kind-a"}
+    existing = {"cluster_source": "existing", "kube_context": "kind-a"}
     others = [{"region": "s"}, {"aws_endpoint_url": "http://127.0.0.1:1"}, {"aws_profile": "p"}]
-    assert len({identity(one) for one in [aws, here, *({**aws, **other} for other in others)]}) == 5
-    assert identity(here) == "kube context kind-a"
+    assert len({identity(one) for one in [aws, existing, *({**aws, **other} for other in others)]}) == 5
+    assert identity(existing) == "kube context kind-a"
