@@ -1,194 +1,213 @@
-"""The workload that is broken on purpose: a copy of httpbin under Figure 1's policy, in a namespace of its own."""
+"""The lab: a copy of httpbin under Figure 1's policies, in a namespace of its own, to inject faults into."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
-from joserfc import jwt
-from joserfc.jwk import RSAKey
-
-from lib.crypto import jwt as crypto_jwt
-from lib.diagnose import ask
+from lib import diagnose
+from lib.crypto import jwt
 from lib.diagnose.diagnosis import Diagnosis
 from lib.keycloak import oidc, realm_keys, representations
 from lib.polling import wait
 from lib.probes.scenarios.rotation import stopped
+from lib.probes.tokens import forge
+from lib.probes.tokens.keys import SigningKey
 from lib.run import Run
-from lib.steps import endpoints, gateway_tls, tokens
-from lib.steps import realm as steps_realm
+from lib.steps import endpoints, gateway_tls, realm, tokens
 
-HOME = APP = "labs"  # namespace, and the workload in it
+NAMESPACE = APP = "labs"  # APP is the workload in the namespace
 HOST = f"{APP}.example"
-FRIEND, STRANGER = "friend", "stranger"  # callers: one that the policy lists, and one that it does not
-NAKED = "istio-system/outsider"  # a caller without a sidecar
-REALMS = "labs-"  # how the realms begin that breaks about keys make; each name is used once: istiod keeps keys by URI
-URL = f"http://{APP}.{HOME}:8000/headers"  # as callers inside ask
+FRIEND, STRANGER = "friend", "stranger"  # callers: the policy lists the first, and not the second
+NO_SIDECAR = "istio-system/outsider"  # a caller without a sidecar
+REALMS = "labs-"  # prefix of the lab's realms; each name is used once, because istiod caches keys by URI
+URL = f"http://{APP}.{NAMESPACE}:8000/headers"  # the URL for callers inside the mesh
+TOKEN_REUSE = 120  # seconds that a good token is used before the lab fetches another
+Object = dict[str, Any]
+Key = tuple[str, str, str, str | None]  # apiVersion, kind, name, namespace
+
+
+def key(manifest: Object) -> Key:
+    """Return what identifies a Kubernetes object."""
+    metadata = manifest["metadata"]
+    return manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace")
 
 
 class Lab:
-    """The lab of one environment; `ask` is `why` about it."""
+    """The lab of one environment. `changes` has the objects written since the last `heal`, None for a deleted one."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run) -> None:
         self.run, self.cluster = run, run.cluster
-        self._extra: list[tuple[str, str, str, str | None]] = []
-        self._good, self._until = "", 0.0
+        self.changes: dict[Key, Object | None] = {}
         self.kept: dict[str, str] = {}
+        self._good, self._refetch_at = "", 0.0
 
     @property
     def url(self) -> str:
-        """The lab's URL for users; its host is HOST."""
+        """The lab's URL for users, who send the host HOST."""
         return f"{endpoints.ingress_url(self.run)}/headers"
 
     def build(self) -> None:
-        """Make the lab, or make it sound again, and wait until it is ready."""
+        """Create the lab, or repair it, and wait until it is ready."""
         self.apply(self.load("namespace.yaml"))
         for name in (FRIEND, STRANGER):
-            self.apply(self.run.load("caller.yaml", name=name, home=HOME, inject="true"))
+            self.apply(self.run.load("caller.yaml", name=name, home=NAMESPACE, inject="true"))
+        self.changes.clear()
         self.heal()
         for name in (APP, FRIEND, STRANGER):
-            self.cluster.wait_rolled_out("Deployment", name, HOME, self.run.params.deadline)
+            self.cluster.wait_rolled_out("Deployment", name, NAMESPACE, self.run.params.deadline)
 
     def heal(self) -> None:
-        """Make all objects what they were before anything was broken, and wait until the workload is ready."""
-        for api_version, kind, name, namespace in self._extra:
-            self.cluster.delete(api_version, kind, name, namespace)
-        self._extra.clear()
-        if self._replaced():
+        """Restore all objects, delete those that a fault added, and wait until the workload is ready."""
+        sound = self.objects()
+        for added in self.changes.keys() - {key(one) for one in sound}:
+            self.cluster.delete(*added)
+        if self._workload_changed():
             self.drop_workload()
-        self.apply([*self.workload(), *self.route(), *self.policies(), *gateway_tls.gateway(self.run)])
-        self.cluster.wait_rolled_out("Deployment", APP, HOME, self.run.params.deadline)
+        self.apply(sound)
+        self.cluster.wait_rolled_out("Deployment", APP, NAMESPACE, self.run.params.deadline)
+        self.changes.clear()
 
     def close(self) -> None:
-        """Take the lab away, with its realm."""
-        self.cluster.delete("v1", "Namespace", HOME)
+        """Delete the lab and its realms."""
+        self.cluster.delete("v1", "Namespace", NAMESPACE)
         keycloak = endpoints.keycloak_admin(self.run)
-        for realm in keycloak.get("", briefRepresentation="true"):
-            if realm["realm"].startswith(REALMS):
-                keycloak.delete_realm(realm["realm"])
-        gone = lambda: self.cluster.find("v1", "Namespace", HOME)  # noqa: E731
-        wait(f"namespace {HOME} gone", gone, lambda found: not found, deadline=self.run.params.deadline)
+        for found in keycloak.get("", briefRepresentation="true"):
+            if found["realm"].startswith(REALMS):
+                keycloak.delete_realm(found["realm"])
+        wait(
+            f"namespace {NAMESPACE} gone",
+            lambda: self.cluster.find("v1", "Namespace", NAMESPACE),
+            lambda found: not found,
+            deadline=self.run.params.deadline,
+        )
 
-    # What it is made of
+    # The lab's objects
 
-    def load(self, file: str, **values: str) -> list[dict]:
+    def load(self, file: str, **values: str) -> list[Object]:
         """Return the objects of a manifest, for the lab."""
-        return self.run.load(file, **{"name": APP, "namespace": HOME, **values})
+        return self.run.load(file, **{"name": APP, "namespace": NAMESPACE, **values})
 
-    def workload(self) -> list[dict]:
-        """Return httpbin's copy: account, Service, Deployment."""
+    def objects(self) -> list[Object]:
+        """Return the objects of a lab without a fault; the Gateway is the runbook's."""
+        return [*self.workload(), *self.route(), *self.policies(), *gateway_tls.gateway(self.run)]
+
+    def workload(self) -> list[Object]:
+        """Return httpbin's copy: ServiceAccount, Service, Deployment."""
         return self.load("httpbin.yaml")
 
-    def route(self) -> list[dict]:
-        """Return the way in by the runbook's gateway."""
-        things = self.load("route.yaml", hosts=HOST)
-        things[0]["spec"]["gateways"] = [f"{self.run.params.namespace}/httpbin-gateway"]
-        return things
+    def route(self) -> list[Object]:
+        """Return the VirtualService, bound to the runbook's Gateway."""
+        objects = self.load("route.yaml", hosts=HOST)
+        objects[0]["spec"]["gateways"] = [f"{self.run.params.namespace}/httpbin-gateway"]
+        return objects
 
-    def policies(self) -> list[dict]:
+    def policies(self) -> list[Object]:
         """Return the RequestAuthentication and Figure 1's AuthorizationPolicy."""
-        run = self.run
-        names = {
-            "issuer": endpoints.issuer(run),
-            "jwks_uri": endpoints.jwks_uri(run),
-            "gateway": endpoints.gateway_principal(run),
+        values = {
+            "issuer": endpoints.issuer(self.run),
+            "jwks_uri": endpoints.jwks_uri(self.run),
+            "gateway": endpoints.gateway_principal(self.run),
+            "sleep": endpoints.principal(self.run, NAMESPACE, FRIEND),
         }
         files = ("request-authentication.yaml", "figure-1.yaml")
-        friend = endpoints.principal(run, HOME, FRIEND)
-        return [thing for file in files for thing in self.load(file, sleep=friend, **names)]
+        return [manifest for file in files for manifest in self.load(file, **values)]
 
-    # Breaking
+    # Changes
 
-    def apply(self, things: list[dict]) -> None:
-        """Apply objects, whatever they were."""
-        for thing in things:
-            self.cluster.apply(thing)
+    def apply(self, objects: list[Object]) -> None:
+        """Apply objects, whatever their state is."""
+        for manifest in objects:
+            self.changes[key(manifest)] = manifest
+            self.cluster.apply(manifest)
 
-    def add(self, thing: dict) -> None:
-        """Apply an object that a sound lab does not have."""
-        metadata = thing["metadata"]
-        self._extra.append((thing["apiVersion"], thing["kind"], metadata["name"], metadata.get("namespace")))
-        self.cluster.apply(thing)
+    def delete(self, manifest: Object) -> None:
+        """Delete an object of the lab."""
+        self.changes[key(manifest)] = None
+        self.cluster.delete(*key(manifest))
 
-    def rule(self, **changed) -> None:
-        """Change the one rule of the RequestAuthentication; None takes a key away."""
+    def set_jwt_rule(self, **changed: Any) -> None:
+        """Change the only rule of the RequestAuthentication; None removes a field."""
         authentication = self.policies()[0]
         rule = {**authentication["spec"]["jwtRules"][0], **changed}
-        rule = {key: value for key, value in rule.items() if value is not None}
+        rule = {name: value for name, value in rule.items() if value is not None}
         self.apply([{**authentication, "spec": {**authentication["spec"], "jwtRules": [rule]}}])
 
-    def allow(self, *rules: dict, **spec) -> None:
-        """Put rules, or another spec, into the AuthorizationPolicy."""
+    def set_authorization(self, *rules: Object, **spec: Any) -> None:
+        """Replace the rules, or other fields of the spec, of the AuthorizationPolicy; None removes a field."""
         policy = self.policies()[1]
         content = {**policy["spec"], **({"rules": list(rules)} if rules else {}), **spec}
-        self.apply([{**policy, "spec": {key: value for key, value in content.items() if value is not None}}])
+        content = {name: value for name, value in content.items() if value is not None}
+        self.apply([{**policy, "spec": content}])
 
-    def annotate(self, notes: dict[str, str]) -> None:
-        """Start the workload anew, with annotations of sidecar.istio.io."""
-        things = self.workload()
-        template = next(thing for thing in things if thing["kind"] == "Deployment")["spec"]["template"]
-        template["metadata"]["annotations"] = {f"sidecar.istio.io/{name}": value for name, value in notes.items()}
+    def replace_workload(self, annotations: dict[str, str], probe_path: str = "/status/200") -> None:
+        """Start the workload again with annotations of sidecar.istio.io, or with another readiness probe."""
+        objects = self.workload()
+        template = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]
+        if annotations:
+            named = {f"sidecar.istio.io/{name}": value for name, value in annotations.items()}
+            template["metadata"]["annotations"] = named
+        template["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = probe_path
         self.drop_workload()
-        self.apply(things)
-
-    def delete(self, thing: dict) -> None:
-        """Delete an object of the lab."""
-        metadata = thing["metadata"]
-        self.cluster.delete(thing["apiVersion"], thing["kind"], metadata["name"], metadata.get("namespace"))
+        self.apply(objects)
 
     def drop_workload(self) -> None:
-        """Delete the workload's pods and wait until they are gone: a rollout would keep the old ones while it fails."""
-        self.cluster.delete("apps/v1", "Deployment", APP, HOME)
-        pods = lambda: self.cluster.items("v1", "Pod", HOME, f"app={APP}")  # noqa: E731
-        wait("the lab's pods gone", pods, lambda found: not found, deadline=self.run.params.deadline)
+        """Delete the workload's pods and wait until they are gone; a failing rollout would keep the old ones."""
+        self.cluster.delete("apps/v1", "Deployment", APP, NAMESPACE)
+        wait(
+            "the lab's pods gone",
+            lambda: self.cluster.items("v1", "Pod", NAMESPACE, f"app={APP}"),
+            lambda found: not found,
+            deadline=self.run.params.deadline,
+        )
 
-    def stopped(self, part: str):
-        """Return a context in which istiod or keycloak does not run."""
+    def stopped(self, part: str) -> AbstractContextManager[None]:
+        """Return a context that stops istiod or keycloak while it lasts."""
         return stopped(self.run, part)
 
-    def _replaced(self) -> bool:
-        found = self.cluster.find("apps/v1", "Deployment", APP, HOME)
+    def _workload_changed(self) -> bool:
+        """Return whether the live Deployment differs from the manifest in what a fault changes."""
+        found = self.cluster.find("apps/v1", "Deployment", APP, NAMESPACE)
         template = (found or {}).get("spec", {}).get("template", {})
         probe = str(template.get("spec", {}).get("containers", [{}])[0].get("readinessProbe", ""))
         return bool(template) and (bool(template["metadata"].get("annotations")) or "/status/200" not in probe)
 
-    # Asking
+    # Requests
 
     def ask(
         self, token: str | None = None, caller: str = "", url: str = "", host: str = HOST, to: str = ""
     ) -> Diagnosis:
-        """Return why, of a user (through the gateway, or connected to `to`) or of a caller in the cluster."""
+        """Return the diagnosis of a request: from a user through the gateway, or from a caller in the cluster."""
         if caller:
-            home = caller if "/" in caller else f"{HOME}/{caller}"
-            return ask(self.cluster, url or URL, token, home)
-        return ask(self.cluster, url or self.url, token, host=host, to=to)
+            return diagnose.ask(self.cluster, url or URL, token, caller if "/" in caller else f"{NAMESPACE}/{caller}")
+        return diagnose.ask(self.cluster, url or self.url, token, host=host, to=to)
 
     @property
-    def good(self) -> str:
-        """A user's good token, fetched anew before it is old."""
-        if time.time() > self._until:
-            self._good, self._until = tokens.user_token(self.run), time.time() + 120
+    def good_token(self) -> str:
+        """A valid token of the user; the lab fetches another before it expires."""
+        if time.time() > self._refetch_at:
+            self._good, self._refetch_at = tokens.user_token(self.run), time.time() + TOKEN_REUSE
         return self._good
 
-    def signed(self, kid: str = "", **claims) -> str:
-        """Return a token with a good one's claims and these, signed by the key of the realm that is known here.
+    def signed(self, kid: str = "", **claims: Any) -> str:
+        """Return a good token with some claims replaced, signed by the realm's imported key.
 
-        With a `kid` it is signed by a key of nobody's, under that name.
+        With a `kid`, a new key signs it, which the realm does not publish.
         """
-        pem = realm_keys.generate_key() if kid else self.run.read_secret(steps_realm.KEY, endpoints.KEYCLOAK)["key"]
-        head = {"alg": "RS256", "typ": "JWT", "kid": kid or realm_keys.key_id(pem)}
-        token = jwt.encode(head, {**crypto_jwt.claims(self.good), **claims}, RSAKey.import_key(pem))
+        pem = realm_keys.generate_key() if kid else self.run.read_secret(realm.KEY, endpoints.KEYCLOAK)["key"]
+        token = forge.signed(SigningKey.from_pem(pem, kid), {**jwt.claims(self.good_token), **claims})
         self.run.record.secret(token)
         return token
 
-    def new_name(self) -> str:
-        """Return a name for a realm that nobody has used."""
+    def new_realm_name(self) -> str:
+        """Return a name for a realm that was never used."""
         return f"{REALMS}{secrets.token_hex(4)}"
 
-    def realm(self, name: str) -> str:
-        """Make a realm with the client and a user of its own, where it is not there; return the user's token."""
+    def realm_token(self, name: str) -> str:
+        """Create a realm with the client and the user, if it is missing; return a token of that user."""
         keycloak, client, user = endpoints.keycloak_admin(self.run), self.run.params.client_id, self.run.params.user
         password = oidc.generate_password()
         self.run.record.secret(password)
@@ -200,22 +219,22 @@ class Lab:
             audience=client,
         )
         endpoint = f"{endpoints.issuer(self.run, name)}/protocol/openid-connect/token"
-        said = oidc.password_token(endpoint, client, keycloak.client_secret(name, client), user, password)
-        self.run.record.secret(said["access_token"])
-        return said["access_token"]
+        response = oidc.password_token(endpoint, client, keycloak.client_secret(name, client), user, password)
+        self.run.record.secret(response["access_token"])
+        return response["access_token"]
 
-    def new_key(self, name: str) -> None:
-        """Let a realm of the lab sign with a new key from now on."""
+    def rotate_key(self, name: str) -> None:
+        """Let a realm sign with a new key from now on."""
         realm_keys.ensure_generated_key(endpoints.keycloak_admin(self.run), name, "newer", realm_keys.OWN_PRIORITY * 2)
 
 
 @contextmanager
-def lab(run: Run) -> Iterator[Lab]:
-    """Make the lab, and take it away again at the end, whatever happens."""
-    made = Lab(run)
+def temporary_lab(run: Run) -> Iterator[Lab]:
+    """Create the lab, and delete it at the end, even after an error."""
+    lab = Lab(run)
     try:
-        made.build()
-        yield made
+        lab.build()
+        yield lab
     finally:
-        made.heal()
-        made.close()
+        lab.heal()
+        lab.close()

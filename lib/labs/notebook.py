@@ -1,61 +1,82 @@
-"""The labs' bench: break one thing, foretell what comes, see it, ask why, heal it. For notebooks/labs."""
+"""What the lab notebooks call: break one thing, predict the answer, see it, ask why, heal it."""
 
 from __future__ import annotations
 
+import difflib
 from contextlib import ExitStack
 
+import yaml
 from IPython.display import Markdown
 
-from lib.labs.faults import BREAKS, Break
-from lib.labs.lab import Lab
+from lib.diagnose.diagnosis import Diagnosis
+from lib.errors import RunbookError
+from lib.labs.faults import FAULTS, Fault
+from lib.labs.lab import Lab, Object, key
 from lib.run import Run
 
-NAMES = {one.name: one for one in BREAKS}
+NAMES = {one.name: one for one in FAULTS}
 
 
 class Bench:
-    """One lab, and at most one thing in it that is broken."""
+    """One lab, with at most one fault in it."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run) -> None:
         self.lab = Lab(run)
         self.lab.build()
-        self._broken: Break | None = None
-        self._held = ExitStack()
+        self._fault: Fault | None = None
+        self._injected = ExitStack()
 
     def break_it(self, name: str) -> Markdown:
-        """Break one of NAMES (what was broken before is healed first); return what happens next, and who will ask."""
+        """Heal the last fault and inject this one, of NAMES; return what changed, and the request that comes next."""
         self.heal()
-        self._broken = NAMES[name]
-        self._held.enter_context(self._broken.made(self.lab))
-        who = self._broken.caller or "a user, through the gateway,"
-        sent = "without a token" if self._broken.token(self.lab) is None else "with a token"
-        told = f"Now {who} asks for `/headers` {sent}. What will come back, and from whom?"
-        return Markdown(f"Broken: **{name}**. {told}")
+        self._fault = NAMES[name]
+        self._injected.enter_context(self._fault.injected(self.lab))
+        changed = object_diff(self.lab)
+        shown = f"```diff\n{changed}\n```" if changed else "No object of the lab changed: the fault is elsewhere."
+        who = self._fault.caller or "a user, through the gateway,"
+        sent = "without a token" if self._fault.token(self.lab) is None else "with a token"
+        question = f"Now {who} asks for `/headers` {sent}. Which answer comes back, and who sends it?"
+        return Markdown(f"Broken: **{name}**.\n\n{shown}\n\n{question}")
 
     def see(self, prediction: str = "") -> Markdown:
-        """Ask, until the break has reached the proxies; return the answer beside what was foretold."""
-        found = self._settled()
-        right = prediction and prediction == self._broken.prediction
-        verdict = "As you foretold." if right else f"You foretold {prediction}: read on." if prediction else ""
-        return Markdown(f"`{found.refused}`\n\n{verdict}")
+        """Ask until the fault has reached the proxies; return the answer beside the learner's prediction."""
+        fault, diagnosis = self._diagnose()
+        verdict = ""
+        if prediction:
+            verdict = "As you predicted." if prediction == fault.prediction else f"You predicted {prediction}: read on."
+        return Markdown(f"`{diagnosis.refused}`\n\n{verdict}")
 
     def why(self) -> None:
-        """Print who refused it, why, and what to change."""
-        print(self._settled())
+        """Print who refused the request, why, and what to change."""
+        print(self._diagnose()[1])
 
     def heal(self) -> Markdown:
-        """Make it sound again, and wait until it is."""
-        was, self._broken = self._broken, None
-        self._held.close()
-        return Markdown(f"Healed: {was.name}." if was else "Nothing is broken.")
+        """Remove the fault, and wait until the lab's requests pass again."""
+        fault, self._fault = self._fault, None
+        self._injected.close()
+        return Markdown(f"Healed: {fault.name}." if fault else "Nothing is broken.")
 
     def close(self) -> Markdown:
-        """Heal, and take the lab away."""
+        """Heal the lab, and delete it."""
         self.heal()
         self.lab.close()
-        return Markdown("The lab is gone.")
+        return Markdown("The lab is deleted.")
 
-    def _settled(self):
-        if not self._broken:
-            raise ValueError("expected something to be broken, got nothing; break_it first.")
-        return self._broken.why(self.lab)
+    def _diagnose(self) -> tuple[Fault, Diagnosis]:
+        if not self._fault:
+            raise RunbookError("Nothing is broken. Run the cell with break_it first.")
+        return self._fault, self._fault.why(self.lab)
+
+
+def object_diff(lab: Lab) -> str:
+    """Return a unified diff of the lab's objects, before and after the fault; "" if none changed."""
+    before = {key(one): one for one in lab.objects()}
+    lines: list[str] = []
+    for changed, after in lab.changes.items():
+        name = f"{changed[1]} {changed[3]}/{changed[2]}"
+        lines += difflib.unified_diff(_yaml(before.get(changed)), _yaml(after), name, name, lineterm="")
+    return "\n".join(lines)
+
+
+def _yaml(manifest: Object | None) -> list[str]:
+    return yaml.safe_dump(manifest, sort_keys=False, width=120).splitlines() if manifest else []

@@ -146,7 +146,7 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    probed = (workloads.NAMESPACE, workloads.STRANGERS, HARDENED, lab.HOME)
+    probed = (workloads.NAMESPACE, workloads.STRANGERS, HARDENED, lab.NAMESPACE)
     wanted = (
         *probed,
         run.params.namespace,

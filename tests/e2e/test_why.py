@@ -1,6 +1,6 @@
-"""Each way to break it, made on the sandbox: `why` names the cause, and docs/why.md tells what was seen.
+"""Each fault, injected on the sandbox: `why` names its cause, and docs/why.md has the answer.
 
-The rows of that page are written to outputs/why.md as they were seen.
+The test writes the rows of that page, as it sees them, to outputs/why.md.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import yaml
 
 from lib import params
 from lib.crypto import jwt
-from lib.labs.faults import BREAKS, PATIENCE
-from lib.labs.lab import APP, FRIEND, HOME, HOST, NAKED, URL, lab
+from lib.labs.faults import FAULTS, PATIENCE
+from lib.labs.lab import APP, FRIEND, HOST, NAMESPACE, NO_SIDECAR, URL, temporary_lab
 from lib.legacy import translate
 from lib.polling import wait
 from lib.record.events import Record
@@ -27,8 +27,8 @@ ROW = re.compile(r"^\| (?P<name>[^|]+) \| (?P<answer>[^|]+) \| `(?P<cause>[^`]+)
 
 
 @pytest.fixture(scope="module")
-def here(first):
-    with lab(Run("why", params.load("dev"), Record())) as made:
+def lab(first):
+    with temporary_lab(Run("why", params.load("dev"), Record())) as made:
         yield made
 
 
@@ -39,14 +39,14 @@ def rows():
     (ROOT / "outputs" / "why.md").write_text("\n".join(found) + "\n")
 
 
-@pytest.mark.parametrize("one", BREAKS, ids=lambda one: one.name.replace(" ", "-"))
-def test_why_names_the_cause_of_what_was_broken(here, rows, one):
-    with one.made(here):
-        found = one.why(here)
+@pytest.mark.parametrize("one", FAULTS, ids=lambda one: one.name.replace(" ", "-"))
+def test_why_names_the_cause_of_each_fault(lab, rows, one):
+    with one.injected(lab):
+        found = one.why(lab)
         print(found)
-    rows.append(f"| {one.name} | {answered(found)} | `{found.cause}` | {plain(here, found.why)} |")
+    rows.append(f"| {one.name} | {answered(found)} | `{found.cause}` | {plain(lab, found.why)} |")
     assert found.cause == one.cause
-    assert here.good not in str(found)
+    assert lab.good_token not in str(found)
     assert {row["name"]: row["answer"] for row in ROW.finditer(PAGE.read_text())}[one.name] == answered(found)
 
 
@@ -58,22 +58,22 @@ def answered(found) -> str:
     return re.search(r": (\d{3}.*)", said)[1].partition(". ")[0]
 
 
-def plain(here, text: str) -> str:
+def plain(lab, text: str) -> str:
     """Return a text with names for what is another with each run."""
-    for host, name in ((endpoints.keycloak_host(here.run), "keycloak"), (endpoints.gateway_host(here.run), "gateway")):
+    for host, name in ((endpoints.keycloak_host(lab.run), "keycloak"), (endpoints.gateway_host(lab.run), "gateway")):
         text = text.replace(host, name)
     text = re.sub(r"\b[\w-]{43}\b", "<kid>", re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<sub>", text))
     return re.sub(r"\d+ s\b", "… s", re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "<ip>", text))
 
 
-def test_the_command_says_the_same(here, tmp_path):
+def test_the_command_says_the_same(lab, tmp_path):
     token = tmp_path / "token"
-    token.write_text(tokens.user_token(here.run, client_id="no-audience"))
-    words = ["-m", "lib", "why", "--env", "dev", here.url, "--host", HOST]
+    token.write_text(tokens.user_token(lab.run, client_id="no-audience"))
+    words = ["-m", "lib", "why", "--env", "dev", lab.url, "--host", HOST]
     done = python(*words, "--token-file", str(token))
     assert done.returncode == 0 and "why: the token has no audience (aud), and the policy requires istio" in done.stdout
     assert token.read_text() not in done.stdout + done.stderr
-    plain = python("-m", "lib", "why", "--env", "dev", URL, "--from", NAKED)
+    plain = python("-m", "lib", "why", "--env", "dev", URL, "--from", NO_SIDECAR)
     assert "has no sidecar and sends plain text" in plain.stdout
     missing = python("-m", "lib", "why", "--env", "dev", URL, "--from", "nobody")
     assert missing.returncode == 2 and "No running pod app=nobody" in missing.stderr
@@ -92,41 +92,41 @@ spec:
 
 
 @pytest.fixture
-def translated(here):
+def translated(lab):
     """Put an old policy in the place of the lab's own, translated."""
 
     def put(triggers: str) -> None:
-        issuer, keys = endpoints.issuer(here.run), endpoints.jwks_uri(here.run)
-        old = OLD.format(home=HOME, app=APP, issuer=issuer, keys=keys, triggers=triggers)
-        for thing in here.policies():
-            here.delete(thing)
-        for one in translate([yaml.safe_load(old), *here.workload()[1:2]]):
+        issuer, keys = endpoints.issuer(lab.run), endpoints.jwks_uri(lab.run)
+        old = OLD.format(home=NAMESPACE, app=APP, issuer=issuer, keys=keys, triggers=triggers)
+        for thing in lab.policies():
+            lab.delete(thing)
+        for one in translate([yaml.safe_load(old), *lab.workload()[1:2]]):
             if one.thing:
-                here.add(one.thing)
+                lab.apply([one.thing])
 
     yield put
-    here.heal()
+    lab.heal()
 
 
-def settled(here, wanted, *asked, **options):
-    status = lambda: here.ask(*asked, **options).refused  # noqa: E731
+def settled(lab, wanted, *asked, **options):
+    status = lambda: lab.ask(*asked, **options).refused  # noqa: E731
     wait(f"{wanted} for {options}", status, lambda said: f": {wanted}" in said, deadline=PATIENCE)
 
 
-def test_the_articles_policy_translated_does_what_it_did(here, translated):
+def test_the_articles_policy_translated_does_what_it_did(lab, translated):
     translated("[]")
-    settled(here, 403, None)
-    settled(here, 403, None, caller=FRIEND)
-    settled(here, 200, here.good)
-    settled(here, 200, here.good, caller=FRIEND)
-    settled(here, 401, jwt.tampered(here.good))
-    settled(here, 403, tokens.user_token(here.run, client_id="no-audience"))
-    assert here.ask(here.good, caller=NAKED).cause == "plain-text"
+    settled(lab, 403, None)
+    settled(lab, 403, None, caller=FRIEND)
+    settled(lab, 200, lab.good_token)
+    settled(lab, 200, lab.good_token, caller=FRIEND)
+    settled(lab, 401, jwt.tampered(lab.good_token))
+    settled(lab, 403, tokens.user_token(lab.run, client_id="no-audience"))
+    assert lab.ask(lab.good_token, caller=NO_SIDECAR).cause == "plain-text"
 
 
-def test_a_trigger_rule_translated_demands_a_token_on_its_paths_alone(here, translated):
+def test_a_trigger_rule_translated_demands_a_token_on_its_paths_alone(lab, translated):
     translated('[{excludedPaths: [{prefix: "/status/"}]}]')
-    settled(here, 403, None)
-    free = here.url.replace("/headers", "/status/204")
-    settled(here, 204, None, url=free)
-    settled(here, 401, jwt.tampered(here.good), url=free)  # today: a bad token is refused on every path
+    settled(lab, 403, None)
+    free = lab.url.replace("/headers", "/status/204")
+    settled(lab, 204, None, url=free)
+    settled(lab, 401, jwt.tampered(lab.good_token), url=free)  # today: a bad token is refused on every path

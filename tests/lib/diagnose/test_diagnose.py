@@ -402,14 +402,14 @@ def test_a_diagnosis_is_three_lines_and_then_the_evidence():
     assert len(lines) > 3 and all(line.startswith("  · ") for line in lines[3:])
 
 
-def test_the_page_has_each_break_with_the_status_to_predict():
+def test_the_page_has_each_fault_with_the_status_to_predict():
     page = (ROOT / "docs" / "why.md").read_text()
-    for one in faults.BREAKS:
+    for one in faults.FAULTS:
         wanted = "no answer" if one.prediction == "000" else one.prediction
         row = next((line for line in page.splitlines() if line.startswith(f"| {one.name} | {wanted}")), "")
         assert f"`{one.cause}`" in row, one.name
 
 
-def test_every_break_has_its_own_name_and_there_are_many_causes():
-    names = [one.name for one in faults.BREAKS]
-    assert len(set(names)) == len(names) and len({one.cause for one in faults.BREAKS}) >= 25
+def test_every_fault_has_its_own_name_and_there_are_many_causes():
+    names = [one.name for one in faults.FAULTS]
+    assert len(set(names)) == len(names) and len({one.cause for one in faults.FAULTS}) >= 25
