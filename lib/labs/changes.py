@@ -159,7 +159,7 @@ def missing_credential(lab: Lab) -> None:
 
 def hardened_gateway(lab: Lab) -> str:
     """Return the hardened gateway's address."""
-    return str(workloads.place(lab.run, HARDENED).address).rpartition(":")[0]
+    return str(workloads.location(lab.run, HARDENED).address).rpartition(":")[0]
 
 
 # The workload
@@ -205,11 +205,11 @@ def istiod_down(lab: Lab) -> Iterator[None]:
 def slow_istiod(lab: Lab) -> Iterator[None]:
     """Let istiod collect changes for some time before it sends them, as on a busy mesh."""
     try:
-        rotation.discovery(lab.run, PILOT_DEBOUNCE_AFTER="20s", PILOT_DEBOUNCE_MAX="25s")
+        rotation.set_istiod_environment(lab.run, PILOT_DEBOUNCE_AFTER="20s", PILOT_DEBOUNCE_MAX="25s")
         lab.set_authorization({})
         yield
     finally:
-        rotation.discovery(lab.run)
+        rotation.set_istiod_environment(lab.run)
 
 
 @contextmanager

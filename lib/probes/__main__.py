@@ -39,11 +39,11 @@ def point(arguments: Sequence[str], console: Console) -> int:
     names = set(remote.Settings.model_fields)
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
     settings = remote.settings(options, given.params)
-    kit = remote.kit(settings)
-    plan, left = remote.planned(model.load(), kit, settings)
+    token = remote.token_source(settings)
+    plan, left = remote.plan(model.load(), token, settings)
     if given.dry_run:
         return _drawn_up(plan, left, settings, console)
-    found = [*remote.ask([probe for probe, _ in plan], kit, settings), *left]
+    found = [*remote.ask([probe for probe, _ in plan], token, settings), *left]
     _written(found, given.csv, given.junit)
     return _told(found, console)
 

@@ -39,7 +39,7 @@ class Probe(BaseModel):
     headers: list[str] = Field([], description="header lines as they are sent")
     body: str = ""
     version: str = "HTTP/1.1"
-    how: str = Field("http", description="http, or the name of a sequence in lib.probes.drills")
+    how: str = Field("http", description="http, or the name of a sequence in lib.probes.scenarios")
 
     expect: Answer | list[str]
     figure_1: Answer | list[str] | None = None

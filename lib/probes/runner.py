@@ -1,4 +1,4 @@
-"""Probes are sent, all callers at once; what is not as expected is asked again before it is called red."""
+"""Sends probes for all callers at once, and asks unexpected answers again before they count as red."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from lib.errors import RunbookError
 from lib.istio import answers
@@ -18,47 +17,45 @@ from lib.probes.model import PROFILES, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.baselines import Answers
 from lib.probes.reporting.results import Result
-from lib.probes.scenarios.requests import DRILLS, Drill
-from lib.probes.tokens.catalogue import Missing
-from lib.probes.transport.messages import Reply, Request, Way, prepare
-from lib.probes.transport.sockets import Edge
+from lib.probes.scenarios.requests import SCENARIOS, Context, Scenario
+from lib.probes.tokens.kit import Missing
+from lib.probes.transport.messages import Reply, Request, Transport, prepare
+from lib.probes.transport.sockets import TlsAddress
 from lib.redact import clean
-
-
-class Kit(Protocol):
-    """Where tokens come from, for several threads."""
-
-    def token(self, name: str) -> str:
-        """Return the token of this name; Missing says why there is none."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A workload that is asked: `name` is its profile or world, `ways` lead there by caller.
+    """A workload that probes are sent to.
 
-    `host` is what callers name it in the Host header; `hosts` has those that name it otherwise, by caller. `address`
-    (host:port, or an Edge) is for sequences, which hold a connection of their own. `canary` is a server that must not
-    be called. `logged` is False if no proxy writes a line about requests that reach the workload.
+    Args:
+        name: Its profile or world.
+        host: Its name in the Host header.
+        transports: The transport that reaches it from each caller.
+        hosts: The Host header of callers that use another name, by caller.
+        address: The gateway's address, for scenarios that open connections of their own.
+        canary: The address of a server that must not be called.
+        logged: False if no proxy logs the requests that reach the workload.
     """
 
     name: str
     host: str
-    ways: Mapping[str, Way]
+    transports: Mapping[str, Transport]
     hosts: Mapping[str, str] = field(default_factory=dict)
-    address: str | Edge = ""
+    address: str | TlsAddress = ""
     canary: str = ""
     logged: bool = True
 
 
-# What the access logs told of the requests with these labels.
+# Returns the access logs' trails of the requests with these labels, by label.
 Logs = Callable[[set[str]], Mapping[str, Trail]]
 
 
 @dataclass(frozen=True)
-class Settle:
-    """How a probe that is not as expected is asked again, since policies take a while to be everywhere.
+class RetryPolicy:
+    """How a probe with an unexpected answer is asked again: policies take a while to reach every proxy.
 
-    `streak` right answers in a row make it right; all such probes of one way have `deadline` seconds together, with
+    `streak` right answers in a row make it right. All such probes of one transport share `deadline` seconds, with
     `pause` seconds between two tries.
     """
 
@@ -70,45 +67,55 @@ class Settle:
 def run_probes(
     probes: Iterable[Probe],
     targets: Sequence[Target],
-    kit: Kit,
+    token: Callable[[str], str],
     *,
     baseline: Answers | None = None,
     logs: Logs | None = None,
-    drills: Mapping[str, Callable[[Drill], list[str]]] = DRILLS,
-    settle: Settle = Settle(),
+    scenarios: Mapping[str, Scenario] = SCENARIOS,
+    retry: RetryPolicy = RetryPolicy(),
     workers: int = 32,
     nonce: str = "",
 ) -> list[Result]:
-    """Ask every probe of its world's target, or of every profile's; return the results in the probes' order.
+    """Send every probe to its world's target, or to every profile's target.
 
-    Ways are used at once, `workers` of them; how many requests a way sends at once is its own matter. A probe whose
-    token, caller or target is missing is skipped with the reason. `logs` is asked once, at the end, with the labels
-    that a proxy must have written.
+    Args:
+        probes: The probes to send.
+        targets: The workloads that can be asked.
+        token: Returns a token by name, for several threads; raises Missing with the reason if there is none.
+        baseline: The answers that measured probes are compared with.
+        logs: Reads the access logs. Called once, at the end, with the labels that a proxy must have logged.
+        scenarios: The scenarios that a probe may name in `how`.
+        retry: When to ask again.
+        workers: How many transports work at once. Each transport sends its requests in parallel too.
+        nonce: Makes the labels of this call unique; random by default.
+
+    Returns:
+        The results in the probes' order. A probe whose token, caller or target is missing is skipped, with the reason.
     """
     nonce, known = nonce or uuid.uuid4().hex[:8], baseline or {}
-    rows = [_Row(probe, target, kit, nonce, known) for probe in probes for target in _targets(probe, targets)]
+    rows = [_Attempt(probe, target, token, nonce, known) for probe in probes for target in _targets(probe, targets)]
     for row in rows:
-        row.plan(drills)
+        row.plan(scenarios)
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda job: job(), _jobs(rows, settle)))
+        list(pool.map(lambda job: job(), _jobs(rows, retry)))
     awaited = {row.label for row in rows if row.logged}
     trails = logs(awaited) if logs and any(row.labels() for row in rows) else {}
     return [row.result(trails) for row in rows]
 
 
 @dataclass
-class _Row:
-    """A probe on its way to its result."""
+class _Attempt:
+    """A probe between its plan and its result."""
 
     probe: Probe
     target: Target
-    kit: Kit
+    make_token: Callable[[str], str]
     nonce: str
     known: Answers
-    why: str = ""  # it is not asked
-    error: str = ""  # it could not be asked
+    skip_reason: str = ""
+    error: str = ""  # why no answer came
     request: Request | None = None
-    drill: Callable[[Drill], list[str]] | None = None
+    scenario: Scenario | None = None
     reply: Reply | None = None
     answers: list[str] = field(default_factory=list)
     tries: int = 0
@@ -124,8 +131,8 @@ class _Row:
         return self.target.hosts.get(self.probe.caller, self.target.host)
 
     @property
-    def way(self) -> Way | None:
-        return self.target.ways.get(self.probe.caller)
+    def transport(self) -> Transport | None:
+        return self.target.transports.get(self.probe.caller)
 
     @property
     def baseline(self) -> str:
@@ -136,131 +143,131 @@ class _Row:
         """What finds the last try in access logs."""
         return f"{self.name}-{self.probe.id}-{self.nonce}-{max(self.tries, 1)}"
 
-    def plan(self, drills: Mapping[str, Callable[[Drill], list[str]]]) -> None:
-        """Make the first request or the sequence ready, or say why there is none."""
+    def plan(self, scenarios: Mapping[str, Scenario]) -> None:
+        """Prepare the first request or the scenario, or set the reason to skip."""
         how = self.probe.how
         if not self.target.name:
-            self.why = f"there is no workload {self.probe.world!r} here"
-        elif how in drills:
-            self.drill = drills[how]
+            self.skip_reason = f"this mesh has no workload {self.probe.world!r}"
+        elif how in scenarios:
+            self.scenario = scenarios[how]
         elif how != "http":
-            self.why = f"the sequence {how!r} cannot be held with {self.name} here"
-        elif not self.way:
-            self.why = f"there is no way from {self.probe.caller!r} to {self.name} here"
+            self.skip_reason = f"the scenario {how!r} cannot run against {self.name} here"
+        elif not self.transport:
+            self.skip_reason = f"no transport leads from {self.probe.caller!r} to {self.name} here"
         else:
-            self._first()
+            try:
+                self.request = self._request()
+            except Missing as missing:
+                self.skip_reason = str(missing)
 
     def next(self) -> Request:
-        """Return the request of the next try, with a label of its own and tokens of this moment."""
+        """Return the request of the next try, with its own label and fresh tokens."""
         self.tries += 1
-        with suppress(RunbookError):  # what cannot be made anew goes as it was
+        with suppress(RunbookError):  # without a fresh token the last request goes again
             self.request = self._request()
+        assert self.request
         return self.request
 
     def take(self, reply: Reply) -> None:
-        """Take the reply to the last request."""
+        """Keep the reply to the last request."""
         self.reply = reply
-        self._answered([reply.answer])
+        self._keep([reply.answer])
 
-    def hold(self, streak: int) -> bool:
-        """Hold the sequence once; return whether that settles it."""
+    def run_scenario(self, streak: int) -> bool:
+        """Run the scenario once; return whether its answers settle the probe."""
+        assert self.scenario
         self.tries += 1
+        context = Context(self.target.address, self.host, self.transport, self.token, self.label, self.name)
         try:
-            about = (self.target.address, self.host, self.way, self.token, self.label, self.name)
-            self._answered(self.drill(Drill(*about)))
+            self._keep(self.scenario(context))
         except Missing as missing:
-            self.why = str(missing)
-        return bool(self.why) or self.settled(streak)
+            self.skip_reason = str(missing)
+        return bool(self.skip_reason) or self.settled(streak)
 
     def settled(self, streak: int) -> bool:
-        """Whether it need not be asked again: right at once, right often enough since, or with nothing to be right."""
+        """Whether to stop asking: right every time, right `streak` times in a row, or nothing to compare with."""
         return self.right == self.tries or self.right >= streak or (self.probe.measured and not self.baseline)
 
     @property
     def logged(self) -> bool:
-        """Whether a proxy must have written a line that names the last request; a sequence's may be no request."""
+        """Whether a proxy must have logged the last request. A scenario may send bytes that no proxy logs."""
         return bool(self.target.logged and self.reply and answers.logged(self.reply.answer))
 
     def labels(self) -> list[str]:
-        """Return what finds the last try in access logs, of a sequence each of its requests."""
-        if self.drill:
+        """Return the labels of the last try in access logs; a scenario has one for each request."""
+        if self.scenario:
             return [f"{self.label}-{number}" for number in range(1, len(self.answers) + 1)]
         return [self.label] if self.reply else []
 
     def token(self, name: str) -> str:
-        """Return the kit's token, which must not show up in the result."""
-        found = self.kit.token(name)
-        self.secrets.add(found)
-        return found
+        """Return a token, and remember to mask it in the result."""
+        made = self.make_token(name)
+        self.secrets.add(made)
+        return made
 
     def result(self, trails: Mapping[str, Trail]) -> Result:
-        """Return the result, its access log among `trails` by label."""
-        if self.why:
-            return results.skipped(self.probe, self.name, self.why)
+        """Return the result; `trails` are the access log's trails by label."""
+        if self.skip_reason:
+            return results.skipped(self.probe, self.name, self.skip_reason)
         if not self.answers:
             return results.failed(self.probe, self.name, f"could not be asked: {self.error}", self.secrets)
-        found = [trails[label] for label in self.labels() if label in trails]
-        about = (self.baseline, self.tries, self.secrets)
-        return results.judge(self.probe, self.name, self.answers, self.reply, found, *about)
-
-    def _first(self) -> None:
-        try:
-            self.request = self._request()
-        except Missing as missing:
-            self.why = str(missing)
+        logged = [trails[label] for label in self.labels() if label in trails]
+        return results.judge(
+            self.probe, self.name, self.answers, self.reply, logged, self.baseline, self.tries, self.secrets
+        )
 
     def _request(self) -> Request:
-        scheme = "https" if isinstance(self.target.address, Edge) else "http"
+        scheme = "https" if isinstance(self.target.address, TlsAddress) else "http"
         return prepare(self.probe, self.token, self.host, self.label, self.target.canary, scheme)
 
-    def _answered(self, found: list[str]) -> None:
-        self.answers = found
+    def _keep(self, got: list[str]) -> None:
+        self.answers = got
         wanted = results.expected(self.probe, self.name, self.baseline)
-        self.right = self.right + 1 if answers.fits(", ".join(found), wanted) else 0
+        self.right = self.right + 1 if answers.fits(", ".join(got), wanted) else 0
 
 
 def _targets(probe: Probe, targets: Sequence[Target]) -> list[Target]:
-    """Return where a probe goes; for a world that is not here, a target without a name."""
+    """Return where a probe goes; a target without a name if its world is missing."""
     if not probe.world:
         return [target for target in targets if target.name in PROFILES]
     return [target for target in targets if target.name == probe.world] or [Target("", "", {})]
 
 
-def _jobs(rows: list[_Row], settle: Settle) -> list[Callable[[], None]]:
-    """Return the jobs that can run at once: each way's requests, and each sequence.
+def _jobs(rows: list[_Attempt], retry: RetryPolicy) -> list[Callable[[], None]]:
+    """Return the work that can run in parallel: one job for each transport, and one for each scenario.
 
-    Sequences come first, the last of the tables before all: those wait for Keycloak, and the requests fill that time.
+    Scenarios come first, the last of the tables before all: they wait for Keycloak, and requests fill that time.
     """
-    ways: dict[Way, list[_Row]] = {}
+    groups: dict[Transport, list[_Attempt]] = {}
     for row in rows:
-        if row.request:
-            ways.setdefault(row.way, []).append(row)
-    requests = [partial(_ask, group, settle) for group in ways.values()]
-    return [partial(_hold, row, settle) for row in reversed(rows) if row.drill] + requests
+        if row.request and row.transport:
+            groups.setdefault(row.transport, []).append(row)
+    jobs: list[Callable[[], None]] = [partial(_run_scenario, row, retry) for row in reversed(rows) if row.scenario]
+    return jobs + [partial(_ask, send, group, retry) for send, group in groups.items()]
 
 
-def _ask(rows: list[_Row], settle: Settle) -> None:
-    """Ask the rows of one way; those that are not settled again, together, until they are or the time is over."""
+def _ask(send: Transport, rows: list[_Attempt], retry: RetryPolicy) -> None:
+    """Send the rows of one transport; send unsettled rows again, together, until they settle or the time is over."""
     waiting = list(rows)
 
     def once() -> bool:
-        replies = rows[0].way([row.next() for row in waiting])
+        replies = send([row.next() for row in waiting])
         for row, reply in zip(waiting, replies, strict=True):
             row.take(reply)
-        waiting[:] = [row for row in waiting if not row.settled(settle.streak)]
+        waiting[:] = [row for row in waiting if not row.settled(retry.streak)]
         return not waiting
 
-    error = _until(once, settle)
-    told = clean(error, {token for row in rows for token in row.secrets}) if error else ""
+    error = _repeat(once, retry)
+    masked = clean(error, {token for row in rows for token in row.secrets}) if error else ""
     for row in waiting:
-        row.error = told
+        row.error = masked
 
 
-def _hold(row: _Row, settle: Settle) -> None:
-    row.error = _until(lambda: row.hold(settle.streak), settle)
+def _run_scenario(row: _Attempt, retry: RetryPolicy) -> None:
+    row.error = _repeat(lambda: row.run_scenario(retry.streak), retry)
 
 
-def _until(once: Callable[[], bool], settle: Settle) -> str:
-    """Do it once, and where that did not settle it, until the deadline; return the last error, "" without one."""
+def _repeat(once: Callable[[], bool], retry: RetryPolicy) -> str:
+    """Call `once`, and until the deadline if the first call did not settle; return the last error, or ""."""
     first = until(once, deadline=0)
-    return first.error if first.held else until(once, deadline=settle.deadline, pause=settle.pause).error
+    return first.error if first.held else until(once, deadline=retry.deadline, pause=retry.pause).error

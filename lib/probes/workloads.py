@@ -1,9 +1,8 @@
-"""Workloads for the probes: the hardened profile, copies of httpbin under policies of their own, and who asks them."""
+"""Workloads for the probes: the hardened profile, copies of httpbin with policies of their own, and callers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,17 +11,18 @@ from lib import polling
 from lib.istio import installation, proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes import load_balancer
+from lib.kubernetes.cluster import Execute
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.transport.messages import Request
-from lib.probes.transport.sockets import Edge, over_sockets
+from lib.probes.transport.sockets import TlsAddress, over_sockets
 from lib.run import Run
 from lib.steps import authority, callers, endpoints, gateway_tls, realm
 
 NAMESPACE, STRANGERS = "probes", "bar"
-GATEWAY = "gateway"  # the hardened namespace's own
+GATEWAY = "gateway"  # the gateway of the hardened namespace
 PLAIN = {"sidecar.istio.io/inject": "false"}
 
-# Worlds by name: what their pods are annotated with. Their policies are in notebooks/manifests/probes/policies.yaml.
+# Worlds by name, with their pods' annotations. Their policies are in notebooks/manifests/probes/policies.yaml.
 COPIES: dict[str, dict[str, str]] = {
     "authn-only": {},
     "authz-only": {},
@@ -40,100 +40,104 @@ COPIES: dict[str, dict[str, str]] = {
     "naked": PLAIN,
     "canary": PLAIN,
 }
-CANARY = f"http://canary.{NAMESPACE}.svc.cluster.local:8000"  # no proxy may call it: what it is asked is in its log
-PORTS = {"permissive": 8000, "plain": 8001, "excluded": 8002}  # worlds in one pod, by port
-BROKEN = "bad-keys"  # Envoy refuses the listener that has such keys, so its pod is never ready
-TCP = "tcp"  # a world whose port is no HTTP to Istio
-WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
-# Worlds about whose requests no proxy writes a line: without a sidecar, past it, as bytes, or refused by the caller's own
+CANARY = f"http://canary.{NAMESPACE}.svc.cluster.local:8000"  # no proxy may call it; its log shows every call
+PORTS = {"permissive": 8000, "plain": 8001, "excluded": 8002}  # worlds that share one pod, by port
+BROKEN = "bad-keys"  # Envoy refuses a listener with such keys, and the pod never gets ready
+TCP = "tcp"  # a world whose port Istio treats as plain TCP
+# Worlds whose requests no proxy logs: no sidecar, a port around it, plain TCP, or a caller whose own proxy refuses
 UNLOGGED = ("naked", "excluded", TCP, "plain-client")
+WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
 MORE_HOSTS = {"allow-list": ["good.example"]}
 PROFILES = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a workload is asked: `host` names it at the gateway's `address`, `url` leads there inside the cluster."""
+class Location:
+    """A workload's addresses: `host` at the gateway's `address` from outside, `url` from inside the cluster."""
 
     name: str
     host: str
-    address: str | Edge
+    address: str | TlsAddress
     url: str
 
 
-def hardened(run: Run) -> list[dict]:
-    """Return the objects of the hardened profile, gateway and all; none where the params leave it out."""
+def hardened_objects(run: Run) -> list[dict]:
+    """Return the objects of the hardened profile with its gateway; none if the params leave the profile out."""
     if HARDENED not in run.params.profiles:
         return []
-    load = lambda file, **names: run.load(f"hardened/{file}.yaml", **names)  # noqa: E731
-    things = [*load("namespace"), *load("admission")]
-    things += load_balancer.gateway(gateway_tls.with_tls_setting(load(GATEWAY), run), run.params)
-    things += run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED)
-    return things + load("policy", **_names(run))
+    gateway = load_balancer.gateway(gateway_tls.with_tls_setting(run.load(f"hardened/{GATEWAY}.yaml"), run), run.params)
+    return [
+        *run.load("hardened/namespace.yaml"),
+        *run.load("hardened/admission.yaml"),
+        *gateway,
+        *run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED),
+        *run.load("hardened/policy.yaml", **_names(run)),
+    ]
 
 
 def ensure(run: Run) -> pd.DataFrame:
-    """Apply the worlds and those who ask them, without waiting for most of them; return what each object was.
+    """Apply the worlds and their callers; return a table of the objects with the action that each needed.
 
-    The canary serves keys that are no keys: istiod must get those before the pod that they are for asks, since keys
-    that cannot be had are another matter, and Envoy keeps the listener that it has.
+    Waits only for the canary, which serves the malformed keys of the world BROKEN. istiod must fetch them before that
+    world's pod starts: if it cannot fetch keys, Envoy gets a placeholder key instead, and accepts the listener.
     """
-    first = [thing for name in (NAMESPACE, STRANGERS) for thing in run.load("namespace.yaml", namespace=name)]
-    made = [run.apply([*first, *_copy(run, "canary", COPIES["canary"])])]
+    first = [obj for name in (NAMESPACE, STRANGERS) for obj in run.load("namespace.yaml", namespace=name)]
+    applied = [run.apply([*first, *_copy(run, "canary", COPIES["canary"])])]
     _wait(run, {NAMESPACE: ["canary"]})
     copies = {name: _copy(run, name, notes) for name, notes in COPIES.items() if name != "canary"}
-    late = [thing for thing in copies[BROKEN] if thing["kind"] == "Deployment"]
-    things = [thing for copy in copies.values() for thing in copy if thing not in late]
-    things += run.load("probes/exceptions.yaml") + run.load("probes/intruders.yaml")
-    things += [thing for file in (TCP, "policies") for thing in run.load(f"probes/{file}.yaml", **_names(run))]
-    things += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
-    return pd.concat([*made, run.apply(things), run.apply(late)], ignore_index=True)
+    late = [obj for obj in copies[BROKEN] if obj["kind"] == "Deployment"]
+    objects = [obj for copy in copies.values() for obj in copy if obj not in late]
+    objects += run.load("probes/exceptions.yaml") + run.load("probes/intruders.yaml")
+    objects += [obj for file in (TCP, "policies") for obj in run.load(f"probes/{file}.yaml", **_names(run))]
+    objects += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
+    return pd.concat([*applied, run.apply(objects), run.apply(late)], ignore_index=True)
 
 
 def wait(run: Run) -> None:
-    """Wait until the worlds and those who ask them are ready, all that can be, and know the issuer they were told of.
+    """Wait until all worlds except BROKEN and their callers are ready, and until changed policies reach their proxies.
 
-    A pod that is there asks nobody about a new issuer, and istiod tells it only when it has done with keys that cannot
-    be had: it tries for those again and again.
+    A running proxy gets a changed issuer from istiod, and istiod sends it only after it has given up on keys that it
+    cannot fetch.
     """
     copies = [name for name in COPIES if name != BROKEN]
     _wait(run, {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"]})
     changed = {"kind": "RequestAuthentication", "namespace": NAMESPACE, "action": "changed"}
     for name in [row["name"] for row in run.changes if changed.items() <= row.items()]:
         if name != BROKEN:
-            _wait_told(run, name)
+            _wait_for_issuer(run, name)
 
 
-def ready_hardened(run: Run) -> None:
-    """Give the hardened profile's gateway its certificate, and wait until it shows it and its workload is ready."""
+def wait_hardened(run: Run) -> None:
+    """Give the hardened gateway its certificate; wait until it serves that certificate and the workload is ready."""
     if HARDENED in run.params.profiles:
         host = f"{PROFILES[HARDENED]}.example"
         gateway_tls.gateway_certificate(run, HARDENED, [host])
         _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
-        way, asked = over_sockets(place(run, HARDENED).address), Request("GET", "/headers", (f"Host: {host}",))
-        answers = lambda: way([asked])[0].status  # noqa: E731
-        polling.wait("the hardened gateway to answer", answers, bool, deadline=run.params.deadline)
+        send, request = over_sockets(location(run, HARDENED).address), Request("GET", "/headers", (f"Host: {host}",))
+        polling.wait(
+            "the hardened gateway to answer", lambda: send([request])[0].status, bool, deadline=run.params.deadline
+        )
 
 
-def shared(run: Run) -> str | Edge:
-    """Return where the mesh's own gateway is asked."""
+def shared_gateway(run: Run) -> str | TlsAddress:
+    """Return the address of the gateway that Figure 2 and Figure 1 share."""
     own = endpoints.load_balancer_address(run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio")
-    return _edge(run, own, endpoints.gateway_host(run))
+    return _public_address(run, own, endpoints.gateway_host(run))
 
 
-def place(run: Run, name: str) -> Place:
-    """Return where a profile's or world's workload is asked."""
+def location(run: Run, name: str) -> Location:
+    """Return the addresses of a profile's or world's workload."""
     if name in PORTS:
-        return Place(name, "", "", f"http://exceptions.{NAMESPACE}:{PORTS[name]}")
+        return Location(name, "", "", f"http://exceptions.{NAMESPACE}:{PORTS[name]}")
     if name == HARDENED:
         own = endpoints.load_balancer_address(run, GATEWAY, HARDENED, "12-figure-1")
         host = f"{PROFILES[name]}.example"
-        return Place(name, host, _edge(run, own, host), f"http://{PROFILES[name]}.{HARDENED}:8000")
+        return Location(name, host, _public_address(run, own, host), f"http://{PROFILES[name]}.{HARDENED}:8000")
     app, home = (PROFILES[name], run.params.namespace) if name in PROFILES else (name, NAMESPACE)
-    return Place(name, f"{app}.example", shared(run), f"http://{app}.{home}:8000")
+    return Location(name, f"{app}.example", shared_gateway(run), f"http://{app}.{home}:8000")
 
 
-def pods(run: Run, name: str) -> tuple[str, str]:
+def pod_selector(run: Run, name: str) -> tuple[str, str]:
     """Return the labels and the namespace of a profile's or world's pods."""
     if name in PORTS:
         return "app=exceptions", NAMESPACE
@@ -141,16 +145,16 @@ def pods(run: Run, name: str) -> tuple[str, str]:
     return f"app={PROFILES.get(name, name)}", home
 
 
-def callers_inside(run: Run) -> dict[str, Callable]:
-    """Return, by caller inside the cluster, a function that runs a command in its pod."""
+def callers_inside(run: Run) -> dict[str, Execute]:
+    """Return the callers inside the cluster by name, each as a function that runs a command in its pod."""
     run.need("v1", "Namespace", STRANGERS, step="11-testing")
     return callers.executors(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
 
 
-def _edge(run: Run, address: str, host: str) -> str | Edge:
-    """Where users ask: at the load balancer itself, by the name that its certificate has."""
-    where = f"{address}:{gateway_tls.port(run)}"
-    return where if run.params.tls == authority.OFF else Edge(where, host)
+def _public_address(run: Run, address: str, host: str) -> str | TlsAddress:
+    """Return the load balancer's host:port; with TLS, together with the host name of its certificate."""
+    at = f"{address}:{gateway_tls.port(run)}"
+    return at if run.params.tls == authority.OFF else TlsAddress(at, host)
 
 
 def _wait(run: Run, homes: dict[str, list[str]]) -> None:
@@ -159,18 +163,21 @@ def _wait(run: Run, homes: dict[str, list[str]]) -> None:
             run.cluster.wait_rolled_out("Deployment", name, home, run.params.deadline)
 
 
-def _wait_told(run: Run, name: str) -> None:
+def _wait_for_issuer(run: Run, name: str) -> None:
     issuer, execute = endpoints.issuer(run), run.cluster.execute(f"app={name}", NAMESPACE, PROXY)
-    told = lambda: issuer in proxy.jwks(execute)  # noqa: E731
-    polling.wait(f"the sidecar of {name} to know {issuer}", told, deadline=run.params.deadline)
+    polling.wait(
+        f"the sidecar of {name} to know {issuer}",
+        lambda: issuer in proxy.jwks(execute),
+        deadline=run.params.deadline,
+    )
 
 
 def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:
-    things = run.load("httpbin.yaml", name=name, namespace=NAMESPACE)
-    template = next(thing for thing in things if thing["kind"] == "Deployment")["spec"]["template"]
+    objects = run.load("httpbin.yaml", name=name, namespace=NAMESPACE)
+    template = next(obj for obj in objects if obj["kind"] == "Deployment")["spec"]["template"]
     template["metadata"]["annotations"] = notes
     hosts = json.dumps([f"{name}.example", *MORE_HOSTS.get(name, [])])
-    return [*things, *run.load("probes/routes.yaml", name=name, hosts=hosts)]
+    return [*objects, *run.load("probes/routes.yaml", name=name, hosts=hosts)]
 
 
 def _names(run: Run) -> dict[str, str]:

@@ -22,7 +22,7 @@ from rich.table import Table
 from lib.crypto.base64url import decoded
 from lib.errors import RunbookError
 from lib.istio import answers
-from lib.probes.transport.messages import Reply, Request, Way
+from lib.probes.transport.messages import Reply, Request, Transport
 from lib.probes.transport.sockets import over_sockets
 from lib.vectors import envoy, model, resign
 from lib.vectors.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
@@ -76,7 +76,7 @@ def sets(vectors: Iterable[Vector]) -> list[envoy.Keys]:
     return [envoy.Keys(name, jwks) for name, jwks in {one.group: one.jwks for one in vectors}.items()]
 
 
-def compare(forms: Sequence[tuple[Vector, str, Derived]], way: Way, refused: dict[str, str]) -> list[Row]:
+def compare(forms: Sequence[tuple[Vector, str, Derived]], way: Transport, refused: dict[str, str]) -> list[Row]:
     """Return a row for each form. `refused` says by group why Envoy does not load its keys: then nothing is sent."""
     sendable = [index for index, (one, _, _) in enumerate(forms) if not one.unsendable and one.group not in refused]
     replies = dict(zip(sendable, way([_request(*forms[index]) for index in sendable]), strict=True))

@@ -183,7 +183,7 @@ def test_with_a_new_authority_all_is_made_anew_and_istiod_believes_it(here, edge
         assert run("--only", step)[0] == 0, step
     assert CA.read_text() != before
     trust_store.add_file(CA)
-    workloads.ready_hardened(here)
+    workloads.wait_hardened(here)
     for address, name in edges:
         assert until(lambda a=address, n=name: shown(a, n)[0], lambda got: got == "TLSv1.3", deadline=60).held
     assert run("--only", "10")[0] == 0

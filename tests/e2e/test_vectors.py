@@ -24,7 +24,7 @@ from lib.crypto.base64url import decoded, encoded, with_unused_bits
 from lib.errors import RunbookError
 from lib.polling import until
 from lib.probes.transport.messages import Reply, Request
-from lib.probes.transport.sockets import Line
+from lib.probes.transport.sockets import Connection
 from lib.vectors import __main__ as vectors
 from lib.vectors import envoy, model, resign, signatures
 from lib.vectors.deviations import AGREES, LAXER, STRICTER
@@ -148,7 +148,7 @@ def test_a_killed_python_takes_its_envoy_along(places, tmp_path):
 
 
 def asked(address: str, path: str = "/a", *headers: str) -> Reply:
-    with Line(address) as line:
+    with Connection(address) as line:
         return line.ask(Request("GET", path, ("Host: bare.example", *headers)))
 
 

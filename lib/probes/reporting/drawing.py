@@ -52,14 +52,14 @@ def drawing(results: Sequence[Result], addresses: Mapping[str, str], counts: str
     )
 
 
-def planned(profiles: Sequence[str]) -> HTML:
+def show_planned(profiles: Sequence[str]) -> HTML:
     """Return the drawing of what will be built, with the answers that the tables of probes expect."""
     asked = [skipped(probe, profile, "") for profile in profiles for probe in model.load() if not probe.world]
     expected = [replace(one, got=one.expected) for one in asked if one.caller in CALLERS]
     return HTML(drawing(expected, {}, "the answers that are expected"))
 
 
-def shown(results: Sequence[Result], addresses: Mapping[str, str]) -> HTML:
+def show(results: Sequence[Result], addresses: Mapping[str, str]) -> HTML:
     """Return the drawing for a notebook."""
     return HTML(drawing(results, addresses))
 

@@ -91,7 +91,7 @@ def alt(results: Sequence[Result]) -> str:
     return f"Heat map of {len(results)} probes, families by ids. {'. '.join(parts)}. {said}"
 
 
-def shown(results: Sequence[Result]) -> HTML:
+def show(results: Sequence[Result]) -> HTML:
     """Return the heat map for a notebook; text and no PNG, since in base64 anything may look like a token."""
     return HTML(heat_map(results))
 

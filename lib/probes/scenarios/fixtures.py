@@ -1,6 +1,8 @@
-"""What Keycloak is tried with: the realm `probes` for its token endpoint, the mesh's own realm for its sessions."""
+"""Keycloak's objects for the scenarios: the realm `probes` for the token endpoint, and the mesh's own realm."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
@@ -20,37 +22,45 @@ from lib.run import Run
 from lib.steps import endpoints, gateway_tls, realm
 
 REALM = "probes"
-WORLD = "token-endpoint"  # as the tables name it
-TRIES = 3  # wrong passwords until brute force protection locks the user
+WORLD = "token-endpoint"  # its name in the tables
+TRIES = 3  # wrong passwords after which brute force protection locks the user
 SECRET = "realm-probes"  # Secret: the one password of the realm's users
 
 SETTINGS = {
     "bruteForceProtected": True,
     "failureFactor": TRIES,
-    "quickLoginCheckMilliSeconds": 0,  # two wrong ones within this would lock, whatever the factor
+    "quickLoginCheckMilliSeconds": 0,  # else two quick failures lock
     "revokeRefreshToken": True,
     "refreshTokenMaxReuse": 0,
 }
-_STANDARD = {"directAccessGrantsEnabled": False, "standardFlowEnabled": True, "redirectUris": [REDIRECT]}
-CLIENTS = {
+_STANDARD: dict[str, Any] = {
+    "directAccessGrantsEnabled": False,
+    "standardFlowEnabled": True,
+    "redirectUris": [REDIRECT],
+}
+CLIENTS: dict[str, dict[str, Any]] = {
     PASSWORD: {},
     NO_GRANT: {"directAccessGrantsEnabled": False},
     BROWSER: {**_STANDARD, "attributes": {"pkce.code.challenge.method": "S256"}},
     PUBLIC: {**_STANDARD, "publicClient": True, "directAccessGrantsEnabled": True},
 }
-# A user is disabled, or told to change the password, after the password was set: neither could get a token before
-USERS = {GUEST: {}, DISABLED: {"enabled": False}, UNFINISHED: {"requiredActions": ["UPDATE_PASSWORD"]}}
+# The password is set first: ensure_password asks for a token, which Keycloak refuses under these settings
+USERS: dict[str, dict[str, Any]] = {
+    GUEST: {},
+    DISABLED: {"enabled": False},
+    UNFINISHED: {"requiredActions": ["UPDATE_PASSWORD"]},
+}
 
 
 def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
-    """Create or update the realm; return what its token endpoint is tried with."""
+    """Create or update the realm `probes` with its clients and users; return its token endpoint."""
     representation = representations.realm(REALM, sslRequired=gateway_tls.ssl_required(run), **SETTINGS)
     realm.record(run, "realm", REALM, keycloak.ensure_realm(representation))
     for name, settings in CLIENTS.items():
         realm.record(
             run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, representations.client(name, **settings))
         )
-        # Keycloak tells a client only of tokens that are for it
+        # Keycloak introspects a token only for a client in its audience
         mapper = keycloak.ensure_audience_mapper(REALM, name, representations.audience_mapper(name))
         realm.record(run, "audience mapper", f"{REALM}/{name}", mapper)
     password = run.secret(SECRET, endpoints.KEYCLOAK, password=oidc.generate_password)["password"]
@@ -63,11 +73,11 @@ def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
 
 
 def sessions(run: Run, keycloak: Keycloak) -> Sessions:
-    """Return what lib.probes.sessions needs of the realm that the mesh trusts; step 04 made it."""
-    here = run.params
-    secret = run.read_secret(f"client-{here.realm}-{here.client_id}", endpoints.KEYCLOAK)["client-secret"]
+    """Return the realm and the client of step 04, for the scenarios of `sessions`."""
+    params = run.params
+    secret = run.read_secret(f"client-{params.realm}-{params.client_id}", endpoints.KEYCLOAK)["client-secret"]
     return Sessions(
-        endpoints.issuer(run), here.realm, here.client_id, secret, realm.READER, keycloak, run.record.secret
+        endpoints.issuer(run), params.realm, params.client_id, secret, realm.READER, keycloak, run.record.secret
     )
 
 

@@ -1,7 +1,7 @@
-"""Who may not even speak: pods without a certificate, with a wrong one, or with another's; and the ways past the proxy.
+"""Scenarios of mutual TLS: pods without a certificate, with a wrong or stolen identity, and ways around the proxy.
 
-The certificates are made in memory, some signed by the mesh's own authority (istiod's Secret), and reach the pod's curl
-by standard input; the files that curl needs are gone when it ends.
+The certificates are made in memory, some signed by the mesh's own CA (istiod's Secret). They reach the pod's curl by
+standard input. curl needs them as files, which are deleted when it ends.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from lib.kubernetes import port_forward
 from lib.kubernetes.cluster import Execute
 from lib.probes import workloads
 from lib.probes.model import HARDENED
-from lib.probes.scenarios.requests import Drill, request
-from lib.probes.tokens.catalogue import Missing
+from lib.probes.scenarios.requests import Context, Scenario, request
 from lib.probes.tokens.issued import once
-from lib.probes.transport.curl import over_curl
+from lib.probes.tokens.kit import Missing
+from lib.probes.transport.curl import Options, over_curl
 from lib.run import Run
 
-AUTHORITY = "istio-ca-secret"  # where istiod keeps the mesh's own CA
+AUTHORITY = "istio-ca-secret"  # Secret: istiod keeps the mesh's CA there
 HOUR = timedelta(hours=1)
-TLS = "1.2"  # 1.3 refuses a client after the handshake: whether curl still reads the alert is then a matter of luck
+TLS = "1.2"  # with 1.3 the refusal comes after the handshake, and curl may miss the alert
 WITH_FILES = (
     'umask 077; d=$(mktemp -d) && trap "rm -rf $d" EXIT && head -c "$1" > "$d/pair.pem" && shift'
     ' && head -c "$1" | sed "s|@PAIR@|$d/pair.pem|" | curl --disable --config -'
@@ -44,7 +44,7 @@ class Pair:
 
 
 def pair(identity: str = "", signer: Pair | None = None, since: timedelta = -HOUR, until: timedelta = HOUR) -> Pair:
-    """Return a client certificate for a SPIFFE id, signed by `signer`, or by itself; the times are from now."""
+    """Return a client certificate for a SPIFFE id, signed by `signer` or by itself; times are relative to now."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "probe")])
     issuer = x509.load_pem_x509_certificate(signer.chain.encode()).subject if signer else name
@@ -61,18 +61,18 @@ def pair(identity: str = "", signer: Pair | None = None, since: timedelta = -HOU
 
 
 def authority(run: Run) -> Pair:
-    """Return the mesh's own CA, as istiod keeps it; it is redacted from then on.
+    """Return the mesh's own CA from istiod's Secret, and redact it from now on.
 
-    Missing with a cluster that the runbook did not make: such a key is its owner's alone.
+    Missing if the cluster is not the runbook's: the probes do not read the CA key of somebody else's mesh.
     """
     if run.params.cluster_source == "existing":
         raise Missing("the key of the mesh's CA is not read on a cluster that the runbook did not make")
-    kept = run.read_secret(AUTHORITY, installation.ROOT_NAMESPACE)
-    return Pair(kept["ca-cert.pem"], kept["ca-key.pem"])
+    secret = run.read_secret(AUTHORITY, installation.ROOT_NAMESPACE)
+    return Pair(secret["ca-cert.pem"], secret["ca-key.pem"])
 
 
 def with_pair(execute: Execute, own: Pair) -> Execute:
-    """Return `execute` for curl in a pod, with the pair in a file named @PAIR@ that ends with it."""
+    """Return an `execute` for curl in a pod that puts the pair in a temporary file, @PAIR@ in curl's config."""
     text = own.chain + own.key
 
     def run(argv: list[str], stdin: str = "") -> tuple[str, int]:
@@ -81,29 +81,35 @@ def with_pair(execute: Execute, own: Pair) -> Execute:
     return run
 
 
-def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
-    """Return the sequences as lib.probes.runner holds them."""
-    callers, ca = once(lambda: workloads.callers_inside(run)), once(lambda: authority(run))
-    ask = lambda made: lambda drill: _asked(run, callers()["outsider"], drill, made)  # noqa: E731
-    direct = lambda caller, port, path: lambda drill: _direct(run, callers()[caller], drill, port, path)  # noqa: E731
-    domain = installation.trust_domain(run.cluster)
-    here = run.params.namespace
-    signed = lambda who, **times: lambda: pair(f"spiffe://{who}", ca(), **times)  # noqa: E731
+def scenarios(run: Run) -> dict[str, Scenario]:
+    """Return the scenarios by name."""
+    executors, ca = once(lambda: workloads.callers_inside(run)), once(lambda: authority(run))
+    domain, namespace = installation.trust_domain(run.cluster), run.params.namespace
+
+    def ask(make: Callable[[], Pair] | None) -> Scenario:
+        return lambda context: _over_tls(run, executors()["outsider"], context, make)
+
+    def direct(caller: str, port: int, path: str) -> Scenario:
+        return lambda context: _direct(run, executors()[caller], context, port, path)
+
+    def signed(identity: str, **times: timedelta) -> Callable[[], Pair]:
+        return lambda: pair(f"spiffe://{identity}", ca(), **times)
+
     name = installation.ingress(run.cluster)["account"]
     return {
         "tls without a certificate": ask(None),
-        "self-signed certificate": ask(lambda: pair(f"spiffe://{domain}/ns/{here}/sa/sleep")),
-        "foreign authority": ask(lambda: pair(f"spiffe://{domain}/ns/{here}/sa/sleep", pair())),
-        "other trust domain": ask(signed(f"other.domain/ns/{here}/sa/sleep")),
-        "expired certificate": ask(signed(f"{domain}/ns/{here}/sa/sleep", since=-2 * HOUR, until=-HOUR)),
-        "future certificate": ask(signed(f"{domain}/ns/{here}/sa/sleep", since=HOUR, until=2 * HOUR)),
+        "self-signed certificate": ask(lambda: pair(f"spiffe://{domain}/ns/{namespace}/sa/sleep")),
+        "foreign authority": ask(lambda: pair(f"spiffe://{domain}/ns/{namespace}/sa/sleep", pair())),
+        "other trust domain": ask(signed(f"other.domain/ns/{namespace}/sa/sleep")),
+        "expired certificate": ask(signed(f"{domain}/ns/{namespace}/sa/sleep", since=-2 * HOUR, until=-HOUR)),
+        "future certificate": ask(signed(f"{domain}/ns/{namespace}/sa/sleep", since=HOUR, until=2 * HOUR)),
         "no identity": ask(lambda: pair("", ca())),
         "other namespace": ask(signed(f"{domain}/ns/{workloads.STRANGERS}/sa/sleep")),
         "gateway's name elsewhere": ask(signed(f"{domain}/ns/evil/sa/{name}")),
-        "name with a suffix": ask(signed(f"{domain}/ns/{here}/sa/sleep2")),
-        "name with a prefix": ask(signed(f"{domain}/ns/{here}/sa/{here}-sleep")),
-        "namespace with a suffix": ask(signed(f"{domain}/ns/{here}2/sa/sleep")),
-        "the right identity": ask(signed(f"{domain}/ns/{here}/sa/sleep")),
+        "name with a suffix": ask(signed(f"{domain}/ns/{namespace}/sa/sleep2")),
+        "name with a prefix": ask(signed(f"{domain}/ns/{namespace}/sa/{namespace}-sleep")),
+        "namespace with a suffix": ask(signed(f"{domain}/ns/{namespace}2/sa/sleep")),
+        "the right identity": ask(signed(f"{domain}/ns/{namespace}/sa/sleep")),
         "plain to the pod": direct("outsider", 8080, "/headers"),
         "sidecar to the pod": direct("sleep", 8080, "/headers"),
         "telemetry port": direct("outsider", 15020, "/stats/prometheus"),
@@ -113,43 +119,43 @@ def drills(run: Run) -> dict[str, Callable[[Drill], list[str]]]:
         "outbound port": direct("outsider", 15001, "/headers"),
         "inbound port": direct("outsider", 15006, "/headers"),
         "probe path": direct("outsider", 15020, "/app-health/httpbin/readyz"),
-        "port-forward": lambda drill: _forwarded(run, drill),
-        "admission": lambda drill: _admitted(run),
+        "port-forward": lambda context: _forwarded(run, context),
+        "admission": lambda context: _admitted(run),
     }
 
 
-def _asked(run: Run, execute: Execute, drill: Drill, make: Callable[[], Pair] | None) -> list[str]:
-    """The answers to a TLS connection to the pod with the pair: with no token, and with a good one."""
-    options = (("insecure", ""), ("no-alpn", ""), ("tls-max", TLS))
+def _over_tls(run: Run, execute: Execute, context: Context, make: Callable[[], Pair] | None) -> list[str]:
+    """Ask the pod over TLS with the pair; return the answers to no token and to a good one."""
+    options: Options = (("insecure", ""), ("no-alpn", ""), ("tls-max", TLS))
     if make:
         own = make()
         run.record.secret(own.key)
         execute, options = with_pair(execute, own), (*options, ("cert", "@PAIR@"), ("key", "@PAIR@"))
-    way = over_curl(execute, f"https://{_pod(run, drill)}:8080", options=options)
-    return [reply.answer for reply in way([request(drill, 1, ""), request(drill, 2, "good")])]
+    send = over_curl(execute, f"https://{_pod(run, context)}:8080", options=options)
+    return [reply.answer for reply in send([request(context, 1, ""), request(context, 2, "good")])]
 
 
-def _direct(run: Run, execute: Execute, drill: Drill, port: int, path: str) -> list[str]:
-    """The answer to plain HTTP to a port of the pod, past the Service."""
-    way = over_curl(execute, f"http://{_pod(run, drill)}:{port}")
-    return [_cut(reply.answer) for reply in way([request(drill, 1, "", path)])]
+def _direct(run: Run, execute: Execute, context: Context, port: int, path: str) -> list[str]:
+    """Ask a port of the pod in plain HTTP, past the Service; return the answer."""
+    send = over_curl(execute, f"http://{_pod(run, context)}:{port}")
+    return [_as_reset(reply.answer) for reply in send([request(context, 1, "", path)])]
 
 
-def _cut(answer: str) -> str:
-    """A connection that ends without a word of HTTP: by an end or by a reset is a matter of timing."""
+def _as_reset(answer: str) -> str:
+    """Count a closed connection as a reset one: timing alone decides which of them a caller sees."""
     return "0 reset" if answer == "0 closed" else answer
 
 
-def _forwarded(run: Run, drill: Drill) -> list[str]:
-    """The answer to a request by port-forward, which comes to the pod by its own loopback."""
-    labels, home = workloads.pods(run, drill.name)
+def _forwarded(run: Run, context: Context) -> list[str]:
+    """Ask by port-forward, which reaches the pod on its loopback; return the answer."""
+    labels, home = workloads.pod_selector(run, context.name)
     session = port_forward.session(lambda: run.cluster.connect(labels, home, 8080))
     return [f"{session.get('http://pod/headers', timeout=5).status_code} app"]
 
 
 def _admitted(run: Run) -> list[str]:
-    """What the API server says to pods that go around their sidecar, in the hardened namespace (nothing is kept)."""
-    around = [
+    """Try, by dry run, to create pods in the hardened namespace that bypass their sidecar; return the verdicts."""
+    annotations: list[dict[str, str]] = [
         {},
         {"sidecar.istio.io/inject": "false"},
         {"traffic.sidecar.istio.io/excludeInboundPorts": "8080"},
@@ -158,20 +164,22 @@ def _admitted(run: Run) -> list[str]:
         {"inject.istio.io/templates": "gateway"},
         {"proxy.istio.io/config": "{interceptionMode: NONE}"},
     ]
-    said = [run.cluster.try_apply(_bare(run, notes)) for notes in around]
-    return [_verdict(one) for one in said]
+    refusals = [run.cluster.try_apply(_bypassing_pod(run, one)) for one in annotations]
+    return [_admission_answer(one) for one in refusals]
 
 
-def _verdict(said: str) -> str:
-    return "403 admission" if "runbook-hardened" in said else "400 other" if said else "200 admitted"
+def _admission_answer(refusal: str) -> str:
+    if not refusal:
+        return "200 admitted"
+    return "403 admission" if "runbook-hardened" in refusal else "400 other"
 
 
-def _bare(run: Run, notes: dict[str, str]) -> dict:
+def _bypassing_pod(run: Run, notes: dict[str, str]) -> dict:
     spec = {"containers": [{"name": "httpbin", "image": run.params.httpbin_image}]}
     metadata = {"name": "around", "namespace": HARDENED, "annotations": notes}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _pod(run: Run, drill: Drill) -> str:
-    labels, home = workloads.pods(run, drill.name)
+def _pod(run: Run, context: Context) -> str:
+    labels, home = workloads.pod_selector(run, context.name)
     return run.cluster.pod(labels, home)["status"]["podIP"]

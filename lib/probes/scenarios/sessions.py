@@ -1,6 +1,6 @@
-"""Tokens whose session is over, or whose user or rights are gone: what the issuer says of them, and what the mesh does.
+"""Tokens whose session, user or role is gone: what the issuer's introspection says, and what the mesh answers.
 
-A policy that checks signatures never asks the issuer, so such a token passes until its own end.
+A policy that checks signatures never asks the issuer, so such a token passes until its exp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from threading import Lock
 from lib.crypto import jwt
 from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak, path
-from lib.probes.scenarios.requests import Drill
+from lib.probes.scenarios.requests import Context, Scenario
 from lib.probes.scenarios.token_endpoint import WRONG
 from lib.probes.tokens.issued import once
 from lib.probes.transport.messages import Request
@@ -23,10 +23,10 @@ from lib.probes.transport.messages import Request
 
 @dataclass(frozen=True)
 class Sessions:
-    """The realm that the mesh trusts, and a client whose users' sessions are ended. Made by lib.probes.fixtures.
+    """The realm that the mesh trusts, and a client whose users' sessions the scenarios end. See fixtures.sessions.
 
-    Users are the drills' own, made with the `role` and deleted after. One drill at a time holds `lock`: some end more
-    sessions than their own for a moment. `keep_secret` is told every token before it is used.
+    Each scenario creates a user with the `role` and deletes it at the end. Scenarios take turns with `lock`, because
+    some end other sessions too for a moment. `keep_secret` receives every token and password before its first use.
     """
 
     issuer: str
@@ -39,19 +39,19 @@ class Sessions:
     lock: Lock = field(default_factory=Lock)
 
     def introspected(self, token: str) -> str:
-        """Return what the issuer says of a token, as an answer."""
-        said = oidc.introspection(self.issuer, self.client, self.secret, token)
-        return f"200 {'active' if said['active'] else 'inactive'}"
+        """Return what introspection says about a token: `200 active` or `200 inactive`."""
+        claims = oidc.introspection(self.issuer, self.client, self.secret, token)
+        return f"200 {'active' if claims['active'] else 'inactive'}"
 
     @property
     def token_endpoint(self) -> str:
-        """Where tokens come from."""
+        """The URL of the realm's token endpoint."""
         return f"{self.issuer}/protocol/openid-connect/token"
 
 
 @dataclass(frozen=True)
-class Leaver:
-    """A user with a session, both made for one drill, and the session's tokens."""
+class TemporaryUser:
+    """A user with a session, both made for one scenario, and the session's tokens."""
 
     name: str
     password: str
@@ -61,78 +61,80 @@ class Leaver:
 
 @dataclass(frozen=True)
 class Ended:
-    """A token, and what the issuer said of it before and after."""
+    """A token, and what introspection says before and after its session, user or role ends."""
 
     token: str
     before: str
     after: str
 
 
-End = Callable[[Sessions, Leaver], None]
+End = Callable[[Sessions, TemporaryUser], None]
 
 
-def log_out(here: Sessions, leaver: Leaver) -> None:
-    """The user logs out, by the client."""
-    oidc.logout(here.issuer, here.client, here.secret, leaver.refresh_token)
+def log_out(sessions: Sessions, user: TemporaryUser) -> None:
+    """The user logs out through the client."""
+    oidc.logout(sessions.issuer, sessions.client, sessions.secret, user.refresh_token)
 
 
-def end_session(here: Sessions, leaver: Leaver) -> None:
+def end_session(sessions: Sessions, user: TemporaryUser) -> None:
     """The administrator revokes this session."""
-    here.admin.call("DELETE", path(here.realm, "sessions", jwt.claims(leaver.access_token)["sid"]))
+    sessions.admin.call("DELETE", path(sessions.realm, "sessions", jwt.claims(user.access_token)["sid"]))
 
 
-def end_sessions(here: Sessions, leaver: Leaver) -> None:
+def end_sessions(sessions: Sessions, user: TemporaryUser) -> None:
     """The administrator logs the user out everywhere."""
-    here.admin.call("POST", path(here.realm, "users", here.admin.get_user(here.realm, leaver.name)["id"], "logout"))
+    user_id = sessions.admin.get_user(sessions.realm, user.name)["id"]
+    sessions.admin.call("POST", path(sessions.realm, "users", user_id, "logout"))
 
 
-def disable_user(here: Sessions, leaver: Leaver) -> None:
+def disable_user(sessions: Sessions, user: TemporaryUser) -> None:
     """The administrator disables the user."""
-    here.admin.ensure_user(here.realm, _user(leaver.name, enabled=False))
+    sessions.admin.ensure_user(sessions.realm, _representation(user.name, enabled=False))
 
 
-def delete_user(here: Sessions, leaver: Leaver) -> None:
+def delete_user(sessions: Sessions, user: TemporaryUser) -> None:
     """The administrator deletes the user."""
-    here.admin.delete_user(here.realm, leaver.name)
+    sessions.admin.delete_user(sessions.realm, user.name)
 
 
-def change_password(here: Sessions, leaver: Leaver) -> None:
+def change_password(sessions: Sessions, user: TemporaryUser) -> None:
     """The administrator sets another password."""
-    here.admin.set_password(here.realm, leaver.name, leaver.password + WRONG)
+    sessions.admin.set_password(sessions.realm, user.name, user.password + WRONG)
 
 
-def take_role(here: Sessions, leaver: Leaver) -> None:
+def take_role(sessions: Sessions, user: TemporaryUser) -> None:
     """The administrator takes the role away."""
-    user, role = here.admin.get_user(here.realm, leaver.name)["id"], here.admin.ensure_role(here.realm, here.role)[0]
-    here.admin.call("DELETE", path(here.realm, "users", user, "role-mappings", "realm"), [role])
+    admin, realm = sessions.admin, sessions.realm
+    user_id, role = admin.get_user(realm, user.name)["id"], admin.ensure_role(realm, sessions.role)[0]
+    admin.call("DELETE", path(realm, "users", user_id, "role-mappings", "realm"), [role])
 
 
-def revoke_client(here: Sessions, leaver: Leaver) -> None:
-    """The client's not-before is set: tokens from before are no good."""
-    here.admin.ensure_client(here.realm, representations.client(here.client, notBefore=_after(leaver)))
+def revoke_client(sessions: Sessions, user: TemporaryUser) -> None:
+    """The administrator sets the client's not-before: Keycloak then refuses the client's older tokens."""
+    sessions.admin.ensure_client(sessions.realm, representations.client(sessions.client, notBefore=_after(user)))
 
 
-def revoke_realm(here: Sessions, leaver: Leaver) -> None:
-    """The realm's not-before is set."""
-    here.admin.ensure_realm(representations.realm(here.realm, notBefore=_after(leaver)))
+def revoke_realm(sessions: Sessions, user: TemporaryUser) -> None:
+    """The administrator sets the realm's not-before: Keycloak then refuses all older tokens."""
+    sessions.admin.ensure_realm(representations.realm(sessions.realm, notBefore=_after(user)))
 
 
-def restore_client(here: Sessions) -> None:
-    """Let the client revoke nothing again."""
-    here.admin.ensure_client(here.realm, representations.client(here.client, notBefore=0))
+def restore_client(sessions: Sessions) -> None:
+    """Reset the client's not-before."""
+    sessions.admin.ensure_client(sessions.realm, representations.client(sessions.client, notBefore=0))
 
 
-def restore_realm(here: Sessions) -> None:
-    """Let the realm revoke nothing again."""
-    here.admin.ensure_realm(representations.realm(here.realm, notBefore=0))
+def restore_realm(sessions: Sessions) -> None:
+    """Reset the realm's not-before."""
+    sessions.admin.ensure_realm(representations.realm(sessions.realm, notBefore=0))
 
 
-def nothing(here: Sessions) -> None:
-    """What ends with the user needs no restoring."""
+def nothing(sessions: Sessions) -> None:
+    """Restore nothing: the act concerns only the temporary user."""
 
 
-# name: what ends the session or the right, and what takes that back for all others
-DRILLS: dict[str, tuple[End, Callable[[Sessions], None]]] = {
+# name: the act that ends a session, user or role, and the act that restores the realm and the client
+SCENARIOS: dict[str, tuple[End, Callable[[Sessions], None]]] = {
     "logged-out": (log_out, nothing),
     "session-revoked": (end_session, nothing),
     "logged-out-everywhere": (end_sessions, nothing),
@@ -145,56 +147,56 @@ DRILLS: dict[str, tuple[End, Callable[[Sessions], None]]] = {
 }
 
 
-def drills(here: Sessions) -> dict[str, Callable[[Drill], list[str]]]:
-    """Return the sequences as lib.probes.runner holds them: what the issuer says before and after, then the mesh.
+def scenarios(sessions: Sessions) -> dict[str, Scenario]:
+    """Return the scenarios by name. Answers: introspection before and after the end, then the mesh.
 
-    Of several workloads each is asked with the same token: sessions are ended once.
+    All workloads get the same token, so each scenario ends only one session.
     """
-    return {name: _drill(here, *drill) for name, drill in DRILLS.items()}
+    return {name: _scenario(sessions, end, restore) for name, (end, restore) in SCENARIOS.items()}
 
 
-def ended(here: Sessions, end: End, restore: Callable[[Sessions], None]) -> Ended:
-    """Return a token of a new user's whose session, user or right was ended, and what the issuer says of it."""
-    with here.lock, _leaver(here) as leaver:
-        before = here.introspected(leaver.access_token)
+def ended(sessions: Sessions, end: End, restore: Callable[[Sessions], None]) -> Ended:
+    """Create a user with a session, end it, restore the realm; return the token and what introspection said."""
+    with sessions.lock, _temporary_user(sessions) as user:
+        before = sessions.introspected(user.access_token)
         try:
-            end(here, leaver)
-            return Ended(leaver.access_token, before, here.introspected(leaver.access_token))
+            end(sessions, user)
+            return Ended(user.access_token, before, sessions.introspected(user.access_token))
         finally:
-            restore(here)
+            restore(sessions)
 
 
-def _drill(here: Sessions, end: End, restore: Callable[[Sessions], None]) -> Callable[[Drill], list[str]]:
-    over = once(lambda: ended(here, end, restore))
+def _scenario(sessions: Sessions, end: End, restore: Callable[[Sessions], None]) -> Scenario:
+    end_once = once(lambda: ended(sessions, end, restore))
 
-    def held(drill: Drill) -> list[str]:
-        found, label = over(), f"{drill.label}-1"
-        lines = (f"Host: {drill.host}", f"Authorization: Bearer {found.token}", f"User-Agent: {label}")
-        return [found.before, found.after, drill.ask([Request("GET", "/headers", lines, label=label)])[0].answer]
+    def run(context: Context) -> list[str]:
+        it, label = end_once(), f"{context.label}-1"
+        lines = (f"Host: {context.host}", f"Authorization: Bearer {it.token}", f"User-Agent: {label}")
+        return [it.before, it.after, context.ask([Request("GET", "/headers", lines, label=label)])[0].answer]
 
-    return held
+    return run
 
 
 @contextmanager
-def _leaver(here: Sessions) -> Iterator[Leaver]:
-    name, password = f"probe-leaver-{uuid.uuid4().hex[:8]}", oidc.generate_password()
-    here.keep_secret(password)
-    here.admin.ensure_user(here.realm, _user(name))
+def _temporary_user(sessions: Sessions) -> Iterator[TemporaryUser]:
+    name, password = f"probe-user-{uuid.uuid4().hex[:8]}", oidc.generate_password()
+    sessions.keep_secret(password)
+    sessions.admin.ensure_user(sessions.realm, _representation(name))
     try:
-        here.admin.set_password(here.realm, name, password)
-        here.admin.ensure_user_role(here.realm, name, here.role)
-        said = oidc.password_token(here.token_endpoint, here.client, here.secret, name, password)
+        sessions.admin.set_password(sessions.realm, name, password)
+        sessions.admin.ensure_user_role(sessions.realm, name, sessions.role)
+        tokens = oidc.password_token(sessions.token_endpoint, sessions.client, sessions.secret, name, password)
         for kind in ("access_token", "refresh_token", "id_token"):
-            here.keep_secret(said[kind])
-        yield Leaver(name, password, said["access_token"], said["refresh_token"])
+            sessions.keep_secret(tokens[kind])
+        yield TemporaryUser(name, password, tokens["access_token"], tokens["refresh_token"])
     finally:
-        here.admin.delete_user(here.realm, name)
+        sessions.admin.delete_user(sessions.realm, name)
 
 
-def _user(name: str, **settings: bool) -> representations.Representation:
-    return representations.user(name, firstName="Probe", lastName="Leaver", **settings)
+def _representation(name: str, **settings: bool) -> representations.Representation:
+    return representations.user(name, firstName="Probe", lastName="Temporary", **settings)
 
 
-def _after(leaver: Leaver) -> int:
-    """Seconds since 1970: later than the token, though the clock may still show the second that it was made in."""
-    return max(jwt.claims(leaver.access_token)["iat"] + 1, int(time.time()))
+def _after(user: TemporaryUser) -> int:
+    """Return a not-before, in seconds since 1970, that is later than the token even within the second of its issue."""
+    return max(jwt.claims(user.access_token)["iat"] + 1, int(time.time()))

@@ -1,4 +1,4 @@
-"""The probes pointed at a mesh that this project did not build: from outside, with one good token and its forgeries."""
+"""Sends the probes from outside to a mesh of somebody else, with one good token and its forgeries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -23,42 +22,46 @@ from lib.keycloak import oidc
 from lib.probes.model import USER, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.results import Result
-from lib.probes.runner import Kit, Settle, Target, run_probes
-from lib.probes.tokens import catalogue
-from lib.probes.tokens.catalogue import Missing
+from lib.probes.runner import RetryPolicy, Target, run_probes
+from lib.probes.tokens.catalogue import TOKENS
 from lib.probes.tokens.keys import SigningKey
-from lib.probes.transport.messages import Request, prepare
-from lib.probes.transport.rate_limit import Limiter, limited
-from lib.probes.transport.sockets import over_sockets, place
-from lib.redact import clean
+from lib.probes.tokens.kit import Kit, Missing
+from lib.probes.transport.messages import Request, masked_request
+from lib.probes.transport.rate_limit import Limiter, rate_limited
+from lib.probes.transport.sockets import host_and_port, over_sockets
 
-OWN_PATH = "/headers"  # what the tables ask of httpbin, and what --path stands for
-COMMAND_TIMEOUT = 60  # seconds
-SHOWN = 160  # characters of a line in a dry run
+OWN_PATH = "/headers"  # the path in the tables, which --path replaces
+COMMAND_TIMEOUT = 60  # seconds for a token command
 WORKERS = 8
-SETTLE = Settle(streak=2, deadline=4)
+RETRY = RetryPolicy(streak=2, deadline=4)
 
 
 class Settings(BaseModel):
-    """What a pointed run needs to know; the command's options and the params file's keys are these."""
+    """The options of the command, which are also the keys of its params file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*)?$", description="the only host that is asked")]
+    url: Annotated[
+        str, Field(pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*)?$", description="the only host that gets requests")
+    ]
     issuer: str = Field(description="the good token's iss, byte for byte")
-    audience: str = Field(description="what the mesh wants in aud")
+    audience: str = Field(description="the audience that the mesh requires in aud")
     token_command: str = Field(description="prints a good token, or JSON with access_token; run without a shell")
-    profile: Literal["figure-2", "figure-1", "hardened"] = Field("figure-2", description="whose answers are expected")
-    families: str = Field("A,B,C,D", description="letters of the families, or ids, to be asked")
-    path: str = Field("", description=f"what is asked instead of httpbin's {OWN_PATH}; empty is the URL's")
-    host: str = Field("", description="the Host header, where it is not the URL's")
-    status: Annotated[int, Field(ge=200, le=399)] = Field(200, description="the application's own answer to a good one")
+    profile: Literal["figure-2", "figure-1", "hardened"] = Field(
+        "figure-2", description="the profile that gives the expected answers"
+    )
+    families: str = Field("A,B,C,D", description="letters of families, or ids of probes, to send")
+    path: str = Field("", description=f"the path instead of httpbin's {OWN_PATH}; by default the URL's")
+    host: str = Field("", description="the Host header; by default the URL's")
+    status: Annotated[int, Field(ge=200, le=399)] = Field(
+        200, description="the application's status for the good token"
+    )
     rate: Annotated[float, Field(gt=0, le=1000)] = Field(20, description="requests a second, at most")
     budget: Annotated[int, Field(ge=1, le=100_000)] = Field(500, description="requests in all, at most")
     timeout: Annotated[float, Field(gt=0, le=120)] = Field(10, description="seconds for one request")
     ca: str = Field("", description="a file of certificates to trust instead of the system's")
     fetch_jwks: bool = Field(False, description="ask the issuer for its keys too, since some forgeries need them")
-    tokens: dict[str, str] = Field({}, description="further tokens by the tables' names: a command for each")
+    tokens: dict[str, str] = Field({}, description="further tokens by the tables' names, each with a command")
 
     @field_validator("path")
     @classmethod
@@ -73,56 +76,61 @@ class Settings(BaseModel):
         return self.host or urlsplit(self.url).netloc
 
     @property
-    def asked(self) -> str:
-        """The path that stands for httpbin's."""
+    def asked_path(self) -> str:
+        """The path that replaces httpbin's."""
         return self.path or urlsplit(self.url).path or "/"
 
     @property
     def address(self) -> str:
-        """Host and port that are connected to, the only ones."""
-        place = urlsplit(self.url)
-        host = f"[{place.hostname}]" if ":" in place.hostname else place.hostname
-        return f"{host}:{place.port or (443 if place.scheme == 'https' else 80)}"
+        """The only host and port that get connections."""
+        url = urlsplit(self.url)
+        name = url.hostname or ""
+        host = f"[{name}]" if ":" in name else name
+        return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
 
     def tls(self, *protocols: str) -> ssl.SSLContext | None:
-        """Return what always verifies certificates, with the host's name; None for http. `protocols` are ALPN's.
+        """Return a context that verifies certificates and host names, or None for http.
 
-        ParamsError where `ca` is no file of certificates.
+        Args:
+            *protocols: What ALPN offers.
+
+        Raises:
+            ParamsError: `ca` is not a file of certificates.
         """
         if not self.url.startswith("https:"):
             return None
         try:
-            made = ssl.create_default_context(cafile=self.ca or None)
+            context = ssl.create_default_context(cafile=self.ca or None)
         except OSError as error:  # ssl.SSLError is one
-            raise ParamsError(f"expected certificates (PEM) in {self.ca!r}, got: {error}; mend --ca.") from None
+            raise ParamsError(f"expected certificates (PEM) in {self.ca!r}, got: {error}; correct --ca.") from None
         if protocols:
-            made.set_alpn_protocols(protocols)
-        return made
+            context.set_alpn_protocols(protocols)
+        return context
 
 
 def settings(given: dict, file: Path | None = None) -> Settings:
-    """Return the settings of a params file and of what was given besides, which goes first; or a ParamsError."""
+    """Return the settings of the params file and of `given`, which wins; ParamsError if they are not valid."""
     try:
-        found = (yaml.safe_load(file.read_text()) if file else None) or {}
-        return Settings(**{**found, **given})
+        stated = (yaml.safe_load(file.read_text()) if file else None) or {}
+        return Settings(**{**stated, **given})
     except (OSError, TypeError, yaml.YAMLError) as error:
-        raise ParamsError(f"expected a params file of keys and values, got: {error}; mend {file}.") from None
+        raise ParamsError(f"expected a params file of keys and values, got: {error}; correct {file}.") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ParamsError(f"expected the settings of a pointed run, got {faults}; see docs/probes.md.") from None
+        raise ParamsError(f"expected valid options, got {faults}; see docs/probes.md.") from None
 
 
 def token_of(command: str, run: Callable[..., subprocess.CompletedProcess] = subprocess.run) -> str:
-    """Return the token that a command prints, plain or as JSON's access_token; nothing of its output is ever shown."""
+    """Return the token that a command prints, plain or as JSON with access_token; its output is never shown."""
     try:
         done = run(shlex.split(command), capture_output=True, text=True, timeout=COMMAND_TIMEOUT)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise _no_token(type(error).__name__) from None
-    said = done.stdout.strip()
+    output = done.stdout.strip()
     if done.returncode:
         raise _no_token(f"exit code {done.returncode}")
     try:
-        token = json.loads(said)["access_token"] if said.startswith("{") else said
+        token = json.loads(output)["access_token"] if output.startswith("{") else output
     except (ValueError, KeyError):
         raise _no_token("JSON without access_token") from None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token or " " in token:
@@ -144,12 +152,15 @@ def good(token: str, issuer: str, audience: str) -> str:
     return token
 
 
-def kit(given: Settings, command: Callable[[str], str] = token_of) -> Given:
-    """Return where the tokens come from: the good one and what is forged of it, and the further commands'."""
-    mine = good(command(given.token_command), given.issuer, given.audience)
-    forged = catalogue.Kit(
-        good=mine,
-        minted=_not_minted,
+def token_source(given: Settings, command: Callable[[str], str] = token_of) -> Callable[[str], str]:
+    """Return a function that gives tokens by name: the options' own, the good one, and those forged from it.
+
+    It raises Missing, with the reason, for a token that it can neither run a command for nor forge.
+    """
+    kit = Kit(
+        catalogue=TOKENS,
+        good=good(command(given.token_command), given.issuer, given.audience),
+        issued=_not_issued,
         jwks=published(given.issuer, given.ca) if given.fetch_jwks else [],
         own=None,
         attacker=SigningKey.generate(),
@@ -157,72 +168,66 @@ def kit(given: Settings, command: Callable[[str], str] = token_of) -> Given:
         audience=given.audience,
         now=time.time,
     )
-    return Given({name: command(line) for name, line in given.tokens.items()}, forged)
-
-
-@dataclass(frozen=True)
-class Given:
-    """A kit in which tokens that were given go before those that can be forged."""
-
-    known: dict[str, str] = field(repr=False)
-    forged: Kit
-
-    def token(self, name: str) -> str:
-        """Return the token of this name; Missing says why there is none."""
-        return self.known[name] if name in self.known else self.forged.token(name)
+    known = {name: command(line) for name, line in given.tokens.items()}
+    return lambda name: known[name] if name in known else kit.token(name)
 
 
 def published(issuer: str, ca: str = "") -> list[dict]:
-    """Return the issuer's keys as JWKs, by its discovery; no other host is asked than the issuer's own."""
+    """Return the issuer's keys as JWKs, through its discovery; ParamsError if they are at another host."""
     session = oidc.direct_session()
     session.verify = ca or True
     session.max_redirects = 0
-    where = oidc.discovery(issuer, session=session).get("jwks_uri", "")
-    if urlsplit(where)[:2] != urlsplit(issuer)[:2]:
-        raise ParamsError(f"expected the issuer's keys at its own host, got {where!r}; leave --fetch-jwks out.")
-    return oidc.jwks(where, session=session)["keys"]
+    uri = oidc.discovery(issuer, session=session).get("jwks_uri", "")
+    if urlsplit(uri)[:2] != urlsplit(issuer)[:2]:
+        raise ParamsError(f"expected the issuer's keys at its own host, got {uri!r}; leave --fetch-jwks out.")
+    return oidc.jwks(uri, session=session)["keys"]
 
 
-def planned(probes: Iterable[Probe], kit: Kit, given: Settings) -> tuple[list[tuple[Probe, Request]], list[Result]]:
-    """Return what would be sent, tokens in it as fingerprints; and the probes that are not asked, with the reason."""
+def plan(
+    probes: Iterable[Probe], token: Callable[[str], str], given: Settings
+) -> tuple[list[tuple[Probe, Request]], list[Result]]:
+    """Return the probes with their requests, tokens as fingerprints; and the skipped probes with the reason."""
     fit, left = fitting(probes, given)
-    plan: list[tuple[Probe, Request]] = []
+    planned: list[tuple[Probe, Request]] = []
     for probe in fit:
         try:
-            plan.append((probe, _shown(probe, kit, given.name)))
+            planned.append((probe, masked_request(probe, token, given.name)))
         except Missing as missing:
             left.append(results.skipped(probe, given.profile, str(missing)))
     why = f"the budget of {given.budget} requests is not enough for it"
-    left += [results.skipped(probe, given.profile, why) for probe, _ in plan[given.budget :]]
-    return plan[: given.budget], left
+    left += [results.skipped(probe, given.profile, why) for probe, _ in planned[given.budget :]]
+    return planned[: given.budget], left
 
 
-def ask(probes: Iterable[Probe], kit: Kit, given: Settings, settle: Settle = SETTLE) -> list[Result]:
-    """Return the results of fitting probes, asked within rate and budget; only the URL's host is connected to.
+def ask(
+    probes: Iterable[Probe], token: Callable[[str], str], given: Settings, retry: RetryPolicy = RETRY
+) -> list[Result]:
+    """Send fitting probes within rate and budget, to the URL's host alone; return their results.
 
-    ParamsError where that one shows a certificate that is not to be believed: then nothing is asked.
+    Raises:
+        ParamsError: The host's certificate cannot be trusted. No probe was sent.
     """
     tls, h2 = given.tls(), given.tls("h2")
-    _shake_hands(given, tls)
+    _check_certificate(given, tls)
     limiter = Limiter(given.rate, given.budget)
-    way = limited(over_sockets(given.address, WORKERS, given.timeout, tls, h2=h2), limiter.turn, WORKERS)
-    target = Target(given.profile, given.name, {USER: way})
-    return run_probes(probes, [target], kit, drills={}, settle=settle)
+    send = rate_limited(over_sockets(given.address, WORKERS, given.timeout, tls, h2=h2), limiter.wait_turn, WORKERS)
+    target = Target(given.profile, given.name, {USER: send})
+    return run_probes(probes, [target], token, scenarios={}, retry=retry)
 
 
 def fitting(probes: Iterable[Probe], given: Settings) -> tuple[list[Probe], list[Result]]:
-    """Return the probes that can be asked there, made to fit, and those that cannot, skipped with the reason."""
+    """Return the probes adapted to the mesh, and those that cannot be sent there, skipped with the reason."""
     chosen = [probe for probe in probes if _chosen(probe, given.families)]
     reasons = [(probe, _unfit(probe)) for probe in chosen]
     left = [results.skipped(probe, given.profile, why) for probe, why in reasons if why]
     return [_fitted(probe, given) for probe, why in reasons if not why], left
 
 
-def _shake_hands(given: Settings, tls: ssl.SSLContext | None) -> None:
-    """What else goes wrong with a connection is for the probes to tell."""
+def _check_certificate(given: Settings, tls: ssl.SSLContext | None) -> None:
+    """Raise ParamsError if the certificate cannot be trusted. The probes themselves report other faults."""
     if tls is None:
         return
-    host, port = place(given.address)
+    host, port = host_and_port(given.address)
     try:
         with (
             socket.create_connection((host, port), given.timeout) as plain,
@@ -231,20 +236,21 @@ def _shake_hands(given: Settings, tls: ssl.SSLContext | None) -> None:
             return
     except ssl.SSLCertVerificationError as error:
         raise ParamsError(
-            f"expected a certificate of {given.address} that is for this name, and signed by whom "
-            f"{given.ca or 'the system'} trusts, got: {error.verify_message}; ask by a name that it is for, or give "
-            "its authority's file by --ca."
+            f"expected a certificate for {given.address} that {given.ca or 'the system'} trusts, "
+            f"got: {error.verify_message}; use a name in the certificate, or give its CA's file with --ca."
         ) from None
     except OSError:
         return
 
 
-def _not_minted(name: str) -> str:
-    raise Missing(f"only Keycloak can mint it: give it by --token {name!r}=COMMAND")
+def _not_issued(name: str) -> str:
+    raise Missing(f"only Keycloak can issue it: give it with --token {name!r}=COMMAND")
 
 
 def _no_token(got: str) -> ParamsError:
-    return ParamsError(f"expected a token command that prints a token, got {got}; try it alone, in a shell of yours.")
+    return ParamsError(
+        f"expected a token command that prints a token, got {got}; run the command in a shell to see why."
+    )
 
 
 def _chosen(probe: Probe, families: str) -> bool:
@@ -253,21 +259,21 @@ def _chosen(probe: Probe, families: str) -> bool:
 
 
 def _unfit(probe: Probe) -> str:
-    """Return why a probe cannot be asked of somebody else's mesh, or ""."""
+    """Return why a probe cannot be sent to somebody else's mesh, or ""."""
     if probe.world:
         return f"it needs a workload of its own, {probe.world!r}"
     if probe.caller != USER:
-        return f"it is asked by {probe.caller!r}, from inside the mesh"
+        return f"its caller {probe.caller!r} is inside the mesh"
     if probe.how != "http":
-        return "a sequence holds a connection that rate and budget do not see"
+        return "its scenario opens connections outside rate and budget"
     if probe.path.partition("?")[0] != OWN_PATH:
         return "its path is httpbin's"
-    return "it reads what httpbin echoes" if probe.sees or probe.sees_not else ""
+    return "it needs httpbin's echo" if probe.sees or probe.sees_not else ""
 
 
 def _fitted(probe: Probe, given: Settings) -> Probe:
-    """The path and the application's status are those of the mesh."""
-    path = given.asked.replace("{", "{{").replace("}", "}}") + probe.path.removeprefix(OWN_PATH)
+    """Return the probe with the mesh's path and the application's status."""
+    path = given.asked_path.replace("{", "{{").replace("}", "}}") + probe.path.removeprefix(OWN_PATH)
     answer = probe.expected(given.profile)
     return probe.model_copy(
         update={
@@ -277,22 +283,3 @@ def _fitted(probe: Probe, given: Settings) -> Probe:
             "hardened": None,
         }
     )
-
-
-def _shown(probe: Probe, kit: Kit, host: str) -> Request:
-    used: dict[str, str] = {}
-
-    def token(name: str) -> str:
-        return used.setdefault(name, kit.token(name))
-
-    request = prepare(probe, token, host, probe.id)
-    masked = lambda text: _masked(text, used)[:SHOWN]  # noqa: E731
-    lines = tuple(masked(line) for line in request.headers)
-    return Request(request.method, masked(request.target), lines, masked(request.body), request.version, request.label)
-
-
-def _masked(text: str, used: dict[str, str]) -> str:
-    for name, token in sorted(used.items(), key=lambda item: -len(item[1])):
-        if token:
-            text = text.replace(token, f"[{name} sha256:{jwt.fingerprint(token)}]")
-    return clean(text)

@@ -1,102 +1,73 @@
-"""How the tables' tokens are written down: what a token is, and the few ways in which most of them are made."""
+"""The few recipes that make most of the named tokens."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lib.crypto import jwt
-from lib.errors import RunbookError
 from lib.probes.tokens import forge
+from lib.probes.tokens.kit import OWN, Kit, NamedToken
 
-if TYPE_CHECKING:
-    from lib.probes.tokens.catalogue import Kit
-
-# what a kit may lack: the reason why a token is missing then
-OWN, JWKS, CANARY = "own", "jwks", "canary"
-NEEDS = {
-    OWN: "needs a signing key of the realm",
-    JWKS: "needs the keys that the issuer publishes, the good token's among them",
-    CANARY: "needs the address of a server that must not be called",
-}
-LIFE = 300  # seconds that a token of the realm's own key has, as Keycloak's have
-GONE = object()  # a member that is left out
+GONE = object()  # the value of a header member or claim that is left out
 
 
-class Missing(RunbookError):
-    """There is no such token here; says why."""
+def own(about: str, /, lasts: float = math.inf, **claims: Any) -> NamedToken:
+    """A token signed by the realm's key, except for these claims good. A value may be a function of the kit or GONE."""
+    return NamedToken(about, lambda kit: forge.signed(kit.own_key, edited(kit, kit.claims(), claims)), OWN, lasts)
 
 
-@dataclass(frozen=True)
-class Token:
-    """A token by name: what it is in one line, and how it is made.
-
-    `needs` is a name of NEEDS, or empty where the good token is enough. After `lasts` seconds it is made anew.
-    """
-
-    about: str
-    make: Callable[[Kit], str]
-    needs: str = ""
-    lasts: float = math.inf
+def own_bytes(about: str, /, payload: Callable[[dict], bytes]) -> NamedToken:
+    """A token signed by the realm's key, whose payload bytes `payload` writes from the good claims."""
+    return NamedToken(about, lambda kit: forge.signed(kit.own_key, payload(kit.claims())), OWN)
 
 
-def own(about: str, /, lasts: float = math.inf, **claims) -> Token:
-    """A token that the realm's key signed, good but for these claims. A value may be a function of the kit, or GONE."""
-    return Token(about, lambda kit: forge.signed(kit.own, edited(kit, kit.claims(), claims)), OWN, lasts)
-
-
-def own_bytes(about: str, /, payload: Callable[[dict], bytes]) -> Token:
-    """A token that the realm's key signed, whose payload is made of the good claims as bytes."""
-    return Token(about, lambda kit: forge.signed(kit.own, payload(kit.claims())), OWN)
-
-
-def own_headed(about: str, /, alg: str = "", **header) -> Token:
-    """A token that the realm's key signed under another header; with `alg` given, by that algorithm."""
-    more = {"alg": alg} if alg else {}
-
-    def make(kit: Kit) -> str:
-        said = {"alg": "RS256", "typ": "JWT", "kid": kit.own.kid}
-        return forge.signed(kit.own, kit.claims(), edited(kit, said, {**more, **header}), alg)
-
-    return Token(about, make, OWN)
-
-
-def own_header_bytes(about: str, /, header: Callable[[dict], bytes]) -> Token:
-    """A token that the realm's key signed, whose header is made of the proper one as bytes."""
-    return Token(
+def own_headed(about: str, /, alg: str = "", **header: Any) -> NamedToken:
+    """A token signed by the realm's key under a changed header; by the algorithm `alg` if it is given."""
+    changes = {"alg": alg, **header} if alg else header
+    return NamedToken(
         about,
-        lambda kit: forge.signed(kit.own, kit.claims(), header({"alg": "RS256", "typ": "JWT", "kid": kit.own.kid})),
+        lambda kit: forge.signed(kit.own_key, kit.claims(), edited(kit, proper_header(kit), changes), alg),
         OWN,
     )
 
 
-def foreign(about: str, /, needs: str = "", **header) -> Token:
-    """A token of good claims that the attacker's key signed, under the good token's header but for these members."""
-    return Token(
+def own_header_bytes(about: str, /, header: Callable[[dict], bytes]) -> NamedToken:
+    """A token signed by the realm's key, whose header bytes `header` writes from the proper header."""
+    return NamedToken(about, lambda kit: forge.signed(kit.own_key, kit.claims(), header(proper_header(kit))), OWN)
+
+
+def foreign(about: str, /, needs: str = "", **header: Any) -> NamedToken:
+    """A token of good claims signed by the attacker's key, under the good token's header with these members changed."""
+    return NamedToken(
         about,
         lambda kit: forge.signed(kit.attacker, kit.claims(), edited(kit, jwt.header(kit.good), header)),
         needs,
     )
 
 
-def reheaded(about: str, /, **header) -> Token:
-    """The good token under another header, its signature kept."""
-    return Token(about, lambda kit: forge.with_header(kit.good, edited(kit, jwt.header(kit.good), header)))
+def reheaded(about: str, /, **header: Any) -> NamedToken:
+    """The good token under a changed header, with its old signature."""
+    return NamedToken(about, lambda kit: forge.with_header(kit.good, edited(kit, jwt.header(kit.good), header)))
 
 
-def repaid(about: str, /, payload: bytes) -> Token:
-    """The good token with another payload, its header and signature kept."""
-    return Token(about, lambda kit: forge.with_claims(kit.good, payload))
+def repaid(about: str, /, payload: bytes) -> NamedToken:
+    """The good token with another payload, with its old header and signature."""
+    return NamedToken(about, lambda kit: forge.with_claims(kit.good, payload))
+
+
+def proper_header(kit: Kit) -> dict:
+    """Return the header of a token that the realm's key signs."""
+    return {"alg": "RS256", "typ": "JWT", "kid": kit.own_key.kid}
 
 
 def ago(seconds: float) -> Callable[[Kit], int]:
-    """Return the claim of a time so many seconds ago; negative ones are to come."""
+    """Return a time claim that lies this many seconds in the past; in the future if negative."""
     return lambda kit: int(kit.now()) - int(seconds)
 
 
-def edited(kit: Kit, said: dict, changes: dict) -> dict:
-    """Return a header or claims with these members instead; functions are asked with the kit, GONE is left out."""
+def edited(kit: Kit, members: dict, changes: dict) -> dict:
+    """Return a header or claims with `changes`: functions are called with the kit, GONE removes the member."""
     new = {name: value(kit) if callable(value) else value for name, value in changes.items()}
-    return {name: value for name, value in {**said, **new}.items() if value is not GONE}
+    return {name: value for name, value in {**members, **new}.items() if value is not GONE}

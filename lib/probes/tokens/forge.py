@@ -1,6 +1,6 @@
-"""Forgers of tokens: pure functions from a token, or from claims and a key, to a token that is wrong in one way.
+"""Pure functions that forge tokens: from a token, or from claims and a key, to a token with one defect.
 
-Where a text of JSON is asked for, `bytes` are taken as they are, so that what no library would write can be sent.
+A header or payload given as `bytes` is used unchanged, which allows JSON that no library writes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ def section(value: Json) -> str:
 
 
 def signed(key: SigningKey, claims: Json, header: Json = None, alg: str = "") -> str:
-    """Return a token with a right signature over whatever its header and claims are.
+    """Return a token with a valid signature over these claims and this header, right or wrong.
 
-    Without `header` it is a proper one; `alg` is what is signed with, whatever the header says: by default the key's.
+    Without `header` the proper one is written. `alg` is the algorithm that signs, whatever the header names; by default
+    the key's.
     """
-    said = {"alg": alg or key.alg, "typ": "JWT", "kid": key.kid} if header is None else header
-    return sealed(key, f"{section(said)}.{section(claims)}", alg)
+    top = {"alg": alg or key.alg, "typ": "JWT", "kid": key.kid} if header is None else header
+    return sealed(key, f"{section(top)}.{section(claims)}", alg)
 
 
 def sealed(key: SigningKey, text: str, alg: str = "") -> str:
@@ -55,20 +56,19 @@ def with_signature(token: str, signature: bytes) -> str:
     return _with(token, SIGNATURE, encoded(signature))
 
 
-def without(said: dict, *names: str) -> dict:
+def without(members: dict, *names: str) -> dict:
     """Return a header or claims without these members."""
-    return {name: value for name, value in said.items() if name not in names}
+    return {name: value for name, value in members.items() if name not in names}
 
 
-def hmac_signed(token: str, secret: bytes, **header) -> str:
-    """Return the token as HS256 keyed with these bytes; header members given replace its own."""
-    said = {**jwt.header(token), "alg": "HS256", **header}
-    text = f"{section(said)}.{token.split('.')[PAYLOAD]}"
+def hmac_signed(token: str, secret: bytes, **header: Json) -> str:
+    """Return the token signed by HS256 with this secret; `header` replaces members of its header."""
+    text = f"{section({**jwt.header(token), 'alg': 'HS256', **header})}.{token.split('.')[PAYLOAD]}"
     return f"{text}.{encoded(hmac.digest(secret, text.encode(), hashlib.sha256))}"
 
 
 def public_texts(jwk: dict) -> dict[str, bytes]:
-    """Return the texts of a public RSA key that a verifier may take for an HMAC secret (CVE-2016-10555)."""
+    """Return the encodings of a public RSA key that a verifier may mistake for an HMAC secret (CVE-2016-10555)."""
     public = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]}).public_key
     form = PublicFormat.SubjectPublicKeyInfo
     return {
@@ -86,7 +86,7 @@ def cut(token: str, count: int) -> str:
 
 
 def flipped(token: str, where: int, bit: int) -> str:
-    """Return the token with one bit changed in the decoded bytes of a section; bits are counted round."""
+    """Return the token with one bit changed in the decoded bytes of a section; `bit` wraps round at the end."""
     raw = bytearray(decoded(token.split(".")[where]))
     place = bit % (len(raw) * 8)
     raw[place // 8] ^= 1 << place % 8
@@ -94,33 +94,31 @@ def flipped(token: str, where: int, bit: int) -> str:
 
 
 def malleable(token: str) -> str:
-    """Return another text of the same signature: its last character differs in bits that base64 does not use.
+    """Return the token with another last character that decodes to the same signature.
 
-    ValueError where there are none, that is where the signature's length is a multiple of 3.
+    Base64 leaves bits of the last character unused. ValueError if it does not: the signature's length in bytes is then
+    a multiple of 3.
     """
     last, spare = ALPHABET.index(token[-1]), {2: 4, 3: 2}.get(len(token.split(".")[SIGNATURE]) % 4)
     if spare is None:
-        raise ValueError("expected a signature whose last character has unused bits, got one that has none.")
+        raise ValueError("expected a signature whose last character has unused bits, got one without; sign with RS256.")
     return token[:-1] + ALPHABET[last ^ 1]
 
 
-def members(pairs: Iterable[tuple[str, Json]]) -> bytes:
-    """Return a JSON object with these members in this order, names as often as they are given."""
+def json_object(pairs: Iterable[tuple[str, Json]]) -> bytes:
+    """Return a JSON object with these members in this order; a name may come more than once."""
     return ("{" + ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs) + "}").encode()
 
 
-def repeated(said: dict, name: str, values: Iterable[Json]) -> bytes:
-    """Return the JSON of a header or claims in which one member stands several times."""
-    return members([*without(said, name).items(), *((name, value) for value in values)])
+def repeated(value: dict, name: str, values: Iterable[Json]) -> bytes:
+    """Return the JSON of a header or claims that has one member several times."""
+    return json_object([*without(value, name).items(), *((name, value) for value in values)])
 
 
-def raw_member(said: dict, name: str, value: bytes) -> bytes:
-    """Return the JSON of a header or claims with one member whose value is taken as it is, last."""
-    return (
-        members(without(said, name).items())[:-1]
-        + (b"," if without(said, name) else b"")
-        + (json.dumps(name).encode() + b":" + value + b"}")
-    )
+def raw_member(value: dict, name: str, raw: bytes) -> bytes:
+    """Return the JSON of a header or claims whose last member has these raw bytes as its value."""
+    others = without(value, name)
+    return json_object(others.items())[:-1] + (b"," if others else b"") + json.dumps(name).encode() + b":" + raw + b"}"
 
 
 def nested(depth: int) -> bytes:
@@ -129,17 +127,17 @@ def nested(depth: int) -> bytes:
 
 
 def five_parts(token: str) -> str:
-    """Return a token in the form of an encrypted one (RFC 7516, section 7.1), which holds nothing."""
+    """Return a token with the five parts of an encrypted one (RFC 7516, section 7.1) and no real content."""
     header = section({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": jwt.header(token).get("kid", "")})
     return ".".join([header, *map(encoded, (bytes(256), bytes(12), b"nothing", bytes(16)))])
 
 
 def long(key: SigningKey, claims: dict, length: int) -> str:
-    """Return a good token of about `length` characters, at most 3 fewer: a claim of no meaning fills it."""
+    """Return a good token of `length` characters, or up to 3 fewer: a claim `padding` fills it."""
     missing = length - len(signed(key, {**claims, "padding": ""}))
     return signed(key, {**claims, "padding": "x" * (missing * 3 // 4)})
 
 
-def _with(token: str, where: int, text: str) -> str:
+def _with(token: str, index: int, text: str) -> str:
     parts = token.split(".")
-    return ".".join([*parts[:where], text, *parts[where + 1 :]])
+    return ".".join([*parts[:index], text, *parts[index + 1 :]])

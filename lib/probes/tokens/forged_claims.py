@@ -1,39 +1,40 @@
-"""Forged tokens of family D: what a token says of its issuer, its time, its audience and its user."""
+"""Forged tokens of family D: claims about issuer, time, audience and user."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
 from lib.crypto import jwt
 from lib.probes.tokens import forge
-from lib.probes.tokens.builders import GONE, LIFE, OWN, Token, ago, own, own_bytes, repaid
+from lib.probes.tokens.builders import GONE, ago, edited, own, own_bytes, repaid
+from lib.probes.tokens.kit import LIFE, OWN, Kit, NamedToken
 
-if TYPE_CHECKING:
-    from lib.probes.tokens.catalogue import Kit
+GOOD = object()  # in _twice: the good token's own value
+LEEWAY = 60  # seconds that Envoy grants after exp and before nbf (kClockSkewInSecond)
+ENDING, KEPT = 57, 9  # seconds: "ending" ends 3 or 4 seconds from now; the kit keeps it for 9, to wait for its end
+THUMBPRINT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"  # the example of RFC 9449, section 6.1
+DOTTED_ROLES: dict[str, Any] = {"realm_access.roles": ["reader"]}
+LOGOUT: dict[str, dict] = {"http://schemas.openid.net/event/backchannel-logout": {}}
 
-LEEWAY = 60  # seconds that Envoy grants after exp and before nbf
-ENDING, KEPT = 57, 9  # seconds: a token that ends in 3 or 4, and stays the same while its end is waited for
-THUMBPRINT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"  # RFC 9449, section 6.1: its own example
-LOGOUT = {"http://schemas.openid.net/event/backchannel-logout": {}}
 
-
-def _roles(roles) -> Callable[[Kit], object]:
+def _roles(roles: Any) -> Callable[[Kit], object]:
     return lambda kit: {**kit.claims().get("realm_access", {}), "roles": roles}
 
 
-def _forged(**claims) -> Callable[[Kit], str]:
-    """What somebody without any key can write: the good token's header, these claims, a signature of nothing."""
-    from_kit = lambda kit: {**kit.claims(), **{name: value(kit) for name, value in claims.items()}}  # noqa: E731
-    return lambda kit: forge.with_signature(forge.with_claims(kit.good, from_kit(kit)), b"nobody's signature")
+def _forged(**claims: Any) -> Callable[[Kit], str]:
+    """A token that needs no key: the good token's header, these claims, and a made-up signature."""
+    return lambda kit: forge.with_signature(
+        forge.with_claims(kit.good, edited(kit, kit.claims(), claims)), b"nobody's signature"
+    )
 
 
 def _role_added(kit: Kit) -> str:
-    said = jwt.claims(kit.good)
-    access = said.get("realm_access", {})
-    return forge.with_claims(kit.good, {**said, "realm_access": {"roles": [*access.get("roles", []), "admin"]}})
+    claims = jwt.claims(kit.good)
+    access = claims.get("realm_access", {})
+    return forge.with_claims(kit.good, {**claims, "realm_access": {"roles": [*access.get("roles", []), "admin"]}})
 
 
 def _other_scheme(kit: Kit) -> str:
@@ -42,24 +43,20 @@ def _other_scheme(kit: Kit) -> str:
 
 
 def _with_port(kit: Kit) -> str:
-    """The same place by RFC 3986, section 6.2.3: the scheme's own port written out."""
-    place = urlsplit(kit.issuer)
-    return kit.issuer.replace(place.netloc, f"{place.hostname}:{443 if place.scheme == 'https' else 80}", 1)
+    """The issuer with the scheme's default port written out: an equivalent URL by RFC 3986, section 6.2.3."""
+    url = urlsplit(kit.issuer)
+    return kit.issuer.replace(url.netloc, f"{url.hostname}:{443 if url.scheme == 'https' else 80}", 1)
 
 
 def _swapped(kit: Kit) -> str:
-    """All that the other realm says, signed by a key of this one."""
+    """The claims of the other realm's token, signed by a key of this realm."""
     now = int(kit.now())
-    return forge.signed(kit.own, {**jwt.claims(kit.minted("other realm")), "iat": now, "exp": now + LIFE})
+    return forge.signed(kit.own_key, {**jwt.claims(kit.issued("other realm")), "iat": now, "exp": now + LIFE})
 
 
-def _twice(name: str, *values) -> Callable[[dict], bytes]:
-    """The claims with one of them twice; a value may be a function of the claim as it was."""
-    return lambda said: forge.repeated(said, name, [v(said[name]) if callable(v) else v for v in values])
-
-
-def _same(value):
-    return value
+def _twice(name: str, *values: Any) -> Callable[[dict], bytes]:
+    """The claims with one of them twice; the value GOOD stands for the good token's own."""
+    return lambda claims: forge.repeated(claims, name, [claims[name] if v is GOOD else v for v in values])
 
 
 TIMES = {
@@ -81,7 +78,7 @@ TIMES = {
     "exp -1": own("exp is negative", exp=-1),
     "exp 1e30": own("exp is too great for 64 bits", exp=1e30),
     "exp null": own("exp is null", exp=None),
-    "exp NaN": own_bytes("exp is NaN, which is no JSON", lambda said: forge.raw_member(said, "exp", b"NaN")),
+    "exp NaN": own_bytes("exp is NaN, which is no JSON", lambda claims: forge.raw_member(claims, "exp", b"NaN")),
     "exp a fraction": own("exp with a fraction", exp=1893456000.5),
     "exp past, in milliseconds": own(
         "an exp of an hour ago in milliseconds", exp=lambda kit: int(kit.now() - 3600) * 1000
@@ -89,13 +86,13 @@ TIMES = {
     "nbf a string": own("nbf is a string", nbf="0"),
     "iat a string": own("iat is a string", iat="0"),
     "iat -1": own("iat is negative", iat=-1),
-    "exp twice, past last": own_bytes("exp twice, the last long past", _twice("exp", _same, 1)),
-    "exp twice, past first": own_bytes("exp twice, the first long past", _twice("exp", 1, _same)),
+    "exp twice, past last": own_bytes("exp twice, the last long past", _twice("exp", GOOD, 1)),
+    "exp twice, past first": own_bytes("exp twice, the first long past", _twice("exp", 1, GOOD)),
 }
 
 ISSUERS = {
     "no iss": own("no iss", iss=GONE),
-    "garbage": Token("not a JWT at all", lambda kit: "not-a-token"),
+    "garbage": NamedToken("not a JWT at all", lambda kit: "not-a-token"),
     "issuer whose keys are a page": own("an issuer whose keys are a web page", iss="https://keys.example/page"),
     "issuer that has no keys": own("an issuer whose list of keys is empty", iss="https://keys.example/none"),
     "issuer whose keys are nowhere": own("an issuer whose name does not resolve", iss="https://keys.example/nobody"),
@@ -109,9 +106,9 @@ ISSUERS = {
     "iss in capitals": own("the issuer in capitals", iss=lambda kit: kit.issuer.upper()),
     "iss with the port": own("the scheme's own port written out", iss=_with_port),
     "iss a list": own("iss is a list of the issuer", iss=lambda kit: [kit.issuer]),
-    "iss twice, wrong last": own_bytes("iss twice, the last wrong", _twice("iss", _same, "https://evil.example")),
-    "iss twice, wrong first": own_bytes("iss twice, the first wrong", _twice("iss", "https://evil.example", _same)),
-    "other realm, this key": Token("the other realm's claims under a key of this realm", _swapped, OWN),
+    "iss twice, wrong last": own_bytes("iss twice, the last wrong", _twice("iss", GOOD, "https://evil.example")),
+    "iss twice, wrong first": own_bytes("iss twice, the first wrong", _twice("iss", "https://evil.example", GOOD)),
+    "other realm, this key": NamedToken("the other realm's claims under a key of this realm", _swapped, OWN),
 }
 
 AUDIENCES = {
@@ -181,16 +178,16 @@ ROLES = {
         realm_access=GONE,
         resource_access={"istio": {"roles": ["reader"]}},
     ),
-    "role by a dotted name": own(
-        "a claim named realm_access.roles", realm_access=GONE, **{"realm_access.roles": ["reader"]}
-    ),
-    "role added": Token("a role written into the good token", _role_added),
+    "role by a dotted name": own("a claim named realm_access.roles", realm_access=GONE, **DOTTED_ROLES),
+    "role added": NamedToken("a role written into the good token", _role_added),
 }
 
 PAYLOADS = {
-    "forged, wrong aud": Token("no signature of anybody, a wrong audience", _forged(aud=lambda kit: "somebody-else")),
-    "forged, expired": Token("no signature of anybody, expired", _forged(exp=ago(3600))),
-    "forged, wrong iss": Token(
+    "forged, wrong aud": NamedToken(
+        "no signature of anybody, a wrong audience", _forged(aud=lambda kit: "somebody-else")
+    ),
+    "forged, expired": NamedToken("no signature of anybody, expired", _forged(exp=ago(3600))),
+    "forged, wrong iss": NamedToken(
         "no signature of anybody, a wrong issuer", _forged(iss=lambda kit: "https://evil.example")
     ),
     "payload null": repaid("the payload is null", b"null"),
@@ -199,17 +196,17 @@ PAYLOADS = {
     "payload no JSON": repaid("the payload is a word", b"alice"),
     "payload empty object": repaid("the payload is {}", b"{}"),
     "payload not UTF-8": own_bytes(
-        "a byte in a claim that is no UTF-8", lambda said: forge.raw_member(said, "name", b'"al\xffce"')
+        "a byte in a claim that is no UTF-8", lambda claims: forge.raw_member(claims, "name", b'"al\xffce"')
     ),
     "payload with a BOM": own_bytes(
-        "a byte order mark before the payload", lambda said: b"\xef\xbb\xbf" + json.dumps(said).encode()
+        "a byte order mark before the payload", lambda claims: b"\xef\xbb\xbf" + json.dumps(claims).encode()
     ),
     "payload with a comma too many": own_bytes(
-        "JSON of no standard: a comma before the end", lambda said: json.dumps(said).encode()[:-1] + b",}"
+        "JSON of no standard: a comma before the end", lambda claims: json.dumps(claims).encode()[:-1] + b",}"
     ),
-    "payload with a bad character": Token(
+    "payload with a bad character": NamedToken(
         "an exclamation mark before the payload", lambda kit: kit.good.replace(".", ".!", 1)
     ),
 }
 
-TOKENS: dict[str, Token] = {**TIMES, **ISSUERS, **AUDIENCES, **SUBJECTS, **KINDS, **SCOPES, **ROLES, **PAYLOADS}
+TOKENS: dict[str, NamedToken] = {**TIMES, **ISSUERS, **AUDIENCES, **SUBJECTS, **KINDS, **SCOPES, **ROLES, **PAYLOADS}

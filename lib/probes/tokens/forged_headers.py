@@ -5,39 +5,26 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lib.crypto import base64url, jwt
 from lib.probes.tokens import forge
-from lib.probes.tokens.builders import (
-    CANARY,
-    GONE,
-    JWKS,
-    OWN,
-    Missing,
-    Token,
-    foreign,
-    own_bytes,
-    own_headed,
-    own_header_bytes,
-    reheaded,
-)
+from lib.probes.tokens.builders import GONE, foreign, own_bytes, own_headed, own_header_bytes, reheaded
 from lib.probes.tokens.keys import SigningKey
-
-if TYPE_CHECKING:
-    from lib.probes.tokens.catalogue import Kit
+from lib.probes.tokens.kit import CANARY, JWKS, OWN, Kit, Missing, NamedToken
 
 WEAK_SECRETS = ("secret", "password", "changeme", "your-256-bit-secret", "istio", "keycloak")
 DEEP = 5000  # lists in a list
 KIB = 1024
+UNKNOWN: dict[str, Any] = {"x-unknown": True}
 _PLAIN = str.maketrans("-_", "+/")  # from base64url to plain base64
 
 
-def _hmac(about: str, secret: bytes) -> Token:
-    return Token(about, lambda kit: forge.hmac_signed(kit.good, secret))
+def _hmac(about: str, secret: bytes) -> NamedToken:
+    return NamedToken(about, lambda kit: forge.hmac_signed(kit.good, secret))
 
 
-def _confused(text: str) -> Token:
+def _confused(text: str) -> NamedToken:
     """HS256 keyed with a text of the public key."""
 
     def make(kit: Kit) -> str:
@@ -46,46 +33,46 @@ def _confused(text: str) -> Token:
             raise Missing("needs an issuer that publishes certificates with its keys")
         return forge.hmac_signed(kit.good, secret)
 
-    return Token(f"HS256 keyed with the {text} of the public key", make, JWKS)
+    return NamedToken(f"HS256 keyed with the {text} of the public key", make, JWKS)
 
 
-def _another_kind(kind: str) -> Token:
+def _another_kind(kind: str) -> NamedToken:
     """Signed by a new key of another kind, under the real key's name."""
 
     def make(kit: Kit) -> str:
         key = SigningKey.generate(kind)
         return forge.signed(key, kit.claims(), {**jwt.header(kit.good), "alg": key.alg})
 
-    return Token(f"signed by a new {kind} key, under the real kid", make)
+    return NamedToken(f"signed by a new {kind} key, under the real kid", make)
 
 
-def _es256(about: str, signature: Callable[[], bytes]) -> Token:
-    """ES256 with a signature that is none."""
+def _es256(about: str, signature: Callable[[], bytes]) -> NamedToken:
+    """The good token as ES256, with this signature."""
 
     def make(kit: Kit) -> str:
         return forge.with_signature(forge.with_header(kit.good, {**jwt.header(kit.good), "alg": "ES256"}), signature())
 
-    return Token(about, make)
+    return NamedToken(about, make)
 
 
 def _without_payload(kit: Kit) -> str:
     head, payload, _ = forge.signed(
-        kit.own, kit.claims(), {"alg": "RS256", "kid": kit.own.kid, "b64": False, "crit": ["b64"]}
+        kit.own_key, kit.claims(), {"alg": "RS256", "kid": kit.own_key.kid, "b64": False, "crit": ["b64"]}
     ).split(".")
-    return f"{head}..{base64url.encoded(kit.own.sign(f'{head}.{payload}'.encode()))}"
+    return f"{head}..{base64url.encoded(kit.own_key.sign(f'{head}.{payload}'.encode()))}"
 
 
 def _padded_header(kit: Kit) -> str:
-    """The header's base64 with = at its end, signed as it stands."""
-    texts = [forge.section({"alg": "RS256", "kid": kit.own.kid, "x": "x" * count}) for count in range(2)]
+    """The header's base64 with = at its end, and a signature over that text."""
+    texts = [forge.section({"alg": "RS256", "kid": kit.own_key.kid, "x": "x" * count}) for count in range(2)]
     text = next(text for text in texts if len(text) % 4)
-    return forge.sealed(kit.own, f"{text}{'=' * (-len(text) % 4)}.{forge.section(kit.claims())}")
+    return forge.sealed(kit.own_key, f"{text}{'=' * (-len(text) % 4)}.{forge.section(kit.claims())}")
 
 
 def _plain_base64_header(kit: Kit) -> str:
-    """The header in the alphabet of plain base64: its + and / do not occur in base64url."""
-    said = json.dumps({**jwt.header(kit.good), "x": "~~~???"}).encode()
-    return ".".join([base64.b64encode(said).decode().rstrip("="), *kit.good.split(".")[1:]])
+    """The header in plain base64, whose + and / base64url does not have."""
+    header = json.dumps({**jwt.header(kit.good), "x": "~~~???"}).encode()
+    return ".".join([base64.b64encode(header).decode().rstrip("="), *kit.good.split(".")[1:]])
 
 
 def _header(text: bytes) -> Callable[[Kit], str]:
@@ -97,7 +84,7 @@ def _signature(data: bytes) -> Callable[[Kit], str]:
 
 
 ALGORITHMS = {
-    "alg none, no signature": Token(
+    "alg none, no signature": NamedToken(
         "alg none, nothing after the last dot",
         lambda kit: forge.with_signature(forge.with_header(kit.good, {**jwt.header(kit.good), "alg": "none"}), b""),
     ),
@@ -160,34 +147,34 @@ KEYS = {
 }
 
 SIGNATURES = {
-    "signature empty": Token("nothing after the last dot", _signature(b"")),
-    "signature gone": Token("no last dot either", lambda kit: kit.good.rpartition(".")[0]),
-    "signature AA": Token("a signature of one zero byte", _signature(bytes(1))),
-    "signature of zeros": Token("a signature of 256 zero bytes", _signature(bytes(256))),
-    "signature longer": Token(
+    "signature empty": NamedToken("nothing after the last dot", _signature(b"")),
+    "signature gone": NamedToken("no last dot either", lambda kit: kit.good.rpartition(".")[0]),
+    "signature AA": NamedToken("a signature of one zero byte", _signature(bytes(1))),
+    "signature of zeros": NamedToken("a signature of 256 zero bytes", _signature(bytes(256))),
+    "signature longer": NamedToken(
         "a zero byte behind the signature",
         lambda kit: forge.with_signature(kit.good, base64url.decoded(kit.good.rpartition(".")[2]) + bytes(1)),
     ),
-    "signature malleable": Token(
+    "signature malleable": NamedToken(
         "the last character changed in bits that base64 ignores", lambda kit: forge.malleable(kit.good)
     ),
-    "signature padded": Token("the signature padded with =", lambda kit: kit.good + "=="),
-    "signature with a space": Token("a space in the signature", lambda kit: f"{kit.good[:-8]} {kit.good[-8:]}"),
-    "signature in plain base64": Token(
+    "signature padded": NamedToken("the signature padded with =", lambda kit: kit.good + "=="),
+    "signature with a space": NamedToken("a space in the signature", lambda kit: f"{kit.good[:-8]} {kit.good[-8:]}"),
+    "signature in plain base64": NamedToken(
         "+ and / for - and _ in the signature",
         lambda kit: ".".join([*kit.good.split(".")[:2], kit.good.split(".")[2].translate(_PLAIN)]),
     ),
-    "tampered": Token("one bit of the signature changed", lambda kit: jwt.tampered(kit.good)),
-    "cut by 1": Token("without its last character", lambda kit: forge.cut(kit.good, 1)),
-    "cut by 10": Token("without its last 10 characters", lambda kit: forge.cut(kit.good, 10)),
-    "cut by 100": Token("without its last 100 characters", lambda kit: forge.cut(kit.good, 100)),
-    "five parts": Token("in the form of an encrypted token", lambda kit: forge.five_parts(kit.good)),
-    "empty section": Token("two dots for the first", lambda kit: kit.good.replace(".", "..", 1)),
+    "tampered": NamedToken("one bit of the signature changed", lambda kit: jwt.tampered(kit.good)),
+    "cut by 1": NamedToken("without its last character", lambda kit: forge.cut(kit.good, 1)),
+    "cut by 10": NamedToken("without its last 10 characters", lambda kit: forge.cut(kit.good, 10)),
+    "cut by 100": NamedToken("without its last 100 characters", lambda kit: forge.cut(kit.good, 100)),
+    "five parts": NamedToken("in the form of an encrypted token", lambda kit: forge.five_parts(kit.good)),
+    "empty section": NamedToken("two dots for the first", lambda kit: kit.good.replace(".", "..", 1)),
 }
 HEADERS = {
-    "crit unknown": own_headed("crit names what nobody knows", crit=["x-unknown"], **{"x-unknown": True}),
+    "crit unknown": own_headed("crit names what nobody knows", crit=["x-unknown"], **UNKNOWN),
     "crit empty": own_headed("crit is an empty list", crit=[]),
-    "b64 false, detached": Token("b64 false and no payload", _without_payload, OWN),
+    "b64 false, detached": NamedToken("b64 false and no payload", _without_payload, OWN),
     "b64 false": own_headed("b64 false, which the signature does not heed", b64=False, crit=["b64"]),
     "zip": own_headed("zip, though nothing is compressed", zip="DEF"),
     "cty JWT": own_headed("cty JWT, though nothing is nested", cty="JWT"),
@@ -196,46 +183,46 @@ HEADERS = {
     "header typ at+jwt": own_headed("header typ at+jwt, as RFC 9068 has it", typ="at+jwt"),
     "header typ logout+jwt": own_headed("header typ logout+jwt", typ="logout+jwt"),
     "alg twice, none last": own_header_bytes(
-        "alg twice, the last none", lambda said: forge.repeated(said, "alg", ["RS256", "none"])
+        "alg twice, the last none", lambda header: forge.repeated(header, "alg", ["RS256", "none"])
     ),
     "alg twice, none first": own_header_bytes(
-        "alg twice, the first none", lambda said: forge.repeated(said, "alg", ["none", "RS256"])
+        "alg twice, the first none", lambda header: forge.repeated(header, "alg", ["none", "RS256"])
     ),
     "header in single quotes": own_header_bytes(
-        "JSON of no standard: single quotes", lambda said: json.dumps(said).replace('"', "'").encode()
+        "JSON of no standard: single quotes", lambda header: json.dumps(header).replace('"', "'").encode()
     ),
     "header with a comma too many": own_header_bytes(
-        "JSON of no standard: a comma before the end", lambda said: json.dumps(said).encode()[:-1] + b",}"
+        "JSON of no standard: a comma before the end", lambda header: json.dumps(header).encode()[:-1] + b",}"
     ),
     "header with more behind": own_header_bytes(
-        "another object behind the header", lambda said: json.dumps(said).encode() + b'{"alg":"none"}'
+        "another object behind the header", lambda header: json.dumps(header).encode() + b'{"alg":"none"}'
     ),
-    "header in plain base64": Token("+ and / in the header", _plain_base64_header),
-    "header with a bad character": Token(
+    "header in plain base64": NamedToken("+ and / in the header", _plain_base64_header),
+    "header with a bad character": NamedToken(
         "an exclamation mark in the header", lambda kit: f"{kit.good[:4]}!{kit.good[4:]}"
     ),
-    "header padded": Token("the header padded with =, signed so", _padded_header, OWN),
-    "header empty object": Token("the header is {}", _header(b"{}")),
-    "header a list": Token("the header is []", _header(b"[]")),
-    "header null": Token("the header is null", _header(b"null")),
-    "header cut": Token("the header's JSON has no end", _header(b'{"alg":"RS256","kid":')),
-    "header deep": Token(
+    "header padded": NamedToken("the header padded with =, signed so", _padded_header, OWN),
+    "header empty object": NamedToken("the header is {}", _header(b"{}")),
+    "header a list": NamedToken("the header is []", _header(b"[]")),
+    "header null": NamedToken("the header is null", _header(b"null")),
+    "header cut": NamedToken("the header's JSON has no end", _header(b'{"alg":"RS256","kid":')),
+    "header deep": NamedToken(
         f"a list {DEEP} deep in the header",
         lambda kit: forge.with_header(kit.good, forge.raw_member(jwt.header(kit.good), "x", forge.nested(DEEP))),
     ),
     "payload deep": own_bytes(
-        f"a list {DEEP} deep in the payload", lambda said: forge.raw_member(said, "x", forge.nested(DEEP))
+        f"a list {DEEP} deep in the payload", lambda claims: forge.raw_member(claims, "x", forge.nested(DEEP))
     ),
     "payload 50 deep": own_bytes(
-        "a list 50 deep in the payload", lambda said: forge.raw_member(said, "x", forge.nested(50))
+        "a list 50 deep in the payload", lambda claims: forge.raw_member(claims, "x", forge.nested(50))
     ),
 }
 
 SIZES = {
-    f"own {size} KiB": Token(
-        f"a good token of {size} KiB", lambda kit, size=size: forge.long(kit.own, kit.claims(), size * KIB), OWN
+    f"own {size} KiB": NamedToken(
+        f"a good token of {size} KiB", lambda kit, size=size: forge.long(kit.own_key, kit.claims(), size * KIB), OWN
     )
     for size in (8, 16, 32, 55)
 }
 
-TOKENS: dict[str, Token] = {**ALGORITHMS, **KEYS, **SIGNATURES, **HEADERS, **SIZES}
+TOKENS: dict[str, NamedToken] = {**ALGORITHMS, **KEYS, **SIGNATURES, **HEADERS, **SIZES}

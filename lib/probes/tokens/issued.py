@@ -14,8 +14,8 @@ Make = Callable[[], str]
 T = TypeVar("T")
 
 
-def minted(run: Run) -> Callable[[str], str]:
-    """Return a function from a name of lib.probes.tokens.MINTED, or good, to its token.
+def issued_tokens(run: Run) -> Callable[[str], str]:
+    """Return a function from a name of lib.probes.tokens.ISSUED, or good, to its token.
 
     Each is minted once, and redacted from then on. It may be called from several threads.
     KeyError where there is no such name.

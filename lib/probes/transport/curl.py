@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from lib.errors import ClusterError
 from lib.http_client import CURL, quoted
 from lib.kubernetes.cluster import Execute
-from lib.probes.transport.messages import Reply, Request, Way
+from lib.probes.transport.messages import Reply, Request, Transport
 from lib.probes.transport.sockets import LIMIT, head
 from lib.redact import clean
 
@@ -34,7 +34,7 @@ EXITS = {  # of curl, in words of answers.MEANINGS
 Options = tuple[tuple[str, str], ...]
 
 
-def over_curl(execute: Execute, url: str, timeout: float = 5, batch: int = BATCH, options: Options = ()) -> Way:
+def over_curl(execute: Execute, url: str, timeout: float = 5, batch: int = BATCH, options: Options = ()) -> Transport:
     """Return a way to `url` (scheme, host and port) from a pod: `execute(argv, stdin)` runs its curl, 7.83 or newer.
 
     `timeout` in seconds is for one request. `options` are more of curl's, such as ("cert", "/etc/cert.pem") or

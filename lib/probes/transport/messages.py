@@ -1,4 +1,4 @@
-"""What goes over the wire and what comes back, whoever carries it: a socket from here, or a pod's curl."""
+"""Requests and replies as they are on the wire, for every transport: a local socket or a pod's curl."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from string import Formatter
 
+from lib.crypto import jwt
 from lib.istio import answers
 from lib.probes.model import Probe
+from lib.redact import clean
+
+WIDTH = 160  # characters of a line that is shown
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it is sent: header lines in their order, Host among them. `label` finds it in access logs."""
+    """One request as it is sent: `headers` are its header lines, with Host; `label` finds it in access logs."""
 
     method: str
     target: str
@@ -24,9 +28,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; `status` 0 is no HTTP at all, `reason` then says in a word what happened (answers.MEANINGS).
+    """What came back. Status 0 means no HTTP at all; `reason` then says in a word what happened (answers.MEANINGS).
 
-    `line` is the status line as it came, header names are lower-case, repeated headers are joined by ", ".
+    `line` is the raw status line. Header names are lower-case, and repeated headers are joined by ", ".
     """
 
     status: int
@@ -38,26 +42,42 @@ class Reply:
 
     @property
     def answer(self) -> str:
-        """The reply in short, as in `401 J18`."""
+        """The reply as a short answer, as in `401 J18`."""
         return answers.text(self.status, answers.code(self.status, self.reason, self.body, self.headers))
 
 
-# How requests reach a workload from one caller: replies in the requests' order.
-Way = Callable[[list[Request]], list[Reply]]
+# Sends requests from one caller to one workload; returns the replies in the requests' order.
+Transport = Callable[[list[Request]], list[Reply]]
 
 
 def prepare(
     probe: Probe, token: Callable[[str], str], host: str, label: str, canary: str = "", scheme: str = "http"
 ) -> Request:
-    """Return a probe's request. `token(name)` gives a token of lib.probes.tokens; `host` is the workload's name.
+    """Return a probe's request, with the values of the names in braces filled in.
 
-    {token} is the probe's own token, {good} the good one, {host} the workload's name, {scheme} the connection's,
-    {canary} a server that must not be called, {nonce} the label. Any other name in braces is a token's, as in
-    {expired}. Braces are doubled to stand for themselves. A probe that states a Host of its own keeps it; a `Host` line
-    without value is left out wholly.
+    In path, headers and body, {token} is the probe's own token, {host} the workload's host, {scheme} the connection's
+    scheme, {canary} the canary's address and {nonce} the label. Any other name is a token's, as in {good}. Doubled
+    braces stand for a brace. Host and User-Agent are added unless the probe has them; a `Host:` line without a value
+    leaves Host out.
+
+    Args:
+        probe: The row of the table.
+        token: Returns a token of the catalogue by name.
+        host: The workload's name in the Host header.
+        label: The User-Agent, which finds the request in access logs.
+        canary: The address of a server that must not be called.
+        scheme: http or https.
     """
     known = {"host": host, "canary": canary, "nonce": label, "scheme": scheme}
-    fill = lambda text: _fill(text, lambda name: known[name] if name in known else token(_named(name, probe)))  # noqa: E731
+
+    def value(name: str) -> str:
+        return known[name] if name in known else token(probe.token if name == "token" else name)
+
+    def fill(text: str) -> str:
+        return _fill(
+            text, lambda name: known[name] if name in known else token(probe.token if name == "token" else name)
+        )
+
     lines = [fill(line) for line in probe.headers]
     names = {line.partition(":")[0].strip().lower() for line in lines}
     first = [] if "host" in names else [f"Host: {host}"]
@@ -71,8 +91,22 @@ def prepare(
     return Request(probe.method, fill(probe.path), kept, body, probe.version, label)
 
 
-def _named(name: str, probe: Probe) -> str:
-    return probe.token if name == "token" else name
+def masked_request(probe: Probe, token: Callable[[str], str], host: str, **names: str) -> Request:
+    """Return a probe's request for people to read: lines of at most 160 characters, tokens as name and fingerprint."""
+    used: dict[str, str] = {}
+
+    def remember(name: str) -> str:
+        return used.setdefault(name, token(name))
+
+    def masked(text: str) -> str:
+        for name, value in sorted(used.items(), key=lambda item: -len(item[1])):
+            if value:
+                text = text.replace(value, f"[{name} sha256:{jwt.fingerprint(value)}]")
+        return clean(text)[:WIDTH]
+
+    request = prepare(probe, remember, host, probe.id, **names)
+    lines = tuple(masked(line) for line in request.headers)
+    return Request(request.method, masked(request.target), lines, masked(request.body), request.version, request.label)
 
 
 def _fill(text: str, value: Callable[[str], str]) -> str:

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from lib.errors import RunbookError
-from lib.probes.transport.messages import Reply, Request, Way
+from lib.probes.transport.messages import Reply, Request, Transport
 
 
-class Spent(RunbookError):
+class BudgetSpent(RunbookError):
     """The budget of requests is spent."""
 
 
@@ -28,11 +28,11 @@ class Limiter:
         self.interval, self.budget, self.clock, self.pause = 1 / rate, budget, clock, pause
         self.left, self.free, self.lock = budget, clock(), Lock()
 
-    def turn(self) -> None:
-        """Come back when it is the caller's turn; Spent where there is none any more."""
+    def wait_turn(self) -> None:
+        """Come back when it is the caller's turn; BudgetSpent where there is none any more."""
         with self.lock:
             if not self.left:
-                raise Spent(f"expected at most {self.budget} requests, and all were made; raise --budget.")
+                raise BudgetSpent(f"expected at most {self.budget} requests, and all were made; raise --budget.")
             self.left -= 1
             now = self.clock()
             mine = max(self.free, now)
@@ -41,7 +41,7 @@ class Limiter:
             self.pause(mine - now)
 
 
-def limited(way: Way, turn: Callable[[], None], workers: int = 8) -> Way:
+def rate_limited(way: Transport, turn: Callable[[], None], workers: int = 8) -> Transport:
     """Return a way that waits for its `turn` before each request, `workers` of them at once."""
 
     def one(request: Request) -> Reply:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lib.crypto import trust_store
 from lib.probes.transport import http2
-from lib.probes.transport.messages import Reply, Request, Way
+from lib.probes.transport.messages import Reply, Request, Transport
 
 LIMIT = 256 * 1024  # bytes of a body that are kept
 HEAD = 128 * 1024  # bytes of a status line or of one header line
@@ -20,17 +20,17 @@ GREETING = 0.2  # seconds for what a server of TLS 1.3 says of its own accord
 
 
 def over_sockets(
-    address: str | Edge,
+    address: str | TlsAddress,
     workers: int = 16,
     timeout: float = 5,
     tls: ssl.SSLContext | None = None,
     first: bytes = b"",
     h2: ssl.SSLContext | None = None,
-) -> Way:
+) -> Transport:
     """Return a way to `address` (host:port): a fresh connection for each request, `workers` of them at once.
 
     `timeout` in seconds is for the whole of one request. Requests of version HTTP/2 go by prior knowledge, without an
-    upgrade; to an Edge it is offered (ALPN), since Envoy takes it over TLS only then, and elsewhere by `h2`, the
+    upgrade; to an TlsAddress it is offered (ALPN), since Envoy takes it over TLS only then, and elsewhere by `h2`, the
     context for it in the place of `tls`. Bodies come back as they are, with the tokens that an application echoes in
     them: clean them before they are kept.
 
@@ -38,7 +38,7 @@ def over_sockets(
     """
 
     def one(request: Request) -> Reply:
-        with Line(address, timeout, tls, first, h2) as line:
+        with Connection(address, timeout, tls, first, h2) as line:
             return line.ask(request)
 
     def way(requests: list[Request]) -> list[Reply]:
@@ -49,7 +49,7 @@ def over_sockets(
 
 
 @dataclass(frozen=True)
-class Edge:
+class TlsAddress:
     """Where TLS is spoken, verified by lib.trust: an address (host:port), and the name that is asked for (SNI)."""
 
     address: str
@@ -59,7 +59,7 @@ class Edge:
         return self.address
 
 
-class Line:
+class Connection:
     """One connection: requests go out as they are, replies come back one by one.
 
     It opens with the first request, so that what goes wrong with the connection is that request's reply.
@@ -67,7 +67,7 @@ class Line:
 
     def __init__(
         self,
-        address: str | Edge,
+        address: str | TlsAddress,
         timeout: float = 5,
         tls: ssl.SSLContext | None = None,
         first: bytes = b"",
@@ -75,13 +75,13 @@ class Line:
     ):
         self.first = first
         self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, h2 or tls
-        self.name = place(self.address)[0]
-        if isinstance(address, Edge):
+        self.name = host_and_port(self.address)[0]
+        if isinstance(address, TlsAddress):
             self.name, self.tls, self.h2 = address.name, trust_store.context(), trust_store.context("h2")
         self.connection: socket.socket | None = None
         self.source = _Source(lambda size: b"")
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> Connection:
         return self
 
     def __exit__(self, *_) -> None:
@@ -121,7 +121,7 @@ class Line:
             raise unsent or EOFError from None
 
     def _open(self, tls: ssl.SSLContext | None) -> None:
-        plain = socket.create_connection(place(self.address), self.timeout)
+        plain = socket.create_connection(host_and_port(self.address), self.timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection = plain  # before the handshake: what goes wrong then is no refusal
         plain.sendall(self.first)
@@ -131,7 +131,7 @@ class Line:
             self.connection.settimeout(self.timeout)
 
 
-def place(address: str) -> tuple[str, int]:
+def host_and_port(address: str) -> tuple[str, int]:
     """Return host and port of `host:port`; an IPv6 address stands in brackets. ValueError without a port."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():

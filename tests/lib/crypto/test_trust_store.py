@@ -11,7 +11,7 @@ from lib.http_client import over_http
 from lib.keycloak import oidc
 from lib.kubernetes import port_forward
 from lib.probes.transport.messages import Request
-from lib.probes.transport.sockets import Edge, Line, over_sockets
+from lib.probes.transport.sockets import Connection, TlsAddress, over_sockets
 from tests.support.loopback import heard, served
 
 AUTHORITY, AUTHORITY_KEY = certificates.generate_authority("one")
@@ -50,8 +50,8 @@ WAYS = {
     "tunnel": lambda address: len(
         oidc.jwks(f"https://{INSIDE}/certs", session=port_forward.session(connected(address)))["keys"]
     ),
-    "probes": lambda address: over_sockets(Edge(address, INSIDE))([ASKED])[0].status,
-    "a drill's line": lambda address: Line(Edge(address, INSIDE)).ask(ASKED).status,
+    "probes": lambda address: over_sockets(TlsAddress(address, INSIDE))([ASKED])[0].status,
+    "a drill's line": lambda address: Connection(TlsAddress(address, INSIDE)).ask(ASKED).status,
 }
 
 
@@ -79,7 +79,7 @@ def test_the_name_is_verified_also_in_a_tunnel_and_where_it_is_not_the_address(s
     address, names = server
     with pytest.raises(KeycloakError, match="mismatch"):
         oidc.jwks("https://elsewhere.example/certs", session=port_forward.session(connected(address)))
-    assert over_sockets(Edge(address, "elsewhere.example"))([ASKED])[0].status == 0
+    assert over_sockets(TlsAddress(address, "elsewhere.example"))([ASKED])[0].status == 0
     assert names == ["elsewhere.example"] * 2
 
 

@@ -7,14 +7,14 @@ import pytest
 from lib.errors import ClusterError
 from lib.istio.access_log import Hop, Trail
 from lib.probes.model import Probe
-from lib.probes.runner import Settle, Target, run_probes
-from lib.probes.tokens.catalogue import Missing
+from lib.probes.runner import RetryPolicy, Target, run_probes
+from lib.probes.tokens.kit import Missing
 from lib.probes.transport.messages import Reply
-from lib.probes.transport.sockets import Edge
+from lib.probes.transport.sockets import TlsAddress
 
 OK = Reply(200, "HTTP/1.1 200 OK", {}, "", 1.0)
 RBAC = Reply(403, "HTTP/1.1 403 Forbidden", {}, "RBAC: access denied", 1.0)
-SOON = Settle(streak=2, deadline=0.3, pause=0.01)
+SOON = RetryPolicy(streak=2, deadline=0.3, pause=0.01)
 
 
 class Kit:
@@ -42,7 +42,7 @@ def answering(*replies):
 
 
 def run(probes, *targets, **more):
-    return run_probes(probes, targets, Kit(), **{"settle": SOON, "nonce": "n", **more})
+    return run_probes(probes, targets, Kit().token, **{"retry": SOON, "nonce": "n", **more})
 
 
 def target(way, name="figure-2", **more):
@@ -62,7 +62,7 @@ def test_a_probe_is_asked_of_every_profile_and_a_worlds_only_there():
 
 
 @pytest.mark.parametrize(
-    ("address", "scheme"), [("198.18.0.2:80", "http"), (Edge("198.18.0.2:443", "httpbin.example"), "https")]
+    ("address", "scheme"), [("198.18.0.2:80", "http"), (TlsAddress("198.18.0.2:443", "httpbin.example"), "https")]
 )
 def test_a_path_may_name_the_scheme_of_the_connection(address, scheme):
     way, asked = answering(OK)
@@ -178,15 +178,15 @@ def test_a_sequence_is_held_and_held_again():
     answers = [["200 app", "200 app"], ["200 app", "403 R"], ["200 app", "403 R"]]
     seen = []
 
-    def dance(drill):
-        seen.append((drill.label, drill.address, drill.token("good")))
+    def dance(scenario):
+        seen.append((scenario.label, scenario.address, scenario.token("good")))
         return answers.pop(0)
 
     way, _ = answering(OK)
     row = probe(how="dance", expect=["200 app", "403 R"])
     asked = []
     logs = lambda labels: asked.append(labels) or {}  # noqa: E731
-    (one,) = run([row], target(way, address="a:1"), drills={"dance": dance}, logs=logs)
+    (one,) = run([row], target(way, address="a:1"), scenarios={"dance": dance}, logs=logs)
     assert (one.verdict, one.tries, one.got) == ("pass", 3, "200 app, 403 R")
     assert seen[0] == ("figure-2-B01-n-1", "a:1", "token-good")
     assert asked == [set()]  # what a sequence sends need not be a request that a proxy names
@@ -195,11 +195,11 @@ def test_a_sequence_is_held_and_held_again():
 def test_a_sequence_without_its_token_is_skipped_and_one_that_breaks_is_red():
     way, _ = answering(OK)
 
-    def broken(drill):
+    def broken(scenario):
         raise OSError("no route")
 
-    drills = {"lost": lambda drill: [drill.token("missing")], "broken": broken}
-    lost, red = run([probe(how="lost"), probe("B02", how="broken")], target(way, address="a:1"), drills=drills)
+    scenarios = {"lost": lambda scenario: [scenario.token("missing")], "broken": broken}
+    lost, red = run([probe(how="lost"), probe("B02", how="broken")], target(way, address="a:1"), scenarios=scenarios)
     assert (lost.verdict, lost.note) == ("skipped", "nobody can make it")
     assert red.verdict == "error" and "no route" in red.note
 

@@ -73,7 +73,7 @@ def test_every_world_is_asked():
 
 
 def test_every_sequence_of_the_mesh_is_known():
-    others = {*requests.DRILLS, *sessions.DRILLS, *token_endpoint.DRILLS, "http"}
+    others = {*requests.SCENARIOS, *sessions.SCENARIOS, *token_endpoint.SCENARIOS, "http"}
     asked = {probe.how for probe in model.load() if probe.family == "G"} - others
     text = (model.TABLES.parent / "scenarios" / "peers.py").read_text()
     assert [how for how in sorted(asked) if f'"{how}":' not in text] == []

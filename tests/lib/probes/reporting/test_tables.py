@@ -199,7 +199,7 @@ def test_the_drawing_in_words_and_none_of_nothing():
 
 
 def test_what_is_planned_is_drawn_with_the_answers_that_are_expected():
-    root = ET.fromstring(drawing.planned(["figure-2", "figure-1"]).data)
+    root = ET.fromstring(drawing.show_planned(["figure-2", "figure-1"]).data)
     said = root.get("aria-label")
     assert "Figure 1: users by token, sleep by mutual TLS" in said and "hardened" not in said
     assert "outsider, without a sidecar: 0 through, 3 × no HTTP" in said

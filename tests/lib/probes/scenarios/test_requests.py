@@ -3,7 +3,7 @@
 import pytest
 
 from lib.probes.model import load
-from lib.probes.scenarios.requests import DRILLS, Drill, frame
+from lib.probes.scenarios.requests import SCENARIOS, Context, frame
 from lib.probes.transport.messages import Reply, prepare
 from lib.probes.transport.sockets import over_sockets, raw
 from tests.support.loopback import heard, over_http2, served
@@ -37,9 +37,9 @@ class Mesh:
             connection.sendall(bytes([0x81, len(text)]) + text)
 
 
-def drill(address):
+def context(address):
     names = {"good": GOOD, "ending": ENDING, "expired": EXPIRED}
-    return Drill(address, "a.example", over_sockets(address), names.__getitem__, "F32")
+    return Context(address, "a.example", over_sockets(address), names.__getitem__, "F32")
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def drill(address):
         ("websocket-stays", ["101 app", "401 J15", "101 app"]),
     ],
 )
-def test_drills(name, answers):
+def test_scenarios(name, answers):
     with served(Mesh().speak) as address:
-        assert DRILLS[name](drill(address)) == answers
+        assert SCENARIOS[name](context(address)) == answers
 
 
 def test_a_websocket_that_was_closed_is_told():
     mesh = Mesh()
     mesh.echo = lambda connection: None
     with served(mesh.speak) as address:
-        assert DRILLS["websocket"](drill(address)) == ["403 R", "0 closed"]
+        assert SCENARIOS["websocket"](context(address)) == ["403 R", "0 closed"]
 
 
 def test_grpc_tells_its_own_status():
@@ -71,7 +71,7 @@ def test_grpc_tells_its_own_status():
         spoken.send_headers(stream, fields, end_stream=True)
 
     with served(over_http2(answer)) as address:
-        assert DRILLS["grpc"](drill(address)) == ["7 R", "16 J15"]
+        assert SCENARIOS["grpc"](context(address)) == ["7 R", "16 J15"]
 
 
 class Counting:
@@ -85,10 +85,10 @@ class Counting:
         return [Reply(431, body="Request Header Fields Too Large")] * len(requests)
 
 
-def test_drills_that_are_too_large():
+def test_scenarios_that_are_too_large():
     ask = Counting()
-    asked = Drill("a.example:80", "a.example", ask, {"good": GOOD}.__getitem__, "B33")
-    assert DRILLS["many-headers"](asked) == DRILLS["long-header"](asked) == ["431 codec", "431 codec"]
+    asked = Context("a.example:80", "a.example", ask, {"good": GOOD}.__getitem__, "B33")
+    assert SCENARIOS["many-headers"](asked) == SCENARIOS["long-header"](asked) == ["431 codec", "431 codec"]
     assert [count for count, _ in ask.sizes[:2]] == [104, 100]
     assert all(size > 65536 for _, size in ask.sizes[2:])
 
@@ -98,7 +98,7 @@ def test_the_tables_of_placement_and_paths_are_whole(letter):
     rows = [probe for probe in load() if probe.family == letter]
     assert {probe.id[:3] for probe in rows} == {f"{letter}{number:02}" for number in range(1, 36)}
     assert len({probe.id for probe in rows}) == len(rows)
-    assert all(probe.how == "http" or probe.how in DRILLS for probe in rows)
+    assert all(probe.how == "http" or probe.how in SCENARIOS for probe in rows)
 
 
 @pytest.mark.parametrize("probe", [probe for probe in load() if probe.family in "BF"], ids=lambda probe: probe.id)

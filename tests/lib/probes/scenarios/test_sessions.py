@@ -1,4 +1,4 @@
-"""What the drills of sessions and of the token endpoint do to a Keycloak, and what they leave: nothing of their own."""
+"""What the scenarios of sessions and of the token endpoint do to a Keycloak, and that they leave nothing behind."""
 
 from contextlib import contextmanager
 
@@ -10,7 +10,7 @@ from lib.keycloak.admin import Keycloak
 from lib.probes import model
 from lib.probes.scenarios import sessions, token_endpoint, waiting
 from lib.probes.scenarios.fixtures import CLIENTS, SETTINGS
-from lib.probes.scenarios.requests import Drill
+from lib.probes.scenarios.requests import Context
 from lib.probes.scenarios.token_endpoint import GUEST, PASSWORD, PUBLIC
 from lib.probes.transport.messages import Reply
 from tests.support.fake_keycloak import FakeKeycloak
@@ -55,21 +55,21 @@ def endpoint(server, admin):
     return token_endpoint.Endpoint(f"{server.url}/realms/probes", secrets, "right", admin, "probes", 3, lambda _: None)
 
 
-def drill(seen):
+def context(seen):
     """A workload that lets everybody pass."""
 
     def ask(requests):
         seen.extend(requests)
         return [Reply(200, headers=APP) for _ in requests]
 
-    return Drill("localhost:1", "httpbin.example", ask, str, "probe")
+    return Context("localhost:1", "httpbin.example", ask, str, "probe")
 
 
-@pytest.mark.parametrize("name", sessions.DRILLS)
+@pytest.mark.parametrize("name", sessions.SCENARIOS)
 def test_a_session_ends_for_the_issuer_and_the_token_passes(server, here, name):
     made, known = here
     seen = []
-    assert ", ".join(sessions.drills(made)[name](drill(seen))) == ROWS[name].expected("figure-2")
+    assert ", ".join(sessions.scenarios(made)[name](context(seen))) == ROWS[name].expected("figure-2")
     token = seen[0].headers[1].removeprefix("Authorization: Bearer ")
     assert token in known and seen[0].headers[0] == "Host: httpbin.example"
     assert server.realms["istio"]["users"] == {}
@@ -78,18 +78,18 @@ def test_a_session_ends_for_the_issuer_and_the_token_passes(server, here, name):
 
 
 def test_sessions_are_ended_once_for_all_workloads(server, here):
-    held, seen = sessions.drills(here[0])["logged-out"], []
-    first = held(drill(seen))
+    held, seen = sessions.scenarios(here[0])["logged-out"], []
+    first = held(context(seen))
     writes = len(server.writes)
-    assert held(drill(seen)) == first
+    assert held(context(seen)) == first
     assert len(server.writes) == writes and seen[0].headers == seen[1].headers
 
 
-def test_what_was_revoked_is_restored_even_if_the_drill_breaks_off(server, here):
+def test_what_was_revoked_is_restored_even_if_the_scenario_breaks_off(server, here):
     made, _ = here
 
-    def end(context, leaver):
-        sessions.revoke_realm(context, leaver)
+    def end(context, user):
+        sessions.revoke_realm(context, user)
         raise RuntimeError("broke off")
 
     with pytest.raises(RuntimeError):
@@ -100,8 +100,8 @@ def test_what_was_revoked_is_restored_even_if_the_drill_breaks_off(server, here)
 
 @pytest.mark.parametrize("name", ["wrong-password", "wrong-client", "no-direct-grant", "after-logout"])
 def test_the_token_endpoint_answers_as_the_table_says(endpoint, name):
-    held = token_endpoint.drills(endpoint)[name]
-    assert ", ".join(held(drill([]))) == ROWS[name].expected("token-endpoint")
+    held = token_endpoint.scenarios(endpoint)[name]
+    assert ", ".join(held(context([]))) == ROWS[name].expected("token-endpoint")
     assert [user["username"] for user in endpoint.admin.get("/probes/users")] == [GUEST]
 
 
@@ -125,7 +125,7 @@ def test_a_disabled_user_and_one_with_something_left_to_do(endpoint):
 
 
 def test_every_sequence_of_keycloaks_has_a_row():
-    for registry in (sessions.DRILLS, token_endpoint.DRILLS, waiting.DRILLS):
+    for registry in (sessions.SCENARIOS, token_endpoint.SCENARIOS, waiting.SCENARIOS):
         assert set(registry) <= set(ROWS)
     assert PASSWORD in CLIENTS
 
@@ -160,20 +160,20 @@ class FakeWorld:
         signing = {name: state[0] for name, state in self.keys.items() if state[1] and state[2]}
         return max(signing, key=signing.get)
 
-    def key(self, name, priority=100, active=True, enabled=True):
+    def ensure_key(self, name, priority=100, active=True, enabled=True):
         self.log.append(("key", name))
         self.keys[name] = (priority, active, enabled)
 
-    def drop_key(self, name):
+    def delete_key(self, name):
         self.keys.pop(name, None)
 
-    def keys_from(self, where):
+    def take_keys_from(self, where):
         self.where = where
 
-    def reach(self, reachable):
+    def set_reachable(self, reachable):
         self.reachable = reachable
 
-    def allow(self, allowed):
+    def set_allowed(self, allowed):
         self.allowed, self.new = allowed, False
 
     def stopped(self, part):
@@ -188,9 +188,9 @@ class FakeWorld:
 
 
 @pytest.mark.parametrize("name", ["rotated", "passive", "disabled", "unreachable", "no-istiod", "converges"])
-def test_a_slow_drill_answers_as_the_table_says_and_restores(name):
+def test_a_slow_scenario_answers_as_the_table_says_and_restores(name):
     world = FakeWorld(late=3)
-    (result,) = waiting.hold([ROWS[name]], world)
+    (result,) = waiting.run_scenarios([ROWS[name]], world)
     assert (result.verdict, result.got) == ("pass", ROWS[name].expected("rotation"))
     assert world.keys == {"rsa-generated": (100, True, True)}
     assert (world.allowed, world.where, world.down) == (True, "realm", set())
@@ -217,18 +217,18 @@ def test_keycloak_comes_back_only_when_istiod_has_given_up():
     assert outcome.seconds["with Keycloak back, refused for"] > 1
 
 
-def test_a_slow_drill_tells_its_seconds():
-    (result,) = waiting.hold([ROWS["converges"]], FakeWorld())
+def test_a_slow_scenario_tells_its_seconds():
+    (result,) = waiting.run_scenarios([ROWS["converges"]], FakeWorld())
     assert "from apply to enforcement, p50: " in result.note and "p95: " in result.note
 
 
-def test_a_drill_that_broke_off_is_red_and_the_next_is_held():
+def test_a_scenario_that_broke_off_is_red_and_the_next_is_held():
     class Broken(FakeWorld):
-        def key(self, name, **settings):
+        def ensure_key(self, name, **settings):
             raise KeycloakError("expected a key, got none; see Keycloak's log.")
 
     told = []
-    found = waiting.hold([ROWS["no-istiod"], ROWS["rotated"]], Broken(), told.append)
+    found = waiting.run_scenarios([ROWS["no-istiod"], ROWS["rotated"]], Broken(), told.append)
     assert told == ["rotated", "no-istiod"]
     assert [one.verdict for one in found] == ["error", "pass"]
     assert "expected a key, got none" in found[0].note

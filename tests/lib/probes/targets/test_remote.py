@@ -10,16 +10,16 @@ import pytest
 from lib.crypto import certificates, jwt
 from lib.errors import ParamsError
 from lib.probes.model import Probe
-from lib.probes.runner import Settle
+from lib.probes.runner import RetryPolicy
 from lib.probes.targets import remote
-from lib.probes.tokens.catalogue import Missing
+from lib.probes.tokens.kit import Missing
 from lib.probes.transport.messages import Reply, Request
-from lib.probes.transport.rate_limit import Limiter, Spent, limited
+from lib.probes.transport.rate_limit import BudgetSpent, Limiter, rate_limited
 from tests.support import little_mesh
 from tests.support.little_mesh import AUDIENCE, HOLES, ISSUER, mesh, signed
 from tests.support.loopback import heard, over_http2, served
 
-SOON = Settle(streak=2, deadline=0.2, pause=0.05)
+SOON = RetryPolicy(streak=2, deadline=0.2, pause=0.05)
 GOOD = signed()
 
 
@@ -70,8 +70,8 @@ def settings(address="mesh.example", **more):
 
 def asked(address, probes=PROBES, **more):
     given = settings(address, **more)
-    plan, left = remote.planned(probes, Kit(), given)
-    return [*remote.ask([probe for probe, _ in plan], Kit(), given, SOON), *left]
+    plan, left = remote.plan(probes, Kit().token, given)
+    return [*remote.ask([probe for probe, _ in plan], Kit().token, given, SOON), *left]
 
 
 def red(found):
@@ -104,13 +104,13 @@ def test_each_hole_turns_its_probes_red(hole, ids):
 
 
 def test_what_does_not_fit_is_skipped_with_a_reason_of_its_own():
-    plan, left = remote.planned([*ELSEWHERE, probe("D25", "200 app", token="id")], Kit(), settings())
+    plan, left = remote.plan([*ELSEWHERE, probe("D25", "200 app", token="id")], Kit().token, settings())
     assert not plan and {one.verdict for one in left} == {"skipped"}
     assert len({one.note for one in left}) == len(left) == 6
 
 
 def test_families_and_ids_choose():
-    chosen = lambda families: [one.id for one, _ in remote.planned(PROBES, Kit(), settings(families=families))[0]]  # noqa: E731
+    chosen = lambda families: [one.id for one, _ in remote.plan(PROBES, Kit().token, settings(families=families))[0]]  # noqa: E731
     assert chosen("C, D02") == ["C02", "C12", "D02"]
     assert chosen("A01") == ["A01"]
 
@@ -137,12 +137,12 @@ def test_the_answers_expected_are_the_profiles():
 
 
 def test_braces_in_a_path_stay():
-    ((_, request),), _ = remote.planned(PROBES[:1], Kit(), settings(path="/a/{b}"))
+    ((_, request),), _ = remote.plan(PROBES[:1], Kit().token, settings(path="/a/{b}"))
     assert request.target == "/a/{b}"
 
 
 def test_the_plan_shows_tokens_as_fingerprints():
-    plan, _ = remote.planned(PROBES, Kit(), settings())
+    plan, _ = remote.plan(PROBES, Kit().token, settings())
     assert not [token for token in Kit.made.values() if token in str(plan)]
     assert f"Bearer [good sha256:{jwt.fingerprint(GOOD)}]" in str(plan[1])
     assert "eyJ" not in str(plan)
@@ -195,23 +195,23 @@ def test_a_mesh_by_https_is_asked_in_both_versions_of_http(secure):
     address, ca = secure
     probes = [probe("A01", ["403 codec"]), probe("F16", ["403 codec"], version="HTTP/2")]
     given = settings(url=f"https://{address}/x", ca=str(ca))
-    found = {one.id: one.got for one in remote.ask(probes, Kit(), given, SOON)}
+    found = {one.id: one.got for one in remote.ask(probes, Kit().token, given, SOON)}
     assert found == {"A01": "403 codec", "F16": "403 codec"}
 
 
 def test_a_certificate_that_nobody_here_trusts_is_told_before_anything_is_asked(secure):
     address, ca = secure
-    with pytest.raises(ParamsError, match="signed by whom the system trusts, got: .*--ca"):
-        remote.ask(PROBES, Kit(), settings(url=f"https://{address}/x"), SOON)
+    with pytest.raises(ParamsError, match="that the system trusts, got: .*--ca"):
+        remote.ask(PROBES, Kit().token, settings(url=f"https://{address}/x"), SOON)
     host = f"localhost:{address.rpartition(':')[2]}"
-    with pytest.raises(ParamsError, match=f"certificate of {host} .*mismatch"):
-        remote.ask(PROBES, Kit(), settings(url=f"https://{host}/x", ca=str(ca)), SOON)
+    with pytest.raises(ParamsError, match=f"certificate for {host} .*mismatch"):
+        remote.ask(PROBES, Kit().token, settings(url=f"https://{host}/x", ca=str(ca)), SOON)
 
 
 def test_a_file_that_holds_no_certificates_is_told(tmp_path):
     (tmp_path / "empty.pem").write_text("")
     for name in ("empty.pem", "nowhere.pem"):
-        with pytest.raises(ParamsError, match=rf"expected certificates \(PEM\) in '.*{name}'.*mend --ca"):
+        with pytest.raises(ParamsError, match=rf"expected certificates \(PEM\) in '.*{name}'.*correct --ca"):
             settings(url="https://a.example", ca=str(tmp_path / name)).tls()
 
 
@@ -271,14 +271,14 @@ def test_a_good_token_is_what_the_settings_say():
 
 def test_the_kit_forges_from_the_good_token_and_says_what_it_cannot():
     said = {"get": GOOD, "get-id": "an.id.token"}
-    kit = remote.kit(settings(token_command="get", tokens={"id": "get-id"}), said.get)
-    assert (kit.token("good"), kit.token("id")) == (GOOD, "an.id.token")
-    assert kit.token("tampered") != GOOD
-    assert GOOD not in repr(kit) and "an.id.token" not in repr(kit)
+    token = remote.token_source(settings(token_command="get", tokens={"id": "get-id"}), said.get)
+    assert (token("good"), token("id")) == (GOOD, "an.id.token")
+    assert token("tampered") != GOOD
+    assert GOOD not in repr(token) and "an.id.token" not in repr(token)
     with pytest.raises(Missing, match="--token 'refresh'=COMMAND"):
-        kit.token("refresh")
+        token("refresh")
     with pytest.raises(Missing, match="signing key"):
-        kit.token("no exp")
+        token("no exp")
 
 
 def issuing(jwks_uri):
@@ -319,21 +319,21 @@ class Clock:
 def test_turns_are_evenly_spread_and_end_with_the_budget():
     clock = Clock()
     limiter = Limiter(4, 5, clock, clock.wait)
-    times = [limiter.turn() or clock.now for _ in range(5)]
+    times = [limiter.wait_turn() or clock.now for _ in range(5)]
     assert times == [100, 100.25, 100.5, 100.75, 101]
-    with pytest.raises(Spent):
-        limiter.turn()
+    with pytest.raises(BudgetSpent):
+        limiter.wait_turn()
 
 
 def test_turns_that_were_not_taken_are_not_saved_up():
     clock = Clock()
     limiter = Limiter(2, 9, clock, clock.wait)
     clock.now += 60
-    assert [limiter.turn() or clock.now for _ in range(3)] == [160, 160.5, 161]
+    assert [limiter.wait_turn() or clock.now for _ in range(3)] == [160, 160.5, 161]
 
 
 def test_a_limited_way_takes_a_turn_for_each_request_and_keeps_their_order():
     turns = []
-    way = limited(lambda requests: [Reply(int(requests[0].target))], lambda: turns.append(1), workers=3)
+    way = rate_limited(lambda requests: [Reply(int(requests[0].target))], lambda: turns.append(1), workers=3)
     assert [reply.status for reply in way([Request("GET", str(n), ()) for n in range(9)])] == list(range(9))
     assert len(turns) == 9

@@ -17,12 +17,12 @@ from lib.errors import ParamsError
 from lib.istio.answers import RBAC
 from lib.keycloak import realm_keys
 from lib.probes.scenarios import requests as scenarios_requests
-from lib.probes.scenarios.requests import Drill
+from lib.probes.scenarios.requests import Context
 from lib.probes.tokens import forge
-from lib.probes.tokens.builders import NEEDS, OWN
-from lib.probes.tokens.catalogue import MINTED, TOKENS, Kit, Missing
+from lib.probes.tokens.catalogue import ISSUED, TOKENS
 from lib.probes.tokens.forged_claims import KEPT
 from lib.probes.tokens.keys import KINDS, SigningKey
+from lib.probes.tokens.kit import NEEDS, OWN, Kit, Missing
 from lib.probes.transport.messages import Reply
 
 ISSUER = "https://sso.example/realms/istio"
@@ -50,13 +50,21 @@ values = some.one_of(some.none(), some.booleans(), some.integers(), texts, some.
 objects = some.dictionaries(texts, values, max_size=5)
 
 
-def minted(name):
+def issued(name):
     claims = {**CLAIMS, "iss": "https://sso.example/realms/other"} if name == "other realm" else CLAIMS
     return forge.signed(REALMS, {**claims, "name": name})
 
 
 def kit(**more):
-    asked = {"good": GOOD, "minted": minted, "jwks": PUBLISHED, "own": OURS, "attacker": NOBODYS, "issuer": ISSUER}
+    asked = {
+        "good": GOOD,
+        "catalogue": TOKENS,
+        "issued": issued,
+        "jwks": PUBLISHED,
+        "own": OURS,
+        "attacker": NOBODYS,
+        "issuer": ISSUER,
+    }
     return Kit(**{**asked, "audience": "istio", "now": time.time, "canary": "http://canary.example/n", **more})
 
 
@@ -224,7 +232,7 @@ def test_every_token_can_be_made_and_sent(name):
 FULL = kit()
 
 
-@pytest.mark.parametrize("name", [name for name, token in TOKENS.items() if token.needs != OWN and name not in MINTED])
+@pytest.mark.parametrize("name", [name for name, token in TOKENS.items() if token.needs != OWN and name not in ISSUED])
 def test_what_needs_no_key_of_the_realm_is_refused_unless_it_spells_the_same_bytes(name):
     token = FULL.token(name)
     same = {"good", "signature malleable", "signature padded", "signature with a space", "empty section"}
@@ -253,7 +261,7 @@ def test_what_the_kit_lacks_is_told():
         kit(jwks=[REALMS.public]).token("HS256 keyed with the certificate")
     with pytest.raises(Missing, match="encryption"):
         kit(jwks=[REALMS.public]).token("kid for encryption")
-    with pytest.raises(KeyError, match="mend the table"):
+    with pytest.raises(KeyError, match="correct the table"):
         bare.token("no such thing")
 
 
@@ -261,7 +269,7 @@ def test_what_cannot_be_minted_is_told_at_every_asking():
     def none(name):
         raise Missing(f"no {name} here")
 
-    without = kit(minted=none)
+    without = kit(issued=none)
     for _ in range(2):
         with pytest.raises(Missing, match="no id here"):
             without.token("id")
@@ -285,7 +293,7 @@ def test_edges_are_asked_early_in_a_second_each_made_anew():
         asked.append((time.time(), jwt.claims(requests[0].headers[1].removeprefix("Authorization: Bearer "))))
         return [Reply(403, body=RBAC)]
 
-    assert scenarios_requests.edges(Drill("", "a.example", ask, FULL.token, "D03")) == ["403 R"] * 5
+    assert scenarios_requests.edges(Context("", "a.example", ask, FULL.token, "D03")) == ["403 R"] * 5
     assert len({int(when) for when, _ in asked}) == 1
     now = int(asked[0][0])
     assert [claims["exp"] - now for _, claims in asked[:3]] == [-60, -59, -61]

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lib.probes.transport.messages import Request
-from lib.probes.transport.sockets import Line, over_sockets, place, why
+from lib.probes.transport.sockets import Connection, host_and_port, over_sockets, why
 from tests.support.loopback import heard, over_http2, reset, served
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Two: a\r\nx-two: b\r\n\r\nhi"
@@ -138,7 +138,7 @@ def test_one_line_carries_several_requests():
             heard(connection)
             connection.sendall(OK)
 
-    with served(speak) as address, Line(address, 2) as line:
+    with served(speak) as address, Connection(address, 2) as line:
         assert [line.ask(get()).answer for _ in range(3)] == ["200 app", "200 app", "0 closed"]
 
 
@@ -146,12 +146,12 @@ def test_one_line_carries_several_requests():
     ("text", "parts"), [("a.example:80", ("a.example", 80)), ("[::1]:8080", ("::1", 8080))], ids=["name", "IPv6"]
 )
 def test_place(text, parts):
-    assert place(text) == parts
+    assert host_and_port(text) == parts
 
 
 def test_a_place_needs_a_port():
     with pytest.raises(ValueError, match="host:port"):
-        place("a.example")
+        host_and_port("a.example")
 
 
 def test_words_for_errors_of_tls():
