@@ -15,7 +15,7 @@ from IPython.display import Markdown, display
 from lib import params
 from lib.aws import session as aws_session
 from lib.crypto import trust_store
-from lib.errors import ClusterError, MissingStep, RedCheck
+from lib.errors import MissingStep, RedCheck
 from lib.kubernetes import cluster as kubernetes_cluster
 from lib.kubernetes import manifests
 from lib.params import ROOT, Params
@@ -159,12 +159,11 @@ class Run:
 
     def need(self, api_version: str, kind: str, name: str, namespace: str | None = None, step: str = "") -> dict:
         """Return an object that an earlier step made; raise MissingStep, naming that step, where it is not there."""
-        try:
-            return self.cluster.get(api_version, kind, name, namespace)
-        except ClusterError as error:
-            raise MissingStep(
-                f"{str(error).rstrip('.').split(';')[0]}; run {step or 'the steps before this one'} first."
-            ) from None
+        obj = self.cluster.find(api_version, kind, name, namespace)
+        if obj is None:
+            place = f" in namespace {namespace}" if namespace else ""
+            raise MissingStep(f"No {kind} {name}{place}. Run {step or 'the steps before this one'} first.")
+        return obj
 
     def recent(self) -> pd.DataFrame:
         """Return what was done to objects since this was last asked."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lib.kubernetes.cluster import Cluster
+from lib.kubernetes.status import is_running
 from lib.polling import until
 
 GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "nobody"
@@ -87,7 +88,7 @@ def join(gateways: dict[str, Hop], sidecars: dict[str, Hop]) -> dict[str, Trail]
 
 def fetch(cluster: Cluster, labels: str, namespace: str, since_seconds: int, name: str = GATEWAY) -> dict[str, Hop]:
     """Return what the proxies of all running pods with these labels wrote in the last seconds."""
-    pods = [pod["metadata"]["name"] for pod in cluster.items("v1", "Pod", namespace, labels) if _running(pod)]
+    pods = [pod["metadata"]["name"] for pod in cluster.items("v1", "Pod", namespace, labels) if is_running(pod)]
     texts = [cluster.logs(pod, namespace, PROXY, since_seconds) for pod in pods]
     return read((line for text in texts for line in text.splitlines()), name)
 
@@ -118,7 +119,3 @@ def wait_for(
 def _hop(name: str, one: re.Match) -> Hop:
     told = {key: "" if one[key] == "-" else one[key] for key in ("flags", "details", "request_id", "upstream")}
     return Hop(name, int(one["code"]), **told)
-
-
-def _running(pod: dict) -> bool:
-    return pod["status"].get("phase") == "Running"

@@ -1,7 +1,8 @@
-"""The cluster: create-or-update through server-side apply, reading, waiting, and running a command in a pod.
+"""The cluster: create or update objects by server-side apply, read them, wait for them, run a command in a pod.
 
-Every write says which of created, changed or unchanged it was, from the object before and after it
-(https://kubernetes.io/docs/reference/using-api/server-side-apply/).
+Each write returns "created", "changed" or "unchanged": it compares the object before the write with the one after.
+
+Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
 
 from __future__ import annotations
@@ -13,40 +14,49 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import urllib3
 from kubernetes import client, config
 from kubernetes.stream import portforward, stream
 from kubernetes.stream.ws_client import WSClient
 
+from lib.ensured import Action
 from lib.errors import ClusterError
 from lib.kubernetes.pod_shell import PodShells
+from lib.kubernetes.rest import NotFound, Object, Query, Rest
+from lib.kubernetes.status import is_running, is_terminating, missing_pods
 from lib.polling import wait
 
-MANAGER = "istio-keycloak-runbook"  # the field manager that owns what the runbook applies
+MANAGER = "istio-keycloak-runbook"  # the field manager of the fields that the runbook applies
 Execute = Callable[[list[str], str], tuple[str, int]]  # runs argv with this stdin in a pod: (output, exit code)
-GONE = 120  # seconds that an object may take to be deleted
+GONE = 120  # seconds that the deletion of an object may take
+APPLY = {"Content-Type": "application/apply-patch+yaml"}  # makes a PATCH a server-side apply
+
+Tell = Callable[[float, Any], None]  # gets the seconds so far and the last value of a wait
 
 
 class Cluster:
     """One Kubernetes API, with objects as plain dicts."""
 
-    def __init__(self, api: client.ApiClient):
+    def __init__(self, api: client.ApiClient) -> None:
         self.api = api
         self.core = client.CoreV1Api(api)
         self._shells = PodShells(lambda place: self._exec(*place, ["sh"]))
-        self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._rest = Rest(api)
 
     @classmethod
     def from_kubeconfig(cls, path: Path | None = None, context: str | None = None) -> Cluster:
-        """Return the cluster of a kubeconfig's context; raise ClusterError where there is none."""
+        """Return the cluster of a kubeconfig's context; raise ClusterError if there is no such context.
+
+        Args:
+            path: The kubeconfig; by default the file that KUBECONFIG names, else ~/.kube/config.
+            context: The context's name; by default the kubeconfig's current context.
+        """
         try:
-            # The client itself looks at KUBECONFIG but once, when it is imported
+            # The client library reads KUBECONFIG only once, when Python imports it
             return cls(config.new_client_from_config(str(path) if path else os.environ.get("KUBECONFIG"), context))
         except config.ConfigException as error:
-            where = path or "the default kubeconfig"
-            raise ClusterError(
-                f"expected a context {context or ''} in {where}, got: {error}; run 01-cluster, or set kube_context."
-            ) from None
+            which, where = f"context {context}" if context else "current context", path or "the default kubeconfig"
+            reason = str(error).rstrip(".")
+            raise ClusterError(f"No {which} in {where}: {reason}. Run 01-cluster, or set kube_context.") from None
 
     @property
     def host(self) -> str:
@@ -54,12 +64,12 @@ class Cluster:
         return self.api.configuration.host
 
     def ready(self) -> bool:
-        """Return whether the API server says it is ready."""
+        """Return whether the API server is ready."""
         return self.raw("/readyz") == "ok"
 
     def raw(self, path: str) -> str:
         """Return the body of a GET of one path of the API server."""
-        return self._call("GET", path).decode()
+        return self._rest.call("GET", path).decode()
 
     def version(self) -> str:
         """Return the API server's version, as in v1.36.3."""
@@ -67,87 +77,83 @@ class Cluster:
 
     # Objects
 
-    def apply(self, thing: dict, manager: str = MANAGER) -> str:
-        """Create or update one object (server-side apply); return created, changed or unchanged.
+    def apply(self, obj: Object, manager: str = MANAGER) -> Action:
+        """Create or update one object by server-side apply.
 
-        Unchanged is an object whose status and bookkeeping alone may be others: the API server rewrites some of those.
-        A `manager` of its own states, and takes back, single fields of an object that is the runbook's otherwise.
-        One that is being deleted is waited for until it is gone: what is written to it would go with it.
+        An object that is being deleted must be gone first: the write would go with it. An object whose status,
+        resourceVersion or managedFields alone differ is unchanged: the API server rewrites those. A `manager` other
+        than MANAGER sets single fields of the runbook's object, and removes them by a later apply without them.
         """
-        api_version, kind, name = thing["apiVersion"], thing["kind"], thing["metadata"]["name"]
-        namespace = thing["metadata"].get("namespace")
-        before = self._alive(api_version, kind, name, namespace)
-        path = self._path(api_version, kind, namespace, name)
-        query = [("fieldManager", manager), ("force", "true")]
-        content = {"Content-Type": "application/apply-patch+yaml"}
-        after = json.loads(self._call("PATCH", path, query=query, body=thing, headers=content))
+        before = self._find_after_deletion(*_key(obj))
+        after = json.loads(self._patch(obj, manager))
         if before is None:
             return "created"
-        return "unchanged" if _stated(before) == _stated(after) else "changed"
+        return "unchanged" if _desired(before) == _desired(after) else "changed"
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict:
-        """Return one object; raise ClusterError where there is none."""
-        found = self.find(api_version, kind, name, namespace)
-        if found is None:
+        """Return one object; raise ClusterError if it does not exist."""
+        obj = self.find(api_version, kind, name, namespace)
+        if obj is None:
             place = f" in namespace {namespace}" if namespace else ""
-            raise ClusterError(f"expected {kind} {name}{place}, found none; run the step that makes it.")
-        return found
+            raise ClusterError(f"No {kind} {name}{place}. Run the step that creates it.")
+        return obj
 
     def find(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict | None:
-        """Return one object, or None where it, or its kind, is not there."""
+        """Return one object, or None if the cluster does not have it or its kind."""
         try:
-            return json.loads(self._call("GET", self._path(api_version, kind, namespace, name)))
-        except _NotFound:
+            return json.loads(self._rest.call("GET", self._rest.path(api_version, kind, namespace, name)))
+        except NotFound:
             return None
 
     def items(self, api_version: str, kind: str, namespace: str | None = None, labels: str = "") -> list[dict]:
-        """Return all objects of a kind, of all namespaces or one, with these labels; none where no such kind is."""
+        """Return the objects of a kind with these labels, in one namespace or all; [] if the kind does not exist."""
         try:
-            path = self._path(api_version, kind, namespace, None)
-            return json.loads(self._call("GET", path, query=[("labelSelector", labels)] if labels else []))["items"]
-        except _NotFound:
+            path = self._rest.path(api_version, kind, namespace, None)
+            return json.loads(self._rest.call("GET", path, query=[("labelSelector", labels)] if labels else []))[
+                "items"
+            ]
+        except NotFound:
             return []
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> str:
-        """Delete one object and what belongs to it; return deleted or absent."""
+        """Delete one object and its dependents; return "deleted" or "absent"."""
         try:
-            path = self._path(api_version, kind, namespace, name)
-            self._call("DELETE", path, query=[("propagationPolicy", "Foreground")])
-        except _NotFound:
+            path = self._rest.path(api_version, kind, namespace, name)
+            self._rest.call("DELETE", path, query=[("propagationPolicy", "Foreground")])
+        except NotFound:
             return "absent"
         return "deleted"
 
-    def try_apply(self, thing: dict) -> str:
-        """Return what the API server says to an object without keeping it (dry run): '' is yes, else its refusal."""
+    def try_apply(self, obj: Object) -> str:
+        """Apply an object as a dry run; return the API server's refusal, or "" if it would accept the object."""
         try:
-            metadata = thing["metadata"]
-            path = self._path(thing["apiVersion"], thing["kind"], metadata.get("namespace"), metadata["name"])
-            query = [("fieldManager", MANAGER), ("force", "true"), ("dryRun", "All")]
-            self._call("PATCH", path, query=query, body=thing, headers={"Content-Type": "application/apply-patch+yaml"})
+            self._patch(obj, MANAGER, [("dryRun", "All")])
         except ClusterError as error:
             return str(error)
         return ""
 
-    def dry_run(self, thing: dict) -> dict:
-        """Return what would be made of an object, admission webhooks included, without keeping it."""
-        metadata = thing["metadata"]
-        path = self._path(thing["apiVersion"], thing["kind"], metadata.get("namespace"), None)
+    def dry_run(self, obj: Object) -> Object:
+        """Return the object that the API server would create, admission webhooks included; it creates nothing."""
+        api_version, kind, _, namespace = _key(obj)
+        path = self._rest.path(api_version, kind, namespace, None)
         headers = {"Content-Type": "application/yaml"}  # JSON is YAML; the client would encode JSON twice
-        return json.loads(self._call("POST", path, query=[("dryRun", "All")], body=thing, headers=headers))
+        return json.loads(self._rest.call("POST", path, query=[("dryRun", "All")], body=obj, headers=headers))
 
     # Waiting
 
-    def wait_rolled_out(self, kind: str, name: str, namespace: str, deadline: float, tell=None) -> dict:
-        """Wait until a Deployment or StatefulSet has all its pods of today's template ready; return it."""
+    def wait_rolled_out(
+        self, kind: str, name: str, namespace: str, deadline: float, tell: Tell | None = None
+    ) -> Object:
+        """Wait until all pods of a Deployment or StatefulSet are of its present template and ready; return it."""
         fix = f"see kubectl -n {namespace} describe pods"
 
         def missing() -> str:
-            return _missing(self.get("apps/v1", kind, name, namespace))
+            return missing_pods(self.get("apps/v1", kind, name, namespace))
 
         wait(f"{kind} {namespace}/{name} ready", missing, lambda text: not text, deadline=deadline, fix=fix, tell=tell)
         return self.get("apps/v1", kind, name, namespace)
 
-    def wait_address(self, name: str, namespace: str, deadline: float, tell=None) -> str:
+    def wait_address(self, name: str, namespace: str, deadline: float, tell: Tell | None = None) -> str:
         """Wait until a Service of type LoadBalancer has an address; return it: a host name on AWS, else an IP."""
 
         def address() -> str:
@@ -155,22 +161,21 @@ class Cluster:
             entry = (status.get("loadBalancer", {}).get("ingress") or [{}])[0]
             return entry.get("hostname") or entry.get("ip") or ""
 
-        fix = "the cluster needs something that gives addresses to Services of type LoadBalancer"
+        fix = "the cluster needs a controller that gives addresses to Services of type LoadBalancer"
         return wait(f"an address of Service {namespace}/{name}", address, deadline=deadline, fix=fix, tell=tell)
 
     # Pods
 
     def pod(self, labels: str, namespace: str) -> dict:
-        """Return a running pod with these labels; raise ClusterError where there is none."""
-        pods = [pod for pod in self.items("v1", "Pod", namespace, labels) if _running(pod)]
+        """Return a running pod with these labels; raise ClusterError if there is none."""
+        pods = self.items("v1", "Pod", namespace, labels)
+        pods = [pod for pod in pods if is_running(pod) and not is_terminating(pod)]
         if not pods:
-            raise ClusterError(
-                f"expected a running pod {labels} in namespace {namespace}, found none; run the step that makes it."
-            )
+            raise ClusterError(f"No running pod {labels} in namespace {namespace}. Run the step that creates it.")
         return pods[0]
 
     def execute(self, labels: str, namespace: str, container: str) -> Execute:
-        """Return a function that runs a command (argv, stdin) in a pod and returns its output and exit code.
+        """Return a function that runs a command in a running pod with these labels, for at most 60 seconds.
 
         Commands of `sh` share shells that stay open in the pod; each other command has an exec session to itself.
         """
@@ -189,105 +194,53 @@ class Cluster:
         return run
 
     def _exec(self, name: str, namespace: str, container: str, argv: list[str]) -> WSClient:
-        # A client of its own: the stream takes the client's transport over while it lasts
+        # A separate client, because a stream replaces the client's transport until it ends
         core = client.CoreV1Api(client.ApiClient(self.api.configuration))
         streams = {"stdin": True, "stdout": True, "stderr": True, "tty": False}
         options = {"container": container, "command": argv, **streams, "_preload_content": False}
         return stream(core.connect_get_namespaced_pod_exec, name, namespace, **options)
 
     def logs(self, name: str, namespace: str, container: str, since_seconds: int) -> str:
-        """Return what a pod's container wrote in the last seconds."""
-        path = f"{self._path('v1', 'Pod', namespace, name)}/log"
+        """Return the log of a pod's container of the last `since_seconds`."""
+        path = f"{self._rest.path('v1', 'Pod', namespace, name)}/log"
         query = [("container", container), ("sinceSeconds", str(since_seconds))]
-        return self._call("GET", path, query=query, headers={"Accept": "*/*"}).decode(errors="replace")
+        return self._rest.call("GET", path, query=query, headers={"Accept": "*/*"}).decode(errors="replace")
 
     def connect(self, labels: str, namespace: str, port: int) -> socket.socket:
-        """Return a socket to a pod's port, through the API server (port-forward)."""
+        """Return a socket to a port of a running pod with these labels, through the API server (port-forward)."""
         name = self.pod(labels, namespace)["metadata"]["name"]
         core = client.CoreV1Api(client.ApiClient(self.api.configuration))
         return portforward(core.connect_get_namespaced_pod_portforward, name, namespace, ports=str(port)).socket(port)
 
-    def _alive(self, *where: str | None) -> dict | None:
-        """The object, once it is not being deleted."""
-        found = self.find(*where)
-        if not found or not found["metadata"].get("deletionTimestamp"):
+    def _find_after_deletion(self, api_version: str, kind: str, name: str, namespace: str | None) -> Object | None:
+        """Return the object; if it is being deleted, wait until it is gone, and return the one that replaced it."""
+        find = lambda: self.find(api_version, kind, name, namespace)  # noqa: E731
+        found = find()
+        if not found or not is_terminating(found):
             return found
 
-        def left() -> str:
-            about = (self.find(*where) or {}).get("metadata", {})
-            same = about.get("uid") == found["metadata"]["uid"]
-            return f"it there, with finalizers {about.get('finalizers', [])}" if same else ""
+        def remains() -> str:
+            metadata = (find() or {}).get("metadata", {})
+            same = metadata.get("uid") == found["metadata"]["uid"]
+            return f"still there, with finalizers {metadata.get('finalizers', [])}" if same else ""
 
-        what = f"{where[1]} {where[2]}, which is being deleted, to be gone"
-        wait(what, left, lambda said: not said, deadline=GONE, fix="see who has not done its part")
-        return self.find(*where)
+        what = f"{kind} {name}, which is being deleted, to be gone"
+        wait(what, remains, lambda text: not text, deadline=GONE, fix="find the controller that keeps its finalizer")
+        return find()
 
-    # The wire
-
-    def _path(self, api_version: str, kind: str, namespace: str | None, name: str | None) -> str:
-        plural, namespaced = self._resource(api_version, kind)
-        home = f"/namespaces/{namespace}" if namespaced and namespace else ""
-        return f"{_base(api_version)}{home}/{plural}" + (f"/{name}" if name else "")
-
-    def _resource(self, api_version: str, kind: str) -> tuple[str, bool]:
-        if (api_version, kind) not in self._resources:
-            for known in json.loads(self._call("GET", _base(api_version)))["resources"]:
-                if "/" not in known["name"]:
-                    self._resources[api_version, known["kind"]] = (known["name"], known["namespaced"])
-        try:
-            return self._resources[api_version, kind]
-        except KeyError:
-            raise _NotFound(f'no matches for kind "{kind}" in version "{api_version}"') from None
-
-    def _call(self, method: str, path: str, query=(), body: Any = None, headers: dict | None = None) -> bytes:
-        sent = {"Accept": "application/json", **(headers or {})}
-        text = json.dumps(body) if body is not None else None
-        asked = self.api.param_serialize(
-            method, path, query_params=list(query), header_params=sent, body=text, auth_settings=["BearerToken"]
-        )
-        try:
-            response = self.api.call_api(*asked, _request_timeout=30)
-            content = response.read()
-        except urllib3.exceptions.HTTPError as error:
-            raise ClusterError(f"expected the cluster's API at {self.host}, got {error}; is the cluster up?") from None
-        if response.status >= 300:
-            raise _refusal(response.status, content.decode(errors="replace"), method, path)
-        return content
+    def _patch(self, obj: Object, manager: str, query: Query | None = None) -> bytes:
+        api_version, kind, name, namespace = _key(obj)
+        query = [("fieldManager", manager), ("force", "true"), *(query or [])]
+        return self._rest.call("PATCH", self._rest.path(api_version, kind, namespace, name), query, obj, APPLY)
 
 
-class _NotFound(ClusterError):
-    """The API server has no such object or kind."""
+def _key(obj: Object) -> tuple[str, str, str, str | None]:
+    """Return an object's apiVersion, kind, name and namespace."""
+    metadata = obj["metadata"]
+    return obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace")
 
 
-def _base(api_version: str) -> str:
-    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-
-
-def _stated(thing: dict) -> dict:
-    """Return an object without its status, and without what the API server keeps of who wrote it when."""
-    kept = thing["metadata"].keys() - {"resourceVersion", "managedFields"}
-    return {**thing, "metadata": {key: thing["metadata"][key] for key in kept}, "status": None}
-
-
-def _refusal(status: int, body: str, method: str, path: str) -> ClusterError:
-    try:
-        message = json.loads(body)["message"]
-    except (ValueError, KeyError):
-        message = body
-    if status == 404:
-        return _NotFound(message.strip())
-    stranger = "; the cluster does not know you: check the profile, run 01-cluster, or ask for an access entry"
-    hints = {401: stranger, 403: "; ask for that right"}
-    return ClusterError(f"{method} {path}: expected success, got {status} {message.strip()}{hints.get(status, '')}.")
-
-
-def _missing(thing: dict) -> str:
-    wanted, status = thing["spec"].get("replicas", 1), thing.get("status", {})
-    if status.get("observedGeneration", 0) < thing["metadata"]["generation"]:
-        return "not looked at yet"
-    counts = [status.get(key, 0) for key in ("updatedReplicas", "replicas", "readyReplicas")]
-    return "" if counts == [wanted] * 3 else f"{counts[2]} of {wanted} ready"
-
-
-def _running(pod: dict) -> bool:
-    return pod["status"].get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+def _desired(obj: Object) -> Object:
+    """Return an object without its status, resourceVersion and managedFields."""
+    kept = obj["metadata"].keys() - {"resourceVersion", "managedFields"}
+    return {**obj, "metadata": {key: obj["metadata"][key] for key in kept}, "status": None}
