@@ -14,6 +14,7 @@ from lib.istio import installation, proxy, routes
 from lib.keycloak import oidc
 from lib.kubernetes import port_forward
 from lib.kubernetes.cluster import Cluster, Execute
+from lib.kubernetes.status import is_running
 
 if TYPE_CHECKING:
     import requests
@@ -94,7 +95,7 @@ def _published(cluster: Cluster, uri: str) -> tuple[list[dict] | None, str, int 
         return *_fetch(uri), None
     metadata, labels = service["metadata"], service["spec"]["selector"]
     pods = routes.selected(cluster.items("v1", "Pod", metadata["namespace"]), service)
-    running = [pod for pod in pods if pod["status"].get("phase") == "Running"]
+    running = [pod for pod in pods if is_running(pod)]
     if not running:
         return None, f"no pod runs behind the Service {metadata['name']}", 0
     port = routes.port_of(service, url.port or (443 if url.scheme == "https" else 80))

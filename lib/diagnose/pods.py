@@ -9,6 +9,7 @@ from lib.errors import RunbookError
 from lib.istio import proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes.cluster import Cluster
+from lib.kubernetes.status import is_ready, is_running
 
 PROBE_FAILED = "Readiness probe failed"  # the kubelet's words, in an Event with reason Unhealthy
 IDENTIFYING = ("app", "istio", "app.kubernetes.io/name")  # labels that all pods of a workload share
@@ -35,7 +36,7 @@ def workload_of(pods: Sequence[Mapping], probe_failure: str = "") -> Workload | 
     """
     if not pods:
         return None
-    best = next((pod for pod in pods if _ready(pod)), pods[0])
+    best = next((pod for pod in pods if is_ready(pod)), pods[0])
     metadata = best["metadata"]
     return Workload(
         metadata["namespace"],
@@ -43,15 +44,15 @@ def workload_of(pods: Sequence[Mapping], probe_failure: str = "") -> Workload | 
         best["spec"].get("serviceAccountName", "default"),
         metadata["name"],
         proxy.has_proxy(dict(best)),
-        _ready(best),
-        "; ".join(filter(None, (_problem(best), probe_failure))) if not _ready(best) else "",
+        is_ready(best),
+        "; ".join(filter(None, (_problem(best), probe_failure))) if not is_ready(best) else "",
         metadata.get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",
     )
 
 
 def probe_failure(cluster: Cluster, pods: Sequence[Mapping]) -> str:
     """Return the kubelet's last message about a failed readiness probe, "" if a pod is ready or none failed."""
-    if any(map(_ready, pods)) or not pods:
+    if any(map(is_ready, pods)) or not pods:
         return ""
     names = {pod["metadata"]["name"] for pod in pods}
     events = cluster.items("v1", "Event", pods[0]["metadata"]["namespace"])
@@ -72,7 +73,7 @@ def find_caller(pods: Sequence[Mapping], name: str) -> Workload:
     if len(namespaces) > 1:
         names = ", ".join(f"{one}/{app}" for one in sorted(namespaces))
         raise RunbookError(f"Several namespaces have pods app={app}. Name the caller as one of: {names}.")
-    found = workload_of([one for one in fitting if one["status"].get("phase") == "Running"])
+    found = workload_of([one for one in fitting if is_running(one)])
     if not found:
         raise RunbookError(f"No running pod app={app} to ask from. Start it, or name another as namespace/app.")
     return found
@@ -87,11 +88,6 @@ def application_container(workload: Workload, pods: Sequence[Mapping]) -> str:
 def label_selector(labels: Mapping[str, str]) -> str:
     """Return a selector by the labels that all pods of a workload share."""
     return ",".join(f"{key}={labels[key]}" for key in IDENTIFYING if key in labels)
-
-
-def _ready(pod: Mapping) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _problem(pod: Mapping) -> str:

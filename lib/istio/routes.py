@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lib.kubernetes.status import is_terminating
+
 API = "networking.istio.io/v1"
 CLUSTER_DOMAIN = ".svc.cluster.local"
 PROTOCOLS = ("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "udp", "mongo", "mysql", "redis")
@@ -120,7 +122,7 @@ def selected(pods: Iterable[Mapping], service: Mapping) -> list[Mapping]:
         if wanted
         and pod["metadata"]["namespace"] == home
         and wanted.items() <= pod["metadata"].get("labels", {}).items()
-        and "deletionTimestamp" not in pod["metadata"]
+        and not is_terminating(pod)
     ]
 
 

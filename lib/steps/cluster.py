@@ -18,6 +18,7 @@ from lib.aws import (
     session,
 )
 from lib.kubernetes import cluster as kubernetes_cluster
+from lib.kubernetes.status import is_ready
 from lib.params import ROOT
 from lib.run import Run
 from lib.steps import cluster_network
@@ -116,10 +117,7 @@ def addon_table(run: Run) -> pd.DataFrame:
 
 def ready_nodes(cluster: kubernetes_cluster.Cluster) -> int:
     """Return how many nodes say they are Ready."""
-    nodes = cluster.items("v1", "Node")
-    return sum(
-        any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]) for node in nodes
-    )
+    return sum(is_ready(node) for node in cluster.items("v1", "Node"))
 
 
 def cluster_roles(name: str) -> dict[str, tuple[str, list[str]]]:

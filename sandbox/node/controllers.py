@@ -11,6 +11,7 @@ from kubernetes import client, config, watch
 
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.manifests import load, ordered
+from lib.kubernetes.status import is_ready
 from sandbox.build.image_catalogue import names
 from sandbox.node.command_lines import DNS
 
@@ -47,8 +48,7 @@ class Controllers:
     def node_ready(self, name: str) -> bool:
         """Return whether the Node says it is Ready."""
         found = self.cluster.find("v1", "Node", name)
-        conditions = (found or {}).get("status", {}).get("conditions", [])
-        return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+        return found is not None and is_ready(found)
 
     def available(self, name: str, namespace: str) -> bool:
         """Return whether a Deployment has all the pods it should have."""
