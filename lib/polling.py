@@ -1,14 +1,13 @@
-"""A check is one row (name, expected, actual, verdict, seconds, tries); `until` is the one polling loop."""
+"""`until` is the one polling loop; `wait` is `until` that raises."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lib.errors import TimedOut
-from lib.record import verdicts
 
 PAUSE = 0.2  # seconds between two tries
 SLOW = 3.0  # seconds after which a wait is told of, and
@@ -31,28 +30,6 @@ _watchers: list[Watcher] = []
 def watch(by: Watcher) -> None:
     """Let this one be told of all waits from now on, and nobody else."""
     _watchers[:] = [by]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row of the record: what was expected, what was found, and what it took to find it."""
-
-    name: str
-    expected: str
-    actual: str
-    verdict: str
-    seconds: float = 0.0
-    tries: int = 1
-    reason: str = ""
-
-    def row(self) -> dict[str, Any]:
-        """Return the check as a flat dict, seconds rounded to hundredths; `passed` is None where it was skipped."""
-        return {**asdict(self), "passed": verdicts.held(self.verdict), "seconds": round(self.seconds, 2)}
-
-    @property
-    def red(self) -> bool:
-        """Whether it turns its step red."""
-        return self.verdict in verdicts.RED
 
 
 @dataclass(frozen=True)

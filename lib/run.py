@@ -12,15 +12,16 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
-from lib import params
+from lib import names, params
 from lib.aws import session as aws_session
 from lib.crypto import trust_store
 from lib.errors import MissingStep, RedCheck
 from lib.kubernetes import cluster as kubernetes_cluster
 from lib.kubernetes import manifests
 from lib.params import ROOT, Params
-from lib.polling import PAUSE, Check, until, watch
+from lib.polling import PAUSE, until, watch
 from lib.record import evidence, verdicts, wait_events
+from lib.record.check import Check
 from lib.record.events import Record
 
 MANIFESTS = ROOT / "notebooks" / "manifests"
@@ -79,7 +80,7 @@ class Run:
     @property
     def tags(self) -> dict[str, str]:
         """The tags by which this environment's AWS objects are found again."""
-        return aws_session.tags(self.params.cluster_name)
+        return names.tags(self.params.cluster_name)
 
     @property
     def made_by(self) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import boto3
 import yaml
 
 from lib.aws import session as aws_session
+from lib.files import PRIVATE, write_atomic
 
 LIFETIME = timedelta(minutes=14)  # of a token: EKS takes it for 15 minutes from its date
 API = "client.authentication.k8s.io/v1"
@@ -70,7 +70,7 @@ def write_kubeconfig(
     there = path.exists()
     if there and path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
         return "unchanged"
-    _write(path, text)
+    write_atomic(path, text, PRIVATE)
     return "changed" if there else "created"
 
 
@@ -95,12 +95,3 @@ def _document(name: str, endpoint: str, ca_data_b64: str, command: dict) -> dict
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         "current-context": name,
     }
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)

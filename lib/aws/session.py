@@ -19,7 +19,6 @@ from lib.errors import AwsError
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
-PROJECT = "istio-keycloak-runbook"
 RETRIES = {"mode": "standard", "max_attempts": 6}  # botocore repeats throttled calls for about 20 seconds
 MESSAGE = 200  # characters of AWS's own message that an error quotes
 
@@ -78,11 +77,6 @@ def client(session: boto3.Session, service: Any, endpoint_url: str | None = None
     """Return boto3's client of a service; `endpoint_url` replaces Amazon's own endpoint."""
     with aws_errors():
         return session.client(service, endpoint_url=endpoint_url, config=Config(retries=RETRIES))
-
-
-def tags(cluster: str) -> dict[str, str]:
-    """Return the tags of all objects of the runbook's cluster: it finds and deletes them by these tags."""
-    return {"Project": PROJECT, "Cluster": cluster}
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lib.bundle import index_page, oscal, provenance, signing_key
 from lib.bundle.environment import digest
+from lib.files import write_atomic
 from lib.record import junit, verdicts
 from lib.record.events import read
 from lib.redact import clean, cleaned
@@ -88,16 +88,16 @@ def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: set[str] = fr
     tables = {name: _rows(events, kind, columns.split()) for name, (kind, columns) in TABLES.items()}
     for name, rows in tables.items():
         _write_csv(folder / name, ["step", "at", *TABLES[name][1].split()], rows)
-    _write(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
-    _write(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
-    _write(folder / JUNIT, junit.document(_suites(tables), f"{run['env']} {run['started']}"))
-    _write(folder / oscal.FILE, oscal.document(run, tables))
-    _write(folder / "index.html", index_page.index(run, tables, files(folder)))
-    _write(folder / provenance.KEY_FILE, signing_key.pem(key.public_key()))
+    write_atomic(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
+    write_atomic(folder / JUNIT, junit.document(_suites(tables), f"{run['env']} {run['started']}"))
+    write_atomic(folder / oscal.FILE, oscal.document(run, tables))
+    write_atomic(folder / "index.html", index_page.index(run, tables, files(folder)))
+    write_atomic(folder / provenance.KEY_FILE, signing_key.pem(key.public_key()))
     sums = "".join(f"{digest(folder / name)}  {name}\n" for name in files(folder))
     stated = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
-    _write(folder / provenance.FILE, provenance.sign(stated, key))
-    _write(folder / SUMS, sums)
+    write_atomic(folder / provenance.FILE, provenance.sign(stated, key))
+    write_atomic(folder / SUMS, sums)
     return run
 
 
@@ -190,13 +190,6 @@ def _write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write as a whole or not at all."""
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    os.replace(half, path)
-
-
 def files(folder: Path) -> list[str]:
     """The names that SHA256SUMS lists; a link counts as a file."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
@@ -209,12 +202,12 @@ def _scrub(folder: Path, secrets: set[str]) -> None:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             scrub_cell(cell, secrets)
-        _write(path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+        write_atomic(path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     for path in sorted(path for kind in ("html", *EVIDENCE) for path in folder.glob(f"{kind}/*")):
-        _write(path, clean(path.read_text(encoding="utf-8"), secrets))
+        write_atomic(path, clean(path.read_text(encoding="utf-8"), secrets))
     for path in sorted(folder.glob("events/*.jsonl")):
         lines = (json.dumps(cleaned(one, secrets), ensure_ascii=False) + "\n" for one in read(path))
-        _write(path, "".join(lines))
+        write_atomic(path, "".join(lines))
 
 
 def scrub_cell(cell: dict, secrets: set[str]) -> None:

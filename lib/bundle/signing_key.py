@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lib.errors import BundleError
+from lib.files import PRIVATE, write_atomic
 
 KEY = "RUNBOOK_SIGNING_KEY"  # environment: a file, a PEM of PKCS #8 without a password
 HOME = "istio-keycloak-runbook/signing-key.pem"  # below $XDG_CONFIG_HOME or ~/.config
-OWN = 0o600
 
 
 def place(environment: Mapping[str, str] = os.environ) -> Path:
@@ -62,17 +62,8 @@ def fingerprint(key: Ed25519PublicKey) -> str:
 
 
 def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as file:
-        file.write(text)
-    try:
-        os.link(half, path)  # of two runs that begin at once, one makes it
-    except FileExistsError:
-        pass
-    finally:
-        half.unlink()
+    write_atomic(path, text, PRIVATE, keep=True)
 
 
 def _read(path: Path, load, kind: type, word: str):

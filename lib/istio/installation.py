@@ -8,8 +8,9 @@ import yaml
 
 from lib.istio import proxy
 from lib.kubernetes.cluster import Cluster
+from lib.names import ISTIO_SYSTEM
 
-ROOT_NAMESPACE = "istio-system"
+ROOT_NAMESPACE = ISTIO_SYSTEM
 GATEWAY = "istio-ingressgateway"  # the ingress gateway's Service, Deployment and ServiceAccount
 PORTS = (15012, 15017)  # istiod's ports: for the proxies, and for the API server, which calls the injection webhook
 JWKS_CA, JWKS_CA_KEY = "pilot-jwks-extra-cacerts", "extra.pem"  # ConfigMap: CAs that istiod trusts when it fetches keys

@@ -6,9 +6,10 @@ Annotations: AWS Load Balancer Controller, guide/service/annotations; cloud-prov
 from __future__ import annotations
 
 import copy
-import ipaddress
 
 import yaml
+
+from lib import names
 
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
 LBC, IN_TREE = "aws-load-balancer-controller", "in-tree"  # the two that make network load balancers
@@ -16,15 +17,6 @@ IP, INSTANCE = "ip", "instance"
 GATEWAY = "istio-ingressgateway"
 STATUS_PORT, HEALTH = 15021, "/healthz/ready"  # where a gateway tells whether it is ready
 TLS = 443  # the port that is TLS at the load balancer
-OF_AWS = {  # what only a controller of AWS understands, by the params' names, with the values that ask for nothing
-    "load_balancer_target_type": None,
-    "acm_certificate_arn": None,
-    "load_balancer_preserve_client_ip": None,
-    "load_balancer_cross_zone": False,
-    "load_balancer_idle_seconds": None,
-    "load_balancer_health_seconds": None,
-}
-ONLY_LBC = ("load_balancer_preserve_client_ip", "load_balancer_idle_seconds", "load_balancer_proxy_protocol")
 
 
 def dressed(service: dict, here, of_gateway: bool = False) -> dict:
@@ -36,7 +28,7 @@ def dressed(service: dict, here, of_gateway: bool = False) -> dict:
     """
     made = copy.deepcopy(service)
     before = made["metadata"].get("annotations") or {}
-    notes = {**before, **_notes(made, here, of_gateway), **here.load_balancer_annotations}
+    notes = {**before, **annotations(made, here, of_gateway), **here.load_balancer_annotations}
     if notes:
         made["metadata"]["annotations"] = notes
     if here.load_balancer_source_ranges:
@@ -74,74 +66,13 @@ def target_type(here) -> str:
     return here.load_balancer_target_type or (IP if here.load_balancer_controller == LBC else INSTANCE)
 
 
-def problem(here) -> str:
-    """Return why these params cannot work together, as a sentence without its full stop; '' where they can."""
-    controller, kind, acm = here.load_balancer_controller, target_type(here), here.acm_certificate_arn
-    asked = [name for name, nothing in OF_AWS.items() if getattr(here, name) != nothing]
-    refused = [name for name in ONLY_LBC if getattr(here, name) not in (None, False)] if controller == IN_TREE else []
-    if here.load_balancer_scheme == "internal":
-        asked.insert(0, "load_balancer_scheme: internal")
-    if asked and not controller:
-        return f"{asked[0]} needs load_balancer_controller ({LBC} or {IN_TREE}); say which the cluster has"
-    if controller == IN_TREE and here.load_balancer_preserve_client_ip is False:
-        refused.append("load_balancer_preserve_client_ip")
-    if refused:
-        return f"{refused[0]} is not what the in-tree controller can set; take load_balancer_controller: {LBC}"
-    if controller == IN_TREE and kind == IP:
-        return f"load_balancer_target_type: ip needs load_balancer_controller: {LBC}; the in-tree one registers nodes"
-    if kind == IP and here.external_traffic_policy == "Local":
-        return "external_traffic_policy: Local does nothing with load_balancer_target_type: ip; remove one of them"
-    if here.load_balancer_preserve_client_ip and kind == INSTANCE and here.external_traffic_policy != "Local":
-        return (
-            "load_balancer_preserve_client_ip with load_balancer_target_type: instance needs "
-            "external_traffic_policy: Local; otherwise the node puts its own address in the client's place"
-        )
-    if acm and here.load_balancer_idle_seconds:
-        return "load_balancer_idle_seconds cannot be set with acm_certificate_arn: TLS listeners have 350 s, always"
-    if acm and (region := acm.split(":")[3]) != here.region:
-        return f"acm_certificate_arn must be of region {here.region}, where the load balancer is; it is of {region}"
-    return _ranges_problem(here) or _contradiction(here)
-
-
-def certificate_problem(here) -> str:
-    """Return why the certificates of these params do not fit each other, as `problem` does."""
-    if here.ca_file and here.tls != "given":
-        return "ca_file is for tls: given; remove it"
-    if here.acm_certificate_arn and here.tls == "off":
-        return "acm_certificate_arn needs tls: own-ca or given, since the pods are asked by TLS as well"
-    if here.acm_certificate_arn and not (here.keycloak_host and here.gateway_host):
-        return "acm_certificate_arn needs keycloak_host and gateway_host, the names that it is for"
-    return ""
-
-
-def _ranges_problem(here) -> str:
-    for text in here.load_balancer_source_ranges:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            return f"load_balancer_source_ranges must be networks such as 203.0.113.0/24; {error}"
-    if any(text.endswith("/0") for text in here.load_balancer_source_ranges[1:]):
-        return "load_balancer_source_ranges holds everybody (/0) beside others, which then mean nothing; remove one"
-    return ""
-
-
-def _contradiction(here) -> str:
-    """Two words about one thing: an annotation by hand that the params say otherwise."""
-    service = {"spec": {"ports": [{"port": 80}, {"port": TLS}]}}
-    said = _notes(service, here, of_gateway=True)
-    other = [key for key, value in here.load_balancer_annotations.items() if said.get(key, value) != value]
-    return f"load_balancer_annotations says {other[0]} otherwise than the params do; remove it there" if other else ""
-
-
-def _notes(service: dict, here, of_gateway: bool) -> dict[str, str]:
+def annotations(service: dict, here, of_gateway: bool) -> dict[str, str]:
     """The annotations that the params come to; none without a controller of AWS."""
     controller, ports = here.load_balancer_controller, service["spec"]["ports"]
     if controller is None:
         return {}
-    from lib.aws import session  # boto3, and so half a second: every params file is checked here, and few ask for this
-
     # Said always: where it is not, the AWS Load Balancer Controller makes an internal one since 2.2
-    tags = ",".join(f"{key}={value}" for key, value in session.tags(here.cluster_name).items())
+    tags = ",".join(f"{key}={value}" for key, value in names.tags(here.cluster_name).items())
     notes = {f"{AWS}scheme": here.load_balancer_scheme, f"{AWS}additional-resource-tags": tags}
     if controller == IN_TREE:
         notes = {f"{AWS}type": "nlb", **notes}

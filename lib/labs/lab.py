@@ -12,6 +12,7 @@ from lib import diagnose
 from lib.crypto import jwt
 from lib.diagnose.diagnosis import Diagnosis
 from lib.keycloak import oidc, realm_keys, representations
+from lib.names import LABS
 from lib.polling import wait
 from lib.probes.scenarios.rotation import stopped
 from lib.probes.tokens import forge
@@ -19,7 +20,7 @@ from lib.probes.tokens.keys import SigningKey
 from lib.run import Run
 from lib.steps import endpoints, gateway_tls, realm, tokens
 
-NAMESPACE = APP = "labs"  # APP is the workload in the namespace
+NAMESPACE = APP = LABS  # APP is the workload in the namespace
 HOST = f"{APP}.example"
 FRIEND, STRANGER = "friend", "stranger"  # callers: the policy lists the first, and not the second
 NO_SIDECAR = "istio-system/outsider"  # a caller without a sidecar

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from lib.params.model import Params
 
 KEPT_GROUPS = ("system:", "eks:", "aws:", "amazon:", "iam:")  # EKS gives groups of these names to nobody
 
@@ -67,32 +70,32 @@ class Taint(BaseModel):
     effect: Literal["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"] = "NO_SCHEDULE"
 
 
-def problem(here) -> str:
+def problem(params: Params) -> str:
     """Return what the params say of the cluster and cannot be together, in a sentence; "" where all is well."""
-    named = [entry.principal_arn for entry in here.access_entries]
-    least, most = (here.node_count if one is None else one for one in (here.node_min, here.node_max))
+    named = [entry.principal_arn for entry in params.access_entries]
+    least, most = (params.node_count if one is None else one for one in (params.node_min, params.node_max))
     if twice := [arn for arn in named if named.count(arn) > 1]:
         return f"access_entries names {twice[0]} twice; EKS has one entry for each; make them one"
-    if "aws-ebs-csi-driver" in here.addons and "eks-pod-identity-agent" not in here.addons:
+    if "aws-ebs-csi-driver" in params.addons and "eks-pod-identity-agent" not in params.addons:
         return "addons: aws-ebs-csi-driver gets its role by eks-pod-identity-agent; add that too"
-    if not least <= here.node_count <= most:
-        return f"node_count {here.node_count} is not between node_min {least} and node_max {most}; change one"
-    if "ARM" in here.node_ami_type and not _arm(here.node_instance_type):
-        return f"node_ami_type {here.node_ami_type} is for ARM, {here.node_instance_type} is not; change one"
-    if "ARM" not in here.node_ami_type and _arm(here.node_instance_type):
-        return f"node_instance_type {here.node_instance_type} is ARM, {here.node_ami_type} is not; change one"
-    return _reach(here)
+    if not least <= params.node_count <= most:
+        return f"node_count {params.node_count} is not between node_min {least} and node_max {most}; change one"
+    if "ARM" in params.node_ami_type and not _arm(params.node_instance_type):
+        return f"node_ami_type {params.node_ami_type} is for ARM, {params.node_instance_type} is not; change one"
+    if "ARM" not in params.node_ami_type and _arm(params.node_instance_type):
+        return f"node_instance_type {params.node_instance_type} is ARM, {params.node_ami_type} is not; change one"
+    return _reach(params)
 
 
-def _reach(here) -> str:
-    cidrs = here.public_access_cidrs
+def _reach(params: Params) -> str:
+    cidrs = params.public_access_cidrs
     if wrong := [one for one in cidrs or () if not _network(one)]:
         return f"public_access_cidrs: {wrong[0]} is no network as 203.0.113.7/32; change it"
-    if not here.endpoint_public_access and not here.endpoint_private_access:
+    if not params.endpoint_public_access and not params.endpoint_private_access:
         return "endpoint_public_access and endpoint_private_access are both false: nobody would reach the cluster's API"
-    if not here.endpoint_public_access and cidrs:
+    if not params.endpoint_public_access and cidrs:
         return "public_access_cidrs are of the public endpoint, and endpoint_public_access is false; change one"
-    if cidrs and "0.0.0.0/0" not in cidrs and not here.endpoint_private_access:
+    if cidrs and "0.0.0.0/0" not in cidrs and not params.endpoint_private_access:
         return "public_access_cidrs would shut the nodes out of the API; set endpoint_private_access to true"
     return ""
 

@@ -13,11 +13,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lib.errors import ParamsError
-from lib.kubernetes import load_balancer
-from lib.params import eks, network
+from lib.params import database, eks, load_balancer, network
 from lib.params.eks import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
+from lib.params.waiver import Waiver
 from lib.params.yaml_loader import UniqueKeys
-from lib.record.verdicts import Waiver
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -193,7 +192,7 @@ class Params(BaseModel):
     @model_validator(mode="after")
     def _values_that_fit_each_other(self):
         way = load_balancer.problem(self) or load_balancer.certificate_problem(self)
-        if told := way or network.problem(self) or network.database_problem(self):
+        if told := way or network.problem(self) or database.problem(self):
             raise ValueError(told)
         return self
 

@@ -12,9 +12,9 @@ from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.aws.node_groups import NodeGroupConfig
 from lib.aws.session import aws_errors
+from lib.names import HARDENED
 from lib.planning import availability, permissions, quotas
 from lib.planning.account_state import AccountState, planned_roles
-from lib.probes.model import HARDENED
 from lib.run import Run
 from lib.steps import cluster
 

@@ -19,6 +19,7 @@ from lib.planning import availability, findings
 from lib.planning.account_state import AccountState
 from lib.run import Run
 from lib.steps import cluster, cluster_network
+from lib.steps import guard as guards
 
 PRICES = Path(__file__).with_name("prices.yml")
 CREATE, KEEP, CHANGE = "create", "keep", "change"
@@ -28,11 +29,6 @@ CREATE, KEEP, CHANGE = "create", "keep", "change"
 def prices() -> Mapping:
     """Return the data of prices.yml."""
     return yaml.safe_load(PRICES.read_text(encoding="utf-8"))
-
-
-def is_local(run: Run) -> bool:
-    """Whether the AWS endpoint is not Amazon's, or there is none: nothing costs anything."""
-    return bool(run.params.aws_endpoint_url) or run.params.cluster_source != "eks"
 
 
 def rows(run: Run, seen: AccountState | None = None) -> pd.DataFrame:
@@ -47,7 +43,7 @@ def rows(run: Run, seen: AccountState | None = None) -> pd.DataFrame:
         found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _template(run, seen), _nodes(run, seen)]
         found += [*_addons(seen), *_balancers(run, seen)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
-    if is_local(run):
+    if guards.is_local(run):
         table["usd_per_hour"] = ""
     table["usd_per_day"] = [value if value == "" else round(24 * value, 2) for value in table["usd_per_hour"]]
     return table
@@ -64,7 +60,7 @@ def summary(run: Run, table: pd.DataFrame) -> list[str]:
     lines = [f"You are {who['arn']} in account {who['account']}{_alias(run)}, region {run.params.region}."]
     count = {one: int((table["action"] == one).sum()) for one in (CREATE, CHANGE, KEEP)}
     lines.append(f"{count[CREATE]} to create, {count[CHANGE]} to change, {count[KEEP]} kept.")
-    if is_local(run):
+    if guards.is_local(run):
         return [*lines, f"The endpoint is {run.params.aws_endpoint_url}: nothing costs anything."]
     unknown = [row.name for row in table.itertuples(index=False) if row.kind == "node group" and row.usd_per_hour == ""]
     since = prices()["as_of"]
@@ -75,7 +71,9 @@ def summary(run: Run, table: pd.DataFrame) -> list[str]:
         kind = f"{run.params.node_instance_type} ({run.params.node_capacity})"
         lines.append(f"No price is known here of {kind}: its nodes are not in that sum.")
     wanted = run.params.account_id
-    lines.append(_account(wanted, who["account"]) or f"It is the account that the params name ({wanted}).")
+    lines.append(
+        guards.account_problem(wanted, who["account"]) or f"It is the account that the params name ({wanted})."
+    )
     return lines
 
 
@@ -88,12 +86,12 @@ def guard(run: Run) -> None:
     """
     if run.params.cluster_source != "eks":
         return
-    if not is_local(run):
-        check_account(run)
+    if not guards.is_local(run):
+        guards.check_account(run)
     seen = AccountState.look(run)
     if found := _problems(run, findings.collect(run, seen)):
         raise AwsError(" ".join(found))
-    if is_local(run):
+    if guards.is_local(run):
         return
     table = rows(run, seen)
     made = table[table["action"] == CREATE]
@@ -135,20 +133,6 @@ def show(run: Run) -> None:
     for title, table in found.items():
         display(Markdown(f"### {title}"), table)
     display(Markdown("\n".join(f"- {line}" for line in lines)))
-
-
-def check_account(run: Run) -> None:
-    """Raise AwsError unless the caller's account is the one that the params name; at a local endpoint any is."""
-    if not is_local(run) and (problem := _account(run.params.account_id, session.whoami(run.aws("sts"))["account"])):
-        raise AwsError(problem)
-
-
-def _account(wanted: str | None, found: str) -> str:
-    if wanted is None:
-        return f"expected account_id in the params, got none; if {found} is the account you mean, write it there."
-    if wanted != found:
-        return f"expected to be in account {wanted}, got {found}; take the credentials of the other account."
-    return ""
 
 
 def _old(since: date) -> bool:

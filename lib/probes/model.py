@@ -9,9 +9,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.errors import ParamsError
+from lib.names import HARDENED
 
 TABLES = Path(__file__).parent / "tables"
-FIGURE_2, FIGURE_1, HARDENED = "figure-2", "figure-1", "hardened"
+FIGURE_2, FIGURE_1 = "figure-2", "figure-1"
 PROFILES = (FIGURE_2, FIGURE_1, HARDENED)
 USER = "user"  # the caller outside, who comes through the gateway
 

@@ -12,13 +12,14 @@ from lib.istio import installation, proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes import load_balancer
 from lib.kubernetes.cluster import Execute
+from lib.names import PROBES, STRANGERS
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import TlsAddress, over_sockets
 from lib.run import Run
 from lib.steps import authority, callers, endpoints, gateway_tls, realm
 
-NAMESPACE, STRANGERS = "probes", "bar"
+NAMESPACE = PROBES
 GATEWAY = "gateway"  # the gateway of the hardened namespace
 PLAIN = {"sidecar.istio.io/inject": "false"}
 

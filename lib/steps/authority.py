@@ -9,7 +9,6 @@ cert-manager for example (docs/tls.md).
 from __future__ import annotations
 
 import base64
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from weakref import WeakSet
@@ -17,6 +16,7 @@ from weakref import WeakSet
 from lib.crypto import certificates, trust_store
 from lib.crypto.certificates import RENEW_DAYS
 from lib.errors import ClusterError, RunbookError
+from lib.files import write_atomic
 from lib.istio import installation, istioctl
 from lib.params import Params
 from lib.run import Run
@@ -155,8 +155,5 @@ def _keep(run: Run, name: str, namespace: str, certificate: str, key: str, befor
 
 def _believe(path: Path, text: str) -> None:
     """Write the certificates for whoever asks from this machine, and trust them here."""
-    path.parent.mkdir(exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    os.replace(new, path)
+    write_atomic(path, text)
     trust_store.add_file(path)

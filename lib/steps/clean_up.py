@@ -12,13 +12,11 @@ from lib.aws import tags as aws_tags
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
-from lib.labs import lab
-from lib.planning import plan
+from lib.names import HARDENED, LABS, PROBES, STRANGERS
 from lib.polling import until, wait
-from lib.probes import workloads
-from lib.probes.model import HARDENED
 from lib.run import Run
 from lib.steps import authority, cluster, endpoints
+from lib.steps import guard as guards
 
 VANISH = 600  # seconds that the cluster's controllers are given to take away what they made
 SECURITY = "security.istio.io/v1"
@@ -36,12 +34,12 @@ def guard(run: Run) -> None:
     """
     if run.params.cluster_source == "existing":
         return
-    plan.check_account(run)
+    guards.check_account(run)
     found = aws_clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found:
         aws_tags.check_owned(f"cluster {found['name']}", found.get("tags", {}), run.tags)
     doomed = _in_account(run)
-    if doomed and not plan.is_local(run) and os.environ.get("CONFIRM") != "yes":
+    if doomed and not guards.is_local(run) and os.environ.get("CONFIRM") != "yes":
         raise AwsError(
             f"expected CONFIRM=yes before {len(doomed)} things are deleted in account {run.params.account_id}, got "
             f"none; see the list above, then say make clean-up ENV={run.params.env} CONFIRM=yes."
@@ -146,7 +144,7 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    probed = (workloads.NAMESPACE, workloads.STRANGERS, HARDENED, lab.NAMESPACE)
+    probed = (PROBES, STRANGERS, HARDENED, LABS)
     wanted = (
         *probed,
         run.params.namespace,

@@ -9,10 +9,10 @@ from lib.istio import installation
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import port_forward
+from lib.names import KEYCLOAK, KEYCLOAK_EDGE
 from lib.run import Run
 from lib.steps import authority, gateway_tls
 
-KEYCLOAK, KEYCLOAK_EDGE = "keycloak", "keycloak-edge"  # namespaces: its own, and that of the public way to it
 KEYCLOAK_SERVICE = "keycloak-http"  # the public one
 INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # at which pods and istiod reach Keycloak
 

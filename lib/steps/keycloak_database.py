@@ -11,7 +11,7 @@ from lib.errors import RunbookError
 from lib.istio import istioctl
 from lib.keycloak import oidc
 from lib.kubernetes import manifests, storage_class
-from lib.params import ROOT, network
+from lib.params import ROOT, database
 from lib.run import Run
 from lib.steps import endpoints
 
@@ -92,7 +92,7 @@ def check(run: Run) -> None:
     """Record that the cluster's own database keeps its data, or that one of one's own is asked by verified TLS."""
     if run.params.keycloak_database:
         told = "who is on the way reads password hashes and keys: sslmode=verify-full, or waive it with a reason"
-        said = network.driver(run.params.keycloak_database).get("sslmode", "none said")
+        said = database.driver(run.params.keycloak_database).get("sslmode", "none said")
         run.check("Keycloak verifies its database", VERIFIED, said, "" if said == VERIFIED else told)
         return
     claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", endpoints.KEYCLOAK)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from moto.core.utils import utcnow
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
+from lib.files import write_atomic
 from sandbox.iam.sigv4 import Identity
 
 PARTITION = "aws"
@@ -34,7 +34,7 @@ def ensure_administrator(credentials_file: Path) -> str:
     iam.attach_user_policy(ALL, ADMINISTRATOR)
     key = iam.create_access_key(ADMINISTRATOR)
     key.secret_access_key = secrets.token_urlsafe(30)  # moto's own are of a generator that can be predicted
-    _write(
+    write_atomic(
         credentials_file,
         f"[{PROFILE}]\naws_access_key_id = {key.access_key_id}\naws_secret_access_key = {key.secret_access_key}\n",
     )
@@ -56,12 +56,3 @@ def _session(access_key: str, session_token: str) -> Identity | None:
     if not hmac.compare_digest(role.session_token.encode(), session_token.encode()):
         return None
     return Identity(role.arn, ACCOUNT, role.user_id, access_key, role.secret_access_key, session_token)
-
-
-def _write(path: Path, content: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)  # of a process that was killed and had this number
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(content)
-    draft.replace(path)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lib import params
+from lib import names, params
 from lib.aws import access_entries, clusters, kubeconfig, session
 from lib.errors import ClusterError
 from lib.kubernetes import cluster as kubernetes_cluster
@@ -35,7 +35,7 @@ def second(first, tmp_path):
         credentials_file=str(credentials),
     )  # fmt: skip
     yield arn, found, lambda: kubernetes_cluster.Cluster.from_kubeconfig(tmp_path / "config")
-    access_entries.ensure_entries(client(here, "eks"), found, [], session.tags(found["name"]), lambda *_: None)
+    access_entries.ensure_entries(client(here, "eks"), found, [], names.tags(found["name"]), lambda *_: None)
     iam.delete_access_key(UserName=NAME, AccessKeyId=key["AccessKeyId"])
     iam.delete_user(UserName=NAME)
 
@@ -61,7 +61,7 @@ def test_a_second_user_can_do_what_the_entry_says_and_no_more(second):
 
 def give(found: dict, *entries: AccessEntry) -> None:
     here = params.load("dev")
-    access_entries.ensure_entries(client(here, "eks"), found, entries, session.tags(found["name"]), lambda *_: None)
+    access_entries.ensure_entries(client(here, "eks"), found, entries, names.tags(found["name"]), lambda *_: None)
 
 
 def refused(ask) -> str:

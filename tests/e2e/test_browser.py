@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from lib.bundle import compare, history_pages, index_page, seal
-from lib.polling import Check
+from lib.record.check import Check
 from lib.record.events import Record
 from tests.support.browser import DESK, PHONE, asked_for, chromium, complaints, scheme, screen, shoot, violations
 from tests.support.tiny import KEY

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib import params
+from lib import names, params
 from lib.aws import session as aws_session
 from tests.support.runbook import ROOT, python, rows
 
@@ -75,8 +75,7 @@ def test_and_empty_again_beside_the_other_cluster(eks):
     assert check["verdict"] == "pass"
     assert service(eks).list_clusters()["clusters"] == ["runbook"]
     tags = [
-        {"Name": f"tag:{key}", "Values": [value]}
-        for key, value in aws_session.tags(params.load("eks").cluster_name).items()
+        {"Name": f"tag:{key}", "Values": [value]} for key, value in names.tags(params.load("eks").cluster_name).items()
     ]
     assert service(eks, "ec2").describe_vpcs(Filters=tags)["Vpcs"] == []
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from lib import params
+from lib import names, params
 from lib.aws import clusters, kubeconfig, node_groups
 from lib.aws import session as aws_session
 from lib.errors import ClusterError
@@ -180,7 +180,7 @@ def test_a_second_cluster_beside_the_first(first, tmp_path):
     service = aws_session.client(session, "eks", here.aws_endpoint_url)
     known = service.describe_cluster(name="runbook")["cluster"]
     role, subnets = known["roleArn"], known["resourcesVpcConfig"]["subnetIds"]
-    tags, known_group = aws_session.tags("second"), service.list_nodegroups(clusterName="runbook")["nodegroups"][0]
+    tags, known_group = names.tags("second"), service.list_nodegroups(clusterName="runbook")["nodegroups"][0]
     node_role = service.describe_nodegroup(clusterName="runbook", nodegroupName=known_group)["nodegroup"]["nodeRole"]
     try:
         clusters.ensure_cluster(service, "second", here.kubernetes_version, role, subnets, tags)

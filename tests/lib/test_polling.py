@@ -3,7 +3,8 @@
 import pytest
 
 from lib.errors import TimedOut
-from lib.polling import Check, until, wait
+from lib.polling import until, wait
+from lib.record.check import Check
 
 
 class Clock:

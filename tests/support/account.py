@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from lib import names
 from lib.aws import clusters as aws_clusters
 from lib.aws import iam_roles, launch_template, node_groups
 from lib.aws import session as aws_session
@@ -14,7 +15,7 @@ from lib.steps import cluster as steps_cluster
 NAME = "demo"
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
 
-TAGS = aws_session.tags(NAME)
+TAGS = names.tags(NAME)
 
 
 client = cache(aws_session.client)  # one a session and service: they take a while to make

@@ -5,13 +5,14 @@ import pytest
 from moto import mock_aws
 from pydantic import ValidationError
 
+from lib import names
 from lib.aws import access_entries, clusters, iam_roles
 from lib.aws import session as aws_session
 from lib.errors import AwsError
 from lib.params.eks import AccessEntry
 from tests.support import whole_eks
 
-TAGS = aws_session.tags("demo")
+TAGS = names.tags("demo")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 from pydantic import ValidationError
 
-from lib import params
+from lib import names, params
 from lib.aws import addons, iam_roles
 from lib.aws import clusters as aws_clusters
 from lib.aws import session as aws_session
@@ -17,7 +17,7 @@ from lib.steps import cluster as steps_cluster
 from tests.support import whole_eks
 from tests.support.stated import REAL
 
-TAGS = aws_session.tags("demo")
+TAGS = names.tags("demo")
 STORAGE = {"defaultStorageClass": {"enabled": True}}
 
 

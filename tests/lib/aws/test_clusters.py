@@ -5,6 +5,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
 from moto import mock_aws
 
+from lib import names
 from lib.aws import clusters, iam_roles, node_groups
 from lib.aws import session as aws_session
 from lib.aws import tags as aws_tags
@@ -12,7 +13,7 @@ from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
 
 REGION = "us-east-1"
-TAGS = aws_session.tags("demo")
+TAGS = names.tags("demo")
 POLICY = "arn:aws:iam::aws:policy/ReadOnly"
 
 
@@ -92,7 +93,9 @@ def test_what_somebody_else_made_is_left_alone(session, iam):
         lambda: iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], TAGS),
         lambda: iam_roles.delete_role(iam, "demo-cluster", TAGS),
     ):
-        with pytest.raises(AwsError, match="role demo-cluster: expected the tags .*got {}: this runbook did not create it"):
+        with pytest.raises(
+            AwsError, match="role demo-cluster: expected the tags .*got {}: this runbook did not create it"
+        ):
             call()
 
 
@@ -105,7 +108,7 @@ def test_what_cannot_change_is_told(session, iam):
     with pytest.raises(AwsError, match=r"the VPC demo to have 10.9.0.0/16, got 10.0.0.0/16, which cannot be changed"):
         aws_vpc.ensure_network(ec2, "demo", "10.9.0.0/16", TAGS)
     with pytest.raises(AwsError, match="/24 or larger"):
-        aws_vpc.ensure_network(ec2, "small", "10.0.0.0/26", aws_session.tags("small"))
+        aws_vpc.ensure_network(ec2, "small", "10.0.0.0/26", names.tags("small"))
 
 
 def test_whoami(session):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from lib import params
+from lib import names, params
 from lib.aws import clusters, control_plane, drift, iam_roles
 from lib.aws import session as aws_session
 from lib.aws.control_plane import ControlPlaneConfig
@@ -14,7 +14,7 @@ from lib.planning import plan
 from tests.support import whole_eks
 from tests.support.stated import IMAGES
 
-TAGS = aws_session.tags("demo")
+TAGS = names.tags("demo")
 MINE = ["203.0.113.7/32"]
 VALUES = {"env": "real", "cluster_source": "eks", "cluster_name": "demo", "istio_tag": "1", **IMAGES}
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from lib import params
+from lib import names, params
 from lib.aws import clusters as aws_clusters
 from lib.aws import launch_template
 from lib.aws import session as aws_session
@@ -13,7 +13,7 @@ from lib.steps import cluster
 from tests.support import whole_eks
 from tests.support.stated import REAL
 
-TAGS = aws_session.tags("demo")
+TAGS = names.tags("demo")
 ENV = "of-the-nodes-tests"
 
 
@@ -103,7 +103,9 @@ def test_a_template_of_somebody_else_is_let_alone(session):
         ),
         lambda: launch_template.delete_template(ec2, "theirs", TAGS),
     ):
-        with pytest.raises(AwsError, match="launch template theirs: expected the tags .*this runbook did not create it"):
+        with pytest.raises(
+            AwsError, match="launch template theirs: expected the tags .*this runbook did not create it"
+        ):
             act()
 
 

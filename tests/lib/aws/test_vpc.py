@@ -4,9 +4,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lib import params
+from lib import names, params
 from lib.aws import cleanup, existing_subnets, nat_gateways
-from lib.aws import session as aws_session
 from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
@@ -14,7 +13,7 @@ from lib.steps import cluster
 from tests.support import account, whole_eks
 from tests.support.stated import REAL
 
-TAGS = aws_session.tags("demo")
+TAGS = names.tags("demo")
 WRITES = (
     "Create",
     "Attach",

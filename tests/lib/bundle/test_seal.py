@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from lib.bundle import seal
-from lib.polling import Check
+from lib.record.check import Check
 from lib.record.events import Record
 from tests.support.sealed_bundle import ABOUT, AT, NOW, answer, edit, sealed, step
 from tests.support.tiny import KEY, TOKEN, problems, write_notebook

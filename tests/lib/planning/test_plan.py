@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lib import params
+from lib import names, params
 from lib.aws import clusters as aws_clusters
 from lib.aws import iam_roles, launch_template, node_groups
 from lib.aws import session as aws_session
@@ -42,17 +42,15 @@ def run(session, **changed):
         "account_id": ACCOUNT,
     }
     here = params.Params(**{**values, **IMAGES, **changed})
-    return SimpleNamespace(
-        params=here, aws=lambda name: aws_session.client(session, name), tags=aws_session.tags("demo")
-    )
+    return SimpleNamespace(params=here, aws=lambda name: aws_session.client(session, name), tags=names.tags("demo"))
 
 
 def build(session):
     """Make what step 01 makes, but the nodes."""
     iam, ec2, service = (aws_session.client(session, name) for name in ("iam", "ec2", "eks"))
-    role, _ = iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], aws_session.tags("demo"))
-    net, _ = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", aws_session.tags("demo"))
-    aws_clusters.ensure_cluster(service, "demo", "1.36", role["Arn"], net["subnet_ids"], aws_session.tags("demo"))
+    role, _ = iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], names.tags("demo"))
+    net, _ = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", names.tags("demo"))
+    aws_clusters.ensure_cluster(service, "demo", "1.36", role["Arn"], net["subnet_ids"], names.tags("demo"))
 
 
 def actions(table):
@@ -113,10 +111,10 @@ def test_where_all_is_there_nobody_is_asked(session):
     own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
     group = node_groups.NodeGroupConfig(["m5.large"], 2)
     name = cluster.template_name("demo")
-    data = launch_template.template_data(20, node_groups.DEFAULT_AMI_TYPE, name, aws_session.tags("demo"))
-    start, _ = launch_template.ensure_template(aws_session.client(session, "ec2"), name, data, aws_session.tags("demo"))
+    data = launch_template.template_data(20, node_groups.DEFAULT_AMI_TYPE, name, names.tags("demo"))
+    start, _ = launch_template.ensure_template(aws_session.client(session, "ec2"), name, data, names.tags("demo"))
     node_groups.ensure_node_group(
-        service, "demo", "workers", role["Arn"], own, group, aws_session.tags("demo"), template=start
+        service, "demo", "workers", role["Arn"], own, group, names.tags("demo"), template=start
     )
     plan.guard(run(session))
 
@@ -145,7 +143,7 @@ def test_a_nat_gateway_is_priced_with_its_address_and_its_nodes_without(session)
 
 def test_subnets_that_are_there_are_kept_and_no_vpc_is_made(session):
     ec2 = aws_session.client(session, "ec2")
-    net, _ = aws_vpc.ensure_network(ec2, "theirs", "10.0.0.0/16", aws_session.tags("theirs"))
+    net, _ = aws_vpc.ensure_network(ec2, "theirs", "10.0.0.0/16", names.tags("theirs"))
     table = plan.rows(run(session, subnet_ids=net["subnet_ids"]))
     assert "vpc" not in set(table["kind"])
     subnets = table[table["kind"] == "subnet"]

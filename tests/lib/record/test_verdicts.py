@@ -7,9 +7,10 @@ from pydantic import ValidationError
 
 from lib import params, run
 from lib.errors import ParamsError, RedCheck
+from lib.params.waiver import Waiver
 from lib.record import verdicts
 from lib.record.events import Record
-from lib.record.verdicts import ERROR, FAIL, PASS, SKIPPED, WAIVED, Waiver
+from lib.record.verdicts import ERROR, FAIL, PASS, SKIPPED, WAIVED
 
 WAIVER = dict(step="12-figure-1", check="figure-2: E05", owner="alice", expires="2026-01-31", reason="known, #7")
 TINY = dict(

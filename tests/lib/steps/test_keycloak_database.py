@@ -6,7 +6,7 @@ import pytest
 
 from lib import params
 from lib.errors import RunbookError
-from lib.params import network
+from lib.params import database
 from lib.steps import endpoints, keycloak, keycloak_database
 from tests.support.little_cluster import ENV, IMAGES, Served, deployment, environment, no_file_is_left, run  # noqa: F401
 
@@ -121,4 +121,4 @@ def test_params_that_do_not_go_together_are_refused(url, more, told):
 def test_who_says_it_to_the_driver_needs_no_file(more):
     url = f"{VERIFIED}&{more}"
     made = params.Params(env=ENV, cluster_source="existing", **IMAGES, keycloak_database=url)
-    assert network.driver(made.keycloak_database)["sslmode"] == "verify-full"
+    assert database.driver(made.keycloak_database)["sslmode"] == "verify-full"

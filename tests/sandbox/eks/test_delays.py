@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib import params
-from lib.aws import addons, eks_updates, health, iam_roles, launch_template, node_groups, session, vpc
+from lib import names, params
+from lib.aws import addons, eks_updates, health, iam_roles, launch_template, node_groups, vpc
 from lib.aws import clusters as aws_clusters
 from lib.errors import AwsError, ParamsError, TimedOut
 from lib.params.eks import AddOn
@@ -73,7 +73,15 @@ def test_what_a_broken_off_run_began_is_waited_for_before_it_is_changed(slow):
     slow.active()
     service, tags = slow.client("eks"), {"Project": "test"}
     slow.group(tags=tags, capacityType="ON_DEMAND", amiType=node_groups.DEFAULT_AMI_TYPE, instanceTypes=["m5.large"])
-    about = (service, "runbook", "nodes", slow.roles["node"], slow.subnets(), node_groups.NodeGroupConfig(["m5.large"], 3), tags)
+    about = (
+        service,
+        "runbook",
+        "nodes",
+        slow.roles["node"],
+        slow.subnets(),
+        node_groups.NodeGroupConfig(["m5.large"], 3),
+        tags,
+    )
     found, action = node_groups.ensure_node_group(*about, deadline=10, **LOOK)  # it is CREATING
     assert (action, found["status"], found["scalingConfig"]["maxSize"]) == ("changed", "ACTIVE", 3)
     addon = {"clusterName": "runbook", "addonName": "aws-ebs-csi-driver"}
@@ -129,7 +137,7 @@ def test_step_01_on_a_slow_endpoint_ends_with_all_of_it_active_and_changes_what_
     group = aws_clusters.find_node_group(slow.client("eks"), "runbook", "workers")
     assert (group["status"], group["labels"], group["launchTemplate"]["version"]) == ("ACTIVE", {"a": "b"}, "2")
     slow.empty()
-    tags = session.tags("runbook")
+    tags = names.tags("runbook")
     launch_template.delete_template(slow.client("ec2"), "runbook-workers", tags)
     vpc.delete_network(slow.client("ec2"), tags, 20)
     for role in (*steps_cluster.addon_roles("runbook"), *steps_cluster.cluster_roles("runbook")):
