@@ -1,4 +1,4 @@
-"""The commands: `python -m lib.probes --url …` asks a mesh, `python -m lib.probes baseline …` keeps what was measured.
+"""The commands: `python -m lib.probes --url …` probes a mesh, `python -m lib.probes baseline …` records a baseline.
 
 Exit code 0: all as expected; 1: a probe is red, or a baseline differs; 2: could not run.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from lib.errors import RunbookError
 from lib.probes import model
+from lib.probes.model import Probe
 from lib.probes.reporting import baselines, results, tables
 from lib.probes.reporting.results import Result
 from lib.probes.scenarios import waiting
@@ -27,30 +30,30 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     given = list(sys.argv[1:] if arguments is None else arguments)
     shown = console or Console()
     try:
-        return keep(given[1:], shown) if given[:1] == ["baseline"] else point(given, shown)
+        return record_baseline(given[1:], shown) if given[:1] == ["baseline"] else probe_mesh(given, shown)
     except (RunbookError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def point(arguments: Sequence[str], console: Console) -> int:
-    """Ask a mesh, or tell what would be asked."""
-    given = _pointed().parse_args(arguments)
+def probe_mesh(arguments: Sequence[str], console: Console) -> int:
+    """Send the probes to a mesh, or print the requests of a dry run."""
+    given = _mesh_parser().parse_args(arguments)
     names = set(remote.Settings.model_fields)
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
     settings = remote.settings(options, given.params)
     token = remote.token_source(settings)
     plan, left = remote.plan(model.load(), token, settings)
     if given.dry_run:
-        return _drawn_up(plan, left, settings, console)
+        return _print_plan(plan, left, settings, console)
     found = [*remote.ask([probe for probe, _ in plan], token, settings), *left]
-    _written(found, given.csv, given.junit)
-    return _told(found, console)
+    _write(found, given.csv, given.junit)
+    return _print_results(found, console)
 
 
-def keep(arguments: Sequence[str], console: Console) -> int:
-    """Keep the answers of measured probes as the baseline of three versions."""
-    given = _baseline().parse_args(arguments)
+def record_baseline(arguments: Sequence[str], console: Console) -> int:
+    """Record the answers of measured probes as the baseline of three versions."""
+    given = _baseline_parser().parse_args(arguments)
     name = baselines.triple(given.istio, given.envoy, given.keycloak)
     every = [*model.load(), *model.load(waiting.FOLDER)]
     ids = {probe.id for probe in every if probe.measured}
@@ -65,30 +68,27 @@ def keep(arguments: Sequence[str], console: Console) -> int:
     return 0
 
 
-def _drawn_up(plan, left: list[Result], settings: remote.Settings, console: Console) -> int:
+def _print_plan(
+    plan: list[tuple[Probe, Request]], left: list[Result], settings: remote.Settings, console: Console
+) -> int:
     console.print(f"To {settings.address}, {settings.rate:g} a second at most; nothing is sent now.", highlight=False)
     for probe, request in plan:
         console.print(escape(f"{probe.id} {probe.title}: expected {probe.expected(settings.profile)}"), highlight=False)
-        console.print(escape(_lines(request)), highlight=False, style="dim")
+        console.print(escape(textwrap.indent(request.text, "    ")), highlight=False, style="dim")
     console.print(escape(f"{len(plan)} requests; {len(left)} probes are not asked:"), highlight=False)
     for one in left:
         console.print(escape(f"{one.id} {one.note}"), highlight=False)
     return 0
 
 
-def _lines(request: Request) -> str:
-    sent = [f"{request.method} {request.target} {request.version}", *request.headers, *filter(None, [request.body])]
-    return "\n".join(f"    {ascii(line)[1:-1]}" for line in sent)  # a control character is shown, not done
-
-
-def _written(found: list[Result], csv: Path | None, junit: Path | None) -> None:
+def _write(found: list[Result], csv: Path | None, junit: Path | None) -> None:
     if csv:
         results.write(found, csv)
     if junit:
         junit.write_text(tables.junit(found))
 
 
-def _told(found: list[Result], console: Console) -> int:
+def _print_results(found: list[Result], console: Console) -> int:
     console.print(tables.table(found))
     for one in found:
         if one.finding and one.got:
@@ -101,23 +101,23 @@ def _told(found: list[Result], console: Console) -> int:
     return 1 if tables.red(found) else 0
 
 
-def _pointed() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m lib.probes", description=__doc__.partition("\n")[0])
+def _mesh_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m lib.probes", description=(__doc__ or "").partition("\n")[0])
     for name, field in remote.Settings.model_fields.items():
         if name != "tokens":
-            flag = {"action": "store_true", "default": None} if field.annotation is bool else {}
+            flag: dict[str, Any] = {"action": "store_true", "default": None} if field.annotation is bool else {}
             parser.add_argument(f"--{name.replace('_', '-')}", help=field.description, **flag)
     parser.add_argument(
         "--token", dest="tokens", action=_Named, metavar="NAME=COMMAND", help="a further token, by name"
     )
     parser.add_argument("--params", type=Path, metavar="FILE", help="YAML with these options as keys")
-    parser.add_argument("--dry-run", action="store_true", help="tell what would be sent, and send nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the requests, and send nothing")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="the results as CSV")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="the results as JUnit XML")
     return parser
 
 
-def _baseline() -> argparse.ArgumentParser:
+def _baseline_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m lib.probes baseline")
     parser.add_argument("results", type=Path, metavar="CSV", help="results of --csv, or a bundle's responses.csv")
     for name in ("istio", "envoy", "keycloak"):
@@ -128,12 +128,19 @@ def _baseline() -> argparse.ArgumentParser:
 
 
 class _Named(argparse.Action):
-    """NAME=COMMAND, gathered in a dict."""
+    """Collects NAME=COMMAND options in a dict."""
 
-    def __call__(self, parser, namespace, value, option=None):
-        name, found, command = value.partition("=")
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add one option; exit with the usage message if it has no `=`."""
+        name, found, command = values.partition("=")
         if not found:
-            parser.error(f"expected {option} NAME=COMMAND, got no =.")
+            parser.error(f"expected {option_string} NAME=COMMAND, got no =.")
         known = getattr(namespace, self.dest) or {}
         setattr(namespace, self.dest, {**known, name: command})
 

@@ -1,4 +1,4 @@
-"""What was measured once, for each triple of versions: later runs are held to it, and nothing changes it silently."""
+"""Baselines: the answers of measured probes for each set of versions, which later runs must repeat."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ Answers = dict[str, dict[str, str]]  # by the probe's id, then by profile or wor
 
 
 def triple(istio: str, envoy: str, keycloak: str) -> str:
-    """Return the name of three versions together, as the file has it."""
+    """Return the baseline's name of three versions."""
     return f"istio {istio}, envoy {envoy}, keycloak {keycloak}"
 
 
 def read(path: Path = FILE) -> dict[str, Answers]:
-    """Return all baselines by triple; ParamsError where the file is not such a table."""
+    """Return all baselines by triple; ParamsError if the file is not such a table."""
     found = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
     try:
         return {name: {id: dict(row) for id, row in (rows or {}).items()} for name, rows in found.items()}
     except (AttributeError, TypeError, ValueError):
-        raise ParamsError(f"{path.name}: expected {{triple: {{id: {{profile: answer}}}}}}; mend it.") from None
+        raise ParamsError(f"{path.name}: expected {{triple: {{id: {{profile: answer}}}}}}; correct the file.") from None
 
 
 def known(name: str, path: Path = FILE) -> Answers:
-    """Return the baseline of one triple, empty where there is none."""
+    """Return the baseline of one triple, or an empty one."""
     return read(path).get(name, {})
 
 
 def measured(results: Iterable[Result], ids: Collection[str]) -> Answers:
-    """Return what the probes of these ids answered; rows that were not asked are left out."""
+    """Return the answers to the probes of these ids, without probes that were not sent."""
     found: Answers = {}
     for result in results:
         if result.id in ids and result.got:
@@ -48,7 +48,7 @@ def measured(results: Iterable[Result], ids: Collection[str]) -> Answers:
 
 
 def differences(old: Answers, new: Answers) -> list[str]:
-    """Return one line for each answer that the old baseline has and that is another one now."""
+    """Return a line for each answer that differs from the old baseline."""
     return [
         f"{id}, {profile}: was {old[id][profile]}, is {answer}"
         for id, row in sorted(new.items())
@@ -58,15 +58,15 @@ def differences(old: Answers, new: Answers) -> list[str]:
 
 
 def merged(old: Answers, new: Answers) -> Answers:
-    """Return the old baseline with the new answers in it."""
+    """Return the old baseline updated with the new answers."""
     ids = sorted({*old, *new})
     return {id: dict(sorted({**old.get(id, {}), **new.get(id, {})}.items())) for id in ids}
 
 
 def record(name: str, new: Answers, path: Path = FILE, accept: bool = False) -> list[str]:
-    """Write the answers as the triple's baseline; return the differences from what is there.
+    """Write the answers as the triple's baseline; return the differences from the baseline in the file.
 
-    With differences nothing is written, unless they are accepted. Answers that the file does not have yet are added.
+    If answers differ, nothing is written unless `accept` is true. New answers are added.
     """
     every = read(path)
     changed = differences(every.get(name, {}), new)

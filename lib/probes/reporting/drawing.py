@@ -1,4 +1,4 @@
-"""What was built, drawn from a run's own answers: who asked whom by which way, and how many were let through."""
+"""Draws the workloads, their callers and how many requests came through, from a run's own answers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED, PROFILES, USER
 from lib.probes.reporting.results import Result, skipped
 from lib.render import rendered
 
-ISSUER = "issuer"  # what Keycloak's address is called among the addresses; the other names are the profiles'
+ISSUER = "issuer"  # the key of Keycloak's address in `addresses`; the other keys are profiles
 TITLES = {
     FIGURE_2: "Figure 2: a token and mutual TLS, from everybody",
     FIGURE_1: "Figure 1: users by token, sleep by mutual TLS",
     HARDENED: "Figure 1, hardened",
 }
 APPLICATIONS = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
-CALLERS = {  # in the order in which they are drawn, with what they are
+CALLERS = {  # in drawing order, each with a description
     USER: "outside the mesh",
     "sleep": "with a sidecar",
     "visitor": "with a sidecar",
     "outsider": "without a sidecar",
     "stranger": "of another namespace",
 }
-FREQUENT = 3  # statuses that an arrow tells, where there are more than one other
-TOP, PANEL, HEAD, LINE = 100, 20, 24, 46  # what the drawing measures, in its own units
+FREQUENT = 3  # the number of statuses on an arrow; the rest are "others"
+TOP, PANEL, HEAD, LINE = 100, 20, 24, 46  # lengths in the drawing, in SVG units
 
 
 def drawing(results: Sequence[Result], addresses: Mapping[str, str], counts: str = "this run's answers") -> str:
-    """Return an SVG of the workloads that were asked, or "" where none was.
+    """Return an SVG of the profiles' workloads and callers, or "" if no profile was asked.
 
-    `addresses` holds the issuer's URL as `issuer` and the gateway's host:port by profile; one that is not there is
-    drawn without. `counts` says what the counts on the arrows are.
+    Args:
+        results: The results to count.
+        addresses: The issuer's URL as `issuer`, and the gateway's host:port by profile. Missing ones are not drawn.
+        counts: The caption that says what the counts on the arrows are.
     """
     panels, y = [], TOP
     for profile in PROFILES:
@@ -53,7 +55,7 @@ def drawing(results: Sequence[Result], addresses: Mapping[str, str], counts: str
 
 
 def show_planned(profiles: Sequence[str]) -> HTML:
-    """Return the drawing of what will be built, with the answers that the tables of probes expect."""
+    """Return the drawing for a notebook before any run, with the answers that the tables expect."""
     asked = [skipped(probe, profile, "") for profile in profiles for probe in model.load() if not probe.world]
     expected = [replace(one, got=one.expected) for one in asked if one.caller in CALLERS]
     return HTML(drawing(expected, {}, "the answers that are expected"))
@@ -65,7 +67,7 @@ def show(results: Sequence[Result], addresses: Mapping[str, str]) -> HTML:
 
 
 def panel(profile: str, results: Sequence[Result], top: int = 0) -> dict:
-    """Return a profile as it is drawn: its title, its application, and a way for each caller who asked."""
+    """Return the template's data of a profile: title, application, and an arrow for each caller."""
     callers = sorted({one.caller for one in results}, key=lambda who: [*CALLERS].index(who) if who in CALLERS else 9)
     ways = [_way(who, [one for one in results if one.caller == who]) for who in callers]
     placed = [{**way, "y": top + LINE * number + LINE // 2} for number, way in enumerate(ways)]
@@ -73,13 +75,13 @@ def panel(profile: str, results: Sequence[Result], top: int = 0) -> dict:
 
 
 def alt(panels: Sequence[Mapping]) -> str:
-    """Return the drawing in words, for who cannot see it."""
-    said = [f"{one['title']}: {'; '.join(_in_words(way) for way in one['ways'])}" for one in panels]
-    return f"What was built, and who was let through. {'. '.join(said)}."
+    """Return the drawing as text, for screen readers."""
+    sentences = [f"{one['title']}: {'; '.join(_in_words(way) for way in one['ways'])}" for one in panels]
+    return f"What was built, and who was let through. {'. '.join(sentences)}."
 
 
 def _way(who: str, results: Sequence[Result]) -> dict:
-    known = any(one.hop for one in results)  # of answers that are only expected nobody knows who gives them
+    known = any(one.hop for one in results)  # expected answers have no hop
     stopped = [one for one in results if _at_gateway(one)] if who == USER and known else []
     inside = [one for one in results if one not in stopped]
     return {
@@ -93,18 +95,18 @@ def _way(who: str, results: Sequence[Result]) -> dict:
 
 
 def refused(results: Iterable[Result]) -> str:
-    """Return how many that were not let through were answered how, the most frequent first; "" where all were."""
+    """Return the counts of refusals by status, the most frequent first; "" if there are none."""
     every = Counter(one.last[0] for one in results if not one.passed_through)
     most = every.most_common(FREQUENT if len(every) > FREQUENT + 1 else None)
     others = every.total() - sum(count for _, count in most)
-    told = [f"{count} × {_status(status)}" for status, count in most]
-    return ", ".join([*told, f"{others} others"] if others else told)
+    counts = [f"{count} × {_status(status)}" for status, count in most]
+    return ", ".join([*counts, f"{others} others"] if others else counts)
 
 
 def _in_words(way: Mapping) -> str:
     by_gateway = f"{way['to_gateway'].replace('here', 'at the gateway')}, " if way["to_gateway"] else ""
-    told = ", ".join(filter(None, (way["through"], way["refused"])))
-    return f"{way['who']}, {way['what']}: {by_gateway}{told}"
+    outcome = ", ".join(filter(None, (way["through"], way["refused"])))
+    return f"{way['who']}, {way['what']}: {by_gateway}{outcome}"
 
 
 def _status(status: str) -> str:
@@ -112,5 +114,5 @@ def _status(status: str) -> str:
 
 
 def _at_gateway(result: Result) -> bool:
-    """What the gateway refuses before it has read the headers has no name in its log, and so no hop here."""
+    """Whether the gateway refused. A refusal before it read the headers has no label in its log, so no hop."""
     return result.hop == GATEWAY or (not result.hop and result.last[1] in (*answers.UNREAD, "route"))

@@ -1,4 +1,4 @@
-"""Results as a picture: a heat map of all probes."""
+"""Draws all results as a heat map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lib.record.junit import xml_text
 from lib.record.verdicts import RED, SKIPPED, WAIVED
 from lib.render import rendered
 
-# kind: its sign, its colour (each of another lightness, so that they differ in grey too), and what it is
+# kind: its sign, its colour and its meaning. The colours differ in lightness, so they differ in grey too
 KINDS = {
     "through": ("+", "#cfe8cf", "let through, as expected"),
     "refused": ("−", "#86aecb", "refused, as expected"),
@@ -24,8 +24,8 @@ KINDS = {
     "waived": ("~", "#d8b4e2", "not as expected, and waived"),
     "red": ("✗", "#8b1a1a", "not as expected"),
 }
-WORLDS = "worlds"  # the panel of the workloads under a policy of their own
-LEFT, COLUMN, ROW = 150, 36, 26  # what the heat map measures, in its own units
+WORLDS = "worlds"  # the panel of the workloads with a policy of their own
+LEFT, COLUMN, ROW = 150, 36, 26  # lengths in the heat map, in SVG units
 HEAD, FOOT, LEGEND = 24, 20, 46
 
 FAMILIES = {
@@ -41,7 +41,7 @@ FAMILIES = {
 
 
 def kind(result: Result) -> str:
-    """Return which of KINDS a result is."""
+    """Return the kind of a result, a key of KINDS."""
     if result.verdict in (SKIPPED, UNMEASURED, WAIVED):
         return result.verdict
     if result.verdict in RED:
@@ -52,7 +52,7 @@ def kind(result: Result) -> str:
 
 
 def heat_map(results: Sequence[Result]) -> str:
-    """Return an SVG picture of all results: a panel a profile, a row a family, a column an id's number.
+    """Return an SVG of all results, with a panel for each profile, a row for each family, a column for each number.
 
     Probes of one number (B12a, B12b) share a cell. Each has a colour, a sign, and a tooltip with its answer.
     """
@@ -84,15 +84,15 @@ def heat_map(results: Sequence[Result]) -> str:
 
 
 def alt(results: Sequence[Result]) -> str:
-    """Return the heat map in words, for who cannot see it."""
+    """Return the heat map as text, for screen readers."""
     parts = [f"{name}: {_counted(rows)}" for name, rows in _panels(results).items()]
     red = sorted({one.id for one in results if kind(one) == "red"})
-    said = f"Red are {', '.join(red)}." if red else "None is red."
-    return f"Heat map of {len(results)} probes, families by ids. {'. '.join(parts)}. {said}"
+    sentence = f"Red are {', '.join(red)}." if red else "None is red."
+    return f"Heat map of {len(results)} probes, families by ids. {'. '.join(parts)}. {sentence}"
 
 
 def show(results: Sequence[Result]) -> HTML:
-    """Return the heat map for a notebook; text and no PNG, since in base64 anything may look like a token."""
+    """Return the heat map for a notebook, as SVG: base64 of a PNG can look like a token."""
     return HTML(heat_map(results))
 
 

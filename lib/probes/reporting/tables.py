@@ -25,9 +25,9 @@ WIDTHS = {"id": 4, "ms": 3, "verdict": 10, "sent": 14, "note": 12}  # characters
 
 
 def side_by_side(results: Iterable[Result]) -> pd.DataFrame:
-    """Return one row a probe: expected and got under each profile, ✗ behind what is red and ? behind what is new.
+    """Return one row for each probe: expected and got under each profile. ✗ is red, ? has no baseline.
 
-    What goes to a world, a workload under a policy of its own, has its answers in the columns of that name.
+    Probes of a world, a workload with a policy of its own, have their answers in the columns `own policy`.
     """
     rows: dict[str, dict] = {}
     for one in results:
@@ -36,12 +36,12 @@ def side_by_side(results: Iterable[Result]) -> pd.DataFrame:
         row["where"] = one.profile if column == OWN else "each profile"
         row |= {f"{column} expected": one.expected, f"{column} got": one.got + MARKS[one.verdict]}
     order = [f"{name} {what}" for name in (*PROFILES, OWN) for what in ("expected", "got")]
-    there = [name for name in order if any(name in row for row in rows.values())]
-    return _frame(rows.values(), ["id", "title", "caller", "where", *there])
+    present = [name for name in order if any(name in row for row in rows.values())]
+    return _frame(rows.values(), ["id", "title", "caller", "where", *present])
 
 
 def closed(results: Iterable[Result], before: str = FIGURE_2, after: str = HARDENED) -> pd.DataFrame:
-    """Return the probes that reach the application under the one profile and not under the other: what it closes."""
+    """Return the probes that reach the application under `before` but not under `after`."""
     old, new = _by_profile(results, before), _by_profile(results, after)
     rows = [
         {"id": id, "title": one.title, "caller": one.caller, before: one.got, after: new[id].got, "by": one.closed_by}
@@ -52,9 +52,9 @@ def closed(results: Iterable[Result], before: str = FIGURE_2, after: str = HARDE
 
 
 def findings(results: Iterable[Result], after: str = "") -> pd.DataFrame:
-    """Return where the mesh answers otherwise than one would wish: in plain words, and what closes it.
+    """Return the undesirable answers that the mesh gives by design, each with what closes it.
 
-    With `after` a further column says what the same probe gets under that profile, "" where it was not asked under it.
+    With `after`, one more column has the probe's answer under that profile, or "" if it was not sent there.
     """
     results = list(results)
     new = _by_profile(results, after)
@@ -73,9 +73,9 @@ def matrix(
     profile: str,
     bad: Collection[str] = ("tampered", "garbage", "expired"),
 ) -> pd.DataFrame:
-    """Return who gets what with which credential under a profile: callers x (nothing, good token, bad token).
+    """Return the answers under a profile by caller (rows) and credential (nothing, good token, bad token).
 
-    Plain requests count alone: GET /headers with the token where it belongs, or without one.
+    Only plain requests count: GET /headers with the token in the Authorization header, or without one.
     """
     plain = {probe.id for probe in probes if _plain(probe)}
     kinds = {"": "nothing", "good": "good token", **dict.fromkeys(bad, "bad token")}
@@ -92,21 +92,21 @@ def matrix(
 
 
 def counts(results: Iterable[Result]) -> pd.DataFrame:
-    """Return how many results have which verdict, one row a profile or world; the rare ones where there are any."""
+    """Return the number of results by profile or world (rows) and verdict; rare verdicts only if they occur."""
     every = Counter((one.profile, one.verdict) for one in results)
-    names = sorted({profile for profile, _ in every}, key=_place)
+    names = sorted({profile for profile, _ in every}, key=_order)
     kinds = [kind for kind in STYLES if kind not in RARE or any(every[name, kind] for name in names)]
     rows = [{"profile": name, **{kind: every[name, kind] for kind in kinds}} for name in names]
     return _frame(rows, ["profile", *kinds])
 
 
 def red(results: Iterable[Result]) -> list[Result]:
-    """Return the results that are not as they should be."""
+    """Return the red results."""
     return [one for one in results if one.verdict in RED]
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Return all verdicts in a sentence."""
+    """Return the number of results by verdict, as a sentence."""
     every = Counter(one.verdict for one in results)
     words = {PASS: "as expected", FAIL: "red", UNMEASURED: "without a baseline", SKIPPED: "skipped"}
     words |= {kind: word for kind, word in RARE.items() if every[kind]}
@@ -114,9 +114,9 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def table(results: Iterable[Result]) -> Table:
-    """Return the results as a table for a terminal, the profile told once where there is but one."""
+    """Return the results as a table for a terminal; a single profile is its title."""
     results = list(results)
-    names = sorted({one.profile for one in results}, key=_place)
+    names = sorted({one.profile for one in results}, key=_order)
     shown = Table(box=SIMPLE_HEAD, title=names[0] if len(names) == 1 else None, title_justify="left")
     short = ["id", *(["profile"] if len(names) > 1 else []), "expected", "got", "ms", "verdict"]
     for name in (*short, "sent", "note"):
@@ -130,7 +130,7 @@ def table(results: Iterable[Result]) -> Table:
 def junit(results: Iterable[Result], name: str = "probes") -> str:
     """Return the results as JUnit XML: a suite for each profile or world, a case for each probe, times in seconds.
 
-    What has no baseline counts as skipped: it is neither right nor wrong.
+    An unmeasured result counts as skipped.
     """
     suites: dict[str, list[Case]] = {}
     for one in results:
@@ -139,9 +139,9 @@ def junit(results: Iterable[Result], name: str = "probes") -> str:
 
 
 def _case(one: Result) -> Case:
-    said = f"{one.status_line}\n{one.reason}".strip()
+    answer = f"{one.status_line}\n{one.reason}".strip()
     about = (f"{one.profile}.{one.family}", f"{one.id} {one.title}", one.latency_ms / 1000)
-    return Case(*about, outcome(one.verdict), one.note, said)
+    return Case(*about, outcome(one.verdict), one.note, answer)
 
 
 def _plain(probe: Probe) -> bool:
@@ -153,11 +153,11 @@ def _by_profile(results: Iterable[Result], profile: str) -> dict[str, Result]:
     return {one.id: one for one in results if one.profile == profile}
 
 
-def _place(name: str) -> tuple[int, str]:
+def _order(name: str) -> tuple[int, str]:
     return (PROFILES.index(name) if name in PROFILES else len(PROFILES), name)
 
 
 def _frame(rows: Iterable[dict], columns: list[str]) -> pd.DataFrame:
-    """The first column is the index, its name that of the head, so that the table has one line of heads."""
+    """Return a table whose first column is the index; the index's name stands in the row of column names."""
     table = pd.DataFrame(list(rows), columns=columns).fillna("").set_index(columns[0])
     return table.rename_axis(index=None, columns=columns[0])

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 from lib.istio import installation
@@ -54,7 +56,11 @@ def pair(identity: str = "", signer: Pair | None = None, since: timedelta = -HOU
     if identity:
         made = made.add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]), True)
     usage = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH, x509.ExtendedKeyUsageOID.SERVER_AUTH])
-    by = serialization.load_pem_private_key(signer.key.encode(), None) if signer else key
+    by = (
+        cast(CertificateIssuerPrivateKeyTypes, serialization.load_pem_private_key(signer.key.encode(), None))
+        if signer
+        else key
+    )
     text = made.add_extension(usage, False).sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return Pair(text + (signer.chain if signer else ""), key.private_bytes(serialization.Encoding.PEM, *form).decode())

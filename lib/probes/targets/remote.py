@@ -146,9 +146,11 @@ def good(token: str, issuer: str, audience: str) -> str:
     except (ValueError, IndexError, AttributeError):
         raise _no_token("something that is no JWT") from None
     if iss != issuer:
-        raise ParamsError(f"expected a token with iss {issuer!r}, got {iss!r}; mend --issuer or the command.")
+        raise ParamsError(f"expected a token with iss {issuer!r}, got {iss!r}; correct --issuer or the command.")
     if audience not in ([held] if isinstance(held, str) else held):
-        raise ParamsError(f"expected a token with {audience!r} in aud, got {held!r}; mend --audience or the command.")
+        raise ParamsError(
+            f"expected a token with {audience!r} in aud, got {held!r}; correct --audience or its command."
+        )
     return token
 
 

@@ -79,6 +79,11 @@ def _header(text: bytes) -> Callable[[Kit], str]:
     return lambda kit: forge.with_header(kit.good, text)
 
 
+def _own_of_size(size: int) -> NamedToken:
+    about = f"a good token of {size} KiB"
+    return NamedToken(about, lambda kit: forge.long(kit.own_key, kit.claims(), size * KIB), OWN)
+
+
 def _signature(data: bytes) -> Callable[[Kit], str]:
     return lambda kit: forge.with_signature(kit.good, data)
 
@@ -218,11 +223,6 @@ HEADERS = {
     ),
 }
 
-SIZES = {
-    f"own {size} KiB": NamedToken(
-        f"a good token of {size} KiB", lambda kit, size=size: forge.long(kit.own_key, kit.claims(), size * KIB), OWN
-    )
-    for size in (8, 16, 32, 55)
-}
+SIZES = {f"own {size} KiB": _own_of_size(size) for size in (8, 16, 32, 55)}
 
 TOKENS: dict[str, NamedToken] = {**ALGORITHMS, **KEYS, **SIGNATURES, **HEADERS, **SIZES}

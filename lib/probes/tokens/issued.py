@@ -1,4 +1,4 @@
-"""Tokens by name, minted by the real Keycloak on first asking: those that must pass, and those that nobody forged."""
+"""Tokens that Keycloak itself issues, by name, each fetched at its first use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ T = TypeVar("T")
 
 
 def issued_tokens(run: Run) -> Callable[[str], str]:
-    """Return a function from a name of lib.probes.tokens.ISSUED, or good, to its token.
+    """Return a function that gives "good", or a token of catalogue.ISSUED, by name; KeyError for other names.
 
-    Each is minted once, and redacted from then on. It may be called from several threads.
-    KeyError where there is no such name.
+    Keycloak issues each token once; the record redacts it from then on. Safe for several threads.
     """
     session = once(lambda: tokens.user_tokens(run))
     return by_name(
@@ -42,9 +41,9 @@ def issued_tokens(run: Run) -> Callable[[str], str]:
 
 
 def by_name(makers: dict[str, Make], keep_secret: Callable[[str], None]) -> Callable[[str], str]:
-    """Return a function from a name to what its maker makes, made once and passed to `keep_secret` before any use."""
+    """Return a function that gives tokens by name. Each maker runs once; `keep_secret` gets its token first."""
 
-    def guarded(make: Make) -> Make:
+    def kept_secret(make: Make) -> Make:
         def made() -> str:
             token = make()
             keep_secret(token)
@@ -52,19 +51,20 @@ def by_name(makers: dict[str, Make], keep_secret: Callable[[str], None]) -> Call
 
         return once(made)
 
-    known = {name: guarded(make) for name, make in makers.items()}
+    known = {name: kept_secret(make) for name, make in makers.items()}
 
     def token(name: str) -> str:
         if name not in known:
-            raise KeyError(f"expected a token among {', '.join(known)}, got {name!r}; name one of these.")
+            raise KeyError(f"expected a token among {', '.join(known)}, got {name!r}; use one of these.")
         return known[name]()
 
     return token
 
 
 def once(make: Callable[[], T]) -> Callable[[], T]:
-    """Return a function that gives what the first call made; others wait for it. What raises is tried again."""
-    lock, kept = Lock(), []
+    """Return a function that runs `make` once and keeps its value; after an error it runs `make` again."""
+    lock = Lock()
+    kept: list[T] = []
 
     def given() -> T:
         with lock:
@@ -76,14 +76,14 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
 
 
 def _service_token(run: Run) -> str:
-    known = run.read_secret(f"client-{run.params.realm}-{realm.SERVICE}", endpoints.KEYCLOAK)
+    secret = run.read_secret(f"client-{run.params.realm}-{realm.SERVICE}", endpoints.KEYCLOAK)
     endpoint = oidc.discovery(endpoints.issuer(run))["token_endpoint"]
-    return oidc.client_token(endpoint, realm.SERVICE, known["client-secret"])["access_token"]
+    return oidc.client_token(endpoint, realm.SERVICE, secret["client-secret"])["access_token"]
 
 
 def _admin_token(run: Run) -> str:
-    """From inside: their realm is not public. It names the public issuer all the same; admin-cli has no secret."""
-    known, session = run.read_secret("keycloak-admin", endpoints.KEYCLOAK), endpoints.keycloak_session(run)
+    """Ask from inside, since the master realm is not public. admin-cli is a public client, without a secret."""
+    login, session = run.read_secret("keycloak-admin", endpoints.KEYCLOAK), endpoints.keycloak_session(run)
     endpoint = f"{endpoints.inside_url(run)}/realms/master/protocol/openid-connect/token"
-    said = oidc.password_token(endpoint, "admin-cli", "", known["username"], known["password"], session=session)
-    return said["access_token"]
+    tokens = oidc.password_token(endpoint, "admin-cli", "", login["username"], login["password"], session=session)
+    return tokens["access_token"]

@@ -1,4 +1,4 @@
-"""HTTP/2 by prior knowledge, with what no client library would send: an illegal method, a doubled pseudo-header."""
+"""HTTP/2 by prior knowledge, which can send what client libraries refuse: a bad method, a doubled pseudo-header."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT = 256 * 1024  # bytes of a body that are kept
 GRPC = "grpc-status"
 STREAM = 1  # the first stream that a client opens
 
-# The wire as it is: nothing is refused, lower-cased or taken out, in either direction.
+# h2 neither refuses, lower-cases nor removes headers, in either direction.
 CONFIG = H2Configuration(
     client_side=True,
     header_encoding=None,
@@ -27,12 +27,12 @@ CONFIG = H2Configuration(
     normalize_inbound_headers=False,
 )
 
-Pair = tuple[bytes, bytes]
+HeaderField = tuple[bytes, bytes]
 
 
 @dataclass
-class _Heard:
-    """What has come on the stream so far."""
+class _Received:
+    """The stream's data so far."""
 
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -45,32 +45,32 @@ def exchange(
 ) -> Reply:
     """Return the reply to one request on a new connection; OSError as `send` and `receive` raise it.
 
-    A stream that the server resets is status 0, `reset`; a connection that it ends (GOAWAY), `closed`. Trailers count
-    as headers. Of gRPC's answers without a body, the body is the text of grpc-message.
+    If the server resets the stream, the reply is status 0 with `reset`; if it ends the connection (GOAWAY), `closed`.
+    Trailers count as headers. A gRPC answer without a body gets the text of grpc-message as its body.
     """
-    connection, heard = H2Connection(CONFIG), _Heard()
+    connection, received = H2Connection(CONFIG), _Received()
     connection.initiate_connection()
     connection.send_headers(STREAM, pairs(request, scheme), end_stream=not request.body)
     if request.body:
         connection.send_data(STREAM, request.body.encode(), end_stream=True)
     send(connection.data_to_send())
-    while not heard.ended:
+    while not received.ended:
         data = receive(65536)
         try:
-            happened = connection.receive_data(data) if data else [events.ConnectionTerminated()]
+            found = connection.receive_data(data) if data else [events.ConnectionTerminated()]
         except ProtocolError:
             return Reply(0, reason="closed")
-        for event in happened:
-            _hear(connection, event, heard)
+        for event in found:
+            _take(connection, event, received)
         if out := connection.data_to_send():
             send(out)
-    return _reply(heard)
+    return _reply(received)
 
 
-def pairs(request: Request, scheme: str = "http") -> list[Pair]:
-    """Return a request's header fields. Names are lower-case, as HTTP/2 wants them; Host becomes :authority.
+def pairs(request: Request, scheme: str = "http") -> list[HeaderField]:
+    """Return a request's header fields, with lower-case names and Host as :authority (RFC 9113, section 8.3.1).
 
-    A header line such as `:method: get` takes the place of the request's own, or stands beside it as one more.
+    A header line such as `:method: get` replaces the request's own pseudo-header; a second such line is added.
     """
     lines = [_split(line) for line in request.headers]
     authority = next((value for name, value in lines if name == "host"), "")
@@ -86,28 +86,28 @@ def _split(line: str) -> tuple[str, str]:
     return (line[:colon].lower(), line[colon + 1 :].strip()) if colon > 0 else (line.lower(), "")
 
 
-def _hear(connection: H2Connection, event, heard: _Heard) -> None:
+def _take(connection: H2Connection, event: events.Event, received: _Received) -> None:
     if isinstance(event, (events.ResponseReceived, events.TrailersReceived)):
         for name, value in event.headers:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            heard.headers[key] = f"{heard.headers[key]}, {text}" if key in heard.headers else text
+            received.headers[key] = f"{received.headers[key]}, {text}" if key in received.headers else text
     elif isinstance(event, events.DataReceived):
-        heard.body += event.data
+        received.body += event.data
         connection.acknowledge_received_data(event.flow_controlled_length, STREAM)
-        heard.ended = len(heard.body) >= LIMIT
+        received.ended = len(received.body) >= LIMIT
     elif isinstance(event, events.StreamReset):
-        heard.ended, heard.reason = True, "reset"
+        received.ended, received.reason = True, "reset"
     elif isinstance(event, events.ConnectionTerminated):
-        heard.ended, heard.reason = True, "closed"
-    heard.ended = heard.ended or isinstance(event, events.StreamEnded)
+        received.ended, received.reason = True, "closed"
+    received.ended = received.ended or isinstance(event, events.StreamEnded)
 
 
-def _reply(heard: _Heard) -> Reply:
-    number = heard.headers.get(":status", "")
+def _reply(received: _Received) -> Reply:
+    number = received.headers.get(":status", "")
     if not number.isdigit():
-        return Reply(0, reason=heard.reason or "closed")
-    headers = {name: value for name, value in heard.headers.items() if not name.startswith(":")}
-    body = heard.body[:LIMIT].decode(errors="replace")
+        return Reply(0, reason=received.reason or "closed")
+    headers = {name: value for name, value in received.headers.items() if not name.startswith(":")}
+    body = received.body[:LIMIT].decode(errors="replace")
     if GRPC in headers and not body:
         body = unquote(headers.get("grpc-message", ""))
     return Reply(int(number), f"HTTP/2 {number}", headers, body)

@@ -25,6 +25,12 @@ class Request:
     version: str = "HTTP/1.1"
     label: str = ""
 
+    @property
+    def text(self) -> str:
+        """The request for people to read: its lines, with control characters escaped."""
+        lines = [f"{self.method} {self.target} {self.version}", *self.headers, *filter(None, [self.body])]
+        return "\n".join(ascii(line)[1:-1] for line in lines)
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -1,4 +1,4 @@
-"""How often a mesh that is not ours is asked, and how often in all."""
+"""Limits the rate and the number of requests to somebody else's mesh."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lib.probes.transport.messages import Reply, Request, Transport
 
 
 class BudgetSpent(RunbookError):
-    """The budget of requests is spent."""
+    """The budget of requests is used up."""
 
 
 class Limiter:
-    """Turns, at most `rate` a second, evenly spread, and `budget` of them in all; for several threads."""
+    """Allows `rate` requests a second, evenly spread, and `budget` in all. Safe for several threads."""
 
     def __init__(
         self,
@@ -24,15 +24,15 @@ class Limiter:
         budget: int,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
-    ):
+    ) -> None:
         self.interval, self.budget, self.clock, self.pause = 1 / rate, budget, clock, pause
         self.left, self.free, self.lock = budget, clock(), Lock()
 
     def wait_turn(self) -> None:
-        """Come back when it is the caller's turn; BudgetSpent where there is none any more."""
+        """Return when the caller may send; BudgetSpent if the budget is used up."""
         with self.lock:
             if not self.left:
-                raise BudgetSpent(f"expected at most {self.budget} requests, and all were made; raise --budget.")
+                raise BudgetSpent(f"The budget of {self.budget} requests is used up. Raise --budget.")
             self.left -= 1
             now = self.clock()
             mine = max(self.free, now)
@@ -41,15 +41,15 @@ class Limiter:
             self.pause(mine - now)
 
 
-def rate_limited(way: Transport, turn: Callable[[], None], workers: int = 8) -> Transport:
-    """Return a way that waits for its `turn` before each request, `workers` of them at once."""
+def rate_limited(send: Transport, wait_turn: Callable[[], None], workers: int = 8) -> Transport:
+    """Return a transport that calls `wait_turn` before each request, with `workers` requests at once."""
 
     def one(request: Request) -> Reply:
-        turn()
-        return way([request])[0]
+        wait_turn()
+        return send([request])[0]
 
-    def asked(requests: list[Request]) -> list[Reply]:
+    def send_all(requests: list[Request]) -> list[Reply]:
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(one, requests))
 
-    return asked
+    return send_all

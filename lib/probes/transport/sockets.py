@@ -1,4 +1,4 @@
-"""Requests from here, byte by byte as they are written: nothing is repaired, completed or refused on the way out."""
+"""Sends requests byte by byte as they are written, and repairs, completes or refuses nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from lib.probes.transport.messages import Reply, Request, Transport
 
 LIMIT = 256 * 1024  # bytes of a body that are kept
 HEAD = 128 * 1024  # bytes of a status line or of one header line
-GREETING = 0.2  # seconds for what a server of TLS 1.3 says of its own accord
+GREETING = 0.2  # seconds to wait for a TLS 1.3 server's first message: tickets or an alert
 
 
 def over_sockets(
@@ -27,30 +27,34 @@ def over_sockets(
     first: bytes = b"",
     h2: ssl.SSLContext | None = None,
 ) -> Transport:
-    """Return a way to `address` (host:port): a fresh connection for each request, `workers` of them at once.
+    """Return a transport to `address` with a new connection for each request.
 
-    `timeout` in seconds is for the whole of one request. Requests of version HTTP/2 go by prior knowledge, without an
-    upgrade; to an TlsAddress it is offered (ALPN), since Envoy takes it over TLS only then, and elsewhere by `h2`, the
-    context for it in the place of `tls`. Bodies come back as they are, with the tokens that an application echoes in
-    them: clean them before they are kept.
+    Requests of version HTTP/2 go by prior knowledge, without an upgrade. Over TLS they are offered by ALPN, because
+    Envoy accepts them only then. Reply bodies are raw: clean them before you keep them, since applications echo tokens.
 
-    `first` goes before all else, and before TLS: a PROXY header, for example.
+    Args:
+        address: host:port, or a TlsAddress, whose certificate is verified by lib.crypto.trust_store.
+        workers: The number of connections at once.
+        timeout: Seconds for one whole request.
+        tls: The TLS context for a host:port; None for plain HTTP.
+        first: Bytes to send before everything else, TLS included: a PROXY header, for example.
+        h2: The TLS context for requests of version HTTP/2, instead of `tls`.
     """
 
     def one(request: Request) -> Reply:
-        with Connection(address, timeout, tls, first, h2) as line:
-            return line.ask(request)
+        with Connection(address, timeout, tls, first, h2) as connection:
+            return connection.ask(request)
 
-    def way(requests: list[Request]) -> list[Reply]:
+    def send(requests: list[Request]) -> list[Reply]:
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(one, requests))
 
-    return way
+    return send
 
 
 @dataclass(frozen=True)
 class TlsAddress:
-    """Where TLS is spoken, verified by lib.trust: an address (host:port), and the name that is asked for (SNI)."""
+    """The host:port of a TLS server, and its host name for SNI and for verification by lib.crypto.trust_store."""
 
     address: str
     name: str
@@ -60,9 +64,9 @@ class TlsAddress:
 
 
 class Connection:
-    """One connection: requests go out as they are, replies come back one by one.
+    """One connection that sends requests as they are and returns replies one by one.
 
-    It opens with the first request, so that what goes wrong with the connection is that request's reply.
+    It opens with the first request, so a failure to connect is that request's reply.
     """
 
     def __init__(
@@ -72,67 +76,69 @@ class Connection:
         tls: ssl.SSLContext | None = None,
         first: bytes = b"",
         h2: ssl.SSLContext | None = None,
-    ):
+    ) -> None:
         self.first = first
         self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, h2 or tls
         self.name = host_and_port(self.address)[0]
         if isinstance(address, TlsAddress):
             self.name, self.tls, self.h2 = address.name, trust_store.context(), trust_store.context("h2")
-        self.connection: socket.socket | None = None
+        self.socket: socket.socket | None = None
         self.source = _Source(lambda size: b"")
 
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(self, *_) -> None:
-        if self.connection:
-            self.connection.close()
+    def __exit__(self, *_: object) -> None:
+        if self.socket:
+            self.socket.close()
 
     def ask(self, request: Request) -> Reply:
-        """Return the reply to one more request on this connection; `latency_ms` has the connection's opening too."""
+        """Return the reply to one more request; the first one's `latency_ms` includes the opening of the connection."""
         start = time.perf_counter()
         try:
-            got = self._asked(request, time.monotonic() + self.timeout)
+            got = self._exchange(request, time.monotonic() + self.timeout)
         except (OSError, EOFError) as error:
-            got = Reply(0, reason=why(error, connected=self.connection is not None))
+            got = Reply(0, reason=why(error, connected=self.socket is not None))
         return Reply(got.status, got.line, got.headers, got.body, _ms(start), got.reason)
 
     def send(self, data: bytes) -> None:
         """Send bytes after an upgrade; OSError as the socket raises it."""
-        self.connection.sendall(data)
+        assert self.socket
+        self.socket.sendall(data)
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes that came after an upgrade; EOFError if the connection ended before."""
+        """Return the next `size` bytes after an upgrade; EOFError if the connection ends before."""
         return self.source.exactly(size)
 
-    def _asked(self, request: Request, deadline: float) -> Reply:
-        if self.connection is None:
-            self._open(self.h2 if request.version == "HTTP/2" else self.tls)
-        receive = _before(self.connection, deadline)
+    def _exchange(self, request: Request, deadline: float) -> Reply:
+        opened = self.socket or self._open(self.h2 if request.version == "HTTP/2" else self.tls)
+        receive = _before(opened, deadline)
         if request.version == "HTTP/2":
             early, self.source.rest = [self.source.rest] if self.source.rest else [], b""
             first = lambda size: early.pop() if early else receive(size)  # noqa: E731
-            return http2.exchange(self.connection.sendall, first, request, "https" if self.tls else "http")
+            return http2.exchange(opened.sendall, first, request, "https" if self.tls else "http")
         self.source.receive = receive
-        unsent = _sent(self.connection, raw(request))
+        unsent = _sent(opened, raw(request))
         try:
             return _reply(self.source, request.method)
         except EOFError:
             raise unsent or EOFError from None
 
-    def _open(self, tls: ssl.SSLContext | None) -> None:
+    def _open(self, tls: ssl.SSLContext | None) -> socket.socket:
         plain = socket.create_connection(host_and_port(self.address), self.timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.connection = plain  # before the handshake: what goes wrong then is no refusal
+        self.socket = plain  # set before the handshake: a failed handshake is not a refused connection
         plain.sendall(self.first)
-        if tls:
-            self.connection = tls.wrap_socket(plain, server_hostname=self.name)
-            self.source.rest = _greeting(self.connection)
-            self.connection.settimeout(self.timeout)
+        if not tls:
+            return plain
+        self.socket = secure = tls.wrap_socket(plain, server_hostname=self.name)
+        self.source.rest = _greeting(secure)
+        secure.settimeout(self.timeout)
+        return secure
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Return host and port of `host:port`; an IPv6 address stands in brackets. ValueError without a port."""
+    """Return host and port of `host:port`, with an IPv6 address in brackets. ValueError without a port."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"expected host:port, got {address!r}; name the port.")
@@ -140,13 +146,13 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def raw(request: Request) -> bytes:
-    """Return a request's bytes. A line is Latin-1 where it can be, so that \\xff is one byte, else UTF-8."""
+    """Return a request's bytes: each line in Latin-1 if possible, so U+00FF is one byte, else in UTF-8."""
     lines = [f"{request.method} {request.target} {request.version}", *request.headers, "", ""]
     return b"\r\n".join(_bytes(line) for line in lines) + request.body.encode()
 
 
 def why(error: Exception, connected: bool = True) -> str:
-    """Return an error in a word of answers.MEANINGS; `connected` says whether there was a connection at all."""
+    """Return an error as a word of answers.MEANINGS; `connected` says whether the connection was open."""
     kinds = (
         (TimeoutError, "timeout"),
         ((ssl.SSLEOFError, ssl.SSLZeroReturnError, EOFError), "closed"),
@@ -158,7 +164,7 @@ def why(error: Exception, connected: bool = True) -> str:
 
 
 def head(lines: list[str]) -> tuple[int, dict[str, str]]:
-    """Return status and headers of a reply's status line and header lines; status 0 where that is no status line."""
+    """Return the status and the headers of a reply's first lines; status 0 if the first is not a status line."""
     version, _, rest = lines[0].partition(" ")
     number = rest.partition(" ")[0]
     headers: dict[str, str] = {}
@@ -170,9 +176,9 @@ def head(lines: list[str]) -> tuple[int, dict[str, str]]:
 
 
 class _Source:
-    """What comes in, by lines and by counted bytes; EOFError where it ends too soon."""
+    """Reads a connection by lines and by counted bytes; EOFError if it ends too soon."""
 
-    def __init__(self, receive: Callable[[int], bytes]):
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
         self.receive, self.rest = receive, b""
 
     def line(self) -> bytes:
@@ -189,8 +195,8 @@ class _Source:
         found, self.rest = self.rest[:size], self.rest[size:]
         return found
 
-    def pieces(self):
-        """Yield what comes until the connection ends."""
+    def pieces(self) -> Iterator[bytes]:
+        """Yield data until the connection ends."""
         while True:
             if self.rest:
                 found, self.rest = self.rest, b""
@@ -222,7 +228,8 @@ def _reply(source: _Source, method: str) -> Reply:
 
 
 def _body(source: _Source, headers: dict[str, str]) -> bytes:
-    """Return what came of the body: all of it, its first LIMIT bytes, or the part before the connection broke."""
+    """Return the body, or its first LIMIT bytes, or the part that came before the connection broke."""
+    parts: Iterator[bytes]
     if "chunked" in headers.get("transfer-encoding", "").lower():
         parts = _chunks(source)
     elif headers.get("content-length", "").isdigit():
@@ -236,18 +243,18 @@ def _body(source: _Source, headers: dict[str, str]) -> bytes:
             if len(body) >= LIMIT:
                 break
     except (OSError, EOFError, ValueError):
-        return body[:LIMIT]  # the status line has come: the answer is known
+        return body[:LIMIT]  # the status line was read, so the answer is known
     return body[:LIMIT]
 
 
-def _counted(source: _Source, size: int):
+def _counted(source: _Source, size: int) -> Iterator[bytes]:
     while size:
         part = source.exactly(min(size, 16384))
         size -= len(part)
         yield part
 
 
-def _chunks(source: _Source):
+def _chunks(source: _Source) -> Iterator[bytes]:
     while size := int(source.line().split(b";")[0], 16):
         yield from _counted(source, size)
         source.line()
@@ -256,7 +263,7 @@ def _chunks(source: _Source):
 
 
 def _sent(connection: socket.socket, data: bytes) -> OSError | None:
-    """Return what stopped the sending: a proxy may answer before it has read all, and the answer counts."""
+    """Send data; return the error that stopped it. A proxy may answer before it reads all, and its answer counts."""
     try:
         connection.sendall(data)
     except (BrokenPipeError, ConnectionResetError) as error:
@@ -265,17 +272,17 @@ def _sent(connection: socket.socket, data: bytes) -> OSError | None:
 
 
 def _greeting(connection: ssl.SSLSocket) -> bytes:
-    """Read what a server of TLS 1.3 says after the handshake: tickets, or an alert, which sending might lose."""
+    """Read a TLS 1.3 server's first message: tickets, or an alert, which a later send could lose."""
     if not select.select([connection], [], [], GREETING)[0]:
         return b""
     connection.settimeout(0)
     try:
-        said = connection.recv(1)
+        message = connection.recv(1)
     except ssl.SSLWantReadError:
         return b""
-    if not said:
+    if not message:
         raise EOFError
-    return said
+    return message
 
 
 def _before(connection: socket.socket, deadline: float) -> Callable[[int], bytes]:
