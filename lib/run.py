@@ -105,9 +105,9 @@ class Run:
 
     def apply(self, things: list[dict]) -> pd.DataFrame:
         """Create or update objects in an order that works; return what each was: created, changed or unchanged."""
-        for thing in manifests.ordered(things):
+        for thing, action in self.cluster.apply_all(things):
             metadata = thing["metadata"]
-            self.changed(thing["kind"], metadata["name"], self.cluster.apply(thing), metadata.get("namespace", ""))
+            self.changed(thing["kind"], metadata["name"], action, metadata.get("namespace", ""))
             self.applied[thing["apiVersion"], thing["kind"], metadata.get("namespace"), metadata["name"]] = None
         return self.recent()
 

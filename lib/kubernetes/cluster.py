@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from kubernetes.stream.ws_client import WSClient
 
 from lib.ensured import Action
 from lib.errors import ClusterError
+from lib.kubernetes import applied, manifests
 from lib.kubernetes.pod_shell import PodShells
 from lib.kubernetes.rest import NotFound, Object, Query, Rest
 from lib.kubernetes.status import is_running, is_terminating, missing_pods
@@ -77,6 +78,19 @@ class Cluster:
 
     # Objects
 
+    def apply_all(self, objects: Iterable[Object]) -> Iterator[tuple[Object, Action]]:
+        """Apply objects in an order in which they can be created; yield each with its action (see `apply`).
+
+        One list reads the objects of a kind and namespace, before the first of them is applied.
+        """
+        held: dict[tuple, dict[str, Object]] = {}
+        for obj in manifests.ordered(list(objects)):
+            api_version, kind, name, namespace = _key(obj)
+            where = api_version, kind, namespace
+            if where not in held:
+                held[where] = {found["metadata"]["name"]: found for found in self.items(*where)}
+            yield obj, self._apply(obj, MANAGER, held[where].get(name))
+
     def apply(self, obj: Object, manager: str = MANAGER) -> Action:
         """Create or update one object by server-side apply.
 
@@ -84,7 +98,13 @@ class Cluster:
         resourceVersion or managedFields alone differ is unchanged: the API server rewrites those. A `manager` other
         than MANAGER sets single fields of the runbook's object, and removes them by a later apply without them.
         """
-        before = self._find_after_deletion(*_key(obj))
+        return self._apply(obj, manager, self.find(*_key(obj)))
+
+    def _apply(self, obj: Object, manager: str, found: Object | None) -> Action:
+        """Apply an object; `found` is what the API server returned for it a moment ago."""
+        before = self._find_after_deletion(found, *_key(obj)) if found else None
+        if before and applied.in_force(before, obj, manager):
+            return "unchanged"
         after = json.loads(self._patch(obj, manager))
         if before is None:
             return "created"
@@ -109,11 +129,10 @@ class Cluster:
         """Return the objects of a kind with these labels, in one namespace or all; [] if the kind does not exist."""
         try:
             path = self._rest.path(api_version, kind, namespace, None)
-            return json.loads(self._rest.call("GET", path, query=[("labelSelector", labels)] if labels else []))[
-                "items"
-            ]
+            found = self._rest.call("GET", path, query=[("labelSelector", labels)] if labels else [])
         except NotFound:
             return []
+        return [{"apiVersion": api_version, "kind": kind, **obj} for obj in json.loads(found)["items"]]
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> str:
         """Delete one object and its dependents; return "deleted" or "absent"."""
@@ -212,19 +231,18 @@ class Cluster:
         core = client.CoreV1Api(client.ApiClient(self.api.configuration))
         return portforward(core.connect_get_namespaced_pod_portforward, name, namespace, ports=str(port)).socket(port)
 
-    def _find_after_deletion(self, api_version: str, kind: str, name: str, namespace: str | None) -> Object | None:
-        """Return the object; if it is being deleted, wait until it is gone, and return the one that replaced it."""
-        find = lambda: self.find(api_version, kind, name, namespace)  # noqa: E731
-        found = find()
-        if not found or not is_terminating(found):
+    def _find_after_deletion(self, found: Object, *key: str | None) -> Object | None:
+        """Return the object `found`; if it is being deleted, wait until it is gone, and return its successor."""
+        if not is_terminating(found):
             return found
+        find = lambda: self.find(*key)  # noqa: E731
 
         def remains() -> str:
             metadata = (find() or {}).get("metadata", {})
             same = metadata.get("uid") == found["metadata"]["uid"]
             return f"still there, with finalizers {metadata.get('finalizers', [])}" if same else ""
 
-        what = f"{kind} {name}, which is being deleted, to be gone"
+        what = f"{key[1]} {key[2]}, which is being deleted, to be gone"
         wait(what, remains, lambda text: not text, deadline=GONE, fix="find the controller that keeps its finalizer")
         return find()
 

@@ -28,8 +28,11 @@ def live(cluster: Cluster, keys: Iterable[tuple[str, str, str | None, str]]) -> 
 
     `keys` are (apiVersion, kind, namespace, name). managedFields are left out too.
     """
-    found = [cluster.find(api, kind, name, namespace) for api, kind, namespace, name in keys if kind != SECRET]
-    return "".join(f"---\n{yaml.dump(_plain(one), Dumper=Dumper, sort_keys=False)}" for one in found if one)
+    wanted = [key for key in keys if key[1] != SECRET]
+    lists = {where: cluster.items(*where) for where in dict.fromkeys(key[:3] for key in wanted)}
+    named = {(*where, one["metadata"]["name"]): one for where, items in lists.items() for one in items}
+    found = [named[key] for key in wanted if key in named]
+    return "".join(f"---\n{yaml.dump(_plain(one), Dumper=Dumper, sort_keys=False)}" for one in found)
 
 
 def listeners(execute: Execute) -> str:

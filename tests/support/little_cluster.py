@@ -34,6 +34,9 @@ class Cluster:
         self.kept[key] = thing
         return action
 
+    def apply_all(self, things):
+        return ((thing, self.apply(thing)) for thing in things)
+
     def put(self, name, namespace, certificate, key):
         data = {authority.CERTIFICATE: certificate, authority.KEY: key}
         encoded = {part: base64.b64encode(text.encode()).decode() for part, text in data.items()}

@@ -41,8 +41,9 @@ class Cluster:
     def __init__(self, *things):
         self.things = {(one["apiVersion"], one["kind"], one["metadata"]["name"]): one for one in things}
 
-    def find(self, api, kind, name, namespace):
-        return self.things.get((api, kind, name))
+    def items(self, *where):
+        names = lambda one: (one["apiVersion"], one["kind"], one["metadata"].get("namespace"))  # noqa: E731
+        return [one for one in self.things.values() if names(one) == where]
 
 
 def test_objects_are_kept_as_the_api_has_them_but_never_a_secret():
