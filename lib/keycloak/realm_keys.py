@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
+from lib.crypto import certificates
 from lib.crypto.base64url import encoded
 from lib.ensured import Ensured
 from lib.keycloak.admin import Keycloak, ensure, only, path
@@ -22,24 +21,19 @@ SINCE, UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC
 
 def generate_key() -> str:
     """Return a new RSA key as PEM (PKCS#8, unencrypted); keep it out of every output."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, *form).decode()
+    return certificates.key_pem(rsa.generate_private_key(public_exponent=65537, key_size=BITS))
 
 
 def certificate(pem: str, name: str) -> str:
     """Return a self-signed certificate of the key as PEM: of the same key and name always the same."""
-    key = serialization.load_pem_private_key(pem.encode(), None)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    made = made.serial_number(1).not_valid_before(SINCE).not_valid_after(UNTIL)
-    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    subject = certificates.common_name(name)
+    return certificates.pem(certificates.certificate(subject, certificates.load_key(pem), SINCE, UNTIL, serial=1))
 
 
 def key_id(pem: str) -> str:
     """Return the kid that Keycloak gives the key: base64url of the SHA-256 of its public half (KeyUtils.java)."""
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    public = serialization.load_pem_private_key(pem.encode(), None).public_key().public_bytes(*form)
+    public = certificates.load_key(pem).public_key().public_bytes(*form)
     return encoded(hashlib.sha256(public).digest())
 
 

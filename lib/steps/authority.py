@@ -102,7 +102,7 @@ def ensure_certificate(run: Run, name: str, namespace: str, names: list[str]) ->
         shown, key = certificates.issue(root, signer[KEY], names)
         _keep(run, name, namespace, shown, key)
     run.changed("Secret", name, "created" if not held else "changed" if why else "unchanged", namespace)
-    return certificates.told(shown)
+    return certificates.summary(shown)
 
 
 def check_given(run: Run, name: str, namespace: str, names: list[str]) -> dict[str, str]:
@@ -114,7 +114,7 @@ def check_given(run: Run, name: str, namespace: str, names: list[str]) -> dict[s
     if why := certificates.problem(held[CERTIFICATE], held[KEY], names, _given_authority(run.params), days=1):
         raise RunbookError(f"expected {wanted}, got one that does not do: {why}; make it anew (docs/tls.md).")
     run.changed("Secret", name, "unchanged", namespace)
-    return certificates.told(held[CERTIFICATE])
+    return certificates.summary(held[CERTIFICATE])
 
 
 def _given_authority(here: Params) -> str:

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
+from lib.crypto import certificates
 from lib.istio import installation
 from lib.kubernetes import port_forward
 from lib.kubernetes.cluster import Execute
@@ -48,22 +48,20 @@ class Pair:
 def pair(identity: str = "", signer: Pair | None = None, since: timedelta = -HOUR, until: timedelta = HOUR) -> Pair:
     """Return a client certificate for a SPIFFE id, signed by `signer` or by itself; times are relative to now."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "probe")])
-    issuer = x509.load_pem_x509_certificate(signer.chain.encode()).subject if signer else name
     now = datetime.now(UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
-    made = made.serial_number(x509.random_serial_number()).not_valid_before(now + since).not_valid_after(now + until)
-    if identity:
-        made = made.add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]), True)
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
     usage = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH, x509.ExtendedKeyUsageOID.SERVER_AUTH])
-    by = (
-        cast(CertificateIssuerPrivateKeyTypes, serialization.load_pem_private_key(signer.key.encode(), None))
-        if signer
-        else key
+    made = certificates.certificate(
+        x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "probe")]),
+        key,
+        now + since,
+        now + until,
+        *([(names, True)] if identity else []),
+        (usage, False),
+        issuer=x509.load_pem_x509_certificate(signer.chain.encode()) if signer else None,
+        issuer_key=certificates.load_key(signer.key) if signer else None,
     )
-    text = made.add_extension(usage, False).sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return Pair(text + (signer.chain if signer else ""), key.private_bytes(serialization.Encoding.PEM, *form).decode())
+    return Pair(certificates.pem(made) + (signer.chain if signer else ""), certificates.key_pem(key))
 
 
 def authority(run: Run) -> Pair:

@@ -97,7 +97,7 @@ def test_names_fit_as_tls_libraries_let_them(pattern, name, fits):
 
 
 def test_what_is_told_has_no_key():
-    told = certificates.told(LEAF)
+    told = certificates.summary(LEAF)
     assert told["names"] == "kc.example.org, 198.18.0.1" and told["issuer"] == "CN=one"
     assert set(told) == {"names", "issuer", "valid_until", "sha256"}
 
