@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -215,6 +216,7 @@ def key_pem(key: PrivateKey) -> str:
     return key.private_bytes(*form).decode()
 
 
+@lru_cache(maxsize=8)  # OpenSSL checks an RSA key whenever it loads one, which takes 0.1 s
 def load_key(pem: str) -> PrivateKey:
     """Return the private key of a PEM text."""
     return serialization.load_pem_private_key(pem.encode(), None)  # type: ignore[return-value]  # only EC and RSA keys
