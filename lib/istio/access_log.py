@@ -88,9 +88,13 @@ def join(gateways: dict[str, Hop], sidecars: dict[str, Hop]) -> dict[str, Trail]
 
 def fetch(cluster: Cluster, labels: str, namespace: str, since_seconds: int, name: str = GATEWAY) -> dict[str, Hop]:
     """Return what the proxies of all running pods with these labels wrote in the last seconds."""
+    return read(raw_lines(cluster, labels, namespace, since_seconds), name)
+
+
+def raw_lines(cluster: Cluster, labels: str, namespace: str, since_seconds: int) -> list[str]:
+    """Return the lines that the proxies of all running pods with these labels wrote in the last seconds."""
     pods = [pod["metadata"]["name"] for pod in cluster.items("v1", "Pod", namespace, labels) if is_running(pod)]
-    texts = [cluster.logs(pod, namespace, PROXY, since_seconds) for pod in pods]
-    return read((line for text in texts for line in text.splitlines()), name)
+    return [line for pod in pods for line in cluster.logs(pod, namespace, PROXY, since_seconds).splitlines()]
 
 
 def wait_for(

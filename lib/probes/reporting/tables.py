@@ -24,6 +24,12 @@ RARE = {ERROR: "could not be asked", WAIVED: "waived"}
 WIDTHS = {"id": 4, "ms": 3, "verdict": 10, "sent": 14, "note": 12}  # characters, at least
 
 
+def one(results: Iterable[Result], id: str) -> pd.DataFrame:
+    """Return one probe's results in full: a row for each field that is set, a column for each profile or world."""
+    rows = {one.profile: {name: value for name, value in vars(one).items() if value} for one in results if one.id == id}
+    return pd.DataFrame(rows).fillna("")
+
+
 def side_by_side(results: Iterable[Result]) -> pd.DataFrame:
     """Return one row for each probe: expected and got under each profile. ✗ is red, ? has no baseline.
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import pandas as pd
+from IPython.display import Pretty
 
 from lib.errors import RunbookError
 from lib.istio import access_log, installation, proxy
 from lib.kubernetes.cluster import Execute
+from lib.polling import until
 from lib.probes import model, workloads
 from lib.probes.model import HARDENED, Probe
 from lib.probes.reporting import baselines
@@ -24,11 +28,14 @@ from lib.probes.tokens.issued import issued_tokens
 from lib.probes.tokens.keys import SigningKey
 from lib.probes.tokens.kit import Kit
 from lib.probes.transport.curl import over_curl
+from lib.probes.transport.messages import masked_request, prepare
 from lib.probes.transport.sockets import over_sockets
 from lib.record import evidence, verdicts
+from lib.redact import clean
 from lib.run import Run
 from lib.steps import endpoints, realm
 
+LOGGED = 3  # seconds to wait for the lines of two proxies: each Envoy writes its lines once a second
 MARGIN = 2  # seconds: this machine's clock and the pods' clocks may differ by so much
 
 
@@ -52,6 +59,30 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
     for one in found:
         _keep(run, one)
     return found
+
+
+def show_probe(run: Run, id: str, profile: str) -> Pretty:
+    """Send one probe of a user outside, once, and return it in full: request, reply and access log lines.
+
+    Tokens are shown by name and fingerprint. Nothing is recorded: `ask` does that for all probes.
+
+    Args:
+        run: The step's run.
+        id: A probe that is one HTTP request, such as "D40".
+        profile: The profile whose workload gets the request.
+    """
+    probe = next(probe for probe in model.load() if probe.id == id)
+    there, token, began = workloads.location(run, profile), kit(run).token, time.monotonic()
+    label = f"example-{id}-{uuid.uuid4().hex[:8]}"
+    request = prepare(probe, token, there.host, label)
+    (reply,) = over_sockets(there.address)([request])
+    lines = until(lambda: _lines_of(run, profile, label, began), lambda found: len(found) > 1, deadline=LOGGED).value
+    parts = {
+        f"{probe.id}, {probe.title}, sent to {there.address}": masked_request(probe, token, there.host, label).text,
+        f"Reply: {reply.answer}, expected {probe.expected(profile)}": reply.text,
+        "Access log": "\n".join(clean(line) for line in lines or []),
+    }
+    return Pretty("\n\n".join(f"{title}\n{textwrap.indent(text, '    ')}" for title, text in parts.items()))
 
 
 def addresses(run: Run, *names: str) -> dict[str, str]:
@@ -155,8 +186,7 @@ def _scenarios(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Scenario]:
 
 def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
     """Return a reader of the gateways' and sidecars' logs since `began`, which waits for all requests' lines."""
-    gateways = [(installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE)]
-    gateways += [("istio=hardened-gateway", HARDENED)] if HARDENED in names else []
+    gateways = _gateways(run, names)
     sidecars = {workloads.pod_selector(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
 
     def hops(selectors: Iterable[tuple[str, str]], name: str) -> dict[str, access_log.Hop]:
@@ -171,6 +201,20 @@ def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
         return access_log.wait_for(both, labels)
 
     return read
+
+
+def _lines_of(run: Run, profile: str, label: str, began: float) -> list[str]:
+    """Return the log lines of one request, the gateway's first; each begins with its proxy's name."""
+    proxies = [("gateway", *_gateways(run, [profile])[-1]), ("sidecar", *workloads.pod_selector(run, profile))]
+    since = int(time.monotonic() - began) + MARGIN
+    lines = [(name, access_log.raw_lines(run.cluster, labels, home, since)) for name, labels, home in proxies]
+    return [f"{name}: {line}" for name, found in lines for line in found if label in line]
+
+
+def _gateways(run: Run, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return labels and namespaces of the gateways that lead to these profiles and worlds."""
+    shared = [(installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE)]
+    return shared + ([("istio=hardened-gateway", HARDENED)] if HARDENED in names else [])
 
 
 def _keep(run: Run, one: Result) -> None:

@@ -12,6 +12,7 @@ from lib.probes.model import Probe
 from lib.redact import clean
 
 WIDTH = 160  # characters of a line that is shown
+READ, BODY_LINES = 4096, 12  # characters and lines of a body that are shown
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Reply:
     body: str = ""
     latency_ms: float = 0.0
     reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """The reply for people to read: status line, headers and the body's first lines, with tokens masked."""
+        headers = [f"{name}: {value}" for name, value in self.headers.items()]
+        lines = [self.line or f"no HTTP: {self.reason}", *headers, "", *self.body[:READ].splitlines()[:BODY_LINES]]
+        return "\n".join(clean(line)[:WIDTH] for line in lines).rstrip()
 
     @property
     def answer(self) -> str:
@@ -97,7 +105,7 @@ def prepare(
     return Request(probe.method, fill(probe.path), kept, body, probe.version, label)
 
 
-def masked_request(probe: Probe, token: Callable[[str], str], host: str, **names: str) -> Request:
+def masked_request(probe: Probe, token: Callable[[str], str], host: str, label: str = "") -> Request:
     """Return a probe's request for people to read: lines of at most 160 characters, tokens as name and fingerprint."""
     used: dict[str, str] = {}
 
@@ -110,7 +118,7 @@ def masked_request(probe: Probe, token: Callable[[str], str], host: str, **names
                 text = text.replace(value, f"[{name} sha256:{jwt.fingerprint(value)}]")
         return clean(text)[:WIDTH]
 
-    request = prepare(probe, remember, host, probe.id, **names)
+    request = prepare(probe, remember, host, label or probe.id)
     lines = tuple(masked(line) for line in request.headers)
     return Request(request.method, masked(request.target), lines, masked(request.body), request.version, request.label)
 
