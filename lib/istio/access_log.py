@@ -15,6 +15,7 @@ GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "no
 PROXY = "istio-proxy"  # the container, of gateways too
 PATIENCE = 5  # seconds
 QUIET = 1.4  # seconds without a new line: each Envoy keeps its lines back for one second
+LOOK = 0.5  # seconds between two looks at the logs: each reads those of some twenty pods
 
 # Istio's default text format: EnvoyTextLogFormat in pilot/pkg/model/telemetry_logging.go. A "-" stands for nothing.
 # Method and path are the client's own, and may hold anything; so the line is read from the protocol on.
@@ -117,7 +118,7 @@ def wait_for(
             seen, since = found, clock()
         return names <= found.keys() and clock() - since >= quiet
 
-    return until(ask, settled, deadline=deadline).value or {}
+    return until(ask, settled, deadline=deadline, pause=LOOK).value or {}
 
 
 def _hop(name: str, one: re.Match) -> Hop:
