@@ -58,7 +58,7 @@ def verify(args: argparse.Namespace) -> int:
 
     if not args.folder.is_dir():
         raise BundleError(f"No bundle at {args.folder}. Name {FOLDER}.")
-    keys = [signing_key.public_key(path) for path in args.key] or signing_key.known()
+    keys = [signing_key.public_key(path) for path in args.key] or signing_key.own_keys()
     result = verify(args.folder, keys)
     for problem in result.problems:
         print(problem)
@@ -74,7 +74,7 @@ def pack(args: argparse.Namespace) -> None:
     from lib.bundle import archive, environment, signing_key
 
     folder = args.folder.absolute()
-    file = archive.pack(folder, folder.with_name(f"{folder.name}.zip"), signing_key.known())
+    file = archive.pack(folder, folder.with_name(f"{folder.name}.zip"), signing_key.own_keys())
     print(f"{environment.digest(file)}  {args.folder.with_name(file.name)}")
     if args.to:
         print(archive.upload(file, args.to, _s3(folder), args.retain_days))
@@ -86,7 +86,7 @@ def _s3(folder: Path) -> S3Client:
     from lib.aws import session as aws_session
     from lib.bundle import seal
 
-    values = params.load(seal.run(folder)["env"])
+    values = params.load(seal.read_run(folder)["env"])
     session = aws_session.session(values.region, values.aws_profile, values.aws_credentials_file)
     return aws_session.client(session, "s3", values.aws_endpoint_url)
 

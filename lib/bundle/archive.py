@@ -1,4 +1,4 @@
-"""A bundle as one file to hand on: the same bytes for the same bundle, whoever packs it and when."""
+"""A bundle as one zip file, byte for byte reproducible, and its upload to S3."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,73 +19,90 @@ from lib.bundle.verify import verify
 from lib.errors import BundleError
 from lib.files import draft
 
-MADE = (1980, 1, 1, 0, 0, 0)  # the first time that a zip knows
-MODE = 0o100644 << 16  # a plain file, as zip keeps it
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can have (APPNOTE 4.4.6)
+MODE = 0o100644 << 16  # a regular file, in the upper half of a zip entry's external attributes
 
 
 def pack(folder: Path, file: Path, trusted: Sequence[Ed25519PublicKey]) -> Path:
-    """Write a bundle as a zip, and return its path; BundleError where it is not as an owner of these keys sealed it."""
+    """Write a bundle as a zip `file` and return its path; raise BundleError if `verify` finds a problem."""
     problems = verify(folder, trusted).problems
     if problems:
-        raise BundleError(f"expected a whole bundle to pack, got: {problems[0]} `make verify` tells all.")
+        raise BundleError(
+            f"The bundle does not verify, so it is not packed: {problems[0]} `make verify` lists every problem."
+        )
     with draft(file) as half, ZipFile(half, "w", ZIP_DEFLATED, compresslevel=9) as packed:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            about = ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", MADE)
-            about.external_attr, about.compress_type = MODE, ZIP_DEFLATED
-            packed.writestr(about, path.read_bytes())
+            entry = ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", EPOCH)
+            entry.external_attr, entry.compress_type = MODE, ZIP_DEFLATED
+            packed.writestr(entry, path.read_bytes())
     return file
 
 
-def upload(file: Path, target: str, s3, retain_days: int = 0, now: Callable[[], datetime] | None = None) -> str:
-    """Put a packed bundle below `target` (s3://bucket/prefix) with a boto3 client; return a sentence on where it is.
+def upload(
+    file: Path, target: str, s3: S3Client, retain_days: int = 0, now: Callable[[], datetime] | None = None
+) -> str:
+    """Upload a packed bundle; S3 verifies its SHA-256 and never overwrites an object.
 
-    S3 itself compares the SHA-256, and never overwrites. A bucket with object lock keeps it by its own rule, or where
-    it has none for `retain_days` days (governance mode). BundleError before anything is sent where that cannot be, and
-    where that name is taken; AwsError where S3 refuses.
+    Args:
+        file: the zip.
+        target: s3://bucket/prefix.
+        s3: a boto3 client.
+        retain_days: how long the object is locked (governance mode), for a bucket with object lock and no default rule.
+        now: the clock.
+
+    Returns:
+        A sentence that says where the object is and until when it is locked.
+
+    Raises:
+        BundleError: the object exists, or the bucket cannot lock it as asked; nothing was uploaded.
+        AwsError: S3 refused the request.
     """
-    bucket, prefix = _place(target)
+    bucket, prefix = _bucket_and_prefix(target)
     key, data = f"{prefix}{file.name}", file.read_bytes()
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
     with session.aws_errors():
-        until = _retention(s3, bucket, retain_days, (now or partial(datetime.now, UTC))())
+        until: dict[str, Any] = _retention(s3, bucket, retain_days, (now or partial(datetime.now, UTC))())
         try:
-            sums = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
-            s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*", **sums, **until)
+            until |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
+            s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*", **until)
         except s3.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "PreconditionFailed":
                 raise
-            raise BundleError(
-                f"expected no s3://{bucket}/{key}, got one, and it is never overwritten; take another prefix."
-            ) from None
+            raise BundleError(f"s3://{bucket}/{key} exists and is never overwritten. Name another prefix.") from None
         locked = s3.head_object(Bucket=bucket, Key=key).get("ObjectLockRetainUntilDate")
-    kept = f"locked until {locked:%Y-%m-%d}" if locked else "S3 tells of no lock on it"
+    kept = f"locked until {locked:%Y-%m-%d}" if locked else "not locked"
     return f"s3://{bucket}/{key}, {kept}"
 
 
-def _place(target: str) -> tuple[str, str]:
-    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", target)
-    if not found:
-        raise BundleError(f"expected s3://bucket/prefix, got {target!r}; name a bucket.")
-    prefix = (found[2] or "").strip("/")
-    return found[1], f"{prefix}/" if prefix else ""
+def _bucket_and_prefix(target: str) -> tuple[str, str]:
+    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", target)
+    if not match:
+        raise BundleError(f"{target!r} is no S3 address. Write it as s3://bucket/prefix.")
+    prefix = (match[2] or "").strip("/")
+    return match[1], f"{prefix}/" if prefix else ""
 
 
-def _retention(s3, bucket: str, days: int, now: datetime) -> dict:
-    """Return what put_object is told of the lock: nothing where the bucket has none, or a rule of its own."""
+def _retention(s3: S3Client, bucket: str, days: int, now: datetime) -> dict:
+    """Return the lock arguments of put_object: none if the bucket has no object lock, or has a default rule."""
     try:
-        found = s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+        lock: dict = {**s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]}
     except s3.exceptions.ClientError as error:
         if error.response["Error"]["Code"] != "ObjectLockConfigurationNotFoundError":
             raise
-        found = {}
-    if found.get("ObjectLockEnabled") != "Enabled":
+        lock = {}
+    if lock.get("ObjectLockEnabled") != "Enabled":
         if days:
-            raise BundleError(f"expected a bucket with object lock to keep it {days} days, got {bucket} without one.")
+            raise BundleError(
+                f"{bucket} has no object lock, so it cannot keep the object {days} days. Name another bucket."
+            )
         return {}
-    if "Rule" in found:  # and it may be the stronger one
+    if "Rule" in lock:  # it may be stricter than `days`
         return {}
     if not days:
         raise BundleError(
-            f"expected a time to lock it for, got none, and {bucket} has object lock without a rule; say RETAIN=days."
+            f"{bucket} has object lock without a default rule. Say how many days it locks the object: RETAIN=days."
         )
     return {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": now + timedelta(days=days)}

@@ -1,9 +1,10 @@
-"""Several runs: what changed between two of them, and an environment's runs over time."""
+"""Compares two runs, and lists the runs of an environment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,38 +13,39 @@ from lib.errors import BundleError
 from lib.record import row as record_row
 
 SIGNS = {"fail": "✗"}
-SLOWER = 2.0  # times as long, and
-NOTICED = 5.0  # seconds longer, before a step's time is told as a difference
-SLUGGISH = 5.0  # milliseconds longer, besides twice as long, before a figure's median latency is told
+# A step's duration differs if it is SLOWER times and SECONDS longer, a median latency if it is SLOWER times and
+# MILLISECONDS longer. Smaller differences are the noise of a busy machine.
+SLOWER, SECONDS, MILLISECONDS = 2.0, 5.0, 5.0
 
 
 def runs(folder: Path) -> pd.DataFrame:
-    """Return the bundles of an environment's folder, oldest first: when, verdict, checks, seconds, commit.
-
-    One that was never sealed is `incomplete`.
-    """
+    """Return a row for each bundle in an environment's folder, oldest first; a bundle without seal is `incomplete`."""
     columns = ["run", "verdict", "steps", "checks", "passed", "created", "changed", "seconds", "commit"]
-    return pd.DataFrame([_row(one) for one in sorted(folder.iterdir()) if one.is_dir()], columns=columns, dtype=object)
+    return pd.DataFrame(
+        [_row(path) for path in sorted(folder.iterdir()) if path.is_dir()], columns=columns, dtype=object
+    )
 
 
 def compare(one: Path, other: Path) -> dict[str, pd.DataFrame]:
-    """Return what is not the same in two bundles, by part: parameters, versions, steps, answers, findings, objects, ….
+    """Return the differences between two bundles, a table for each part that differs.
 
-    Each table has the name of the thing and its value in either, "" where it is not there. Checks and probes differ by
-    what they got; steps by verdict, or where the one took much longer; latencies where B's are twice A's and noticeably
-    so; live objects by field. Parts without a difference are left out. BundleError where one is no sealed bundle.
+    A table has the columns what, A and B; a value is "" if that bundle has none. Checks and probes differ by answer,
+    steps by verdict or by duration, latencies if B is slower, live objects by field.
+
+    Raises:
+        BundleError: a folder is no sealed bundle.
     """
-    old, new = _told(one), _told(other)
-    old["live objects"], new["live objects"] = object_diff.differing(one, other)
-    rules = {"seconds": _as_long, "latencies": _as_fast}
-    tables = {part: _different(old[part], new[part], rules.get(part, str.__eq__)) for part in old}
+    old, new = _contents(one), _contents(other)
+    old["live objects"], new["live objects"] = object_diff.differences(one, other)
+    rules = {"seconds": _same_duration, "latencies": _not_slower}
+    tables = {part: _differing(old[part], new[part], rules.get(part, str.__eq__)) for part in old}
     return {part: table for part, table in tables.items() if not table.empty}
 
 
 def _row(folder: Path) -> dict:
     if not (folder / seal.SUMS).is_file():
         return {"run": folder.name, "verdict": "incomplete"}
-    run = seal.run(folder)
+    run = seal.read_run(folder)
     ran = sum(step["verdict"] != "not run" for step in run["steps"])
     kept = {key: run["totals"][key] for key in ("checks", "passed", "created", "changed")}
     return {"run": folder.name, "verdict": run["verdict"], "steps": ran, **kept, "seconds": run["seconds"]} | {
@@ -51,13 +53,13 @@ def _row(folder: Path) -> dict:
     }
 
 
-def _told(folder: Path) -> dict[str, dict[str, str]]:
-    """Return what a bundle holds, by part and name."""
+def _contents(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the values of a bundle that can be compared, by part and name."""
     if not (folder / seal.SUMS).is_file():
-        raise BundleError(f"expected a sealed bundle in {folder}, got no {seal.SUMS}; name a run that ended.")
-    run = seal.run(folder)
-    versions = {f"{where} {name}": value for where, found in run["versions"].items() for name, value in found.items()}
-    answers = seal.rows(folder, "responses.csv")
+        raise BundleError(f"{folder} is no sealed bundle: it has no {seal.SUMS}. Name a run that ended.")
+    run = seal.read_run(folder)
+    versions = {f"{part} {name}": value for part, names in run["versions"].items() for name, value in names.items()}
+    answers = seal.read_rows(folder, "responses.csv")
     good = [row for row in answers if record_row.verdict(row) == "pass"]
     return {
         "parameters": _texts(run["params"]),
@@ -65,49 +67,51 @@ def _told(folder: Path) -> dict[str, dict[str, str]]:
         "images": run.get("images", {}),
         "verdicts": {step["step"]: step["verdict"] for step in run["steps"]},
         "seconds": {step["step"]: step["seconds"] for step in run["steps"] if step["verdict"] != "not run"},
-        "checks": {f"{row['step']}: {row['name']}": record_row.verdict(row) for row in seal.rows(folder, "checks.csv")},
-        "answers": {_asked(row): _got(row) for row in answers},
-        "findings": {_asked(row): row["finding"] for row in good if row["finding"]},
+        "checks": {
+            f"{row['step']}: {row['name']}": record_row.verdict(row) for row in seal.read_rows(folder, "checks.csv")
+        },
+        "answers": {_request(row): _answer(row) for row in answers},
+        "findings": {_request(row): row["finding"] for row in good if row["finding"]},
         "latencies": _medians(answers),
         "objects": {
             " ".join(filter(None, (row["kind"], row["namespace"], row["name"]))): row["action"]
-            for row in seal.rows(folder, "changes.csv")
+            for row in seal.read_rows(folder, "changes.csv")
         },
     }
 
 
-def _asked(row: dict) -> str:
+def _request(row: dict) -> str:
     name = row["probe"] or f"{row['request']}, {row['caller']}, {row['token']}"
     return f"{row['figure']}: {name}"
 
 
-def _got(row: dict) -> str:
+def _answer(row: dict) -> str:
     verdict = record_row.verdict(row)
     return row["got"] if verdict == "pass" else f"{row['got']} {SIGNS.get(verdict, verdict)}".strip()
 
 
 def _medians(answers: list[dict]) -> dict[str, float]:
-    """Return each figure's or world's median latency in ms, of those with enough answers."""
-    return {name: one["p50"] for name, one in latency.distributions(answers).items()}
+    """Return the median latency in ms of each figure or world with enough answers."""
+    return {name: numbers["p50"] for name, numbers in latency.distributions(answers).items()}
 
 
-def _different(old: dict, new: dict, same: Callable) -> pd.DataFrame:
+def _differing(old: dict, new: dict, same: Callable[[Any, Any], bool]) -> pd.DataFrame:
     names = [name for name in dict.fromkeys([*old, *new]) if not same(old.get(name, ""), new.get(name, ""))]
     rows = [{"what": name, "A": old.get(name, ""), "B": new.get(name, "")} for name in names]
     return pd.DataFrame(rows, columns=["what", "A", "B"])
 
 
-def _as_long(one: float | str, other: float | str) -> bool:
+def _same_duration(one: float | str, other: float | str) -> bool:
     if isinstance(one, str) or isinstance(other, str):
         return False
-    return abs(one - other) < NOTICED or max(one, other) < SLOWER * min(one, other)
+    return abs(one - other) < SECONDS or max(one, other) < SLOWER * min(one, other)
 
 
-def _as_fast(one: float | str, other: float | str) -> bool:
-    """Only what got slower is told."""
+def _not_slower(one: float | str, other: float | str) -> bool:
+    """Return whether the other latency is not notably longer: a faster answer is no difference to report."""
     if isinstance(one, str) or isinstance(other, str):
         return True
-    return other - one <= SLUGGISH or other < SLOWER * one
+    return other - one <= MILLISECONDS or other < SLOWER * one
 
 
 def _texts(values: dict) -> dict[str, str]:

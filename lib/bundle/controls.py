@@ -1,4 +1,4 @@
-"""The controls that checks are evidence of, and the rows of a run that each is about, from lib/bundle/controls.yml."""
+"""The controls that checks are evidence of, and the rows of a run that belong to each, from lib/bundle/controls.yml."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ FILE = Path(__file__).with_name("controls.yml")
 
 
 class Evidence(BaseModel):
-    """Rows of a run's tables: checks by step and words, probes by how ids begin, cases by who asks with what."""
+    """Selects rows of a run's tables: checks by step and words, probes by the start of their id, cases by column."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    what: str = Field(description="what these rows show, in words that stand after the control's name")
+    what: str = Field(description="what these rows show; it follows the control's name")
     steps: list[str] = []
-    words: list[str] = Field([], description="of the checks' names; none: all checks of these steps")
+    words: list[str] = Field([], description="words in a check's name; if empty, every check of the steps")
     probes: list[str] = []
     figures: list[str] = []
     callers: list[str] = []
     tokens: list[str] = []
 
     def covers(self, row: dict) -> bool:
-        """Whether a row of checks.csv (it has a `name`) or responses.csv is meant."""
+        """Return whether this selects a row of checks.csv (it has a `name`) or of responses.csv."""
         if "name" in row:
             named = not self.words or any(word in row["name"] for word in self.words)
             return row["step"][:2] in self.steps and named
         if row.get("probe"):
             return row["probe"].startswith(tuple(self.probes))
-        wanted = {"figure": self.figures, "caller": self.callers, "token": self.tokens}
-        asked = {column: values for column, values in wanted.items() if values}
-        return bool(asked) and all(row[column] in values for column, values in asked.items())
+        columns = {"figure": self.figures, "caller": self.callers, "token": self.tokens}
+        given = {column: values for column, values in columns.items() if values}
+        return bool(given) and all(row[column] in values for column, values in given.items())
 
 
 class Control(BaseModel):
-    """A control, why the project's checks are evidence of it, and which."""
+    """A control, why checks are evidence of it, and which rows are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +48,7 @@ class Control(BaseModel):
 
     @property
     def name(self) -> str:
-        """The control as NIST writes it: IA-2."""
+        """The control's name as NIST writes it: IA-2."""
         return self.id.upper()
 
 

@@ -1,4 +1,4 @@
-"""Where a record comes from: who ran it, where, on which commit, with which versions."""
+"""The environment of a run: user, host, commit and versions."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ PACKAGES = ("papermill", "nbclient", "ipykernel", "kubernetes", "boto3", "reques
 
 
 def who() -> dict[str, str]:
-    """Return this process's user and host."""
+    """Return this process's {user, host}."""
     return {"user": getpass.getuser(), "host": socket.gethostname()}
 
 
 def commit(folder: Path) -> tuple[str, bool]:
-    """Return the folder's git commit, and whether files differ from it; ("", True) outside of any commit."""
-    found = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD").strip()
-    return found, not found or bool(_git(folder, "status", "--porcelain").strip())
+    """Return the folder's git commit and whether files differ from it; ("", True) without a commit."""
+    head = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    return head, not head or bool(_git(folder, "status", "--porcelain").strip())
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, the platform and the packages that did the work."""
-    packages = {name: found for name in PACKAGES if (found := _version(name))}
+    """Return the versions of Python, the platform and the packages that run the notebooks, by name."""
+    packages = {name: number for name in PACKAGES if (number := _version(name))}
     return {"python": platform.python_version(), "platform": platform.platform(), **packages}
 
 
 def digest(path: Path) -> str:
-    """Return the file's SHA-256 in hex; "" if it is not there."""
+    """Return the file's SHA-256 in hex, "" if there is no such file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
@@ -43,7 +43,7 @@ def _version(package: str) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Return what git says; "" where there is no git, no repository or no commit."""
+    """Return git's output; "" without git, repository or commit."""
     try:
         return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Pages about several runs: what differs between two, and an environment's runs over time; no network, no script."""
+"""Pages about several runs: the differences of two runs, and the runs of an environment. They load nothing."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ from lib.bundle import compare, seal
 from lib.bundle.index_page import MARKS
 from lib.render import rendered
 
-NEWEST = 60  # runs that the picture shows; the table has them all
-FEW = 25  # rows of a difference that are shown without unfolding
-LEFT, SLOT, BAR, HEIGHT, HEAD, FOOT = 56, 24, 18, 240, 24, 96  # what the picture measures, in its own units
-TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between the picture's lines
-LINES = 5  # of the picture, at most
+NEWEST = 60  # runs in the picture; the table has all runs
+FEW = 25  # a part with more differences is folded
+LEFT, SLOT, BAR, HEIGHT, HEAD, FOOT = 56, 24, 18, 240, 24, 96  # sizes of the picture, in its own units
+TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between two lines of the picture
+LINES = 5  # at most, in the picture
 WORDS = {"pass": "passed", "fail": "failed", "error": "ended by an error", "incomplete": "never sealed"}
 
 
-def write_comparison(one: Path, other: Path, found: dict[str, pd.DataFrame]) -> Path:
-    """Write what `history.compare` found beside the first bundle; return compare-<A>--<B>.html."""
+def write_comparison(one: Path, other: Path, tables: dict[str, pd.DataFrame]) -> Path:
+    """Write the tables of `compare.compare` as compare-<A>--<B>.html beside the first bundle; return the path."""
     path = one.absolute().parent / f"compare-{one.absolute().name}--{other.absolute().name}.html"
     sides = [_side(letter, folder, path.parent) for letter, folder in (("A", one), ("B", other))]
-    parts = {part: table.to_dict("records") for part, table in found.items()}
+    parts = {part: table.to_dict("records") for part, table in tables.items()}
     path.write_text(rendered("compare.html.j2", sides=sides, parts=parts, few=FEW, marks=MARKS), encoding="utf-8")
     return path
 
 
 def write_history(folder: Path) -> Path:
-    """Write history.html into an environment's folder of bundles; return its path."""
+    """Write history.html into an environment's folder of bundles; return the path."""
     table = compare.runs(folder).fillna("").to_dict("records")
-    rows = [{**row, **_ended(folder / row["run"])} for row in table]
-    drawn = Markup(picture(rows)) if rows else ""
+    rows = [{**row, **_page_and_steps(folder / row["run"])} for row in table]
+    svg = Markup(picture(rows)) if rows else ""
     path = folder / "history.html"
-    text = rendered("history.html.j2", env=folder.name, rows=rows[::-1], picture=drawn, words=WORDS)
+    text = rendered("history.html.j2", env=folder.name, rows=rows[::-1], picture=svg, words=WORDS)
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def picture(rows: list[dict]) -> str:
-    """Return an SVG of the newest runs: a bar each, as high as it took long, a segment a step, a sign for its verdict.
+    """Return the newest runs as an SVG: a bar for each, its height the run's duration, a segment for each step.
 
-    `rows` are those of `history.runs`, with the steps as `parts` and the run's page as `link`, "" where it has none.
+    `rows` are rows of `compare.runs` with two more columns: `parts`, the steps as (name, verdict, seconds), and `link`,
+    the run's page, "" if it has none.
     """
-    shown = rows[-NEWEST:]
-    top = max([float(row["seconds"] or 0) for row in shown] + [1.0])
-    tick = next((one for one in TICKS if top / one <= LINES), TICKS[-1])
+    newest = rows[-NEWEST:]
+    top = max([float(row["seconds"] or 0) for row in newest] + [1.0])
+    tick = next((seconds for seconds in TICKS if top / seconds <= LINES), TICKS[-1])
     return rendered(
         "history.svg.j2",
-        alt=alt(shown),
-        bars=[_bar(number, row, HEIGHT / top) for number, row in enumerate(shown)],
+        alt=alt(newest),
+        bars=[_bar(number, row, HEIGHT / top) for number, row in enumerate(newest)],
         lines=[(f"{value} s", HEAD + HEIGHT - value * HEIGHT / top) for value in range(0, int(top) + 1, tick)],
-        width=LEFT + max(len(shown), 12) * SLOT,
+        width=LEFT + max(len(newest), 12) * SLOT,
         height=HEAD + HEIGHT + FOOT,
         foot=HEAD + HEIGHT,
         left=LEFT,
@@ -64,12 +65,12 @@ def picture(rows: list[dict]) -> str:
 
 
 def alt(rows: list[dict]) -> str:
-    """Return the picture in words, for who cannot see it."""
+    """Return the picture in words, for readers who cannot see it."""
     verdicts = [row["verdict"] for row in rows]
-    counted = ", ".join(f"{verdicts.count(one)} {words}" for one, words in WORDS.items() if one in verdicts)
+    counted = ", ".join(f"{verdicts.count(verdict)} {words}" for verdict, words in WORDS.items() if verdict in verdicts)
     times = [float(row["seconds"]) for row in rows if row["seconds"] != ""]
     took = f" They took {min(times):.0f} to {max(times):.0f} s, the newest {times[-1]:.0f} s." if times else ""
-    return f"Bar chart of {len(rows)} runs, oldest first: {counted}.{took} The table below has the same."
+    return f"Bar chart of {len(rows)} runs, oldest first: {counted}.{took} The table below lists the runs."
 
 
 def _bar(number: int, row: dict, scale: float) -> dict:
@@ -84,18 +85,18 @@ def _bar(number: int, row: dict, scale: float) -> dict:
     return {**about, "x": x, "top": round(top, 2), "height": round(HEAD + HEIGHT - top, 2), "segments": segments}
 
 
-def _ended(folder: Path) -> dict:
-    """Return the page and the steps' seconds of a sealed bundle; nothing of one that never was."""
+def _page_and_steps(folder: Path) -> dict:
+    """Return `link` and `parts` of a bundle, both empty if it was never sealed."""
     if not (folder / seal.SUMS).is_file():
         return {"link": "", "parts": []}
-    steps = [step for step in seal.run(folder)["steps"] if step["verdict"] != "not run"]
-    parts = [(one["step"], one["verdict"], one["seconds"]) for one in steps]
+    steps = [step for step in seal.read_run(folder)["steps"] if step["verdict"] != "not run"]
+    parts = [(step["step"], step["verdict"], step["seconds"]) for step in steps]
     return {"link": _link(folder, folder.parent), "parts": parts}
 
 
 def _side(letter: str, folder: Path, place: Path) -> dict:
-    told = seal.run(folder)
-    kept = {key: told[key] for key in ("verdict", "started", "seconds", "commit", "dirty", "totals")}
+    run = seal.read_run(folder)
+    kept = {key: run[key] for key in ("verdict", "started", "seconds", "commit", "dirty", "totals")}
     return {**kept, "letter": letter, "name": folder.absolute().name, "link": _link(folder.absolute(), place)}
 
 

@@ -1,6 +1,6 @@
-"""The bundle's pages: index.html to open first, and each executed notebook as a page; they load nothing.
+"""The bundle's pages: index.html, and each executed notebook as a page. They load nothing.
 
-index.html has one script, which filters its tables; the page allows that one by its digest (CSP) and no other.
+index.html has one script, which filters its tables. Its Content-Security-Policy allows only that script, by its digest.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from lib.record import verdicts
 from lib.render import rendered, source
 
 MARKS = {**verdicts.MARKS, "not run": "–"}
-WORDS = {"pass": "held", "fail": "did not hold", "error": "broke off", "skipped": "skipped", "waived": "waived"}
+WORDS = {"pass": "passed", "fail": "failed", "error": "error", "skipped": "skipped", "waived": "waived"}
 
 
 def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
-    """Return the page of a sealed run (run.json's content, the tables by file name, the names of its files)."""
+    """Return index.html: `run` is the content of run.json, `tables` are the rows by file name, `files` all names."""
     script = source("filter.js")
+    latencies = latency.distributions(tables["responses.csv"])
     probes = [row for row in tables["responses.csv"] if row.get("probe")]
     cases = [row for row in tables["responses.csv"] if not row.get("probe")]
     return rendered(
@@ -36,9 +37,9 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
         places=list(dict.fromkeys(str(row["figure"]) for row in probes)),
         probes=by_probe(probes),
         **_pictures(probes, run["addresses"]),
-        standing=_standing(run.get("standing")),
-        latencies=(found := latency.distributions(tables["responses.csv"])),
-        latency=Markup(latency.picture(found)),
+        standing=_overview(run.get("standing")),
+        latencies=latencies,
+        latency=Markup(latency.picture(latencies)),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         checks=sorted(tables["checks.csv"], key=_place),
@@ -51,7 +52,7 @@ def index(run: dict, tables: dict[str, list[dict]], files: list[str]) -> str:
 
 
 def prepare() -> None:
-    """Import what `notebook` and `index` need, which takes some seconds."""
+    """Import the modules that `notebook` and `index` need, which takes some seconds."""
     import nbconvert  # noqa: F401
 
     from lib.probes.reporting import drawing, heat_map  # noqa: F401
@@ -59,7 +60,7 @@ def prepare() -> None:
 
 
 def notebook(path: Path) -> str:
-    """Return the executed notebook as a page, its code folded."""
+    """Return an executed notebook as a page with its code folded."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="basic", raw_template=source("cells.html.j2"))
@@ -73,18 +74,18 @@ def sentence(run: dict) -> str:
     done = [row for row in steps if row["verdict"] != "not run"]
     red = next((row for row in done if row["verdict"] != "pass"), None)
     ran = f"{len(done)} of {len(steps)} steps ran" if len(done) < len(steps) else f"all {len(steps)} steps ran"
-    held = f"{totals['passed']} of {totals['checks']} checks held"
+    passed = f"{totals['passed']} of {totals['checks']} checks passed"
     if not red:
-        return f"{'Passed' if run['verdict'] == 'pass' else 'Interrupted'}: {ran}, {held}."
+        return f"{'Passed' if run['verdict'] == 'pass' else 'Interrupted'}: {ran}, {passed}."
     word = "Failed" if red["verdict"] == "fail" else "Ended by an error"
-    return f"{word} in {red['step']}: {red['error'].rstrip('.')}. {ran.capitalize()}, {held}."
+    return f"{word} in {red['step']}: {red['error'].rstrip('.')}. {ran.capitalize()}, {passed}."
 
 
 def bars(steps: list[dict], started: str, seconds: float) -> dict[str, tuple[float, float]]:
-    """Return each step's place on the time line: where it starts and how long it is, in percent."""
-    whole, begin = max(seconds, 0.001), datetime.fromisoformat(started)
+    """Return each step's start and length on the time line, in percent of the run."""
+    whole, start = max(seconds, 0.001), datetime.fromisoformat(started)
     ran = [row for row in steps if row["started"]]
-    offsets = {row["step"]: (datetime.fromisoformat(row["started"]) - begin).total_seconds() for row in ran}
+    offsets = {row["step"]: (datetime.fromisoformat(row["started"]) - start).total_seconds() for row in ran}
     return {
         row["step"]: (round(100 * offsets[row["step"]] / whole, 2), max(0.5, round(100 * row["seconds"] / whole, 2)))
         for row in ran
@@ -92,23 +93,23 @@ def bars(steps: list[dict], started: str, seconds: float) -> dict[str, tuple[flo
 
 
 def side_by_side(responses: list[dict]) -> list[dict]:
-    """Return one row for each request, caller and token, with the answers by figure in `by`; the last one counts."""
+    """Return a row for each request, caller and token, with its last answer at each figure in `by`."""
     return _grouped(responses, "request", "caller", "token")
 
 
 def by_probe(responses: list[dict]) -> list[dict]:
-    """Return one row for each probe, its answers by figure in `by`, red ones first; the last answer counts."""
+    """Return a row for each probe, with its last answer at each figure in `by`; red rows come first."""
     rows = _grouped(responses, "probe")
     return sorted(rows, key=lambda row: min(map(_place, row["by"].values())))
 
 
 def _place(row: dict) -> int:
-    """Red rows come first, waived ones next, then all others as they were."""
+    """Return the rank of a row: red rows first, waived rows next, then the rest in their order."""
     return 0 if row["verdict"] in verdicts.RED else 1 if row["verdict"] == verdicts.WAIVED else 2
 
 
 def _pictures(responses: list[dict], addresses: dict[str, str]) -> dict[str, Markup]:
-    """Of a probe that was sent twice to the same place the last result counts."""
+    """Return the drawing and the heat map of the probes, with the last result of each probe at each figure."""
     from lib.probes.reporting import drawing, heat_map, results
 
     last = [*{(row["probe"], row["figure"]): results.from_row(row) for row in responses}.values()]
@@ -117,19 +118,19 @@ def _pictures(responses: list[dict], addresses: dict[str, str]) -> dict[str, Mar
     return {"built": Markup(drawing.drawing(last, addresses)), "heat_map": Markup(heat_map.heat_map(last))}
 
 
-def _standing(found: dict | None) -> Markup:
-    """What stood at the end; a bundle of before has nothing about it."""
+def _overview(standing: dict | None) -> Markup:
+    """Return the drawing of the cluster at the end; old bundles have no facts for it."""
     from lib.steps import overview
 
-    return Markup(overview.drawing(found)) if found else Markup()
+    return Markup(overview.drawing(standing)) if standing else Markup()
 
 
 def _grouped(responses: list[dict], *keys: str) -> list[dict]:
     rows: dict[tuple, dict] = {}
-    for one in responses:
-        row = rows.setdefault(tuple(one[key] for key in keys), {**one, "by": {}})
-        row["by"][str(one["figure"])] = one
-    return [{**row, "verdicts": sorted({one["verdict"] for one in row["by"].values()})} for row in rows.values()]
+    for response in responses:
+        row = rows.setdefault(tuple(response[key] for key in keys), {**response, "by": {}})
+        row["by"][str(response["figure"])] = response
+    return [{**row, "verdicts": sorted({answer["verdict"] for answer in row["by"].values()})} for row in rows.values()]
 
 
 @cache

@@ -1,66 +1,78 @@
-"""The objects that a bundle keeps as the API had them, field by field, so that two runs' can be compared."""
+"""Compares the Kubernetes objects that two bundles keep, field by field."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-NEVER_THE_SAME = ("resourceVersion", "uid", "generation", "creationTimestamp", "managedFields")  # of metadata
-LONG = 120  # characters of a value that are told as they are
+VOLATILE = (
+    "resourceVersion",
+    "uid",
+    "generation",
+    "creationTimestamp",
+    "managedFields",
+)  # fields of metadata that differ in every run
+LONG = 120  # characters; a longer value is cut and gets its SHA-256
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def differing(one: Path, other: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the fields of either bundle's objects that the other has not, or otherwise, by object and field.
+def differences(one: Path, other: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the fields whose values differ, for either bundle, as value by "object: field".
 
-    Of an object that only one of them has it is told that it is there. Both are empty where a bundle keeps no objects.
+    An object that exists in only one bundle is reported as "there". Both are empty if a bundle keeps no objects.
     """
     old, new = objects(one), objects(other)
     if not old or not new:
         return {}, {}
-    here: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    left: dict[str, str] = {}
+    right: dict[str, str] = {}
     for name in dict.fromkeys([*old, *new]):
-        for told, mine, its in zip(here, (old, new), (new, old), strict=True):
-            told.update(_unlike(name, mine.get(name), its.get(name)))
-    return here
+        left |= _differing(name, old.get(name), new.get(name))
+        right |= _differing(name, new.get(name), old.get(name))
+    return left, right
 
 
 def objects(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the fields of the objects in a bundle's objects/, by kind, namespace and name; the last step's count."""
-    found: dict[str, dict[str, str]] = {}
+    """Return the fields of the objects in a bundle's objects/, by "kind namespace name"; the last copy counts."""
+    fields: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob("objects/*.yaml")):
-        for thing in filter(None, yaml.load_all(path.read_text(encoding="utf-8"), Loader)):
-            found[_name(thing)] = dict(_fields(_lasting(thing)))
-    return found
+        for body in filter(None, yaml.load_all(path.read_text(encoding="utf-8"), Loader)):
+            fields[_name(body)] = dict(_leaves(_lasting(body)))
+    return fields
 
 
-def _unlike(name: str, mine: dict[str, str] | None, its: dict[str, str] | None) -> dict[str, str]:
-    if mine is None or its is None:
-        return {} if mine is None else {name: "there"}
-    return {f"{name}: {field}": value for field, value in mine.items() if its.get(field) != value}
+def _differing(name: str, fields: dict[str, str] | None, others: dict[str, str] | None) -> dict[str, str]:
+    if fields is None or others is None:
+        return {} if fields is None else {name: "there"}
+    return {f"{name}: {field}": value for field, value in fields.items() if others.get(field) != value}
 
 
-def _name(thing: dict) -> str:
-    about = thing["metadata"]
-    return " ".join(filter(None, (thing["kind"], about.get("namespace"), about["name"])))
+def _name(body: dict) -> str:
+    metadata = body["metadata"]
+    return " ".join(filter(None, (body["kind"], metadata.get("namespace"), metadata["name"])))
 
 
-def _lasting(thing: dict) -> dict:
-    metadata = {key: value for key, value in thing["metadata"].items() if key not in NEVER_THE_SAME}
-    return {**{key: value for key, value in thing.items() if key != "status"}, "metadata": metadata}
+def _lasting(body: dict) -> dict:
+    """Return an object without its status and the metadata that the API server counts."""
+    metadata = {key: value for key, value in body["metadata"].items() if key not in VOLATILE}
+    return {**{key: value for key, value in body.items() if key != "status"}, "metadata": metadata}
 
 
-def _fields(value, path: str = "") -> Iterator[tuple[str, str]]:
-    """Give each leaf by its path; an item of a list by its name, where all have one, so that a new one moves none."""
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each leaf with its path.
+
+    If all items of a list have a name, the path has the name instead of the number: a new item then moves no other.
+    """
     if isinstance(value, dict) and value:
-        for key, one in value.items():
-            yield from _fields(one, f"{path}.{key}" if path else str(key))
+        for key, member in value.items():
+            yield from _leaves(member, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list) and value:
-        for key, one in zip(_keys(value), value, strict=True):
-            yield from _fields(one, f"{path}[{key}]")
+        for key, item in zip(_keys(value), value, strict=True):
+            yield from _leaves(item, f"{path}[{key}]")
     else:
         yield path, _text(value)
 
@@ -70,7 +82,7 @@ def _keys(items: list) -> list:
     return names if all(names) and len(set(names)) == len(names) else list(range(len(items)))
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     text = str(value)
     if len(text) <= LONG:
         return text

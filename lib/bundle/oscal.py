@@ -1,7 +1,8 @@
-"""A run as an OSCAL assessment-results file: what its checks say of controls, for those who read controls, not meshes.
+"""A run as OSCAL assessment results: what its checks say about the controls of NIST SP 800-53.
 
-Observations: one for each line of evidence in controls.yml that found rows, with counts, and one for each row that did
-not pass. Findings: one for each control that can be judged. Risks: see lib.risks. The same run gives the same bytes.
+There is an observation for each line of evidence in controls.yml that selects rows, with counts, and an observation for
+each row that did not pass. There is a finding for each control that can be judged. lib.bundle.risks makes the risks.
+A run always gives the same bytes. Source: OSCAL 1.2.1, assessment-results model.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from lib.record import row as record_row
 
 FILE = "assessment-results.json"
 VERSION = "1.2.1"  # of OSCAL
-SPACE = UUID("6f0c4c53-6d1b-5b0e-9c55-1a2f1b7f9d10")  # in which a run's identity makes its UUIDs
-SINGLE = 500  # rows that did not pass and are told one by one; with more all is broken, and the tables have it
+SPACE = UUID("6f0c4c53-6d1b-5b0e-9c55-1a2f1b7f9d10")  # the namespace of the UUIDs (RFC 9562, version 5)
+SINGLE = 500  # observations of rows that did not pass, at most; the tables have every row
 
-Found = list[tuple[Evidence, list[dict]]]
+Lines = list[tuple[Evidence, list[dict]]]  # a control's lines of evidence, each with its rows
 
 
 def document(run: dict, tables: dict[str, list[dict]]) -> str:
-    """Return assessment-results.json of a run: run.json's content, and the bundle's tables by file name."""
+    """Return assessment-results.json: `run` is the content of run.json, `tables` are the bundle's rows by file name."""
     uuid = _uuids(run)
     content = {
         "uuid": uuid("assessment-results"),
@@ -35,16 +36,16 @@ def document(run: dict, tables: dict[str, list[dict]]) -> str:
     return json.dumps({"assessment-results": content}, indent=1, ensure_ascii=False) + "\n"
 
 
-def judged(found: Found) -> str:
-    """Return what the rows of a control's lines of evidence say: satisfied, not-satisfied, or "" for too little.
+def judgement(lines: Lines) -> str:
+    """Return satisfied, not-satisfied, or "" if the evidence is not enough to judge a control.
 
-    What failed or was waived is not satisfied. An error leaves the control without a judgement, and so does a line of
-    evidence of which nothing passed.
+    A failed or waived row makes the control not-satisfied. Otherwise an error, or a line of evidence without a passed
+    row, leaves the control without judgement.
     """
-    lines = [record_row.counts(rows) for _, rows in found]
-    if any("fail" in line or "waived" in line for line in lines):
+    counts = [record_row.counts(rows) for _, rows in lines]
+    if any("fail" in count or "waived" in count for count in counts):
         return "not-satisfied"
-    return "satisfied" if all("pass" in line and "error" not in line for line in lines) else ""
+    return "satisfied" if all("pass" in count and "error" not in count for count in counts) else ""
 
 
 def _uuids(run: dict) -> Uuid:
@@ -68,12 +69,15 @@ def _metadata(run: dict, uuid: Uuid) -> dict:
 
 def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
     rows = [{**row, "table": name} for name in ("checks.csv", "responses.csv") for row in tables[name]]
-    controls = [(one, [(line, [row for row in rows if line.covers(row)]) for line in one.evidence]) for one in load()]
+    controls = [
+        (control, [(line, [row for row in rows if line.covers(row)]) for line in control.evidence])
+        for control in load()
+    ]
     bad = [(number, row) for number, row in enumerate(rows) if record_row.verdict(row) != "pass"]
     single = {id(row): _single(row, uuid(f"row {number}")) for number, row in bad[:SINGLE]}
-    groups = [_group(one, line, some, uuid) for one, found in controls for line, some in found if some]
+    groups = [_group(control, line, some, uuid) for control, lines in controls for line, some in lines if some]
     known = risks.waivers(rows, uuid) + risks.weaknesses(rows, uuid)
-    findings = [_finding(one, found, single, known, uuid) for one, found in controls if judged(found)]
+    findings = [_finding(control, lines, single, known, uuid) for control, lines in controls if judgement(lines)]
     left = len(bad) - len(single)
     return {
         "uuid": uuid("result"),
@@ -81,11 +85,11 @@ def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
         "description": f"{record_row.told(rows)}. {_steps(run)}.",
         "start": run["started"],
         "end": run["finished"],
-        "reviewed-controls": _reviewed([one for one, found in controls if any(some for _, some in found)]),
+        "reviewed-controls": _reviewed([control for control, lines in controls if any(some for _, some in lines)]),
         **_unless_empty("observations", [*groups, *single.values()]),
         **_unless_empty("risks", [risk.content for risk in known]),
         **_unless_empty("findings", findings),
-        **({"remarks": f"{left} more rows did not pass; the tables have them all."} if left else {}),
+        **({"remarks": f"{left} more rows did not pass; the tables have every row."} if left else {}),
     }
 
 
@@ -94,12 +98,12 @@ def _steps(run: dict) -> str:
     return f"Steps that did not pass: {', '.join(other)}" if other else f"All {len(run['steps'])} steps passed"
 
 
-def _reviewed(touched: list[Control]) -> dict:
-    said = "Controls of NIST SP 800-53 rev. 5; the checks of this run are evidence of a part of each."
-    if not touched:
-        said = "No check of this run is evidence of a control; these are the controls that others would be of."
-    chosen = [{"control-id": control.id} for control in touched or load()]
-    return {"control-selections": [{"description": said, "include-controls": chosen}]}
+def _reviewed(with_evidence: list[Control]) -> dict:
+    description = "Controls of NIST SP 800-53 rev. 5. The checks of this run are evidence of a part of each control."
+    if not with_evidence:
+        description = "No check of this run is evidence of a control. A complete run has evidence of these controls."
+    chosen = [{"control-id": control.id} for control in with_evidence or load()]
+    return {"control-selections": [{"description": description, "include-controls": chosen}]}
 
 
 def _group(control: Control, line: Evidence, rows: list[dict], uuid: Uuid) -> dict:
@@ -121,17 +125,17 @@ def _group(control: Control, line: Evidence, rows: list[dict], uuid: Uuid) -> di
 
 
 def _selection(line: Evidence, table: str) -> str:
-    """Return how an observation's rows are found again."""
+    """Return the conditions that select an observation's rows."""
     kinds = ("steps", "words") if table == "checks.csv" else ("probes", "figures", "callers", "tokens")
     return "; ".join(f"{kind} {', '.join(getattr(line, kind))}" for kind in kinds if getattr(line, kind))
 
 
 def _single(row: dict, uuid: str) -> dict:
-    got, why = row["actual"] if "name" in row else row["got"], record_row.why(row)
+    got, reason = row["actual"] if "name" in row else row["got"], record_row.why(row)
     return {
         "uuid": uuid,
         "title": f"{record_row.verdict(row)}: {record_row.name(row)}",
-        "description": f"Expected {row['expected']}, got {got or 'nothing'}{f'; {why}' if why else ''}.",
+        "description": f"Expected {row['expected']}, got {got or 'nothing'}{f'; {reason}' if reason else ''}.",
         "props": [prop("verdict", record_row.verdict(row))],
         "methods": ["TEST"],
         "types": ["finding"],
@@ -140,14 +144,14 @@ def _single(row: dict, uuid: str) -> dict:
     }
 
 
-def _finding(control: Control, found: Found, single: dict[int, dict], known: list[Risk], uuid: Uuid) -> dict:
-    rows = list({id(row): row for _, some in found for row in some}.values())
-    state, mine = judged(found), [risk.content for risk in known if risk.touches(rows)]
+def _finding(control: Control, lines: Lines, single: dict[int, dict], known: list[Risk], uuid: Uuid) -> dict:
+    rows = list({id(row): row for _, some in lines for row in some}.values())
+    state, related = judgement(lines), [risk.content for risk in known if risk.concerns(rows)]
     unknown = [f"{count} {name}" for name, count in record_row.counts(rows).items() if name in ("error", "skipped")]
-    waived = [risk["title"] for risk in mine if risk["status"] == "deviation-approved"]
-    said = [*waived, *([f"Not judged: {', '.join(unknown)}"] if unknown else [])]
-    groups = [uuid(f"{control.id} {line.what}") for line, some in found if some]
-    seen = [*groups, *(single[id(row)]["uuid"] for row in rows if id(row) in single)]
+    waived = [risk["title"] for risk in related if risk["status"] == "deviation-approved"]
+    remarks = [*waived, *([f"Not judged: {', '.join(unknown)}"] if unknown else [])]
+    groups = [uuid(f"{control.id} {line.what}") for line, some in lines if some]
+    observations = [*groups, *(single[id(row)]["uuid"] for row in rows if id(row) in single)]
     status = {"state": state, "reason": "fail" if state == "not-satisfied" else "other" if unknown else "pass"}
     return {
         "uuid": uuid(f"finding {control.id}"),
@@ -156,10 +160,10 @@ def _finding(control: Control, found: Found, single: dict[int, dict], known: lis
         "target": {
             "type": "statement-id",
             "target-id": f"{control.id}_smt",
-            "status": {**status, **({"remarks": f"{'. '.join(said)}."} if said else {})},
+            "status": {**status, **({"remarks": f"{'. '.join(remarks)}."} if remarks else {})},
         },
-        "related-observations": [{"observation-uuid": one} for one in seen],
-        **_unless_empty("related-risks", [{"risk-uuid": risk["uuid"]} for risk in mine]),
+        "related-observations": [{"observation-uuid": one} for one in observations],
+        **_unless_empty("related-risks", [{"risk-uuid": risk["uuid"]} for risk in related]),
     }
 
 
@@ -170,8 +174,8 @@ def _resources(run: dict, uuid: Uuid) -> list[dict]:
         {
             "uuid": uuid("plan"),
             "title": "The plan: the notebooks",
-            "description": f"What is asked, and what must come back, is in the notebooks at {at}; "
-            "lib/bundle/controls.yml maps it to controls. These are the copies that this run executed.",
+            "description": f"The notebooks at {at} hold every request and its expected answer. "
+            "lib/bundle/controls.yml maps them to controls. The links lead to the copies that this run executed.",
             **_unless_empty("rlinks", [{"href": f"notebooks/{step}.ipynb"} for step in ran]),
         },
         {
@@ -183,5 +187,5 @@ def _resources(run: dict, uuid: Uuid) -> list[dict]:
 
 
 def _unless_empty(name: str, values: list) -> dict[str, list]:
-    """OSCAL knows no empty lists."""
+    """Return the list by its name, or nothing if it is empty: OSCAL allows no empty list."""
     return {name: values} if values else {}

@@ -1,4 +1,4 @@
-"""Where a bundle comes from, signed: an in-toto statement with SLSA's provenance, in a DSSE envelope.
+"""The signed origin of a bundle: an in-toto statement with SLSA provenance in a DSSE envelope.
 
 Sources: in-toto attestation v1 (Statement), SLSA v1 (provenance), DSSE v1.0 (envelope and pre-authentication encoding).
 """
@@ -23,7 +23,13 @@ BUILD, BUILDER = "urn:istio-keycloak-runbook:run:v1", "urn:istio-keycloak-runboo
 
 
 def statement(run: dict, sums: str, sums_sha256: str) -> dict:
-    """Return the statement on a run (run.json's content) whose list of files is called `sums` and has that SHA-256."""
+    """Return the statement about a run.
+
+    Args:
+        run: the content of run.json.
+        sums: the name of the file that lists the bundle's files.
+        sums_sha256: the SHA-256 of that file in hex.
+    """
     return {
         "_type": STATEMENT,
         "subject": [{"name": sums, "digest": {"sha256": sums_sha256}}],
@@ -46,14 +52,14 @@ def statement(run: dict, sums: str, sums_sha256: str) -> dict:
 def sign(statement: dict, key: Ed25519PrivateKey) -> str:
     """Return the statement in an envelope signed with the key, as JSON."""
     public = SSlibKey.from_crypto(key.public_key(), keyid=signing_key.fingerprint(key.public_key()))
-    payload = json.dumps(statement, indent=1)  # so indented, its base64 does not begin as a token does
+    payload = json.dumps(statement, indent=1)  # indented JSON in base64 does not begin with eyJ, as a token does
     envelope = Envelope(payload.encode(), PAYLOAD, {})
     envelope.sign(CryptoSigner(key, public))
     return json.dumps(envelope.to_dict(), indent=1) + "\n"
 
 
 def read(folder: Path) -> tuple[dict, Envelope]:
-    """Return the statement in a bundle, and its envelope; ValueError where it is not readable as such."""
+    """Return the statement in a bundle and its envelope; raise ValueError if the file holds no statement."""
     try:
         envelope = Envelope.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
         return json.loads(envelope.payload), envelope
@@ -62,7 +68,7 @@ def read(folder: Path) -> tuple[dict, Envelope]:
 
 
 def signer(envelope: Envelope, keys: Iterable[Ed25519PublicKey]) -> Ed25519PublicKey | None:
-    """Return the first of these keys by which the envelope is signed, or None."""
+    """Return the first of the keys that signed the envelope, or None."""
     return next((key for key in keys if _signed_by(envelope, key)), None)
 
 

@@ -1,4 +1,4 @@
-"""The bundle: the folder that a run leaves, sealed by SHA256SUMS; outputs/README.md is its contract."""
+"""The bundle: the folder that a run leaves, sealed by SHA256SUMS; outputs/README.md documents it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
 
@@ -20,16 +22,16 @@ from lib.record.events import read
 from lib.redact import clean, cleaned
 
 SUMS, JUNIT, RUN = "SHA256SUMS", "junit.xml", "run.json"
-UNSUMMED = (SUMS, provenance.FILE)  # SHA256SUMS lists neither: the statement is about SHA256SUMS itself
+UNSUMMED = (SUMS, provenance.FILE)  # SHA256SUMS does not list itself, nor the signed statement about it
 ACTIONS = ("created", "changed", "unchanged", "deleted")
-IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that tell which cluster it was
-LISTS = ("real", "emulated")  # the facts that add up to lists
-EVIDENCE = ("objects", "mesh")  # folders that steps write to, where they have something
-STANDING = "standing"  # the fact that tells what stood at the end: lib.standing.facts
-TABLED = ("images", "addresses")  # the facts that add up to tables: digests by name, addresses by part
+IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that identify the cluster
+LISTS = ("real", "emulated")  # the facts whose values of all steps are joined to a list
+EVIDENCE = ("objects", "mesh")  # folders that steps write evidence to
+STANDING = "standing"  # the fact with the parts of the cluster at the end: lib.steps.overview.facts
+TABLED = ("images", "addresses")  # the facts whose values of all steps are merged: digests by image, addresses by part
 COUNTS = {"passed": "pass", "failed": "fail", "errors": "error", "skipped": "skipped", "waived": "waived"}
 
-TABLES = {  # file: the event it holds, its columns after step and at
+TABLES = {  # file: the event of its rows, its columns after step and at
     "checks.csv": ("check", "name expected actual verdict passed seconds tries reason"),
     "responses.csv": (
         "response",
@@ -42,7 +44,7 @@ TABLES = {  # file: the event it holds, its columns after step and at
 
 
 def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
-    """Make and return the folder `outputs`/`env`/<UTC time>-<short commit>, with -2, -3, … if that is taken."""
+    """Make the folder `outputs`/`env`/<UTC time>-<short commit>, with -2, -3, … if the name is taken; return it."""
     name = f"{now:%Y%m%dT%H%M%SZ}-{commit[:8] or 'uncommitted'}"
     number, folder = 1, outputs / env / name
     while True:
@@ -58,45 +60,51 @@ def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
 
 
 def count(events: list[dict]) -> dict[str, int]:
-    """Return how many checks (responses are checks too) were made, how many had which verdict, and each action's count.
+    """Return the counts of a step's events: checks made, checks by verdict (see COUNTS), changes by action.
 
-    What was skipped is not among the checks made.
+    A response is a check too. A skipped check was not made.
     """
-    found = Counter(one["verdict"] for one in events if one["event"] in ("check", "response"))
-    actions = Counter(one["action"] for one in events if one["event"] == "change")
-    made = found.total() - found[verdicts.SKIPPED]
+    kinds = Counter(event["verdict"] for event in events if event["event"] in ("check", "response"))
+    actions = Counter(event["action"] for event in events if event["event"] == "change")
+    made = kinds.total() - kinds[verdicts.SKIPPED]
     return {
         "checks": made,
-        **{name: found[kind] for name, kind in COUNTS.items()},
+        **{name: kinds[kind] for name, kind in COUNTS.items()},
         **{name: actions[name] for name in ACTIONS},
     }
 
 
-def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: set[str] = frozenset()) -> dict:
-    """Finish the bundle of a run, green or red; return the run as written to run.json.
+def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[str] = frozenset()) -> dict:
+    """Finish the bundle of a run, whatever its verdict. SHA256SUMS is written last.
 
-    `run` has who, when, what with, params and steps ({step, title, verdict, started, seconds, error}). Counts, facts,
-    totals, verdict and exit code come from the events. Notebooks and pages are scrubbed, the statement is signed with
-    the `key`, and SHA256SUMS is written last.
+    Args:
+        folder: the bundle, with the executed notebooks, their pages and the events of each step.
+        run: the keys of run.json that the runner knows: who, when, params, versions, and the steps as
+            {step, title, verdict, started, seconds, error}. Counts, facts and the verdict come from the events.
+        key: signs the statement about SHA256SUMS.
+        secrets: the values to redact in every file.
+
+    Returns:
+        The content of run.json.
     """
     _scrub(folder, secrets)
     events = {row["step"]: read(folder / "events" / f"{row['step']}.jsonl") for row in run["steps"]}
     names = [row["step"] for row in run["steps"]]
-    run = cleaned(_complete(run, events), secrets) | {"run": folder.name, "previous": before(folder)}
+    run = cleaned(_complete(run, events), secrets) | {"run": folder.name, "previous": previous_run(folder)}
     for row, name in zip(run["steps"], names, strict=True):
-        row["step"] = name  # it is a file's name, whatever word it shares with a secret
+        row["step"] = name  # a step's name is a file's name, so it is not redacted even if a secret is this word
     tables = {name: _rows(events, kind, columns.split()) for name, (kind, columns) in TABLES.items()}
     for name, rows in tables.items():
         _write_csv(folder / name, ["step", "at", *TABLES[name][1].split()], rows)
     write_atomic(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
     write_atomic(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
-    write_atomic(folder / JUNIT, junit.document(_suites(tables), f"{run['env']} {run['started']}"))
+    write_atomic(folder / JUNIT, junit.document(_cases(tables), f"{run['env']} {run['started']}"))
     write_atomic(folder / oscal.FILE, oscal.document(run, tables))
     write_atomic(folder / "index.html", index_page.index(run, tables, files(folder)))
     write_atomic(folder / provenance.KEY_FILE, signing_key.pem(key.public_key()))
     sums = "".join(f"{digest(folder / name)}  {name}\n" for name in files(folder))
-    stated = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
-    write_atomic(folder / provenance.FILE, provenance.sign(stated, key))
+    statement = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
+    write_atomic(folder / provenance.FILE, provenance.sign(statement, key))
     write_atomic(folder / SUMS, sums)
     return run
 
@@ -106,27 +114,27 @@ def sealed(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{SUMS}"))
 
 
-def before(folder: Path) -> dict[str, str] | None:
-    """Return the name of the sealed bundle before this one, and the SHA-256 of its SHA256SUMS; None for the first."""
-    older = [one for one in sealed(folder.parent) if one.name < folder.name]
+def previous_run(folder: Path) -> dict[str, str] | None:
+    """Return the sealed bundle before this one as {run, sha256}, the SHA-256 of its SHA256SUMS; None for the first."""
+    older = [bundle for bundle in sealed(folder.parent) if bundle.name < folder.name]
     return {"run": older[-1].name, "sha256": digest(older[-1] / SUMS)} if older else None
 
 
-def run(folder: Path) -> dict:
-    """Return what run.json of a bundle says."""
+def read_run(folder: Path) -> dict:
+    """Return the content of a bundle's run.json."""
     return json.loads((folder / RUN).read_text(encoding="utf-8"))
 
 
-def rows(folder: Path, name: str) -> list[dict]:
-    """Return the rows of one of a bundle's tables, as texts by column."""
+def read_rows(folder: Path, name: str) -> list[dict]:
+    """Return the rows of the bundle's table `name`, as texts by column."""
     with (folder / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def _complete(run: dict, events: dict[str, list[dict]]) -> dict:
     steps = [{**row, **count(events[row["step"]])} for row in run["steps"]]
-    facts = [one for found in events.values() for one in found if one["event"] == "fact"]
-    last = {one["key"]: one["value"] for one in facts}
+    facts = [event for recorded in events.values() for event in recorded if event["event"] == "fact"]
+    last = {fact["key"]: fact["value"] for fact in facts}
     whole = verdicts.worst(row["verdict"] for row in steps)
     return {
         **run,
@@ -135,8 +143,8 @@ def _complete(run: dict, events: dict[str, list[dict]]) -> dict:
             "cluster": {key: value for key, value in last.items() if key not in (*IDENTITY, *LISTS, *TABLED, STANDING)},
         },
         "cluster": {key: last[key] for key in IDENTITY if key in last},
-        **{key: _added(facts, key) for key in LISTS},
-        **{key: _joint(facts, key) for key in TABLED},
+        **{key: _joined_list(facts, key) for key in LISTS},
+        **{key: _merged(facts, key) for key in TABLED},
         STANDING: last.get(STANDING, {}),
         "steps": steps,
         "totals": {key: sum(row[key] for row in steps) for key in ("checks", *COUNTS, *ACTIONS)},
@@ -145,42 +153,39 @@ def _complete(run: dict, events: dict[str, list[dict]]) -> dict:
     }
 
 
-def _added(facts: list[dict], key: str) -> list[str]:
-    values = [one["value"] for one in facts if one["key"] == key]
+def _joined_list(facts: list[dict], key: str) -> list[str]:
+    values = [fact["value"] for fact in facts if fact["key"] == key]
     flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
     return list(dict.fromkeys(flat))
 
 
-def _joint(facts: list[dict], key: str) -> dict[str, str]:
-    return {name: value for one in facts if one["key"] == key for name, value in one["value"].items()}
+def _merged(facts: list[dict], key: str) -> dict[str, str]:
+    return {name: value for fact in facts if fact["key"] == key for name, value in fact["value"].items()}
 
 
 def _rows(events: dict[str, list[dict]], kind: str, columns: list[str]) -> list[dict]:
     return [
-        {"step": step, "at": one["at"], **{column: one.get(column, "") for column in columns}}
-        for step, found in events.items()
-        for one in found
-        if one["event"] == kind
+        {"step": step, "at": event["at"], **{column: event.get(column, "") for column in columns}}
+        for step, recorded in events.items()
+        for event in recorded
+        if event["event"] == kind
     ]
 
 
-def _suites(tables: dict[str, list[dict]]) -> dict[str, list[junit.Case]]:
-    """A suite for each step: its checks, and its responses."""
-    suites: dict[str, list[junit.Case]] = {}
+def _cases(tables: dict[str, list[dict]]) -> Iterator[junit.Case]:
+    """Yield a case for each check and each response; the steps are the suites."""
     for row in tables["checks.csv"]:
-        suites.setdefault(row["step"], []).append(_case(row, "check", row["name"], row["actual"], row["reason"]))
+        yield _case(row, "check", row["name"], row["actual"], row["reason"])
     for row in tables["responses.csv"]:
-        asked = row["title"] or f"{row['request']}, {row['caller']}, {row['token']}"
-        name = f"{row['probe']} {asked}".strip()
-        case = _case(row, row["figure"], name, row["got"], row["note"] or row["reason"])
-        suites.setdefault(row["step"], []).append(case)
-    return suites
+        request = row["title"] or f"{row['request']}, {row['caller']}, {row['token']}"
+        name = f"{row['probe']} {request}".strip()
+        yield _case(row, row["figure"], name, row["got"], row["note"] or row["reason"])
 
 
-def _case(row: dict, kind: str, name: str, got, why: str) -> junit.Case:
-    told = f"expected {row['expected']}, got {got}" if row["verdict"] in verdicts.RED else why
-    about = (f"{row['step']}.{kind}", name, float(row["seconds"] or 0))
-    return junit.Case(*about, junit.outcome(row["verdict"]), told, str(why))
+def _case(row: dict, kind: str, name: str, got: object, reason: object) -> junit.Case:
+    message = f"expected {row['expected']}, got {got}" if row["verdict"] in verdicts.RED else str(reason)
+    about = (row["step"], f"{row['step']}.{kind}", name, float(row["seconds"] or 0))
+    return junit.Case(*about, row["verdict"], message, str(reason))
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
@@ -191,13 +196,13 @@ def _write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
 
 
 def files(folder: Path) -> list[str]:
-    """The names that SHA256SUMS lists; a link counts as a file."""
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(name for path in found if (name := str(path.relative_to(folder))) not in UNSUMMED)
+    """Return the names that SHA256SUMS lists; a link counts as a file."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(name for path in paths if (name := str(path.relative_to(folder))) not in UNSUMMED)
 
 
-def _scrub(folder: Path, secrets: set[str]) -> None:
-    """Once more with all that is known at the end: a secret may have been shown before it was told."""
+def _scrub(folder: Path, secrets: AbstractSet[str]) -> None:
+    """Redact every file again: a cell may have shown a secret before a kernel reported it."""
     for path in sorted(folder.glob("notebooks/*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
@@ -206,12 +211,12 @@ def _scrub(folder: Path, secrets: set[str]) -> None:
     for path in sorted(path for kind in ("html", *EVIDENCE) for path in folder.glob(f"{kind}/*")):
         write_atomic(path, clean(path.read_text(encoding="utf-8"), secrets))
     for path in sorted(folder.glob("events/*.jsonl")):
-        lines = (json.dumps(cleaned(one, secrets), ensure_ascii=False) + "\n" for one in read(path))
+        lines = (json.dumps(cleaned(event, secrets), ensure_ascii=False) + "\n" for event in read(path))
         write_atomic(path, "".join(lines))
 
 
-def scrub_cell(cell: dict, secrets: set[str]) -> None:
-    """Redact what a code cell put out, in place."""
+def scrub_cell(cell: dict, secrets: AbstractSet[str]) -> None:
+    """Redact a cell's outputs in place."""
     for output in cell.get("outputs", []):
         for key in ("text", "data", "evalue", "traceback"):
             if key in output:

@@ -1,11 +1,12 @@
-"""The key that signs bundles, Ed25519: made on first use, or named by the environment."""
+"""The Ed25519 key that signs bundles: created on first use, or named by an environment variable."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -20,34 +21,35 @@ from cryptography.hazmat.primitives.serialization import (
 from lib.errors import BundleError
 from lib.files import PRIVATE, write_atomic
 
-KEY = "RUNBOOK_SIGNING_KEY"  # environment: a file, a PEM of PKCS #8 without a password
+KEY = "RUNBOOK_SIGNING_KEY"  # environment variable: the path of a PEM file, PKCS #8 without a password
 HOME = "istio-keycloak-runbook/signing-key.pem"  # below $XDG_CONFIG_HOME or ~/.config
 
 
-def place(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the file of the signing key, there or not."""
+def file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the path of the signing key's file, which may not exist yet."""
     config = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return Path(environment.get(KEY) or config / HOME)
 
 
 def ensure_key(environment: Mapping[str, str] = os.environ) -> Ed25519PrivateKey:
-    """Return the signing key; one that the environment does not name is made on first use, readable by its owner alone.
+    """Return the signing key. If the environment names no file, create it on first use, readable by its owner alone.
 
-    BundleError where the file that is named is no such key.
+    Raises:
+        BundleError: the file holds no Ed25519 private key.
     """
-    path = place(environment)
+    path = file(environment)
     if not environment.get(KEY) and not path.exists():
-        _make(path)
+        _create(path)
     return _read(path, lambda data: load_pem_private_key(data, None), Ed25519PrivateKey, "private")
 
 
-def known(environment: Mapping[str, str] = os.environ) -> list[Ed25519PublicKey]:
-    """Return the public part of this machine's own signing key, if it has one."""
-    return [ensure_key(environment).public_key()] if place(environment).exists() else []
+def own_keys(environment: Mapping[str, str] = os.environ) -> list[Ed25519PublicKey]:
+    """Return the public key of this machine's signing key in a list, [] if it has none."""
+    return [ensure_key(environment).public_key()] if file(environment).exists() else []
 
 
 def public_key(path: Path) -> Ed25519PublicKey:
-    """Return the public key of a PEM file; BundleError where it is none."""
+    """Return the public key in a PEM file; raise BundleError if there is none."""
     return _read(path, load_pem_public_key, Ed25519PublicKey, "public")
 
 
@@ -61,18 +63,18 @@ def fingerprint(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_atomic(path, text, PRIVATE, keep=True)
 
 
-def _read(path: Path, load, kind: type, word: str):
+def _read(path: Path, load: Callable[[bytes], object], kind: type, word: str) -> Any:
     try:
         key = load(path.read_bytes())
     except (OSError, ValueError, TypeError) as error:
-        raise BundleError(
-            f"expected an Ed25519 {word} key as PEM in {path}, got {type(error).__name__}; name another file."
-        ) from None
-    if not isinstance(key, kind):
-        raise BundleError(f"expected an Ed25519 {word} key in {path}, got {type(key).__name__}; name another file.")
-    return key
+        problem = type(error).__name__
+    else:
+        if isinstance(key, kind):
+            return key
+        problem = type(key).__name__
+    raise BundleError(f"There is no Ed25519 {word} key in {path} ({problem}). Name a PEM file that holds such a key.")

@@ -1,4 +1,4 @@
-"""Whether a bundle is what was sealed: its files, its signature, its place among the runs, and its own logic."""
+"""Checks that a bundle is what was sealed: its files, its signature, its place among the runs, and its own logic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
+from securesystemslib.dsse import Envelope
 
 from lib.bundle import provenance, seal, signing_key
 from lib.bundle.environment import digest
@@ -23,55 +24,58 @@ SCHEMA = Path(__file__).parent / "schemas" / "run.schema.json"
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a verification found: `problems`, a sentence each, and `notes` on what could not be seen from here."""
+class Verification:
+    """What a verification found: a sentence for each problem, and a note on each part that could not be checked."""
 
     problems: list[str]
     notes: list[str]
-    signer: str = ""  # the fingerprint of the key that signed it, if one that is trusted did
+    signer: str = ""  # the fingerprint of the trusted key that signed the bundle, "" if none did
 
 
-def verify(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> Told:
-    """Return what is wrong with a bundle; nothing for one that is whole, unchanged, signed by one of the keys, in its
-    place in the chain of runs, and whose verdict follows from its tables."""
+def verify(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> Verification:
+    """Verify a bundle against the keys that are trusted.
+
+    A bundle without problems is complete and unchanged, is signed by one of the keys, has its place in the chain of
+    runs, and its verdict follows from its tables.
+    """
     if not (folder / seal.SUMS).is_file():
-        return Told(
-            [f"expected {seal.SUMS} in {folder}, got none; the run did not end, this bundle is incomplete."], []
+        return Verification(
+            [f"There is no {seal.SUMS} in {folder}: the run did not end, the bundle is incomplete."], []
         )
     problems = [*_files(folder), *_content(folder)]
     try:
-        run = seal.run(folder)
+        run = seal.read_run(folder)
     except (OSError, ValueError) as error:
-        return Told([*problems, f"expected run.json to be readable, got {type(error).__name__}: {error}."], [])
-    signed, stated, signer = _signature(folder, trusted)
-    if shape := _schema(run):
-        return Told([*problems, *shape, *signed], [], signer)
-    problems += [*_statement(folder, run, stated), *_verdict(folder, run), *_times(folder, run)]
+        return Verification([*problems, f"run.json is not readable: {type(error).__name__}: {error}."], [])
+    unsigned, statement, signer = _signature(folder, trusted)
+    if misshapen := _schema(run):
+        return Verification([*problems, *misshapen, *unsigned], [], signer)
+    problems += [*_statement(folder, run, statement), *_verdict(folder, run), *_times(folder, run)]
     chain, notes = _chain(folder, run)
-    return Told([*problems, *signed, *chain], notes, signer)
+    return Verification([*problems, *unsigned, *chain], notes, signer)
 
 
 def _files(folder: Path) -> list[str]:
     lines = (folder / seal.SUMS).read_text(encoding="utf-8").splitlines()
-    listed = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
-    there = set(seal.files(folder))
-    changed = [name for name in sorted(listed.keys() & there) if digest(folder / name) != listed[name]]
+    sealed = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
+    present = set(seal.files(folder))
+    changed = [name for name in sorted(sealed.keys() & present) if digest(folder / name) != sealed[name]]
     return (
-        [f"expected {name} as it was sealed, got it changed." for name in changed]
-        + [f"expected {name}, which was sealed, got none." for name in sorted(listed.keys() - there)]
-        + [f"expected only what was sealed, got {name} too." for name in sorted(there - listed.keys())]
+        [f"{name} was changed after the bundle was sealed." for name in changed]
+        + [f"{name} is missing." for name in sorted(sealed.keys() - present)]
+        + [f"{name} was added after the bundle was sealed." for name in sorted(present - sealed.keys())]
     )
 
 
 def _content(folder: Path) -> list[str]:
     files = [name for name in seal.files(folder) if (folder / name).is_file()]
-    found = {name: forbidden((folder / name).read_text(encoding="utf-8", errors="replace")) for name in files}
-    return [f"expected no secret in {name}, got {kind}." for name, kind in found.items() if kind]
+    kinds = {name: forbidden((folder / name).read_text(encoding="utf-8", errors="replace")) for name in files}
+    return [f"{name} contains a secret: {kind}." for name, kind in kinds.items() if kind]
 
 
 def _schema(run: dict) -> list[str]:
-    found = sorted(_validator().iter_errors(run), key=lambda one: list(map(str, one.path)))
-    return [f"expected run.json to be as its schema says, got {_place(one)}: {one.message[:200]}." for one in found[:3]]
+    errors = sorted(_validator().iter_errors(run), key=lambda error: list(map(str, error.path)))
+    return [f"run.json does not follow its schema: {_place(error)}: {error.message[:200]}." for error in errors[:3]]
 
 
 @cache
@@ -79,122 +83,125 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
-def _place(error) -> str:
+def _place(error: ValidationError) -> str:
     return ".".join(map(str, error.path)) or "at its top"
 
 
 def _signature(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> tuple[list[str], dict | None, str]:
-    """Return what is wrong with the signature, what it is about, and the fingerprint of the trusted key behind it."""
+    """Return the signature's problems, the signed statement, and the fingerprint of the trusted key that signed."""
     try:
-        stated, envelope = provenance.read(folder)
+        statement, envelope = provenance.read(folder)
     except ValueError as error:
-        words = f"expected a signed statement in {provenance.FILE}, got {error}; nobody answers for this bundle."
-        return [words], None, ""
+        return [f"{provenance.FILE} holds no signed statement ({error}). Nobody vouches for this bundle."], None, ""
     if signer := provenance.signer(envelope, trusted):
-        kind = forbidden(json.dumps(stated))
-        found = [f"expected no secret in {provenance.FILE}, got {kind}."] if kind else []
-        return found, stated, signing_key.fingerprint(signer)
-    return [_stranger(folder, envelope, trusted)], stated, ""
+        kind = forbidden(json.dumps(statement))
+        problems = [f"{provenance.FILE} contains a secret: {kind}."] if kind else []
+        return problems, statement, signing_key.fingerprint(signer)
+    return [_untrusted(folder, envelope, trusted)], statement, ""
 
 
-def _stranger(folder: Path, envelope, trusted: Sequence[Ed25519PublicKey]) -> str:
-    """Say of a signature by no key that is trusted whether it is by the one in the bundle."""
-    names = ", ".join(signing_key.fingerprint(one)[:16] for one in trusted) or "none"
+def _untrusted(folder: Path, envelope: Envelope, trusted: Sequence[Ed25519PublicKey]) -> str:
+    """Return why no trusted key verifies the signature: another key made it, or it is invalid."""
+    names = ", ".join(signing_key.fingerprint(key)[:16] for key in trusted) or "none"
     try:
-        own = signing_key.public_key(folder / provenance.KEY_FILE)
+        enclosed = signing_key.public_key(folder / provenance.KEY_FILE)
     except BundleError as error:
         return str(error)
-    if not provenance.signer(envelope, [own]):
-        return f"expected a signature of the statement that holds, got one of no key that is known here ({names})."
+    if not provenance.signer(envelope, [enclosed]):
+        return f"The signature of {provenance.FILE} is not valid for any known key (trusted: {names})."
     return (
-        f"expected a signature by a key that is trusted here ({names}), got one by {signing_key.fingerprint(own)}; "
-        "if the signer tells you that fingerprint, name the key: KEY=signer.pem."
+        f"The bundle is signed by {signing_key.fingerprint(enclosed)}, which is not a trusted key (trusted: {names}). "
+        "If the signer confirms that fingerprint to you, name the signer's key: KEY=signer.pem."
     )
 
 
-def _statement(folder: Path, run: dict, stated: dict | None) -> list[str]:
-    """The signed statement must be about these very files and this run; that there is none `_signature` tells."""
-    if stated is None:
+def _statement(folder: Path, run: dict, statement: dict | None) -> list[str]:
+    """Compare the signed statement with the files and the run. `_signature` reports a missing statement."""
+    if statement is None:
         return []
-    wanted = provenance.statement(run, seal.SUMS, digest(folder / seal.SUMS))
-    if stated.get("subject") != wanted["subject"]:
-        return [f"expected {seal.SUMS} as it was signed, got it changed: what it lists is not what was signed."]
-    return [] if stated == wanted else [f"expected {provenance.FILE} to tell what run.json does, got other facts."]
+    expected = provenance.statement(run, seal.SUMS, digest(folder / seal.SUMS))
+    if statement.get("subject") != expected["subject"]:
+        return [f"{seal.SUMS} was changed after it was signed: the files that it lists are not the signed files."]
+    return [] if statement == expected else [f"{provenance.FILE} and run.json state different facts."]
 
 
 def _chain(folder: Path, run: dict) -> tuple[list[str], list[str]]:
-    """Each run names the one before it; where others lie beside this one, it and the next are held to that."""
-    others = [one for one in seal.sealed(folder.absolute().parent) if one.name != folder.name]
+    """Check the chain of runs, in which each run names its predecessor; return problems and notes."""
+    others = [bundle for bundle in seal.sealed(folder.absolute().parent) if bundle.name != folder.name]
     if not others:
-        return [], ["it lies alone: whether a run before or after it was removed cannot be seen here"]
-    problems = _before(folder, run, others)
-    for one in others:
-        named = _run(one).get("previous") or {}
+        return [], ["no other run is beside it, so a run that was removed before or after it would not be noticed"]
+    problems = _predecessor(folder, run, others)
+    for other in others:
+        named = _run(other).get("previous") or {}
         if named.get("run") == folder.name and named.get("sha256") != digest(folder / seal.SUMS):
-            problems.append(f"expected this run as {one.name}, the next one, names it, got another in its place.")
+            problems.append(f"This run was replaced: {other.name}, the next run, names another {seal.SUMS} for it.")
     return problems, []
 
 
-def _before(folder: Path, run: dict, others: list[Path]) -> list[str]:
-    named, found = run["previous"], seal.before(folder.absolute())
-    if named == found:
+def _predecessor(folder: Path, run: dict, others: list[Path]) -> list[str]:
+    named, older = run["previous"], seal.previous_run(folder.absolute())
+    if named == older:
         return []
     if not named:
-        return [f"expected the first run of its environment, as it says, got {found['run']} before it."]
-    there = next((one for one in others if one.name == named["run"]), None)
-    if there is None:
-        return [f"expected {named['run']} beside it, the run before this one, got none: it was removed."]
-    if digest(there / seal.SUMS) != named["sha256"]:
-        return [f"expected {named['run']} as it was when this one was sealed after it, got another in its place."]
-    return [f"expected {named['run']} to be the run before this one, got {found['run']} between them."]
+        return [f"run.json says that this is its environment's first run, but {_name(older)} is older."]
+    predecessor = next((bundle for bundle in others if bundle.name == named["run"]), None)
+    if predecessor is None:
+        return [f"{named['run']}, the run before this one, was removed."]
+    if digest(predecessor / seal.SUMS) != named["sha256"]:
+        return [f"{named['run']}, the run before this one, was replaced after this run was sealed."]
+    return [f"{_name(older)} was inserted between {named['run']} and this run."]
+
+
+def _name(previous: dict[str, str] | None) -> str:
+    return previous["run"] if previous else "no run"
 
 
 def _run(folder: Path) -> dict:
     try:
-        return seal.run(folder)
+        return seal.read_run(folder)
     except (OSError, ValueError):
         return {}
 
 
 def _times(folder: Path, run: dict) -> list[str]:
-    """All that was recorded lies between the run's start and its end."""
+    """Check that all events lie between the run's start and its end."""
     problems = []
     for step in run["steps"]:
-        times = [one["at"] for one in read(folder / "events" / f"{step['step']}.jsonl")]
+        times = [event["at"] for event in read(folder / "events" / f"{step['step']}.jsonl")]
         if times and not run["started"] <= min(times) <= max(times) <= run["finished"]:
             problems.append(
-                f"expected the events of {step['step']} between {run['started']} and {run['finished']}, "
-                f"got {min(times)} to {max(times)}."
+                f"The events of {step['step']} ({min(times)} to {max(times)}) are not within the run "
+                f"({run['started']} to {run['finished']})."
             )
     return problems
 
 
 def _verdict(folder: Path, run: dict) -> list[str]:
-    """Recompute from the tables what run.json claims."""
+    """Compute the verdicts again from the tables and compare them with run.json."""
     try:
-        answers = [row for name in ("checks.csv", "responses.csv") for row in seal.rows(folder, name)]
+        answers = [row for name in ("checks.csv", "responses.csv") for row in seal.read_rows(folder, name)]
     except (OSError, ValueError) as error:
-        return [f"expected the tables to be readable, got {type(error).__name__}: {error}."]
+        return [f"The tables are not readable: {type(error).__name__}: {error}."]
     problems = [text for row in run["steps"] for text in _step(folder, row, answers)]
     whole = verdicts.worst(row["verdict"] for row in run["steps"])
     if run["verdict"] != whole:
-        problems.append(f"expected the verdict {whole} from the steps, got {run['verdict']} in run.json.")
+        problems.append(f"run.json has the verdict {run['verdict']}, but its steps make it {whole}.")
     if (run["exit_code"] == 0) != (whole == verdicts.PASS):
-        problems.append(f"expected an exit code of a run whose verdict is {whole}, got {run['exit_code']}.")
+        problems.append(f"run.json has the exit code {run['exit_code']}, which does not fit the verdict {whole}.")
     return problems
 
 
 def _step(folder: Path, row: dict, answers: list[dict]) -> list[str]:
     step, claimed = row["step"], row["verdict"]
-    found = Counter(answer.get("verdict") for answer in answers if answer["step"] == step)
+    counts = Counter(answer.get("verdict") for answer in answers if answer["step"] == step)
     problems = [
-        f"expected {row[name]} checks of {step} to be {kind}, as run.json says, got {found[kind]} in the tables."
+        f"run.json counts {row[name]} checks of {step} as {kind}, but the tables have {counts[kind]}."
         for name, kind in seal.COUNTS.items()
-        if found[kind] != row[name]
+        if counts[kind] != row[name]
     ]
-    follows = verdicts.worst([verdicts.PASS, *(kind for kind in found if kind in verdicts.RED)])
-    if claimed in (verdicts.PASS, verdicts.FAIL) and claimed != follows:
-        problems.append(f"expected the verdict of {step} to follow from its checks: {follows}, got {claimed}.")
+    computed = verdicts.worst([verdicts.PASS, *(kind for kind in counts if kind in verdicts.RED)])
+    if claimed in (verdicts.PASS, verdicts.FAIL) and claimed != computed:
+        problems.append(f"run.json has the verdict {claimed} for {step}, but its checks make it {computed}.")
     if claimed in (verdicts.PASS, verdicts.FAIL) and not (folder / "notebooks" / f"{step}.ipynb").is_file():
-        problems.append(f"expected notebooks/{step}.ipynb of a step that ran, got none.")
+        problems.append(f"{step} ran, but notebooks/{step}.ipynb is missing.")
     return problems

@@ -1,59 +1,64 @@
-"""Results in the JUnit XML that CI systems read: suites of cases, passed, failed, broken or skipped."""
+"""JUnit XML for CI systems: suites of cases that passed, failed, broke or were skipped."""
 
 from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lib.record import verdicts
 
-PASSED, FAILED, BROKE, SKIPPED = "passed", "failure", "error", "skipped"
+PASSED, FAILED, BROKE, SKIPPED = "passed", "failure", "error", "skipped"  # the last three are elements of a testcase
 OUTCOMES = {verdicts.PASS: PASSED, verdicts.FAIL: FAILED, verdicts.ERROR: BROKE}
-NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: `verdict` is PASSED, FAILED, BROKE or SKIPPED; `message` says why, `text` what came."""
+    """One case of a suite: `verdict` is one of verdicts.VERDICTS, `message` says why, `text` what came."""
 
+    suite: str
     classname: str
     name: str
     seconds: float
-    verdict: str = PASSED
+    verdict: str
     message: str = ""
     text: str = ""
 
+    @property
+    def outcome(self) -> str:
+        """JUnit's word for the verdict. JUnit has no waivers: a waived case counts as skipped."""
+        return OUTCOMES.get(self.verdict, SKIPPED)
 
-def outcome(verdict: str) -> str:
-    """Return JUnit's word for a verdict; what neither passed nor is red counts as skipped there."""
-    return OUTCOMES.get(verdict, SKIPPED)
 
-
-def document(suites: Mapping[str, Sequence[Case]], name: str) -> str:
-    """Return the suites as JUnit XML, times in seconds."""
+def document(cases: Iterable[Case], name: str) -> str:
+    """Return the cases as JUnit XML, grouped by suite, times in seconds."""
+    suites: dict[str, list[Case]] = {}
+    for case in cases:
+        suites.setdefault(case.suite, []).append(case)
     root = ET.Element("testsuites", name=name)
-    for title, cases in suites.items():
-        root.append(_suite(title, cases))
+    root.extend(_suite(title, members) for title, members in suites.items())
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def xml_text(text: str) -> str:
-    """Return the text without the characters that XML 1.0 has no way to write."""
+    """Return the text with `?` for each character that XML 1.0 cannot contain."""
     return NOT_XML.sub("?", text)
 
 
 def _suite(title: str, cases: Sequence[Case]) -> ET.Element:
-    count = lambda verdict: str(sum(case.verdict == verdict for case in cases))  # noqa: E731
-    about = {"tests": str(len(cases)), "failures": count(FAILED), "errors": count(BROKE), "skipped": count(SKIPPED)}
-    suite = ET.Element("testsuite", name=title, **about, time=_seconds(sum(case.seconds for case in cases)))
+    outcomes = [case.outcome for case in cases]
+    kinds = {"failures": FAILED, "errors": BROKE, "skipped": SKIPPED}
+    counts = {name: str(outcomes.count(outcome)) for name, outcome in kinds.items()}
+    time = _seconds(sum(case.seconds for case in cases))
+    suite = ET.Element("testsuite", {"name": title, "tests": str(len(cases)), **counts, "time": time})
     for case in cases:
-        words = {"classname": xml_text(case.classname), "name": xml_text(case.name), "time": _seconds(case.seconds)}
-        one = ET.SubElement(suite, "testcase", **words)
-        if case.verdict != PASSED:
-            ET.SubElement(one, case.verdict, message=xml_text(case.message)).text = xml_text(case.text)
+        about = {"classname": xml_text(case.classname), "name": xml_text(case.name), "time": _seconds(case.seconds)}
+        element = ET.SubElement(suite, "testcase", about)
+        if case.outcome != PASSED:
+            ET.SubElement(element, case.outcome, message=xml_text(case.message)).text = xml_text(case.text)
     return suite
 
 

@@ -172,7 +172,7 @@ def test_checks_are_filtered_by_words_verdict_and_step(driver, folder):
     assert len(shown(driver, "checks-table")) == 8
     Select(checks.find_element(By.NAME, "step")).select_by_value("02-b")
     found = shown(driver, "checks-table")
-    assert len(found) == 4 and all("02-b" in row and "broke off" in row for row in found)
+    assert len(found) == 4 and all("02-b" in row and "! error" in row for row in found)
     checks.find_element(By.NAME, "text").send_keys("CHECK 12")
     assert len(shown(driver, "checks-table")) == 1
     assert checks.find_element(By.TAG_NAME, "output").text == "1 of 40 rows"

@@ -61,7 +61,7 @@ def test_other_tables_wrap_long_values_and_keep_all_of_them(capsys, monkeypatch)
 
 def test_verify_names_what_is_wrong(tmp_path, capsys):
     assert main(["verify", str(tmp_path)]) == 1
-    assert "this bundle is incomplete" in capsys.readouterr().out
+    assert "the bundle is incomplete" in capsys.readouterr().out
 
 
 def test_token_imports_no_notebook_machinery():

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
 from lib.probes.reporting.results import UNMEASURED, Result
-from lib.record.junit import Case, document, outcome
+from lib.record.junit import Case, document
 from lib.record.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
 
 OWN = "own policy"  # the column of worlds
@@ -138,16 +138,13 @@ def junit(results: Iterable[Result], name: str = "probes") -> str:
 
     An unmeasured result counts as skipped.
     """
-    suites: dict[str, list[Case]] = {}
-    for one in results:
-        suites.setdefault(one.profile, []).append(_case(one))
-    return document(suites, name)
+    return document(map(_case, results), name)
 
 
 def _case(one: Result) -> Case:
     answer = f"{one.status_line}\n{one.reason}".strip()
-    about = (f"{one.profile}.{one.family}", f"{one.id} {one.title}", one.latency_ms / 1000)
-    return Case(*about, outcome(one.verdict), one.note, answer)
+    about = (one.profile, f"{one.profile}.{one.family}", f"{one.id} {one.title}", one.latency_ms / 1000)
+    return Case(*about, one.verdict, one.note, answer)
 
 
 def _plain(probe: Probe) -> bool:

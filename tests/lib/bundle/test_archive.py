@@ -1,4 +1,4 @@
-"""A packed bundle in S3: what was sent is what is there, locked where the bucket can, and never overwritten."""
+"""A packed bundle in S3: S3 holds the bytes that were sent, locks them if the bucket can, and never overwrites them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -36,44 +36,44 @@ def bucket(s3, name, lock=None):
     return name
 
 
-def test_what_was_sent_is_what_is_there_and_is_not_overwritten(s3, file):
+def test_an_upload_arrives_whole_and_is_not_overwritten(s3, file):
     name = bucket(s3, "plain")
-    said = archive.upload(file, f"s3://{name}/audits/2026/", s3)
-    assert said == "s3://plain/audits/2026/a-run.zip, S3 tells of no lock on it"
+    sentence = archive.upload(file, f"s3://{name}/audits/2026/", s3)
+    assert sentence == "s3://plain/audits/2026/a-run.zip, not locked"
     assert s3.get_object(Bucket=name, Key="audits/2026/a-run.zip")["Body"].read() == file.read_bytes()
     file.write_bytes(b"another")
     with pytest.raises(BundleError, match="never overwritten"):
         archive.upload(file, f"s3://{name}/audits/2026", s3)
     assert s3.get_object(Bucket=name, Key="audits/2026/a-run.zip")["Body"].read() == b"PK and more"
-    with pytest.raises(BundleError, match="with object lock to keep it 7 days"):
+    with pytest.raises(BundleError, match="plain has no object lock, so it cannot keep the object 7 days"):
         archive.upload(file, f"s3://{name}", s3, 7)
 
 
-def test_a_bucket_with_a_rule_of_its_own_locks_by_it(s3, file):
+def test_a_bucket_with_a_default_rule_locks_by_it(s3, file):
     name = bucket(s3, "ruled", DAY)
     assert "locked until " in archive.upload(file, f"s3://{name}", s3)
     kept = s3.head_object(Bucket=name, Key=file.name)
     assert kept["ObjectLockMode"] == "GOVERNANCE" and kept["ObjectLockRetainUntilDate"] - NOW > timedelta(days=29)
 
 
-def test_a_rule_of_the_buckets_own_is_not_weakened(s3, file):
+def test_the_buckets_default_rule_is_not_weakened(s3, file):
     name = bucket(s3, "strict", {"Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}})
     archive.upload(file, f"s3://{name}", s3, 1)
     kept = s3.head_object(Bucket=name, Key=file.name)
     assert kept["ObjectLockMode"] == "COMPLIANCE" and kept["ObjectLockRetainUntilDate"] - NOW > timedelta(days=29)
 
 
-def test_a_bucket_without_a_rule_is_told_how_long_or_gets_nothing(s3, file):
+def test_a_bucket_without_a_rule_needs_a_time_to_lock_for_or_gets_nothing(s3, file):
     name = bucket(s3, "locking", {})
-    with pytest.raises(BundleError, match="say RETAIN=days"):
+    with pytest.raises(BundleError, match="locking has object lock without a default rule.*RETAIN=days"):
         archive.upload(file, f"s3://{name}", s3)
     assert "Contents" not in s3.list_objects_v2(Bucket=name)
-    said = archive.upload(file, f"s3://{name}", s3, 7, now=lambda: NOW)
-    assert said.endswith(f"locked until {NOW + timedelta(days=7):%Y-%m-%d}")
+    sentence = archive.upload(file, f"s3://{name}", s3, 7, now=lambda: NOW)
+    assert sentence.endswith(f"locked until {NOW + timedelta(days=7):%Y-%m-%d}")
 
 
-def test_what_s3_refuses_is_a_sentence(s3, file):
-    with pytest.raises(AwsError, match="NoSuchBucket.*make the bucket"):
+def test_a_refusal_by_s3_is_a_sentence(s3, file):
+    with pytest.raises(AwsError, match="NoSuchBucket.*create the bucket"):
         archive.upload(file, "s3://no-such-bucket-here", s3)
-    with pytest.raises(BundleError, match="expected s3://bucket/prefix, got 'plain'"):
+    with pytest.raises(BundleError, match="'plain' is no S3 address. Write it as s3://bucket/prefix"):
         archive.upload(file, "plain", s3)

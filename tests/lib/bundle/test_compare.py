@@ -81,7 +81,7 @@ def keep(folder, **values):
 def test_live_objects_are_told_by_field_and_what_always_changes_is_not(two):
     keep(two[0], uid=1, who="sleep", containers="{name: app, image: a}")
     keep(two[1], uid=2, who="sleep", containers="{name: app, image: a}")
-    assert object_diff.differing(*two) == ({}, {})
+    assert object_diff.differences(*two) == ({}, {})
     keep(two[1], uid=2, who="visitor", containers="{name: proxy, image: p}, {name: app, image: b}")
     table = compare.compare(*two)["live objects"].to_dict("records")
     principal = "spec.rules[0].from[0].source.principals[0]"

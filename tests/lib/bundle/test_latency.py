@@ -43,5 +43,5 @@ def test_picture_of_any_range(longest):
 
 
 def test_picture_in_words():
-    said = latency.alt(latency.distributions(answers("figure-1", *range(1, 22))))
-    assert said == "How long answers took, in milliseconds. figure-1: half within 11.0, nine of ten within 19.0."
+    text = latency.alt(latency.distributions(answers("figure-1", *range(1, 22))))
+    assert text == "Latencies in milliseconds. figure-1: half within 11.0, nine of ten within 19.0."

@@ -18,7 +18,7 @@ from tests.support.sealed_bundle import ABOUT, AT, NOW, answer, edit, sealed, st
 from tests.support.tiny import KEY, TOKEN, problems, write_notebook
 
 
-def test_name_tells_time_and_commit_and_is_never_taken_twice(tmp_path):
+def test_the_name_has_time_and_commit_and_is_never_used_twice(tmp_path):
     names = [seal.create("tiny", "abcdef0123456789", NOW, tmp_path).name for _ in range(3)]
     assert names == [f"20260131T120000Z-abcdef01{suffix}" for suffix in ("", "-2", "-3")]
     assert seal.create("tiny", "", NOW, tmp_path).name == "20260131T120000Z-uncommitted"
@@ -68,7 +68,7 @@ def test_page_needs_nothing_and_escapes(tmp_path):
     assert "RBAC: &lt;denied&gt;" in text and "Figure 1" in text and "prefers-color-scheme" in text
 
 
-def test_what_was_shown_is_scrubbed_before_it_is_hashed(tmp_path):
+def test_outputs_are_redacted_before_they_are_hashed(tmp_path):
     folder = seal.create("tiny", "", NOW, tmp_path)
     path = folder / "notebooks" / "01-a.ipynb"
     write_notebook(path, "1")
@@ -80,14 +80,14 @@ def test_what_was_shown_is_scrubbed_before_it_is_hashed(tmp_path):
     ]
     nbformat.write(notebook, path)
     (folder / "html" / "01-a.html").write_text(f"<p>hunter2hunter2 {TOKEN}</p>")
-    run = {**ABOUT, "steps": [step("01-a", "error", "it said hunter2hunter2.")]}
+    run = {**ABOUT, "steps": [step("01-a", "error", "the password is hunter2hunter2.")]}
     seal.seal(folder, run, KEY, {"hunter2hunter2"})
     texts = [found.read_text() for found in folder.rglob("*") if found.is_file()]
     assert not any("hunter2" in text or "eyJ" in text for text in texts)
     assert problems(folder) == [] and nbformat.validate(nbformat.read(path, 4)) is None
 
 
-def test_a_step_keeps_its_name_where_a_secret_is_that_word(tmp_path):
+def test_a_step_keeps_its_name_if_a_secret_is_that_word(tmp_path):
     folder, run = sealed(tmp_path, secrets={"httpbin", "01-a 02-b", "01-a"})
     assert [row["step"] for row in run["steps"]] == ["01-a", "02-b"] and problems(folder) == []
     assert "httpbin" not in (folder / "changes.csv").read_text()
@@ -96,14 +96,17 @@ def test_a_step_keeps_its_name_where_a_secret_is_that_word(tmp_path):
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (edit("notebooks/01-a.ipynb", "Title", "Titel"), "notebooks/01-a.ipynb as it was sealed, got it changed"),
-        (edit("checks.csv", "ready", "steady"), "checks.csv as it was sealed, got it changed"),
-        (lambda folder: (folder / "more.txt").write_text("x"), "only what was sealed, got more.txt too"),
-        (lambda folder: (folder / "link").symlink_to("run.json"), "only what was sealed, got link too"),
-        (lambda folder: (folder / "tokens.csv").unlink(), "expected tokens.csv, which was sealed, got none"),
-        (lambda folder: (folder / "SHA256SUMS").unlink(), "the run did not end, this bundle is incomplete"),
-        (lambda folder: (folder / "run.json").write_text("{"), "expected run.json to be readable"),
-        (edit("events/01-a.jsonl", "ready", TOKEN), "no secret in events/01-a.jsonl, got a token"),
+        (
+            edit("notebooks/01-a.ipynb", "Title", "Titel"),
+            "notebooks/01-a.ipynb was changed after the bundle was sealed",
+        ),
+        (edit("checks.csv", "ready", "steady"), "checks.csv was changed after the bundle was sealed"),
+        (lambda folder: (folder / "more.txt").write_text("x"), "more.txt was added after"),
+        (lambda folder: (folder / "link").symlink_to("run.json"), "link was added after"),
+        (lambda folder: (folder / "tokens.csv").unlink(), "tokens.csv is missing."),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "the run did not end, the bundle is incomplete"),
+        (lambda folder: (folder / "run.json").write_text("{"), "run.json is not readable"),
+        (edit("events/01-a.jsonl", "ready", TOKEN), "events/01-a.jsonl contains a secret: a token"),
     ],
 )
 def test_a_change_is_named(tmp_path, act, words):
@@ -131,21 +134,21 @@ def test_the_page_has_the_heat_map_of_the_probes(tmp_path):
 @pytest.mark.parametrize(
     ("verdict", "shown"),
     [
-        ("pass", "✓ held"),
-        ("fail", "✗ did not hold"),
-        ("error", "! broke off"),
+        ("pass", "✓ passed"),
+        ("fail", "✗ failed"),
+        ("error", "! error"),
         ("skipped", "– skipped"),
         ("waived", "~ waived"),
     ],
 )
-def test_the_page_tells_each_verdict_of_a_check_apart(tmp_path, verdict, shown):
+def test_the_page_has_a_word_for_each_verdict_of_a_check(tmp_path, verdict, shown):
     folder = seal.create("tiny", "a" * 40, NOW, tmp_path)
     record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
     for name, one in (("first", "pass"), ("second", verdict)):
         record.write("check", **Check(name, "1", "1", one).row())
     seal.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
     text = (folder / "index.html").read_text().partition('id="checks-table"')[2]
-    assert shown in text and text.count("✓ held") == 1 + (verdict == "pass")
+    assert shown in text and text.count("✓ passed") == 1 + (verdict == "pass")
     first = text.index('<th scope="row">first</th>') < text.index('<th scope="row">second</th>')
     assert first == (verdict in ("pass", "skipped"))
 

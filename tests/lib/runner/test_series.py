@@ -79,7 +79,7 @@ def test_green(green):
 def test_it_prints_a_line_for_each_step(green):
     lines = green.printed.splitlines()
     assert lines[0].startswith("[ 1/2] 01-a") and "✓ 1 checks" in lines[0] and "elapsed" in lines[0]
-    assert lines[2] == "Passed: all 2 steps ran, 2 of 2 checks held." and lines[3].endswith("/index.html")
+    assert lines[2] == "Passed: all 2 steps ran, 2 of 2 checks passed." and lines[3].endswith("/index.html")
 
 
 def test_each_notebook_has_a_kernel_of_its_own_and_the_parameters_it_declares(green):
