@@ -1,4 +1,4 @@
-"""Requests as named cases, and their answers: from here over HTTP, or from inside a pod by its curl."""
+"""HTTP requests and their answers: from this machine, or from inside a pod by its curl."""
 
 from __future__ import annotations
 
@@ -47,20 +47,6 @@ class Answer:
     latency_ms: float
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of a policy's table: who asks with which token (their names), and what must come back.
-
-    `reason` is a text that the body or reason must hold; empty is any.
-    """
-
-    name: str
-    caller: str
-    token: str
-    expected: int
-    reason: str = ""
 
 
 def over_http(

@@ -76,6 +76,11 @@ def hardened_objects(run: Run) -> list[dict]:
     ]
 
 
+def policies(objects: list[dict]) -> list[dict]:
+    """Return the objects that say who may ask what."""
+    return [obj for obj in objects if obj["kind"] in ("RequestAuthentication", "AuthorizationPolicy")]
+
+
 def ensure(run: Run) -> pd.DataFrame:
     """Apply the worlds and their callers; return a table of the objects with the action that each needed.
 

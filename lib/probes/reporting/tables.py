@@ -30,6 +30,24 @@ def one(results: Iterable[Result], id: str) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("")
 
 
+def of_profile(results: Iterable[Result], profile: str) -> list[Result]:
+    """Return the results of one profile or world."""
+    return [one for one in results if one.profile == profile]
+
+
+def expected(probes: Iterable[Probe], profile: str) -> pd.DataFrame:
+    """Return the probes' titles and the answers that they expect under a profile or world."""
+    return pd.DataFrame(
+        [(probe.id, probe.title, probe.expected(profile)) for probe in probes],
+        columns=["id", "what is done", "expected"],
+    )
+
+
+def with_notes(results: Iterable[Result]) -> pd.DataFrame:
+    """Return the results with their notes, which hold a scenario's durations."""
+    return pd.DataFrame([vars(one) for one in results])[["id", "title", "expected", "got", "verdict", "note"]]
+
+
 def side_by_side(results: Iterable[Result]) -> pd.DataFrame:
     """Return one row for each probe: expected and got under each profile. ✗ is red, ? has no baseline.
 

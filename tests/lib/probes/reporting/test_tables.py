@@ -217,3 +217,21 @@ def test_every_kind_has_its_place_in_the_legend():
             places[texts[-1]] = x, y
     assert len(set(places.values())) == len(reporting_heat_map.KINDS)
     assert all(x + 215 <= width and y + 12 <= height for x, y in places.values())
+
+
+def test_one_probe_in_full_has_a_column_for_each_profile_and_no_empty_field():
+    table = tables.one(RESULTS, "D25")
+    assert list(table.columns) == ["figure-2", "hardened"]
+    assert (table.loc["got", "figure-2"], table.loc["got", "hardened"]) == ("200 app", "403 R")
+    assert table.loc["finding", "hardened"] == "" and "details" not in table.index
+
+
+def test_results_are_chosen_by_profile():
+    assert [one.id for one in tables.of_profile(RESULTS, "hardened")] == ["A01", "A02", "D25"]
+
+
+def test_scenarios_before_and_after():
+    probe = Probe(id="E01", title="rotation", source="a source", expect=["401 J17", "200 app"])
+    assert tables.expected([probe], "rotation").values.tolist() == [["E01", "rotation", "401 J17, 200 app"]]
+    table = tables.with_notes([result("E01", note="until it passed: 9.0 s")])
+    assert table.loc[0, "note"] == "until it passed: 9.0 s"
