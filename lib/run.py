@@ -7,13 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
-from IPython.display import Markdown, display
 
 from lib import names, params
-from lib.aws import session as aws_session
 from lib.crypto import trust_store
 from lib.errors import MissingStep, RedCheck
 from lib.kubernetes import cluster as kubernetes_cluster
@@ -23,6 +21,9 @@ from lib.polling import PAUSE, until, watch
 from lib.record import evidence, verdicts, wait_events
 from lib.record.check import Check
 from lib.record.events import Record
+
+if TYPE_CHECKING:
+    import pandas as pd  # imported where a table is made: commands without tables start sooner
 
 MANIFESTS = ROOT / "notebooks" / "manifests"
 ARTICLE = ROOT / "notebooks" / "article"
@@ -48,6 +49,8 @@ class Run:
     @classmethod
     def open(cls, step: str, names: dict) -> Run:
         """Open a step with the parameters among `names` (a notebook's globals()): env, and what papermill injected."""
+        import pandas as pd
+
         pd.set_option("display.max_colwidth", 400)
         pd.set_option("display.max_rows", 600)
         pd.set_option("display.colheader_justify", "left")
@@ -73,6 +76,8 @@ class Run:
 
     def aws(self, service: str):
         """Return a boto3 client for the environment's AWS endpoint."""
+        from lib.aws import session as aws_session
+
         here = self.params
         session = aws_session.session(here.region, here.aws_profile, here.aws_credentials_file)
         return aws_session.client(session, service, here.aws_endpoint_url)
@@ -97,10 +102,14 @@ class Run:
     def show(self, *things: dict) -> None:
         """Show objects as the YAML that is applied; Secrets' values are left out."""
         text = "---\n".join(yaml.safe_dump(_shown(thing), sort_keys=False, width=110) for thing in things)
+        from IPython.display import Markdown, display
+
         display(Markdown(f"```yaml\n{text}```"))
 
     def article(self, file: str) -> None:
         """Show the article's own object, as it was (its API is gone; see what the server says in step 08)."""
+        from IPython.display import Markdown, display
+
         display(Markdown(f"```yaml\n{(ARTICLE / file).read_text()}```"))
 
     def apply(self, things: list[dict]) -> pd.DataFrame:
@@ -168,6 +177,8 @@ class Run:
 
     def recent(self) -> pd.DataFrame:
         """Return what was done to objects since this was last asked."""
+        import pandas as pd
+
         rows, self._told = self.changes[self._told :], len(self.changes)
         return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
 
@@ -224,6 +235,8 @@ class Run:
 
     def table(self) -> pd.DataFrame:
         """Return the checks so far."""
+        import pandas as pd
+
         made = [check for check in self.checks if check.verdict != verdicts.SKIPPED]
         rows = [{"": verdicts.MARKS[check.verdict], **check.row()} for check in made]
         return pd.DataFrame(rows, columns=["", "name", "expected", "actual", "seconds", "tries", "reason"])
@@ -234,6 +247,8 @@ class Run:
 
     def finish(self) -> pd.DataFrame:
         """Close the step: return its checks; raise RedCheck, after everything is written, if any did not hold."""
+        from IPython.display import Markdown, display
+
         self._read_back()
         red = [check for check in self.checks if check.red]
         seconds = round(time.monotonic() - self._began, 2)

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
-from kubernetes.stream import portforward, stream
-from kubernetes.stream.ws_client import WSClient
+from kubernetes.stream import ws_client
 
 from lib.ensured import Action
 from lib.errors import ClusterError
@@ -39,7 +38,6 @@ class Cluster:
 
     def __init__(self, api: client.ApiClient) -> None:
         self.api = api
-        self.core = client.CoreV1Api(api)
         self._shells = PodShells(lambda place: self._exec(*place, ["sh"]))
         self._rest = Rest(api)
 
@@ -212,12 +210,11 @@ class Cluster:
 
         return run
 
-    def _exec(self, name: str, namespace: str, container: str, argv: list[str]) -> WSClient:
-        # A separate client, because a stream replaces the client's transport until it ends
-        core = client.CoreV1Api(client.ApiClient(self.api.configuration))
-        streams = {"stdin": True, "stdout": True, "stderr": True, "tty": False}
-        options = {"container": container, "command": argv, **streams, "_preload_content": False}
-        return stream(core.connect_get_namespaced_pod_exec, name, namespace, **options)
+    def _exec(self, name: str, namespace: str, container: str, argv: list[str]) -> ws_client.WSClient:
+        streams = [("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
+        query = [("container", container), *(("command", word) for word in argv), *streams]
+        url, headers = self._rest.websocket(f"{self._rest.path('v1', 'Pod', namespace, name)}/exec", query)
+        return ws_client.websocket_call(self.api.configuration, "GET", url, headers=headers, _preload_content=False)
 
     def logs(self, name: str, namespace: str, container: str, since_seconds: int) -> str:
         """Return the log of a pod's container of the last `since_seconds`."""
@@ -228,8 +225,9 @@ class Cluster:
     def connect(self, labels: str, namespace: str, port: int) -> socket.socket:
         """Return a socket to a port of a running pod with these labels, through the API server (port-forward)."""
         name = self.pod(labels, namespace)["metadata"]["name"]
-        core = client.CoreV1Api(client.ApiClient(self.api.configuration))
-        return portforward(core.connect_get_namespaced_pod_portforward, name, namespace, ports=str(port)).socket(port)
+        path = f"{self._rest.path('v1', 'Pod', namespace, name)}/portforward"
+        url, headers = self._rest.websocket(path, [("ports", str(port))])
+        return ws_client.portforward_call(self.api.configuration, "GET", url, headers=headers).socket(port)
 
     def _find_after_deletion(self, found: Object, *key: str | None) -> Object | None:
         """Return the object `found`; if it is being deleted, wait until it is gone, and return its successor."""
