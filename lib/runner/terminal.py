@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from lib.bundle.index_page import MARKS
 from lib.bundle.seal import count
+from lib.record import verdicts
 from lib.record.events import read
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LOOK = 0.5  # seconds between two looks at what a step has recorded
 
 
 class Progress:
@@ -26,7 +30,27 @@ class Progress:
 
     @contextmanager
     def running(self, number: int, step: str, events: Path) -> Iterator[None]:
-        """On a terminal, show the step's seconds, its passed checks and its current wait until the block ends."""
+        """Print the step's first red check at once; on a terminal, also show its seconds, checks and current wait."""
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch_for_red, args=(step, events, ended), daemon=True)
+        watcher.start()
+        try:
+            with self._line(number, step, events):
+                yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _watch_for_red(self, step: str, events: Path, ended: threading.Event) -> None:
+        while not ended.wait(LOOK):
+            red = next((event for event in read(events) if _is_red(event)), None)
+            if red:
+                name, actual = (red["name"], red["actual"]) if red["event"] == "check" else (red["request"], red["got"])
+                self.say(f"{MARKS[red['verdict']]} {step}: {name}: expected {red['expected']}, got {actual}")
+                return
+
+    @contextmanager
+    def _line(self, number: int, step: str, events: Path) -> Iterator[None]:
         if not self._out.isatty():
             yield
             return
@@ -67,6 +91,10 @@ class Progress:
 
     def _elapsed(self) -> str:
         return f"  (elapsed {self.seconds():.0f} s)"
+
+
+def _is_red(event: dict) -> bool:
+    return event["event"] in ("check", "response") and event["verdict"] in verdicts.RED
 
 
 def show_table(table: pd.DataFrame, title: str = "", optional: Sequence[str] = ()) -> None:

@@ -101,8 +101,15 @@ def test_a_red_step_ends_the_run_and_seals_it(tmp_path):
     assert ran.verdicts == ["pass", "fail", "not run"] and list(ran.cells) != []
     assert ran.steps["02-b"]["error"] == "02-b: answer: expected 200, got 403."
     assert "✗ 1 of 2 checks" in ran.printed and "Traceback" not in ran.printed
-    assert "expected 200, got 403" in ran.printed.splitlines()[2]
+    lines = [line for line in ran.printed.splitlines() if not line.startswith("✗ 02-b: ")]  # it may be printed at once
+    assert "expected 200, got 403" in lines[2]
     assert problems(ran.folder) == []
+
+
+def test_the_first_red_check_is_printed_while_the_step_goes_on(tmp_path):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(), check(False), "import time\ntime.sleep(3)", RED)
+    lines = Ran(tmp_path).printed.splitlines()
+    assert lines[0] == "✗ 01-a: answer: expected 200, got 403" and "01-a" in lines[1]
 
 
 def test_a_failed_check_is_red_though_nobody_raised(tmp_path):
