@@ -1,4 +1,4 @@
-# End-user authentication with Istio and Keycloak on AWS EKS. `make help` lists what there is.
+# End-user authentication with Istio and Keycloak on AWS EKS. `make help` lists the targets.
 
 ENV ?= dev
 PYTHON ?= .venv/bin/python
@@ -13,22 +13,22 @@ SANDBOX = $(if $(filter dev,$(ENV)),up)
 .DEFAULT_GOAL := help
 .PHONY: help env run plan why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser check lock
 
-help: ## this list
+help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: ## the Python environment .venv, from requirements.lock (done where needed)
+env: ## the Python environment .venv, from requirements.lock; other targets call this
 	@$(if $(filter .venv/bin/python,$(PYTHON)),python3 tools/environment.py,true)
 
-run: env $(SANDBOX) ## all notebooks 00-12, recorded: ENV=dev|eks|existing [FROM=04] [ONLY=11] [CONFIRM=yes]
+run: env $(SANDBOX) ## run the notebooks 00-12 and leave a record: ENV=dev|eks|existing [FROM=04] [ONLY=11] [CONFIRM=yes]
 	@$(PYTHON) -m lib run --env $(ENV) $(SERIES)
 
-up: env ## the sandbox: build what is missing, start the AWS endpoint
+up: env ## start the sandbox: build missing parts, start the AWS endpoint
 	@$(PYTHON) -m sandbox up
 
-down: env ## end the sandbox; nothing stays but the cache
+down: env ## end the sandbox; only the cache stays
 	@$(PYTHON) -m sandbox down
 
-status: env ## what runs in the sandbox: part, version, origin, pid, memory, state
+status: env ## the sandbox's parts: version, origin, pid, memory, state
 	@$(PYTHON) -m sandbox status
 
 logs: env ## the sandbox's logs: PART=kubelet shows one
@@ -37,10 +37,10 @@ logs: env ## the sandbox's logs: PART=kubelet shows one
 build: env ## build the sandbox's parts without starting it
 	@$(PYTHON) -m sandbox build
 
-drop-caches: env ## then delete Go's module and build caches (6 GB); what was built stays
+drop-caches: env ## build, then delete Go's module and build caches (6 GB); the built parts stay
 	@$(PYTHON) -m sandbox build --drop-caches
 
-# What JupyterLab remembers of its windows is kept in .jupyter; at first the table of contents is open
+# JupyterLab keeps the layout of its windows in .jupyter; at first the table of contents is open
 lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/.jupyter
 lab: export JUPYTER_CONFIG_PATH = $(CURDIR)/tools/jupyter
 lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on your own copies of the notebooks in work/
@@ -50,38 +50,38 @@ lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on your own copies
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/work/00-start-here.ipynb
 
-plan: env ## what make run would make in the AWS account of ENV, what it costs, and what would stop it; changes nothing
+plan: env ## what make run would create in the AWS account of ENV, its cost and its obstacles; changes nothing
 	@$(PYTHON) -m lib plan --env $(ENV)
 
-why: env ## why was it refused: URL=… [HOST=…] [TO=address] [TOKEN_FILE=…] [FROM=pod]
+why: env ## explain a refused request: URL=… [HOST=…] [TO=address] [TOKEN_FILE=…] [FROM=pod]
 	@$(PYTHON) -m lib why --env $(ENV) $(URL) $(if $(HOST),--host $(HOST)) $(if $(TO),--to $(TO)) \
 	  $(if $(TOKEN_FILE),--token-file $(TOKEN_FILE)) $(if $(FROM),--from $(FROM))
 
-params: env ## check params/$(ENV).yml and print what is in force
+params: env ## check params/$(ENV).yml and print all values with their defaults
 	@$(PYTHON) -m lib params $(ENV)
 
 kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$(make -s kubeconfig)
 	@echo $(CURDIR)/.kube/$(ENV)
 
-verify: env ## is a run's bundle whole, unchanged and signed: RUN=outputs/dev/… [KEY=signer.pem]
+verify: env ## check that a run's bundle is complete, unchanged and signed: RUN=outputs/dev/… [KEY=signer.pem]
 	@$(PYTHON) -m lib verify $(RUN) $(if $(KEY),--key $(KEY))
 
-bundle: env ## a run's bundle as one zip, the same bytes each time: RUN=outputs/dev/… [TO=s3://… RETAIN=days]
+bundle: env ## pack a run's bundle as one reproducible zip: RUN=outputs/dev/… [TO=s3://… RETAIN=days]
 	@$(PYTHON) -m lib bundle $(RUN) $(if $(TO),--to $(TO)) $(if $(RETAIN),--retain-days $(RETAIN))
 
-compare: env ## what differs between two runs, also as a page: A=outputs/dev/… B=outputs/dev/…
+compare: env ## the differences of two runs, also as a page: A=outputs/dev/… B=outputs/dev/…
 	@$(PYTHON) -m lib compare $(A) $(B)
 
 history: env ## the runs of ENV, oldest first, also as a page with a picture
 	@$(PYTHON) -m lib history $(ENV)
 
-clean-up: env ## take away what the runbook made in ENV (notebook 99) [CONFIRM=yes]
+clean-up: env ## delete everything that the runbook created in ENV (notebook 99) [CONFIRM=yes]
 	@$(PYTHON) -m lib clean-up --env $(ENV)
 
-probes-slow: env $(SANDBOX) ## the probes that wait (rotated keys, stopped parts): notebook 90, about 5 minutes, after make run
+probes-slow: env $(SANDBOX) ## the probes that wait (key rotation, outages): notebook 90, about 5 minutes, after make run
 	@$(PYTHON) -m lib probes-slow --env $(ENV)
 
-vectors: env ## public test vectors (Project Wycheproof, the RFCs) against the real Envoy's JWT filter
+vectors: env ## public test vectors (Project Wycheproof, the RFCs) against Envoy's JWT filter
 	@places=$$($(PYTHON) -m sandbox vectors | tail -1) && $(PYTHON) -m lib.vectors \
 	  --envoy "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["envoy"])')" \
 	  --vectors "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["vectors"])')"
@@ -92,7 +92,7 @@ test: test-fast test-browser ## everything: the fast tests, the pages in a brows
 test-fast: env ## the tests that need no sandbox
 	@$(PYTHON) -m pytest -q -m "not sandbox and not browser"
 
-test-browser: env ## the pages in a headless Chromium (Debian's, installed where missing): pictures in outputs/screenshots
+test-browser: env ## the pages in a headless Chromium (Debian's, installed if missing); screenshots in outputs/screenshots
 	@python3 tools/browser.py
 	@$(PYTHON) -m pytest -q -m browser
 
@@ -100,6 +100,6 @@ check: env ## ruff, and no outputs in the notebooks
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb notebooks/labs/*.ipynb
 
-lock: env ## pin pyproject.toml's dependencies anew, with hashes
+lock: env ## pin pyproject.toml's dependencies again, with hashes
 	@.venv/bin/uv pip compile -q --universal --all-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  pyproject.toml -o requirements.lock

@@ -1,9 +1,9 @@
 "use strict";
-// Each form.filter hides those rows of the table that it controls which do not hold what was typed and chosen.
+// Each form.filter hides the rows of its table that lack a typed word or a chosen value.
 for (const form of document.querySelectorAll("form.filter")) {
   const rows = [...document.getElementById(form.dataset.table).tBodies[0].rows];
   const words = rows.map((row) => row.textContent.toLowerCase());
-  const told = form.querySelector("output");
+  const output = form.querySelector("output");
   const apply = () => {
     const wanted = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const chosen = [...form.querySelectorAll("select")].filter((one) => one.value);
@@ -14,7 +14,7 @@ for (const form of document.querySelectorAll("form.filter")) {
       row.hidden = !fits;
       shown += fits;
     });
-    told.value = `${shown} of ${rows.length} rows`;
+    output.value = `${shown} of ${rows.length} rows`;
   };
   for (const kind of ["input", "change"]) form.addEventListener(kind, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
