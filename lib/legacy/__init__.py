@@ -10,7 +10,7 @@ from lib.legacy import authn, rbac
 from lib.legacy.precedence import ruling
 from lib.legacy.read import Config, Found, read
 from lib.legacy.services import Services
-from lib.legacy.write import Translated, thing
+from lib.legacy.write import Translated, manifest
 
 NETWORKING = "networking.istio.io/"
 NEEDLESS = (
@@ -24,20 +24,20 @@ ASSUMED = (
 
 
 def translate(
-    things: Sequence[Mapping],
+    manifests: Sequence[Mapping],
     services: Services | None = None,
     root: str = "istio-system",
     namespace: str = "",
     strict: bool = False,
 ) -> list[Translated]:
-    """Return today's objects for all old ones among `things`, in their order; Services among them are read as such.
+    """Return today's objects for all old ones among `manifests`, in their order; Services among them are read as such.
 
     `root` is the mesh's root namespace, `namespace` that of objects which name none. `strict` refuses what has only a
     near equal: where there is a warning. LegacyError names the object and the field that has no equal.
     """
-    services = services or Services.of(things)
+    services = services or Services.of(manifests)
     made, old = [], []
-    for one in things:
+    for one in manifests:
         with _naming(f"{one.get('kind')} {(one.get('metadata') or {}).get('name')}"):
             if one.get("kind") == "DestinationRule" and str(one.get("apiVersion", "")).startswith(NETWORKING):
                 made.append(_destination_rule(one))
@@ -57,7 +57,7 @@ def translate(
     services.check_apart({(policy.namespace, target.name) for policy, target in over.aimed} | rbac.named(old, on))
     made = _merged(made)
     _check_once([(found["kind"], found["metadata"]["namespace"], found["metadata"]["name"])
-                 for found in (one.thing for one in made) if found])  # fmt: skip
+                 for found in (one.manifest for one in made) if found])  # fmt: skip
     if old and not over.mesh:
         made.append(Translated({}, [], [ASSUMED]))
     if strict and (careful := [warning for one in made for warning in one.warnings]):
@@ -118,13 +118,13 @@ def _merged(made: Sequence[Translated]) -> list[Translated]:
     """Of several PeerAuthentications for the same pods Istio takes the oldest alone: the ports of all go into one."""
     done: dict = {}
     for one in made:
-        found, spec = one.thing, one.thing.get("spec", {})
+        found, spec = one.manifest, one.manifest.get("spec", {})
         key = (found["metadata"]["namespace"], str(spec["selector"])) if "portLevelMtls" in spec else len(done)
         if first := done.get(key):
-            ports = {**first.thing["spec"]["portLevelMtls"], **spec["portLevelMtls"]}
-            content = {**first.thing["spec"], "portLevelMtls": ports}
-            metadata = {k: v for k, v in first.thing["metadata"].items() if k not in ("name", "namespace")}
-            whole = thing("PeerAuthentication", first.thing["metadata"]["name"], key[0], content, metadata)
+            ports = {**first.manifest["spec"]["portLevelMtls"], **spec["portLevelMtls"]}
+            content = {**first.manifest["spec"], "portLevelMtls": ports}
+            metadata = {k: v for k, v in first.manifest["metadata"].items() if k not in ("name", "namespace")}
+            whole = manifest("PeerAuthentication", first.manifest["metadata"]["name"], key[0], content, metadata)
             notes = [*first.notes, f"With the ports of {found['metadata']['name']}.", *one.notes]
             done[key] = Translated(whole, list(dict.fromkeys(notes)), first.warnings)
         else:

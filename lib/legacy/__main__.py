@@ -22,34 +22,36 @@ def main(arguments: list[str] | None = None) -> int:
     """Print today's objects; return 0, 1 where an old one has no equal (nothing is printed then), 2 if unreadable."""
     given = _parser().parse_args(arguments)
     try:
-        things = [thing for path in given.files for thing in _read(path)]
-        more = [thing for path in given.services for thing in _read(path)]
+        manifests = [manifest for path in given.files for manifest in _read(path)]
+        more = [manifest for path in given.services for manifest in _read(path)]
         chosen = dict(map(_selector, given.selector))
     except (OSError, ValueError, yaml.YAMLError, LegacyError, ParamsError) as error:
         print(f"expected YAML of Kubernetes objects, got: {' '.join(str(error).split())}; mend it.", file=sys.stderr)
         return 2
-    services = Services.of([*things, *more], chosen)
+    services = Services.of([*manifests, *more], chosen)
     try:
-        made = translate(things, services, given.root_namespace, given.namespace, given.strict)
+        made = translate(manifests, services, given.root_namespace, given.namespace, given.strict)
     except LegacyError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
     print(document(made), end="")
     for one in made:
         for warning in one.warnings:
-            print(f"careful: {_named(one.thing)}{warning}", file=sys.stderr)
+            print(f"careful: {_named(one.manifest)}{warning}", file=sys.stderr)
     print(UNSEEN, file=sys.stderr)
     return 0
 
 
-def _named(thing: Mapping) -> str:
-    return f"{thing['kind']} {thing['metadata']['namespace']}/{thing['metadata']['name']}: " if thing else ""
+def _named(manifest: Mapping) -> str:
+    return (
+        f"{manifest['kind']} {manifest['metadata']['namespace']}/{manifest['metadata']['name']}: " if manifest else ""
+    )
 
 
 def _read(path: str) -> list[dict]:
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    found = [thing for thing in yaml.load_all(text, UniqueKeys) if thing is not None]
-    if not all(isinstance(thing, dict) and isinstance(thing.get("metadata"), dict) for thing in found):
+    found = [manifest for manifest in yaml.load_all(text, UniqueKeys) if manifest is not None]
+    if not all(isinstance(manifest, dict) and isinstance(manifest.get("metadata"), dict) for manifest in found):
         raise ValueError(f"a document in {path} that has no metadata")
     return found
 

@@ -8,7 +8,7 @@ from lib.errors import LegacyError
 from lib.legacy.precedence import Ruling, tokens
 from lib.legacy.read import Found, Jwt, Match, Spec, Target, Trigger
 from lib.legacy.services import Services
-from lib.legacy.write import Translated, thing
+from lib.legacy.write import Translated, manifest
 
 FORWARDED = "Then the token always went on to the application; today only with forwardOriginalToken."
 OLD_PATH = "/auth left Keycloak's paths with version 17: today's issuer is without it, unless it was put back."
@@ -51,13 +51,13 @@ def translate(policy: Found, root: str, ruling: Ruling, services: Services) -> l
         selector = {"selector": {"matchLabels": services.labels(target.name, namespace)}} if target else {}
         ports = services.ports(target.name, namespace, target.ports) if target else []
         own = f"{policy.name}-{target.name}" if len(spec.targets) > 1 else policy.name
-        put = lambda kind, name, content, selector=selector: thing(  # noqa: E731
+        put = lambda kind, name, content, selector=selector: manifest(  # noqa: E731
             kind, name, namespace, {**selector, **content}, policy.metadata
         )
         made.append(_peers(spec, put, own, ports))
         wider = ruling.wider(policy)
         if spec.origins and wider and tokens(wider) == tokens(policy):
-            made[-1] = Translated(made[-1].thing, [*made[-1].notes, INHERITED.format(wider=wider)])
+            made[-1] = Translated(made[-1].manifest, [*made[-1].notes, INHERITED.format(wider=wider)])
         elif spec.origins:
             made.append(_origins(spec, put, own, ports))
             if not spec.origin_is_optional:

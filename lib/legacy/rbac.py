@@ -13,7 +13,7 @@ from lib.legacy.precedence import Ruling
 from lib.legacy.read import Config, Found, Rule, Scope
 from lib.legacy.services import Services, split
 from lib.legacy.subjects import check_looked, source, when
-from lib.legacy.write import Translated, thing
+from lib.legacy.write import Translated, manifest
 
 KIND = "AuthorizationPolicy"
 OPERATIONS = ("hosts", "not_hosts", "paths", "not_paths", "methods", "not_methods")
@@ -74,14 +74,14 @@ def switch(config: Found, on: On, services: Services) -> list[Translated]:
     made = []
     name, content, note = "allow-nothing", {}, CLOSED
     if spec.mode != "ON_WITH_INCLUSION":
-        made.append(Translated(thing(KIND, name, root, content, config.metadata), [note], [GATEWAYS]))
+        made.append(Translated(manifest(KIND, name, root, content, config.metadata), [note], [GATEWAYS]))
         name, content, note = "allow-all", {"action": "ALLOW", "rules": [{}]}, OPEN
     for space in listed.namespaces:
-        made.append(Translated(thing(KIND, name, space, content, config.metadata), [note]))
+        made.append(Translated(manifest(KIND, name, space, content, config.metadata), [note]))
     for one, home in map(split, listed.services):
         if home not in listed.namespaces:
             selected = {"selector": {"matchLabels": services.labels(one, home)}, **content}
-            made.append(Translated(thing(KIND, f"{name}-{one}", home, selected, config.metadata), [note]))
+            made.append(Translated(manifest(KIND, f"{name}-{one}", home, selected, config.metadata), [note]))
     return made
 
 
@@ -107,7 +107,7 @@ def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, servic
             if part:
                 own = f"{own}-{part}" if len(parts) > 1 else own
                 content = {"selector": {"matchLabels": services.labels(part, role.namespace)}, **content}
-            policy = thing(KIND, own, role.namespace, content, role.metadata)
+            policy = manifest(KIND, own, role.namespace, content, role.metadata)
             made.append(Translated(policy, list(dict.fromkeys([*notes, *more]))))
     return made or [Translated({}, [IDLE.format(name=role.name, namespace=role.namespace)])]
 

@@ -1,14 +1,14 @@
 """The old security API as data: authentication.istio.io/v1alpha1 and rbac.istio.io/v1alpha1, gone since Istio 1.6.
 
 Fields are those of istio/api at release-1.4, authentication/v1alpha1/policy.proto and rbac/v1alpha1/rbac.proto; each
-may be written in camelCase or as in the .proto. A field that is none of them is refused by its name.
+may be written in camelCase or as in the .proto. An unknown field is an error that names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -19,7 +19,7 @@ Empty = BeforeValidator(lambda value: {} if value is None else value)  # `mtls:`
 
 
 class Old(BaseModel):
-    """What all of it has: both ways to write a name, and nothing that is unknown."""
+    """The base of all specs: a field may be written in camelCase or snake_case; unknown fields are refused."""
 
     model_config = ConfigDict(
         extra="forbid", populate_by_name=True, alias_generator=AliasGenerator(validation_alias=to_camel)
@@ -27,7 +27,7 @@ class Old(BaseModel):
 
 
 class Match(Old):
-    """A path, by one of four."""
+    """A path, in one of four forms."""
 
     exact: str = ""
     prefix: str = ""
@@ -36,7 +36,7 @@ class Match(Old):
 
 
 class Trigger(Old):
-    """The paths on which a token is looked at."""
+    """The paths where Istio checked a token."""
 
     included_paths: list[Match] = []
     excluded_paths: list[Match] = []
@@ -82,7 +82,7 @@ class Port(Old):
 
 
 class Target(Old):
-    """A Service, and of it these ports."""
+    """A Service, and the ports of it that the policy is for."""
 
     name: str
     ports: list[Port] = []
@@ -109,7 +109,7 @@ class Constraint(Old):
 
 
 class Rule(Old):
-    """What a ServiceRole lets one do."""
+    """A rule of a ServiceRole: the requests that it allows."""
 
     services: list[str] = []
     hosts: list[str] = []
@@ -130,7 +130,7 @@ class Role(Old):
 
 
 class Subject(Old):
-    """Who may."""
+    """A subject of a ServiceRoleBinding: the callers that get the role."""
 
     user: str = ""
     group: str = ""
@@ -143,7 +143,7 @@ class Subject(Old):
 
 
 class RoleRef(Old):
-    """Which ServiceRole is given."""
+    """The ServiceRole that the binding grants."""
 
     kind: Literal["ServiceRole"]
     name: str
@@ -173,7 +173,7 @@ class Config(Old):
     enforcement_mode: Literal["ENFORCED"] = "ENFORCED"
 
 
-LEFT = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")  # annotations that tell of the old object alone
+LEFT = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")  # annotations about the old object itself
 KINDS: dict[str, type[Old]] = {
     "MeshPolicy": Spec,
     "Policy": Spec,
@@ -186,24 +186,33 @@ KINDS: dict[str, type[Old]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """An old object that was read: what it is, where, and its spec as data."""
+    """An old object: its kind, name, namespace, and its spec as a model."""
 
     kind: str
     name: str
     namespace: str
-    spec: Old
-    metadata: Mapping[str, Mapping[str, str]]  # the labels and annotations that go over to today's objects
+    spec: Any  # the model that KINDS has for this kind
+    metadata: Mapping[str, Mapping[str, str]]  # the labels and annotations that today's objects keep
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
 
 
-def read(thing: Mapping, namespace: str) -> Found:
-    """Return an object of the old API as data; LegacyError where it is none, or has a field that is unknown.
+def read(manifest: Mapping, namespace: str) -> Found:
+    """Return an object of the old API as data.
 
-    `namespace` is that of objects which name none.
+    Args:
+        manifest: The object.
+        namespace: The namespace of an object that names none.
+
+    Raises:
+        LegacyError: The object is not of the old API, or it has an unknown field.
     """
-    api, kind, metadata = str(thing.get("apiVersion", "")), str(thing.get("kind", "")), thing.get("metadata") or {}
+    api, kind, metadata = (
+        str(manifest.get("apiVersion", "")),
+        str(manifest.get("kind", "")),
+        manifest.get("metadata") or {},
+    )
     if not api.startswith(("authentication.istio.io/", "rbac.istio.io/")) or kind not in KINDS:
         raise LegacyError(f"expected an old policy, got {kind or 'no kind'} of {api or 'no apiVersion'}; leave it out.")
     home = "" if kind in ("MeshPolicy", "ClusterRbacConfig") else metadata.get("namespace") or namespace
@@ -212,7 +221,7 @@ def read(thing: Mapping, namespace: str) -> Found:
     if not metadata.get("name"):
         raise LegacyError("expected a name, got none; write it into the metadata.")
     try:
-        spec = KINDS[kind].model_validate(thing.get("spec") or {})
+        spec = KINDS[kind].model_validate(manifest.get("spec") or {})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

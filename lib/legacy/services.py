@@ -21,9 +21,9 @@ class Services:
     found: Mapping[tuple[str, str], Mapping] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, things: Iterable[Mapping], given: Mapping[str, Mapping[str, str]] | None = None) -> Services:
+    def of(cls, manifests: Iterable[Mapping], given: Mapping[str, Mapping[str, str]] | None = None) -> Services:
         """Return what these objects tell; those that are no Services are passed over."""
-        services = [one for one in things if one.get("kind") == "Service"]
+        services = [one for one in manifests if one.get("kind") == "Service"]
         keys = [(one["metadata"].get("namespace", "default"), one["metadata"]["name"]) for one in services]
         return cls(given or {}, dict(zip(keys, services, strict=True)))
 

@@ -19,7 +19,7 @@ class Translated:
     `notes` are what is said differently today; `warnings` are where today's objects refuse what was let in then.
     """
 
-    thing: dict
+    manifest: dict
     notes: Sequence[str] = field(default_factory=list)
     warnings: Sequence[str] = field(default_factory=list)
 
@@ -31,7 +31,7 @@ class Plain(yaml.SafeDumper):
         return True
 
 
-def thing(kind: str, name: str, namespace: str, spec: dict, metadata: Mapping | None = None) -> dict:
+def manifest(kind: str, name: str, namespace: str, spec: dict, metadata: Mapping | None = None) -> dict:
     """Return an object of security.istio.io/v1; `metadata` is more of it: labels and annotations."""
     named = {"name": name, "namespace": namespace, **(metadata or {})}
     return {"apiVersion": API, "kind": kind, "metadata": named, "spec": spec}
@@ -43,6 +43,10 @@ def document(made: Iterable[Translated]) -> str:
     for one in made:
         said = [*one.notes, *(f"Careful: {warning}" for warning in one.warnings)]
         notes = "".join(textwrap.indent(textwrap.fill(note, WIDTH), "# ") + "\n" for note in said)
-        body = yaml.dump(one.thing, Dumper=Plain, sort_keys=False, width=WIDTH, allow_unicode=True) if one.thing else ""
+        body = (
+            yaml.dump(one.manifest, Dumper=Plain, sort_keys=False, width=WIDTH, allow_unicode=True)
+            if one.manifest
+            else ""
+        )
         parts.append(f"---\n{notes}{body}")
     return "".join(parts)

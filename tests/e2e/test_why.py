@@ -101,8 +101,8 @@ def translated(lab):
         for thing in lab.policies():
             lab.delete(thing)
         for one in translate([yaml.safe_load(old), *lab.workload()[1:2]]):
-            if one.thing:
-                lab.apply([one.thing])
+            if one.manifest:
+                lab.apply([one.manifest])
 
     yield put
     lab.heal()

@@ -194,7 +194,7 @@ def test_what_is_translated_lets_in_nothing_new_and_refuses_nothing_unsaid(thing
         event("refused")
         return
     event("translated")
-    objects = [one.thing for one in made if one.thing]
+    objects = [one.manifest for one in made if one.manifest]
     said = {note for one in made for note in (*one.notes, *one.warnings)}
     shared = manifests and ALIAS in things
     for request in random.Random(seed).sample([one for one in REQUESTS if shared or one.service != "alias"], 100):
@@ -210,7 +210,7 @@ def test_the_two_ways_to_evaluate_tell_the_articles_figure_2():
     jwt = {"issuer": "http://a", "jwksUri": "http://a/certs", "audiences": ["istio"]}
     spec = {"targets": [{"name": "web"}], "peers": [{"mtls": {}}], "origins": [{"jwt": jwt}]}
     things = [of("MeshPolicy", "default", "", {"peers": [{"mtls": {}}]}), of("Policy", "web", "foo", spec)]
-    objects = [one.thing for one in translate(things, Services.of(SERVICES)) if one.thing]
+    objects = [one.manifest for one in translate(things, Services.of(SERVICES)) if one.manifest]
     rows = [(None, None, False), (None, token(), False), (CALLERS[0], None, False), (CALLERS[0], token(), True),
             (CALLERS[0], token(good=False), False), (CALLERS[0], token(aud=["x"]), False)]  # fmt: skip
     for caller, found, wanted in rows:
@@ -227,7 +227,7 @@ def test_a_weaker_translation_is_seen(field):
     things = [
         of("Policy", "web", "foo", {"targets": [{"name": "web"}], "peers": [{"mtls": {}}], "origins": [{"jwt": jwt}]})
     ]
-    objects = [one.thing for one in translate(things, Services.of(SERVICES)) if one.thing]
+    objects = [one.manifest for one in translate(things, Services.of(SERVICES)) if one.manifest]
     weaker = {"mode": objects[1:], "rules": objects[:2], "selector": []}[field]
     assert any(legacy_now.allowed(weaker, one, {"app": one.service}) and not legacy_then.allowed(things, one)
                for one in REQUESTS)  # fmt: skip

@@ -40,7 +40,7 @@ def made(*things, **options):
     """Return the objects by kind, with the notes of all."""
     found = translate([*things, yaml.safe_load(SERVICE)], **options)
     notes = " ".join(note for one in found for note in (*one.notes, *one.warnings))
-    return {one.thing["kind"]: one.thing for one in found if one.thing}, notes
+    return {one.manifest["kind"]: one.manifest for one in found if one.manifest}, notes
 
 
 def refused(*things, **options):
@@ -52,7 +52,7 @@ def refused(*things, **options):
 def test_the_articles_three_objects_are_figure_2():
     things = [thing for path in ARTICLE for thing in yaml.safe_load_all(path.read_text())]
     found = translate(things, Services({"httpbin": {"app": "httpbin"}}))
-    objects = [one.thing for one in found]
+    objects = [one.manifest for one in found]
     issuer = "http://<keycloak public address>/auth/realms/istio"
     selector = {"matchLabels": {"app": "httpbin"}}
     assert [one.get("kind") for one in objects] == [
@@ -194,8 +194,8 @@ def test_everybody_is_nobody_in_particular():
 )
 def test_a_cluster_that_is_closed(spec, homes):
     found = translate([policy("default", "", "ClusterRbacConfig", "rbac.istio.io", **spec)])
-    assert [one.thing["metadata"]["namespace"] for one in found if one.thing] == homes
-    assert all(one.thing["spec"] == {} for one in found if one.thing)
+    assert [one.manifest["metadata"]["namespace"] for one in found if one.manifest] == homes
+    assert all(one.manifest["spec"] == {} for one in found if one.manifest)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_whatever_is_translated_is_whole_and_never_weaker(spec):
         assert str(error).startswith("Policy default: expected ")
         return
     read = [one for one in yaml.safe_load_all(io.StringIO(document(found))) if one]
-    assert read == [one.thing for one in found if one.thing]
+    assert read == [one.manifest for one in found if one.manifest]
     kinds = {one["kind"]: one["spec"] for one in read}
     assert all(one["apiVersion"] == "security.istio.io/v1" and one["metadata"]["namespace"] == "foo" for one in read)
     issuers = [one["jwt"]["issuer"] for one in spec.get("origins", [])]
@@ -352,7 +352,7 @@ def test_a_key_that_stands_twice_is_refused(capsys, tmp_path):
 def test_a_mesh_that_excludes_is_closed_and_the_excluded_opened():
     scope = {"namespaces": ["a"], "services": ["web.foo.svc.cluster.local"]}
     config = policy("default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_EXCLUSION", exclusion=scope)
-    found = [one.thing for one in translate([config, yaml.safe_load(SERVICE)]) if one.thing]
+    found = [one.manifest for one in translate([config, yaml.safe_load(SERVICE)]) if one.manifest]
     assert [(one["metadata"]["namespace"], one["spec"].get("rules")) for one in found] == [
         ("istio-system", None), ("a", [{}]), ("foo", [{}]),
     ]  # fmt: skip
@@ -379,22 +379,22 @@ def test_two_policies_for_ports_of_their_own_are_one_object_of_peers():
         one["spec"]["targets"][0]["ports"] = [{"number": number}]
     service = yaml.safe_load(SERVICE)
     service["spec"]["ports"].append({"name": "http-b", "port": 82, "targetPort": 8082})
-    found = [one.thing for one in translate(ports, Services.of([service])) if one.thing]
+    found = [one.manifest for one in translate(ports, Services.of([service])) if one.manifest]
     assert [one["spec"]["portLevelMtls"] for one in found] == [{8080: {"mode": "STRICT"}, 8082: {"mode": "DISABLE"}}]
 
 
 def test_a_token_is_demanded_on_http_ports_alone_where_the_manifest_tells_them():
     service = yaml.safe_load(SERVICE)
     service["spec"]["ports"] = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tcp-db", "port": 90}]
-    found = {one.thing.get("kind"): one for one in translate([for_web(origins=[{"jwt": JWT}])], Services.of([service]))}
-    assert found["AuthorizationPolicy"].thing["spec"]["rules"][0]["to"] == [{"operation": {"ports": ["8080"]}}]
+    found = {one.manifest.get("kind"): one for one in translate([for_web(origins=[{"jwt": JWT}])], Services.of([service]))}
+    assert found["AuthorizationPolicy"].manifest["spec"]["rules"][0]["to"] == [{"operation": {"ports": ["8080"]}}]
     assert not found["AuthorizationPolicy"].warnings
 
 
 def test_the_origins_of_the_mesh_are_not_said_twice_and_others_are_refused():
     mesh = policy("default", "", "MeshPolicy", origins=[{"jwt": JWT}])
     same = policy("default", peers=[{"mtls": {}}], origins=[{"jwt": JWT}])
-    kinds = [(one.thing["kind"], one.thing["metadata"]["namespace"]) for one in translate([mesh, same]) if one.thing]
+    kinds = [(one.manifest["kind"], one.manifest["metadata"]["namespace"]) for one in translate([mesh, same]) if one.manifest]
     assert ("PeerAuthentication", "foo") in kinds and ("RequestAuthentication", "foo") not in kinds
     assert "today both would hold" in refused(mesh, policy("default", peers=[{"mtls": {}}]))
 
