@@ -1,4 +1,7 @@
-"""Istio's old security policies, as today's objects with a comment for each decision: python -m lib.legacy FILE…"""
+"""Istio's old security policies as today's objects, with a comment for each decision.
+
+python -m lib.legacy FILE… prints them.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +33,27 @@ def translate(
     namespace: str = "",
     strict: bool = False,
 ) -> list[Translated]:
-    """Return today's objects for all old ones among `manifests`, in their order; Services among them are read as such.
+    """Return today's objects for all old ones among `manifests`, in their order.
 
-    `root` is the mesh's root namespace, `namespace` that of objects which name none. `strict` refuses what has only a
-    near equal: where there is a warning. LegacyError names the object and the field that has no equal.
+    Args:
+        manifests: Old policies, and the Services that they name.
+        services: The Services; by default those among `manifests`.
+        root: The mesh's root namespace.
+        namespace: The namespace of an object that names none.
+        strict: Whether to refuse a translation with a warning.
+
+    Raises:
+        LegacyError: A field has no equal today; the message names the object and the field.
     """
     services = services or Services.of(manifests)
-    made, old = [], []
-    for one in manifests:
-        with _naming(f"{one.get('kind')} {(one.get('metadata') or {}).get('name')}"):
-            if one.get("kind") == "DestinationRule" and str(one.get("apiVersion", "")).startswith(NETWORKING):
-                made.append(_destination_rule(one))
-            elif one.get("kind") != "Service" or one.get("apiVersion") != "v1":
-                old.append(read(one, namespace))
+    made: list[Translated] = []
+    old: list[Found] = []
+    for each in manifests:
+        with _naming(f"{each.get('kind')} {(each.get('metadata') or {}).get('name')}"):
+            if each.get("kind") == "DestinationRule" and str(each.get("apiVersion", "")).startswith(NETWORKING):
+                made.append(_destination_rule(each))
+            elif each.get("kind") != "Service" or each.get("apiVersion") != "v1":
+                old.append(read(each, namespace))
     _check_once([(one.kind, one.namespace, one.name) for one in old])
     over = ruling([one for one in old if one.kind in ("MeshPolicy", "Policy")], services, root)
     on, bindings = rbac.On(_config(old), root), _bindings(old)
@@ -67,7 +78,7 @@ def translate(
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """A refusal in here names the object."""
+    """Put the object's name before an error."""
     try:
         yield
     except LegacyError as error:
@@ -119,12 +130,13 @@ def _merged(made: Sequence[Translated]) -> list[Translated]:
     done: dict = {}
     for one in made:
         found, spec = one.manifest, one.manifest.get("spec", {})
-        key = (found["metadata"]["namespace"], str(spec["selector"])) if "portLevelMtls" in spec else len(done)
+        home = found.get("metadata", {}).get("namespace")
+        key = (home, str(spec["selector"])) if "portLevelMtls" in spec else len(done)
         if first := done.get(key):
             ports = {**first.manifest["spec"]["portLevelMtls"], **spec["portLevelMtls"]}
             content = {**first.manifest["spec"], "portLevelMtls": ports}
             metadata = {k: v for k, v in first.manifest["metadata"].items() if k not in ("name", "namespace")}
-            whole = manifest("PeerAuthentication", first.manifest["metadata"]["name"], key[0], content, metadata)
+            whole = manifest("PeerAuthentication", first.manifest["metadata"]["name"], home, content, metadata)
             notes = [*first.notes, f"With the ports of {found['metadata']['name']}.", *one.notes]
             done[key] = Translated(whole, list(dict.fromkeys(notes)), first.warnings)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lib.errors import LegacyError
 from lib.legacy.precedence import Ruling, tokens
@@ -37,10 +37,12 @@ ALL_PORTS = "then a token was looked at on these ports only; today a bad token i
 OPTIONAL = "originIsOptional: then a bad token passed as if there were none; today it is 401, or 403 for its audience."
 TCP = (
     "then no token was asked on plain TCP ports; today this denies them altogether. With the Service's manifest "
-    "(--services), of which each port's name tells its protocol, it is for the HTTP ports alone."
+    "(--services) it is for the HTTP ports alone: each port's name tells its protocol."
 )
 TCP_WIDE = "then no token was asked on plain TCP ports; today this denies those of all its workloads altogether."
 ALL_TCP = "All ports are plain TCP, on which no token was asked then, nor is it now."
+
+Put = Callable[[str, str, dict], dict]  # builds an object from kind, name and spec
 
 
 def translate(policy: Found, root: str, ruling: Ruling, services: Services) -> list[Translated]:
@@ -65,7 +67,7 @@ def translate(policy: Found, root: str, ruling: Ruling, services: Services) -> l
     return made
 
 
-def _peers(spec: Spec, put, name: str, ports: list[int]) -> Translated:
+def _peers(spec: Spec, put: Put, name: str, ports: list[int]) -> Translated:
     mode, notes = _mode(spec)
     content: dict = {"portLevelMtls": {port: {"mode": mode} for port in ports}} if ports else {"mtls": {"mode": mode}}
     return Translated(put("PeerAuthentication", name, content), [*notes, *([PORTS] if ports else [])])
@@ -88,9 +90,9 @@ def _mode(spec: Spec) -> tuple[str, list[str]]:
     return "STRICT", [STRICT, *several, *([NOT_OPTIONAL] if spec.peer_is_optional else [])]
 
 
-def _origins(spec: Spec, put, name: str, ports: list[int]) -> Translated:
+def _origins(spec: Spec, put: Put, name: str, ports: list[int]) -> Translated:
     jwts = [one.jwt for one in spec.origins]
-    said = {
+    notes = {
         FORWARDED: True,
         AUDIENCE: any(one.audiences for one in jwts),
         ANY_AUDIENCE: any(not one.audiences for one in jwts),
@@ -106,16 +108,18 @@ def _origins(spec: Spec, put, name: str, ports: list[int]) -> Translated:
         OPTIONAL: spec.origin_is_optional,
     }
     made = put("RequestAuthentication", name, {"jwtRules": [_rule(one) for one in jwts]})
-    return Translated(made, [one for one, so in said.items() if so], [one for one, so in careful.items() if so])
+    return Translated(made, [one for one, so in notes.items() if so], [one for one, so in careful.items() if so])
 
 
-def _demand(spec: Spec, put, name, namespace, target: Target | None, ports, services: Services) -> Translated:
+def _demand(
+    spec: Spec, put: Put, name: str, namespace: str, target: Target | None, ports: list[int], services: Services
+) -> Translated:
     """DENY and no ALLOW: authentication came before authorization then, whatever that allowed."""
     jwts = [one.jwt for one in spec.origins]
     if any(one.trigger_rules != jwts[0].trigger_rules for one in jwts):
         raise LegacyError("expected the same triggerRules for all issuers, got others; split the paths by hand.")
     http = services.http(target.name, namespace) if target else None
-    if http is not None and services.tcp(target.name, namespace):
+    if target and http is not None and services.tcp(target.name, namespace):
         ports = [one for one in ports or http if one in http]
         if not ports:
             return Translated({}, [ALL_TCP])

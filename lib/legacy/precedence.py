@@ -56,17 +56,17 @@ def ruling(found: Iterable[Found], services: Services, root: str) -> Ruling:
         else:
             spaces[one.namespace] = one
     made = Ruling(mesh, spaces, aimed)
-    for one, other in combinations(aimed, 2):
-        if (one[0].namespace, one[1].name) == (other[0].namespace, other[1].name):
-            _check_ports_apart(one, other, services)
-            _check_same_issuers(one[0], other[0])
+    for first, second in combinations(aimed, 2):
+        if (first[0].namespace, first[1].name) == (second[0].namespace, second[1].name):
+            _check_ports_apart(first, second, services)
+            _check_same_issuers(first[0], second[0])
     for one in (*spaces.values(), *(policy for policy, _ in aimed)):
         _check_inherited(one, made.wider(one))
     return made
 
 
 def tokens(policy: Found) -> tuple:
-    """Return what a policy said about tokens, to be compared."""
+    """Return what a policy demands of tokens, as a comparable value."""
     spec = policy.spec
     return spec.origins, bool(spec.origins) and spec.origin_is_optional
 
@@ -75,30 +75,32 @@ def _check_valid(policy: Found, root: str) -> None:
     """Istio 1.4 refused most of these when they were applied: pkg/config/validation, ValidateAuthenticationPolicy."""
     spec, name = policy.spec, policy.name
     issuers = [one.jwt.issuer for one in spec.origins]
-    said = ""
+    problem = ""
     if policy.kind == "MeshPolicy" and (name != DEFAULT or spec.targets):
-        said = f"expected a MeshPolicy {DEFAULT} without targets, got {name}; Istio took no other, leave it out."
+        problem = f"expected a MeshPolicy {DEFAULT} without targets, got {name}; Istio took no other, leave it out."
     elif policy.kind == "Policy" and (name == DEFAULT) == bool(spec.targets):
-        said = f"expected targets, or the name {DEFAULT} and no targets, got {name}; it was invalid then, mend it."
+        problem = f"expected targets, or the name {DEFAULT} and no targets, got {name}; it was invalid then, mend it."
     elif policy.namespace == root:
-        said = f"expected a Policy outside of {root}, where today's objects are for the whole mesh; select by hand."
+        problem = f"expected a Policy outside of {root}, where today's objects are for the whole mesh; select by hand."
     elif any(one.labels or one.subset or "." in one.name for one in spec.targets):
-        said = "expected targets by a Service's short name and ports, got labels, a subset or a domain; name it."
+        problem = "expected targets by a Service's short name and ports, got labels, a subset or a domain; name it."
     elif len(set(issuers)) < len(issuers):
-        said = "expected each issuer once, got one twice; it was invalid then, leave one out."
+        problem = "expected each issuer once, got one twice; it was invalid then, leave one out."
     elif spec.principal_binding == "USE_ORIGIN" and spec.peers and not spec.origins:
-        said = "expected origins for USE_ORIGIN, got none, and so each request was refused; leave principalBinding out."
-    if said:
-        raise LegacyError(f"{policy}: {said}")
+        problem = (
+            "expected origins for USE_ORIGIN, got none, and so each request was refused; leave principalBinding out."
+        )
+    if problem:
+        raise LegacyError(f"{policy}: {problem}")
 
 
-def _check_ports_apart(one, other, services: Services) -> None:
-    """Which of two ruled was told by their age: the older one."""
+def _check_ports_apart(one: tuple[Found, Target], other: tuple[Found, Target], services: Services) -> None:
+    """Refuse two policies for one port: the older one ruled, and manifests do not show their age."""
     first, second = ((to.name, policy.namespace, to.ports) for policy, to in (one, other))
     if not first[2] or not second[2] or set(services.ports(*first)) & set(services.ports(*second)):
         raise LegacyError(
             f"{other[0]}: expected one policy for each port of the Service {first[0]}, got {one[0].name} too; of two "
-            "the older one ruled, and no age is told here: leave one out."
+            "the older one ruled, and a manifest does not show its age: leave one out."
         )
 
 

@@ -72,7 +72,8 @@ def switch(config: Found, on: On, services: Services) -> list[Translated]:
             "whole mesh today. Leave it out, and write policies for its workloads by their labels."
         )
     made = []
-    name, content, note = "allow-nothing", {}, CLOSED
+    name, note = "allow-nothing", CLOSED
+    content: dict = {}
     if spec.mode != "ON_WITH_INCLUSION":
         made.append(Translated(manifest(KIND, name, root, content, config.metadata), [note], [GATEWAYS]))
         name, content, note = "allow-all", {"action": "ALLOW", "rules": [{}]}, OPEN
@@ -92,12 +93,15 @@ def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, servic
     subjects = [subject for binding in bindings for subject in binding.spec.subjects]
     if not subjects:
         return [Translated({}, [UNBOUND.format(name=role.name)])]
-    said = [source(one) for one in subjects]
-    notes = [BOUND.format(names=", ".join(one.name for one in bindings)), *(note for one in said for note in one.notes)]
+    sources = [source(one) for one in subjects]
+    notes = [
+        BOUND.format(names=", ".join(one.name for one in bindings)),
+        *(note for one in sources for note in one.notes),
+    ]
     made = []
     for number, rule in enumerate(role.spec.rules):
         conditions, more = _conditions(rule)
-        rules = [_stated(one.source, rule, [*one.when, *conditions]) for one in said]
+        rules = [_stated(one.source, rule, [*one.when, *conditions]) for one in sources]
         parts = on.parts(_services(rule, role.namespace), role.namespace)
         for part in parts:
             for subject in subjects:
@@ -132,10 +136,10 @@ def _services(rule: Rule, namespace: str) -> list[str]:
 
 
 def _conditions(rule: Rule) -> tuple[list[dict], list[str]]:
-    """Return a rule's constraints as conditions, and what there is to say of them."""
+    """Return a rule's constraints as conditions, and the notes about them."""
     keys = [one.key for one in rule.constraints]
     if len(set(keys)) < len(keys):
-        raise LegacyError("expected each constraint once, got one twice, of which the last won; leave one out.")
+        raise LegacyError("expected each constraint once, got one twice, and the last won; leave one out.")
     if any("{" in one for one in (*rule.paths, *rule.not_paths)):
         raise LegacyError("expected a path without {, got one with it; today it would be a pattern.")
     made = [when(one.key, one.values, CONSTRAINTS) for one in rule.constraints]

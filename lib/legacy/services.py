@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lib.errors import LegacyError
 from lib.legacy.read import Port
@@ -116,5 +117,5 @@ def _is(port: Mapping, wanted: Port) -> bool:
     return wanted.number == port["port"] or bool(wanted.name and wanted.name == port.get("name"))
 
 
-def _target(port: Mapping):
+def _target(port: Mapping) -> Any:
     return port.get("targetPort", port["port"])

@@ -24,15 +24,15 @@ AUTHENTICATED = "source.principal: * is whoever has a certificate, as the old pa
 
 
 @dataclass(frozen=True)
-class Said:
-    """A subject: where a request is from, what else must hold, and what there is to say of it."""
+class Translation:
+    """A subject: the source of a request, the conditions, and the notes about both."""
 
     source: dict = field(default_factory=dict)
     when: Sequence[dict] = ()
     notes: Sequence[str] = ()
 
 
-def source(subject: Subject) -> Said:
+def source(subject: Subject) -> Translation:
     """Return a subject; LegacyError where there is no equal. User * is everybody, with or without an identity."""
     _check_whole(subject)
     names = [*([subject.user] if subject.user else []), *subject.names]
@@ -50,7 +50,7 @@ def source(subject: Subject) -> Said:
             made[FIELDS[key]] = [value]
         else:
             conditions.append(when(key, [value], PROPERTIES))
-    return Said(made, conditions, [AUTHENTICATED] if subject.properties.get("source.principal") == "*" else [])
+    return Translation(made, conditions, [AUTHENTICATED] if subject.properties.get("source.principal") == "*" else [])
 
 
 def check_looked(subject: Subject, service: str, namespace: str, ruling: Ruling) -> None:
@@ -95,7 +95,7 @@ def _check_whole(subject: Subject) -> None:
     if not everything:
         raise LegacyError("expected a subject with a field, got an empty one, which was nobody; name one.")
     if any(sum(map(bool, ways)) > 1 for ways in (named, spaces, groups)):
-        raise LegacyError("expected one way to name a subject, got several, all of which had to hold; write one.")
+        raise LegacyError("expected one way to name a subject, got several, and all had to hold; write one.")
     if "*" in subject.names or {"*", "allUsers", "allAuthenticatedUsers"} & set(subject.not_names):
         raise LegacyError("expected names and not_names without *, got it; it was invalid then, name a user instead.")
     if "allUsers" in (subject.properties.get("source.principal"), *subject.names):

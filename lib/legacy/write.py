@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -14,9 +15,9 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Translated:
-    """An object of today's API, or none where none is needed, and what was decided on the way to it.
+    """An object of today's API ({} if none is needed), with the decisions behind it.
 
-    `notes` are what is said differently today; `warnings` are where today's objects refuse what was let in then.
+    `notes` name what today's API expresses differently; `warnings` name requests that Istio now refuses.
     """
 
     manifest: dict
@@ -25,9 +26,10 @@ class Translated:
 
 
 class Plain(yaml.SafeDumper):
-    """What stands in two places is written twice, without YAML's anchors."""
+    """Writes an object that occurs twice in full, without YAML's anchors."""
 
-    def ignore_aliases(self, data) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:
+        """Use no anchors."""
         return True
 
 
@@ -41,8 +43,8 @@ def document(made: Iterable[Translated]) -> str:
     """Return the objects as a stream of YAML documents; a document without an object is comments alone."""
     parts = []
     for one in made:
-        said = [*one.notes, *(f"Careful: {warning}" for warning in one.warnings)]
-        notes = "".join(textwrap.indent(textwrap.fill(note, WIDTH), "# ") + "\n" for note in said)
+        comments = [*one.notes, *(f"Careful: {warning}" for warning in one.warnings)]
+        notes = "".join(textwrap.indent(textwrap.fill(note, WIDTH), "# ") + "\n" for note in comments)
         body = (
             yaml.dump(one.manifest, Dumper=Plain, sort_keys=False, width=WIDTH, allow_unicode=True)
             if one.manifest

@@ -87,8 +87,8 @@ def compare(forms: Sequence[tuple[Vector, str, Derived]], way: Transport, refuse
     got = {index: answer(reply) for index, reply in replies.items()}
     rows = []
     for index, (one, form, new) in enumerate(forms):
-        said = got.get(index) or (UNSENDABLE if one.unsendable else f"not loaded: {refused[one.group]}")
-        judged = Judged(one, new.jws, said, frozenset(valid.get(one.group, ())))
+        reply = got.get(index) or (UNSENDABLE if one.unsendable else f"not loaded: {refused[one.group]}")
+        judged = Judged(one, new.jws, reply, frozenset(valid.get(one.group, ())))
         rows.append(_row(judged, form, new.how))
     return rows
 
@@ -106,20 +106,20 @@ def counts(rows: Iterable[Row]) -> Counter:
 
 def write(rows: Iterable[Row], path: Path) -> None:
     """Write the rows as CSV, without the tokens."""
-    rows = [asdict(row) for row in rows]
+    lines = [asdict(row) for row in rows]
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(lines)
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """Print the counts, every difference with its reason, and with what words the rest was refused."""
+    """Print the counts, every difference with its reason, and the answers to the other refused vectors."""
     console.print(_counted(rows))
     console.print(_differences(rows))
-    said = Counter((row.form, row.got) for row in rows if row.expected == "invalid" and row.verdict == AGREES)
+    refusals = Counter((row.form, row.got) for row in rows if row.expected == "invalid" and row.verdict == AGREES)
     console.print("Invalid vectors were refused with:", style="bold")
-    for (form, words), number in sorted(said.items(), key=lambda one: (one[0][0], -one[1])):
+    for (form, words), number in sorted(refusals.items(), key=lambda one: (one[0][0], -one[1])):
         meaning = answers.MEANINGS.get(words.split()[-1], "")
         console.print(escape(f"  {form:<15}{number:>4}  {words}  {meaning}"), highlight=False)
 

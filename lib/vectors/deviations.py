@@ -37,7 +37,7 @@ class Judged:
             return False
         text, signature = ".".join(full[:2]), decoded(full[2])
         found = (signatures.recognised(key, alg, text, signature) for key in self.vector.private)
-        return any(one and one[1] == f"signed anew, {alg}" for one in found)
+        return any(one and one[1] == f"signed again, {alg}" for one in found)
 
     @property
     def header(self) -> dict:
@@ -66,7 +66,7 @@ def explained(verdict: str, judged: Judged) -> Rule | None:
     return next((rule for rule in RULES if rule.verdict == verdict and rule.holds(judged)), None)
 
 
-def _keys(judged: Judged, **wanted) -> bool:
+def _keys(judged: Judged, **wanted: str) -> bool:
     return any(all(key.get(name) == value for name, value in wanted.items()) for key in judged.vector.keys)
 
 

@@ -70,8 +70,8 @@ def loadable(program: Path, sets: Iterable[Keys]) -> tuple[list[Keys], dict[str,
     One set without a usable key is enough for Envoy to refuse its whole configuration, so each is found in turn.
     """
     left, refused = {one.name: one for one in sets}, {}
-    while said := _refusal(program, left.values()):
-        name, reason = said
+    while refusal := _refusal(program, left.values()):
+        name, reason = refusal
         refused[name] = reason
         del left[name]
     return list(left.values()), refused
@@ -84,9 +84,11 @@ def _refusal(program: Path, sets: Iterable[Keys]) -> tuple[str, str] | None:
         command = [*_command(program, config), "--mode", "validate"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START)
     found = REFUSED.search(done.stdout + done.stderr)
-    if done.returncode and not found:
-        raise RunbookError(f"expected Envoy to take its configuration, got: {(done.stderr or done.stdout)[-300:]}")
-    return (found["name"], found["reason"].strip()) if done.returncode else None
+    if not done.returncode:
+        return None
+    if not found:
+        raise RunbookError(f"Envoy refuses its configuration: {(done.stderr or done.stdout)[-300:]}")
+    return found["name"], found["reason"].strip()
 
 
 def configuration(sets: Iterable[Keys], port: int) -> dict:
@@ -130,8 +132,8 @@ def _wait(process: subprocess.Popen, port: int, log: Path, seconds: float) -> No
     until(lambda: process.poll() is not None or _listens(port), deadline=seconds, pause=0.05)
     if process.poll() is not None or not _listens(port):
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        told = lines[-1][:300] if lines else "nothing in its log"
-        raise RunbookError(f"expected Envoy to listen on {LOOPBACK}:{port} within {seconds} s, got: {told}")
+        last = lines[-1][:300] if lines else "nothing in its log"
+        raise RunbookError(f"expected Envoy to listen on {LOOPBACK}:{port} within {seconds} s, got: {last}")
 
 
 def _listens(port: int) -> bool:

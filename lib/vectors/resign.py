@@ -1,4 +1,4 @@
-"""A test vector made anew on JSON claims: Envoy reads the payload before the signature, and vectors sign plain words.
+"""A test vector made again on JSON claims: Envoy reads the payload before the signature, and vectors sign plain words.
 
 The same key, the same header, the same fault; the vector's own payload becomes a claim of the new one.
 """
@@ -80,7 +80,9 @@ def _payload(vector: Vector) -> str:
 
 
 def _carried(payload: str) -> str:
-    before, core, behind = AFFIXES.match(payload).groups()
+    found = AFFIXES.match(payload)
+    assert found  # the pattern matches every text
+    before, core, behind = found.groups()
     new = claims(core)
     inner = with_unused_bits(new) if FOREIGN.sub("", core) != canonical(core) else new
     return before + inner + behind

@@ -26,7 +26,8 @@ PREFIX = {  # DigestInfo before the hash, RFC 8017 9.2
 }
 CURVES = {"256": ec.SECP256R1(), "384": ec.SECP384R1(), "512": ec.SECP521R1()}
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
-SHIFTED = {  # what was done to a half of an ECDSA signature, and how it is undone
+Shift = Callable[[int], int]
+SHIFTED: dict[str, tuple[Shift, Shift]] = {  # a change of r or s of an ECDSA signature: how to undo and redo it
     "as it is": (lambda number: number, lambda number: number),
     "plus the order": (lambda number: number - ORDER, lambda number: number + ORDER),
     "plus 2^256": (lambda number: number - 2**256, lambda number: number + 2**256),
@@ -35,7 +36,7 @@ SHIFTED = {  # what was done to a half of an ECDSA signature, and how it is undo
 
 
 def recognised(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, str] | None:
-    """Return how to sign another text in the way in which `signature` signs this one, and that in words, or None.
+    """Return how to sign another text as `signature` signs this one, with a description; None if the flaw is unknown.
 
     `jwk` is a private key; `alg` what the token's header says, which a signature need not keep to.
     """
@@ -54,7 +55,13 @@ def flawed(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, st
     edit = _padding_carried if alg.startswith("RS") else _salted_carried
     if not edit(encoded, alg[2:], text, text):
         return None
-    return lambda new: _raw(jwk, edit(encoded, alg[2:], text, new)), "flaw carried over in the encoded message"
+
+    def made(new: str) -> bytes:
+        edited = edit(encoded, alg[2:], text, new)
+        assert edited is not None  # it depends on the old text alone
+        return _raw(jwk, edited)
+
+    return made, "flaw carried over in the encoded message"
 
 
 def ecdsa(number: int, size: str, text: str) -> bytes:
@@ -81,7 +88,7 @@ def _mac(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, str]
     for size in HASHES:
         made = lambda new, size=size: hmac.digest(decoded(jwk["k"]), new.encode(), f"sha{size}")  # noqa: E731
         if made(text) == signature:
-            return made, f"signed anew, HS{size}"
+            return made, f"signed again, HS{size}"
     return None
 
 
@@ -96,14 +103,14 @@ def _ecdsa(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, st
         for second, (undo_s, redo_s) in SHIFTED.items():
             if _holds(public, size, text, undo_r(r), undo_s(s)):
 
-                def made(new: str, redo_r=redo_r, redo_s=redo_s) -> bytes:
+                def made(new: str, redo_r: Shift = redo_r, redo_s: Shift = redo_s) -> bytes:
                     fresh = ecdsa(number, size, new)
                     width = len(fresh) // 2
                     pair = redo_r(int.from_bytes(fresh[:width])), redo_s(int.from_bytes(fresh[width:]))
                     return b"".join(one.to_bytes(half) for one in pair)
 
                 usual = first == second == "as it is"
-                return made, f"signed anew, {alg}" + ("" if usual else f", r {first}, s {second}")
+                return made, f"signed again, {alg}" + ("" if usual else f", r {first}, s {second}")
     return None
 
 
@@ -133,7 +140,7 @@ def _rsa(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, str]
         fits = len(plain) == length and int.from_bytes(plain) < modulus
         if fits and (found := _encoding(jwk, text, plain)):
             made = lambda new, encode=found[0], redo=redo: redo(_raw(jwk, encode(new)))  # noqa: E731
-            return made, f"signed anew, {found[1]}{words}"
+            return made, f"signed again, {found[1]}{words}"
     return None
 
 
@@ -207,7 +214,8 @@ def _salt(encoded: bytes, size: str) -> bytes | None:
 def _salted_carried(encoded: bytes, size: str, old: str, new: str) -> bytes:
     """The new text's encoding with the same bits wrong as the old one's, in the block, the hash and the last byte."""
     block, hashed = _opened(encoded, size)
-    salt = _salt(encoded, size) if _salt(encoded, size) is not None else block[-int(size) // 8 :]
+    found = _salt(encoded, size)
+    salt = found if found is not None else block[-int(size) // 8 :]
     right, right_hash = _block(old, size, len(encoded), salt)
     fresh, fresh_hash = _block(new, size, len(encoded), salt)
     made = _xor(fresh_hash, _xor(hashed, right_hash))

@@ -80,7 +80,7 @@ def test_the_rfc_examples_pass_once_their_age_does_not_count(rows):
     assert found["RFC 7515 A.5", vectors.CLAIMS].startswith("401")
 
 
-def test_what_is_made_anew_keeps_its_verdict(known):
+def test_a_vector_that_is_signed_again_keeps_its_verdict(known):
     """By the arithmetic, not by Envoy: the valid are signed by their key, and no padding with a flaw is."""
     plain = [one for one in known if one.group.startswith("jws") and one.jws.count(".") == 2]
     right = {True: 0, False: 0}
@@ -88,7 +88,7 @@ def test_what_is_made_anew_keeps_its_verdict(known):
         text, _, signature = new.jws.rpartition(".")
         header = json.loads(decoded(text.partition(".")[0]) or "{}")
         found = [signatures.recognised(key, str(header.get("alg")), text, decoded(signature)) for key in one.private]
-        holds = any(made and made[1] == f"signed anew, {header.get('alg')}" for made in found)
+        holds = any(made and made[1] == f"signed again, {header.get('alg')}" for made in found)
         right[holds] += 1
         if one.result == "valid" and one.number not in ("372", "373"):  # signed over other characters than they have
             assert holds, one

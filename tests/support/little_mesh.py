@@ -20,12 +20,12 @@ HOLES = ("no authorization", "no authentication", "no audience", "no signature",
 
 def signed(key=KEY, **claims):
     """A token as Keycloak gives it, with these claims instead."""
-    said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 300, **claims}
-    return jwt.encode({"alg": "RS256", "kid": "one"}, said, key)
+    payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 300, **claims}
+    return jwt.encode({"alg": "RS256", "kid": "one"}, payload, key)
 
 
 def mesh(hole="", asked=None):
-    """What serves one connection (for `served`); `asked` is told the head of each request."""
+    """Return a server of one connection (for `served`); `asked` collects the head of each request."""
 
     def speak(connection):
         head = heard(connection).decode("latin-1")

@@ -164,7 +164,7 @@ SUBJECT = SIMPLE | sampled(
 
 @st.composite
 def guarded(draw):
-    """Draw a namespace with a role, and what told of tokens there."""
+    """Draw a namespace with a role, and the policies about tokens there."""
     aimed, spec = draw(TO), {"peers": [{"mtls": draw(sampled({}, {"mode": "PERMISSIVE"}))}], **draw(LOOKED)}
     role = of("ServiceRole", "r", "foo", {"rules": [draw(RULE)]}, "rbac")
     subjects = {"subjects": [draw(SUBJECT)], "roleRef": {"kind": "ServiceRole", "name": "r"}}

@@ -386,7 +386,9 @@ def test_two_policies_for_ports_of_their_own_are_one_object_of_peers():
 def test_a_token_is_demanded_on_http_ports_alone_where_the_manifest_tells_them():
     service = yaml.safe_load(SERVICE)
     service["spec"]["ports"] = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tcp-db", "port": 90}]
-    found = {one.manifest.get("kind"): one for one in translate([for_web(origins=[{"jwt": JWT}])], Services.of([service]))}
+    found = {
+        one.manifest.get("kind"): one for one in translate([for_web(origins=[{"jwt": JWT}])], Services.of([service]))
+    }
     assert found["AuthorizationPolicy"].manifest["spec"]["rules"][0]["to"] == [{"operation": {"ports": ["8080"]}}]
     assert not found["AuthorizationPolicy"].warnings
 
@@ -394,7 +396,9 @@ def test_a_token_is_demanded_on_http_ports_alone_where_the_manifest_tells_them()
 def test_the_origins_of_the_mesh_are_not_said_twice_and_others_are_refused():
     mesh = policy("default", "", "MeshPolicy", origins=[{"jwt": JWT}])
     same = policy("default", peers=[{"mtls": {}}], origins=[{"jwt": JWT}])
-    kinds = [(one.manifest["kind"], one.manifest["metadata"]["namespace"]) for one in translate([mesh, same]) if one.manifest]
+    kinds = [
+        (one.manifest["kind"], one.manifest["metadata"]["namespace"]) for one in translate([mesh, same]) if one.manifest
+    ]
     assert ("PeerAuthentication", "foo") in kinds and ("RequestAuthentication", "foo") not in kinds
     assert "today both would hold" in refused(mesh, policy("default", peers=[{"mtls": {}}]))
 

@@ -84,7 +84,7 @@ def test_vectors_are_read_with_their_keys(tmp_path):
 
 def test_a_valid_vector_is_valid_on_claims():
     (new,) = resign.derive([made(signed(TEXT), "valid")])
-    assert passes(new.jws) and new.how == "signed anew, RS256"
+    assert passes(new.jws) and new.how == "signed again, RS256"
     assert json.loads(decoded(new.jws.split(".")[1]))["was"] == encoded(b"foo")
 
 
