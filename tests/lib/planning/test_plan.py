@@ -83,8 +83,8 @@ def test_nothing_is_written_while_it_is_planned(session):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"account_id": None}, f"expected account_id in the params, got none; if {ACCOUNT} is the account you mean"),
-        ({"account_id": "210987654321"}, f"expected to be in account 210987654321, got {ACCOUNT}"),
+        ({"account_id": None}, f"The params name no account. Set account_id: if you mean account {ACCOUNT}"),
+        ({"account_id": "210987654321"}, f"Your credentials are of account {ACCOUNT}, the params name 210987654321"),
         ({}, "expected CONFIRM=yes before 12 things are made in account 123456789012 for about $0.40 an hour"),
     ],
 )

@@ -155,8 +155,8 @@ def test_where_the_cluster_answers_its_own_controllers_do_it(session):
 @pytest.mark.parametrize(
     ("changed", "confirm", "words"),
     [
-        ({"account_id": None}, "yes", "expected account_id in the params"),
-        ({"account_id": "210987654321"}, "yes", f"expected to be in account 210987654321, got {ACCOUNT}"),
+        ({"account_id": None}, "yes", "The params name no account. Set account_id"),
+        ({"account_id": "210987654321"}, "yes", f"Your credentials are of account {ACCOUNT}, the params name 210987654321"),
         ({}, "", "things are deleted in account 123456789012, got none; see the list above, then say make clean-up"),
     ],
 )
