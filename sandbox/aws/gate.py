@@ -1,4 +1,4 @@
-"""The gate in front of moto: only what a known access key signed comes through, and each call is put down."""
+"""The gate in front of moto: it refuses calls without the signature of a known access key, and records every call."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import hmac
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl
 from xml.sax.saxutils import escape
 
@@ -21,13 +22,26 @@ from moto.core.routing import get_service_router
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from sandbox.iam.signed_call import Call, Refusal
-from sandbox.iam.sigv4 import ALGORITHM, SIGNATURE, Identity, Refused, Scope, expected, moment, scope
+from sandbox.iam.sigv4 import (
+    ALGORITHM,
+    SIGNATURE,
+    FindIdentity,
+    Identity,
+    Refused,
+    Scope,
+    expected,
+    moment,
+    scope,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 STATUS_PATH = "/_sandbox/clusters"
-SKEW = timedelta(minutes=15)  # between the client's clock and ours; S3's, the most that AWS allows
+SKEW = timedelta(minutes=15)  # between client and server: S3's RequestTimeTooSkewed, the most that AWS allows
 CONTENT_HASH = "x-amz-content-sha256"
 
-# The codes by which AWS refuses, in each service's own words: no signature, unknown access key, wrong signature.
+# AWS's error codes by protocol: no signature, unknown access key, wrong signature.
 MISSING, UNKNOWN, WRONG = range(3)
 CODES = {
     "query": ("MissingAuthenticationToken", "InvalidClientTokenId", "SignatureDoesNotMatch"),
@@ -40,7 +54,10 @@ FORMS = {
     "ec2": "<Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors></Response>",
     "s3": "<Error><Code>{}</Code><Message>{}</Message></Error>",
 }
-FORM_OF = {"iam": "query", "sts": "query", "elasticloadbalancing": "query", "ec2": "ec2", "s3": "s3"}  # else: json
+FORM_OF = {"iam": "query", "sts": "query", "elasticloadbalancing": "query", "ec2": "ec2", "s3": "s3"}  # others: json
+
+Rule = Callable[[Call], Refusal | None]
+Answer = tuple[str, str] | Refusal  # content type and text, or a refusal
 
 
 class Denied(Refused):
@@ -54,65 +71,81 @@ class Denied(Refused):
 class Gate:
     """A WSGI application in front of moto's.
 
-    `find` says whose an access key is; `shown` returns what GET /_sandbox/clusters tells anybody; `record` takes
-    one dict a call; `log` takes a line. Each of `rules` may refuse a call (a Refusal, or None); `lacking` answers what
-    moto lacks (content type and text, a Refusal, or None).
+    Args:
+        app: moto's application.
+        find: returns the owner of an access key.
+        overview: returns the answer to GET /_sandbox/clusters, which needs no signature.
+        record: takes one dict a call.
+        log: takes one line.
+        rules: each may refuse a call.
+        missing: answers the calls that moto lacks; None for all others.
     """
 
     def __init__(
-        self, app, find, shown, record: Callable[[dict], None], log, rules=(), lacking=lambda call: None
+        self,
+        app: WSGIApplication,
+        find: FindIdentity,
+        overview: Callable[[], list[dict]],
+        record: Callable[[dict], None],
+        log: Callable[[str], None],
+        rules: Iterable[Rule] = (),
+        missing: Callable[[Call], Answer | None] = lambda call: None,
     ) -> None:
-        self.app, self.find, self.shown, self.record, self.log = app, find, shown, record, log
-        self.rules, self.lacking = rules, lacking
+        self.app, self.find, self.overview, self.record, self.log = app, find, overview, record, log
+        self.rules, self.missing = tuple(rules), missing
 
-    def __call__(self, environ: dict, start_response):
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request: a refusal, the answer of `missing`, or moto's."""
         if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("GET", STATUS_PATH):
-            return _answer(start_response, "200 OK", "application/json", json.dumps(self.shown()))
-        environ.pop("HTTP_X_MOTO_ACCOUNT_ID", None)  # moto's way into another account: no part of AWS
+            return _answer(start_response, "200 OK", "application/json", json.dumps(self.overview()))
+        environ.pop("HTTP_X_MOTO_ACCOUNT_ID", None)  # with it a client of moto chooses its account; AWS has no such way
         body = _body(environ)
-        form, call = _form(environ), {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        start = self._recorded(call, start_response)
+        form, row = _form(environ), {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        start = self._recorded(row, start_response)
         try:
             within, identity = caller(environ, body, self.find, datetime.now(UTC))
         except Denied as denied:
-            call.update(service="", action="", user="", refused=str(denied))
+            row.update(service="", action="", user="", refused=str(denied))
             self.log(f"aws: call refused: {denied}")
             return _refusal(start, "403 Forbidden", form, CODES[form][denied.kind], str(denied))
         action = _action(within.service, environ, body)
-        call.update(service=within.service, action=action, user=identity.arn)
-        asked = Call(within.service, action, within.region, identity, environ["PATH_INFO"], body)
+        row.update(service=within.service, action=action, user=identity.arn)
+        call = Call(within.service, action, within.region, identity, environ["PATH_INFO"], body)
         if environ["PATH_INFO"].startswith(("/moto-api", "/latest/")):
             return _refusal(start, "404 Not Found", form, "NotFound", "expected a path of AWS, got one of moto's own.")
-        found = next((told for rule in self.rules if (told := rule(asked))), None) or self.lacking(asked)
-        if isinstance(found, Refusal):
-            call.update(refused=found.message)
-            return _refusal(start, found.status, form, found.code, found.message)
-        if found:
-            return _answer(start, "200 OK", *found)
+        refused = next((refusal for rule in self.rules if (refusal := rule(call))), None)
+        answer = refused or self.missing(call)
+        if isinstance(answer, Refusal):
+            row.update(refused=answer.message)
+            return _refusal(start, answer.status, form, answer.code, answer.message)
+        if answer:
+            return _answer(start, "200 OK", *answer)
         try:
             return self.app(environ, start)
         except NotImplementedError as error:
             return _refusal(start, "501 Not Implemented", form, "NotImplemented", f"the sandbox lacks this: {error}.")
 
-    def _recorded(self, call: dict, start_response):
-        def start(status, headers, exc_info=None):
-            named = {name.lower(): value for name, value in headers}
-            request_id = named.get("x-amzn-requestid") or named.get("x-amz-request-id", "")
-            self.record({**call, "status": int(status.split()[0]), "request_id": request_id})
+    def _recorded(self, row: dict, start_response: StartResponse) -> StartResponse:
+        """Return a start_response that records `row` with the status and the request's id."""
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+            by_name = {name.lower(): value for name, value in headers}
+            request_id = by_name.get("x-amzn-requestid") or by_name.get("x-amz-request-id", "")
+            self.record({**row, "status": int(status.split()[0]), "request_id": request_id})
             return start_response(status, headers, exc_info)
 
         return start
 
 
-def caller(environ: dict, body: bytes, find, now: datetime) -> tuple[Scope, Identity]:
-    """Return what the request's Authorization header is for and whose it is; raise Denied unless it is right."""
-    said = _authorization(environ.get("HTTP_AUTHORIZATION", ""))
-    headers = {name: _header(environ, name) for name in said["SignedHeaders"].split(";")}
+def caller(environ: WSGIEnvironment, body: bytes, find: FindIdentity, now: datetime) -> tuple[Scope, Identity]:
+    """Return the scope and the owner of the request's signature. Raises Denied unless it is right."""
+    parts = _authorization(environ.get("HTTP_AUTHORIZATION", ""))
+    headers = {name: _header(environ, name) for name in parts["SignedHeaders"].split(";")}
     date = headers.get("x-amz-date", "")
     if "host" not in headers or not date:
         raise Denied(WRONG, "expected host and x-amz-date among the signed headers, got others.")
     try:
-        within, signed_at = scope(said["Credential"]), moment(date)
+        within, signed_at = scope(parts["Credential"]), moment(date)
     except Refused as reason:
         raise Denied(WRONG, str(reason)) from None
     identity = find(within.access_key, _header(environ, "x-amz-security-token") or None)
@@ -123,61 +156,64 @@ def caller(environ: dict, body: bytes, find, now: datetime) -> tuple[Scope, Iden
     _check_body(environ, body, within.service)
     signer = S3SigV4Auth if within.service == "s3" else SigV4Auth
     right = expected(signer, identity, _request(environ, body, headers), date, within)
-    if not SIGNATURE.fullmatch(said["Signature"]) or not hmac.compare_digest(right, said["Signature"]):
+    if not SIGNATURE.fullmatch(parts["Signature"]) or not hmac.compare_digest(right, parts["Signature"]):
         raise Denied(WRONG, "The request signature we calculated does not match the signature you provided.")
     return within, identity
 
 
 def recorder(path: Path | None) -> Callable[[dict], None]:
-    """Return what appends a dict as a JSON line to `path`; with None, what drops it."""
+    """Return a function that appends a dict as a JSON line to `path`, or drops it if `path` is None."""
+    if path is None:
+        return lambda row: None
     lock = threading.Lock()
 
-    def record(call: dict) -> None:
+    def record(row: dict) -> None:
         with lock, path.open("a") as file:
-            file.write(json.dumps(call) + "\n")
+            file.write(json.dumps(row) + "\n")
 
-    return record if path else lambda call: None
+    return record
 
 
 def _authorization(header: str) -> dict[str, str]:
     kind, _, rest = header.partition(" ")
-    said = dict(part.strip().partition("=")[::2] for part in rest.split(","))
-    if kind != ALGORITHM or set(said) != {"Credential", "SignedHeaders", "Signature"}:
+    parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+    if kind != ALGORITHM or set(parts) != {"Credential", "SignedHeaders", "Signature"}:
         raise Denied(MISSING, "Request is missing Authentication Token: expected an AWS4-HMAC-SHA256 header.")
-    return said
+    return parts
 
 
-def _check_body(environ: dict, body: bytes, service: str) -> None:
+def _check_body(environ: WSGIEnvironment, body: bytes, service: str) -> None:
     stated = _header(environ, CONTENT_HASH)
     if not stated:
-        return  # then the signature itself is computed over the body
+        return  # the signature itself covers the body
     if service == "s3" and (stated == "UNSIGNED-PAYLOAD" or stated.startswith("STREAMING-")):
-        return  # chunked uploads sign each chunk, or none: headers and path are verified, the content is not
+        return  # a chunked upload signs its chunks, or nothing: the gate verifies headers and path alone
     if not hmac.compare_digest(stated.encode(), hashlib.sha256(body).hexdigest().encode()):
         raise Denied(WRONG, f"expected {CONTENT_HASH} to be the body's hash, got another.")
 
 
-def _request(environ: dict, body: bytes, headers: dict[str, str]) -> AWSRequest:
-    path, _, query = environ["RAW_URI"].partition("?")  # as sent: PATH_INFO is decoded
-    url = f"http://{headers['host']}{path}"
-    return AWSRequest(environ["REQUEST_METHOD"], url, headers, body, parse_qsl(query, keep_blank_values=True))
+def _request(environ: WSGIEnvironment, body: bytes, headers: dict[str, str]) -> AWSRequest:
+    path, _, query = environ["RAW_URI"].partition("?")  # as the client signed it; PATH_INFO is decoded
+    url, pairs = f"http://{headers['host']}{path}", parse_qsl(query, keep_blank_values=True)
+    # botocore's stubs ask for a mapping, its code also takes pairs, which may repeat a name
+    return AWSRequest(environ["REQUEST_METHOD"], url, headers, body, pairs)  # type: ignore[arg-type]
 
 
-def _header(environ: dict, name: str) -> str:
+def _header(environ: WSGIEnvironment, name: str) -> str:
     key = name.upper().replace("-", "_")
     return environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}", "")
 
 
-def _body(environ: dict) -> bytes:
+def _body(environ: WSGIEnvironment) -> bytes:
     """Read the request's body and put it back for moto."""
-    whole = environ.get("wsgi.input_terminated")  # of a chunked one; of others the length is stated
-    body = environ["wsgi.input"].read(-1 if whole else int(environ.get("CONTENT_LENGTH") or 0))
+    chunked = environ.get("wsgi.input_terminated")  # such a body has no Content-Length
+    body = environ["wsgi.input"].read(-1 if chunked else int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     return body
 
 
-def _action(service: str, environ: dict, body: bytes) -> str:
-    """The call's name as IAM policies spell it; empty where it cannot be told."""
+def _action(service: str, environ: WSGIEnvironment, body: bytes) -> str:
+    """Return the call's name as IAM policies spell it, "" if it is unknown."""
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
         return parse_qs(body.decode("latin-1")).get("Action", [""])[0]
     if target := environ.get("HTTP_X_AMZ_TARGET"):
@@ -188,21 +224,21 @@ def _action(service: str, environ: dict, body: bytes) -> str:
         return ""
 
 
-def _form(environ: dict) -> str:
-    """How the service that is asked writes its errors; without a signature, a guess by the request's form."""
-    said = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split("/")
-    if len(said) > 3:
-        return FORM_OF.get(said[3], "json")
+def _form(environ: WSGIEnvironment) -> str:
+    """Return the key in FORMS of the service's errors; for an unsigned request a guess by its content type."""
+    credential = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split("/")
+    if len(credential) > 3:
+        return FORM_OF.get(credential[3], "json")
     return "query" if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded") else "s3"
 
 
-def _refusal(start, status: str, form: str, code: str, message: str):
+def _refusal(start: StartResponse, status: str, form: str, code: str, message: str) -> list[bytes]:
     if form == "json":
         return _answer(start, status, "application/json", json.dumps({"__type": code, "message": message}), code)
     return _answer(start, status, "text/xml", FORMS[form].format(code, escape(message)), code)
 
 
-def _answer(start, status: str, kind: str, text: str, code: str = ""):
+def _answer(start: StartResponse, status: str, kind: str, text: str, code: str = "") -> list[bytes]:
     body = text.encode()
     headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
     start(status, headers + ([("x-amzn-ErrorType", code)] if code else []))

@@ -1,4 +1,4 @@
-"""Calls that moto lacks and the runbook makes: answered here, before moto is asked."""
+"""The operations that the runbook calls and moto lacks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from sandbox.aws.gate import Answer
 from sandbox.aws.service_quotas import Quotas
 from sandbox.iam import authorization
 from sandbox.iam.signed_call import Call, Refusal
@@ -19,32 +20,30 @@ QUOTA_CALLS = (
     "RequestServiceQuotaIncrease",
 )  # fmt: skip
 
-Answer = tuple[str, str] | Refusal  # content type and text
 
-
-class Lacking:
-    """What is answered here, by service and action."""
+class MissingOperations:
+    """Answers a call to one of the operations."""
 
     def __init__(self, kubernetes_version: str, quotas: Quotas) -> None:
         self.quotas = quotas
         self.answers: dict[str, Callable[[Call], Answer]] = {
-            "iam:SimulatePrincipalPolicy": _simulated,
+            "iam:SimulatePrincipalPolicy": _simulation,
             "eks:DescribeClusterVersions": lambda call: _json(versions(kubernetes_version)),
             **dict.fromkeys((f"servicequotas:{name}" for name in QUOTA_CALLS), self._quota),
         }
 
     def __call__(self, call: Call) -> Answer | None:
-        """Return the answer; None where moto is to be asked."""
+        """Return the answer, None for a call that moto answers."""
         answer = self.answers.get(call.name)
         return answer(call) if answer else None
 
     def _quota(self, call: Call) -> Answer:
-        found = self.quotas.answer(call)
-        return found if isinstance(found, Refusal) else _json(found, "application/x-amz-json-1.1")
+        answer = self.quotas.answer(call)
+        return answer if isinstance(answer, Refusal) else _json(answer, "application/x-amz-json-1.1")
 
 
 def versions(kubernetes_version: str) -> dict:
-    """Return what DescribeClusterVersions says here: there is one version, the sandbox's own."""
+    """Return the answer to API_DescribeClusterVersions, which lists the sandbox's one version."""
     until = SUPPORT.get(kubernetes_version)
     about = {"clusterVersion": kubernetes_version, "clusterType": "eks", "defaultVersion": True}
     about |= {"defaultPlatformVersion": "eks.1", "status": "standard-support", "versionStatus": "STANDARD_SUPPORT"}
@@ -53,16 +52,16 @@ def versions(kubernetes_version: str) -> dict:
     return {"clusterVersions": [about]}
 
 
-def _simulated(call: Call) -> Answer:
+def _simulation(call: Call) -> Answer:
     source = call.form.get("PolicySourceArn", "")
     if not authorization.known(source):
         return Refusal("NoSuchEntity", f"The source with ARN {source} cannot be found.", "404 Not Found")
-    return "text/xml", authorization.simulated(call)
+    return "text/xml", authorization.simulation(call)
 
 
 def _epoch(day: str) -> float:
     return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
-def _json(told: dict, kind: str = "application/json") -> Answer:
-    return kind, json.dumps(told)
+def _json(content: dict, kind: str = "application/json") -> Answer:
+    return kind, json.dumps(content)

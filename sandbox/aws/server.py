@@ -1,4 +1,4 @@
-"""The AWS endpoint of the sandbox: moto's server on loopback, behind a gate, with an EKS that starts real nodes."""
+"""The AWS endpoint: moto's server on loopback behind a gate, with an EKS that starts real nodes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from sandbox.aws.gate import Gate, recorder
-from sandbox.aws.missing_operations import Lacking
+from sandbox.aws.missing_operations import MissingOperations
 from sandbox.aws.service_quotas import Quotas
 from sandbox.eks import api
-from sandbox.eks.clusters import Clusters
+from sandbox.eks.clusters import Clusters, MakeNode
 from sandbox.eks.delays import Delays
 from sandbox.iam import access_keys, authorization
 
 
 class EndpointFailed(Exception):
-    """One sentence: why the endpoint could not be opened, and what to do."""
+    """One sentence: why the endpoint does not open, and what to do."""
 
 
 class Server:
@@ -35,7 +35,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more calls, and end every cluster."""
+        """Stop taking calls, and end every cluster."""
         self._server.shutdown()
         self._thread.join()
         self._clusters.stop()
@@ -43,7 +43,7 @@ class Server:
 
 def serve(
     port: int,
-    make_node: Callable,
+    make_node: MakeNode,
     credentials_file: Path,
     kubernetes_version: str,
     *,
@@ -56,10 +56,22 @@ def serve(
 ) -> Server:
     """Open the endpoint on an empty account, write its administrator's credentials; return the running Server.
 
-    moto keeps its state by process: one Server in each. Port 0 takes a free one. `calls_log` gets a JSON line for
-    each call: time, service, action, user (ARN), status, request_id, and for a refused one why. `processes(name)`
-    is what GET /_sandbox/clusters tells of a cluster's processes; `delays` how long EKS takes, not at all without.
-    Raises EndpointFailed.
+    moto keeps its state in the process, so a process can have one Server.
+
+    Args:
+        port: of the endpoint; 0 takes a free one.
+        make_node: makes a cluster's node.
+        credentials_file: gets the administrator's access key, in the profile "sandbox".
+        kubernetes_version: the one minor version, as in "1.36".
+        host: the address that the endpoint listens on.
+        region: the one region with EKS.
+        log: takes one line.
+        calls_log: gets a JSON line for each call: time, service, action, user (ARN), status, request_id, refused.
+        processes: returns a cluster's processes by its name, for GET /_sandbox/clusters.
+        delays: how long EKS takes; no time at all if None.
+
+    Raises:
+        EndpointFailed: another program listens on the port.
     """
     with _open(host, port) as opened:
         port = opened.getsockname()[1]
@@ -68,10 +80,10 @@ def serve(
         clusters = Clusters(make_node, kubernetes_version, region, hosts, access_keys.find, log, delays=delays)
         api.install(clusters)
         moto = DomainDispatcherApplication(create_backend_app)
-        shown, quotas = partial(api.overview, region, processes), Quotas()
-        rules, lacking = (authorization.refused, quotas.refused), Lacking(kubernetes_version, quotas)
-        gate = Gate(moto, access_keys.find, shown, recorder(calls_log), log, rules, lacking)
-        handler = type("Handler", (_Handler,), {"tell": staticmethod(log)})
+        overview, quotas = partial(api.overview, region, processes), Quotas()
+        rules, missing = (authorization.refusal, quotas.refusal), MissingOperations(kubernetes_version, quotas)
+        gate = Gate(moto, access_keys.find, overview, recorder(calls_log), log, rules, missing)
+        handler = type("Handler", (_Handler,), {"write_line": staticmethod(log)})
         server = make_server(host, port, gate, threaded=True, request_handler=handler, fd=opened.fileno())
     return Server(server, clusters)
 
@@ -82,13 +94,13 @@ def _open(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise EndpointFailed(
             f"expected to open {host}:{port} for the AWS endpoint, got: {error.strerror}; "
-            "end what holds it, or set EKS_SANDBOX_PORT."
+            "end the program that holds it, or set EKS_SANDBOX_PORT."
         ) from None
 
 
 class _Handler(MotoRequestHandler):
-    tell: Callable[[str], None]
+    write_line: Callable[[str], None]
 
-    def log(self, type: str, message: str, *args) -> None:
-        if type == "error":  # the calls have a log of their own
-            self.tell(f"aws: {message % args if args else message}")
+    def log(self, type: str, message: str, *args: object) -> None:
+        if type == "error":  # the gate records the calls
+            self.write_line(f"aws: {message % args if args else message}")

@@ -1,6 +1,8 @@
-"""Service quotas of the sandbox's account: AWS's defaults, told by the Service Quotas API, and kept to by what creates.
+"""Service quotas of the account: the Service Quotas API reports AWS's defaults, and creations obey them.
 
-RequestServiceQuotaIncrease is granted at once, also when it asks for less: so a test can fill an account up.
+RequestServiceQuotaIncrease takes effect at once, also with a smaller value, and lets a test fill an account up.
+Source of codes and defaults: AWS General Reference, "Service endpoints and quotas" of each service. Of vCPUs the
+account has 64: AWS's default of 5 grows with an account's use.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from moto.backends import get_backend
 
@@ -17,7 +20,7 @@ from sandbox.iam.signed_call import Call, Refusal
 
 @dataclass(frozen=True)
 class Quota:
-    """One quota: AWS's name and default; what it counts here, and how a call that goes beyond is refused."""
+    """One quota: AWS's name and default, how to count its use, and the error of a call that exceeds it."""
 
     service: str
     code: str
@@ -29,94 +32,90 @@ class Quota:
     message: str = "The maximum number of {name} has been reached."
 
 
-def _of(call: Call, service: str):
-    """What moto has of a service; imported when it is asked for, since that takes a second."""
+def _backend(call: Call, service: Any) -> Any:
+    """Return moto's objects of a service in the call's region; the import takes a second, so it comes late."""
     return get_backend(service)[ACCOUNT][call.region]
 
 
 def _nat_in_zone(call: Call) -> int:
-    ec2 = _of(call, "ec2")
-    zone = lambda subnet_id: ec2.get_subnet(subnet_id).availability_zone  # noqa: E731
+    ec2 = _backend(call, "ec2")
     try:
-        wanted = zone(call.form.get("SubnetId", ""))
-    except Exception:  # moto refuses it next, in its own words
+        zone = ec2.get_subnet(call.form.get("SubnetId", "")).availability_zone
+    except Exception:  # an unknown subnet: moto refuses the call next
         return 0
-    held = [one for one in ec2.nat_gateways.values() if one.state != "deleted"]
-    return sum(one.subnet_id in ec2.subnets[wanted] for one in held)
+    gateways = [gateway for gateway in ec2.nat_gateways.values() if gateway.state != "deleted"]
+    return sum(gateway.subnet_id in ec2.subnets[zone] for gateway in gateways)
 
 
-def _groups(call: Call) -> int:
-    cluster = _of(call, "eks").clusters.get(call.parts[1] if len(call.parts) > 1 else "")
+def _node_groups(call: Call) -> int:
+    cluster = _backend(call, "eks").clusters.get(call.parts[1] if len(call.parts) > 1 else "")
     return len(cluster.nodegroups) if cluster else 0
 
 
-def _balancers(call: Call) -> int:
-    return sum(one.loadbalancer_type == "network" for one in _of(call, "elbv2").load_balancers.values())
+def _network_load_balancers(call: Call) -> int:
+    load_balancers = _backend(call, "elbv2").load_balancers.values()
+    return sum(load_balancer.loadbalancer_type == "network" for load_balancer in load_balancers)
 
 
 LIMIT = "ResourceLimitExceededException"
 QUOTAS = (
     Quota("vpc", "L-F678F1CE", "VPCs per Region", 5, "ec2:CreateVpc",
-          lambda call: len(_of(call, "ec2").vpcs), "VpcLimitExceeded"),
+          lambda call: len(_backend(call, "ec2").vpcs), "VpcLimitExceeded"),
     Quota("vpc", "L-A4707A72", "Internet gateways per Region", 5, "ec2:CreateInternetGateway",
-          lambda call: len(_of(call, "ec2").internet_gateways), "InternetGatewayLimitExceeded"),
+          lambda call: len(_backend(call, "ec2").internet_gateways), "InternetGatewayLimitExceeded"),
     Quota("vpc", "L-FE5A380F", "NAT gateways per Availability Zone", 5, "ec2:CreateNatGateway",
           _nat_in_zone, "NatGatewayLimitExceeded"),
     Quota("ec2", "L-0263D0A3", "EC2-VPC Elastic IPs", 5, "ec2:AllocateAddress",
-          lambda call: len(_of(call, "ec2").addresses), "AddressLimitExceeded"),
+          lambda call: len(_backend(call, "ec2").addresses), "AddressLimitExceeded"),
     Quota("ec2", "L-1216C47A", "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", 64),
     Quota("ec2", "L-34B43A08", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests", 64),
     Quota("eks", "L-1194D53C", "Clusters", 100, "eks:CreateCluster",
-          lambda call: len(_of(call, "eks").clusters), LIMIT),
-    Quota("eks", "L-6D54EA21", "Managed node groups per cluster", 30, "eks:CreateNodegroup", _groups, LIMIT),
+          lambda call: len(_backend(call, "eks").clusters), LIMIT),
+    Quota("eks", "L-6D54EA21", "Managed node groups per cluster", 30, "eks:CreateNodegroup", _node_groups, LIMIT),
     Quota("elasticloadbalancing", "L-69A177A2", "Network Load Balancers per Region", 50,
-          "elasticloadbalancing:CreateLoadBalancer", _balancers, "TooManyLoadBalancers"),
+          "elasticloadbalancing:CreateLoadBalancer", _network_load_balancers, "TooManyLoadBalancers"),
 )  # fmt: skip
 
 
 class Quotas:
-    """The account's values; a region is not told from another."""
+    """The account's values, shared by all regions."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
-    def refused(self, call: Call) -> Refusal | None:
-        """Return why a call that creates something is one too many; None where it is not."""
-        for one in QUOTAS:
-            if one.action == call.name and one.count and one.count(call) >= self.value(one):
-                return Refusal(one.refusal, one.message.format(name=one.name))
+    def refusal(self, call: Call) -> Refusal | None:
+        """Return why a call would exceed a quota, or None."""
+        for quota in QUOTAS:
+            if quota.action == call.name and quota.count and quota.count(call) >= self.value(quota):
+                return Refusal(quota.refusal, quota.message.format(name=quota.name))
         return None
 
-    def value(self, one: Quota) -> float:
-        """Return what is allowed now."""
-        return self._values.get((one.service, one.code), one.default)
+    def value(self, quota: Quota) -> float:
+        """Return the present value of a quota."""
+        return self._values.get((quota.service, quota.code), quota.default)
 
     def answer(self, call: Call) -> dict | Refusal:
-        """Return what the Service Quotas API says: GetServiceQuota, the lists, RequestServiceQuotaIncrease."""
-        asked = call.json
-        found = [one for one in QUOTAS if one.service == asked.get("ServiceCode")]
+        """Return the Service Quotas API's answer to GetServiceQuota, the lists and RequestServiceQuotaIncrease."""
+        request = call.json
+        quotas = [quota for quota in QUOTAS if quota.service == request.get("ServiceCode")]
         if call.action in ("ListServiceQuotas", "ListAWSDefaultServiceQuotas"):
             default = call.action == "ListAWSDefaultServiceQuotas"
-            return {"Quotas": [_told(call, one, one.default if default else self.value(one)) for one in found]}
-        found = [one for one in found if one.code == asked.get("QuotaCode")]
-        if not found:
+            return {"Quotas": [_description(call, one, one.default if default else self.value(one)) for one in quotas]}
+        quota = next((one for one in quotas if one.code == request.get("QuotaCode")), None)
+        if not quota:
             return Refusal("NoSuchResourceException", "The request failed because the specified quota does not exist.")
         if call.action == "RequestServiceQuotaIncrease":
+            wanted = float(request["DesiredValue"])
             with self._lock:
-                self._values[found[0].service, found[0].code] = float(asked["DesiredValue"])
-            told = {"ServiceCode": found[0].service, "QuotaCode": found[0].code, "Status": "APPROVED"}
-            return {"RequestedQuota": {**told, "DesiredValue": float(asked["DesiredValue"])}}
+                self._values[quota.service, quota.code] = wanted
+            codes = {"ServiceCode": quota.service, "QuotaCode": quota.code}
+            return {"RequestedQuota": {**codes, "Status": "APPROVED", "DesiredValue": wanted}}
         default = call.action == "GetAWSDefaultServiceQuota"
-        return {"Quota": _told(call, found[0], found[0].default if default else self.value(found[0]))}
-
-    def reset(self) -> None:
-        """Take AWS's defaults again."""
-        with self._lock:
-            self._values.clear()
+        return {"Quota": _description(call, quota, quota.default if default else self.value(quota))}
 
 
-def _told(call: Call, one: Quota, value: float) -> dict:
-    arn = f"arn:aws:servicequotas:{call.region}:{ACCOUNT}:{one.service}/{one.code}"
-    about = {"ServiceCode": one.service, "QuotaArn": arn, "QuotaCode": one.code, "QuotaName": one.name}
+def _description(call: Call, quota: Quota, value: float) -> dict:
+    arn = f"arn:aws:servicequotas:{call.region}:{ACCOUNT}:{quota.service}/{quota.code}"
+    about = {"ServiceCode": quota.service, "QuotaArn": arn, "QuotaCode": quota.code, "QuotaName": quota.name}
     return {**about, "Value": value, "Unit": "None", "Adjustable": True, "GlobalQuota": False}

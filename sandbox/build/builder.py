@@ -1,4 +1,4 @@
-"""Build what the sandbox runs (Go programs, Debian layers, Keycloak, images), each part once for its inputs."""
+"""Build the sandbox's parts (Go programs, Debian layers, Keycloak, images), each once for its inputs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ class BuildFailed(Exception):
 
 
 def build(tell: Callable[[str], None] = print, only: tuple[str, ...] = ()) -> dict[str, Path]:
-    """Build what is missing, in parallel where it can be; return each part's folder. Raises BuildFailed.
+    """Build the missing parts; return each part's folder.
 
-    `only` names the parts that are wanted, with all that they need; old parts are then left where they are.
+    Args:
+        tell: takes one line of progress.
+        only: the names of the parts to build, all if empty. They must include what they need; old parts then stay.
+
+    Raises:
+        BuildFailed: a part, or a tool that it needs, is not to be had.
     """
     named = keys(parts())
     wanted = [part for part in parts() if not only or part.name in only]
@@ -44,12 +49,12 @@ def build(tell: Callable[[str], None] = print, only: tuple[str, ...] = ()) -> di
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether a part is there; the go of a part may be a link to the machine's own, which may have gone."""
+    """Return whether a part exists, with the targets of its links: `go` may link to a go that is now uninstalled."""
     return folder.is_dir() and all(path.exists() for path in folder.iterdir() if path.is_symlink())
 
 
 class _Progress:
-    """Runs the missing parts in two lanes and tells, for each, when it starts and how long it took."""
+    """Builds the missing parts in two lanes and reports each: when it starts and how long it took."""
 
     def __init__(self, missing: list[Part], total: int, tell: Callable[[str], None]) -> None:
         self.missing, self.total, self.tell = missing, total, tell
@@ -80,7 +85,7 @@ class _Progress:
             except (subprocess.CalledProcessError, OSError, ValueError) as error:
                 out.write(f"{error}\n")
                 out.flush()
-                self.tell(f"  {self._clock()} {part.name} failed; what has begun is finished first")
+                self.tell(f"  {self._clock()} {part.name} failed; the parts that have begun end first")
                 raise BuildFailed(
                     f"expected to build {part.name}, got an error: {_last_line(log)}; see {log}, then run again."
                 ) from None
@@ -98,7 +103,7 @@ class _Progress:
 
 
 def require_tools(missing: list[Part]) -> None:
-    """Install, from Debian's packages, the build tools that are not there; nothing that is there is replaced."""
+    """Install the missing build tools from Debian's packages; never replace an installed one."""
     names = {part.name for part in missing}
     wanted = {"mmdebstrap": "mmdebstrap"} if names & {"base"} else {}
     if "keycloak" in names:

@@ -1,4 +1,4 @@
-"""Where Envoy and Project Wycheproof's test vectors are: what `make vectors` needs, fetched where it is missing."""
+"""The paths of Envoy and of Project Wycheproof's test vectors, for `make vectors`; fetched if missing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from sandbox.build.builder import BuildFailed, build
 from sandbox.paths import HOME
 
-MODULE = Path(__file__).with_name("vectors")  # go.mod names the version, go.sum its hash; the vectors are not in git
+MODULE = Path(__file__).with_name("vectors")  # go.mod names the version, go.sum its hash; git has no vectors
 FOLDER = "testvectors_v1"
 
 
-def places(tell: Callable[[str], None]) -> dict[str, str]:
+def paths(tell: Callable[[str], None]) -> dict[str, str]:
     """Return the paths of the program `envoy` and of the folder `vectors`. Raises BuildFailed."""
     built = build(tell, only=("go", "envoy"))
     vectors = download((built["go"] / "go").resolve()) / FOLDER
@@ -33,6 +33,6 @@ def download(go: Path) -> Path:
         command, cwd=MODULE, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines()[:1]
-        raise BuildFailed(f"expected Go to fetch the test vectors, got: {told[0] if told else 'no output'}")
+        message = (done.stderr or done.stdout).strip().partition("\n")[0] or "no output"
+        raise BuildFailed(f"expected Go to fetch the test vectors, got: {message}")
     return Path(json.loads(done.stdout)["Dir"])

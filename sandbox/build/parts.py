@@ -1,4 +1,4 @@
-"""The parts that the sandbox is built of: what each depends on, and how it is made in a fresh folder."""
+"""The parts of the sandbox: what each depends on, and how to make it in an empty folder."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ KUBE_NAMES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "ku
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to build: what it depends on, and how it is made in a fresh folder."""
+    """One part: `inputs` is the text that its key hashes, `make(folder, log)` fills an empty folder."""
 
     name: str
     inputs: str
     make: Callable[[Path, IO], None]
     needs: tuple[str, ...] = ()
-    lane: str = "other"  # Go takes both cores for minutes: what else there is goes on beside it
+    lane: str = "other"  # "go" compiles on both cores for minutes, while the other lane downloads and unpacks
 
 
 def parts() -> list[Part]:
-    """Return all parts in the order in which they can be built."""
+    """Return all parts, each after the parts that it needs."""
     debian, keycloak = json.dumps(VERSIONS["debian"]), json.dumps(VERSIONS["keycloak"])
     code = _read("debian_layers.py")
     return [
@@ -66,18 +66,18 @@ def parts() -> list[Part]:
 
 
 def keys(wanted: list[Part]) -> dict[str, str]:
-    """Return each part's key: a hash of its inputs and of the keys of what it needs."""
-    made: dict[str, str] = {}
+    """Return each part's key: a hash of its inputs and of the keys of the parts that it needs."""
+    found: dict[str, str] = {}
     for part in wanted:
-        text = "\n".join([part.inputs, *(made[need] for need in part.needs)])
-        made[part.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return made
+        text = "\n".join([part.inputs, *(found[need] for need in part.needs)])
+        found[part.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return found
 
 
 def _go_toolchain(folder: Path, log: IO) -> None:
-    there = shutil.which("go")
-    if there and _go_version(there) >= _wanted_go():
-        (folder / "go").symlink_to(there)
+    installed = shutil.which("go")
+    if installed and _go_version(installed) >= _wanted_go():
+        (folder / "go").symlink_to(installed)
         return
     _uv_install("go", folder / "site", log)
     found = next(path for path in (folder / "site" / "go").rglob("bin/go") if path.is_file())  # not pip's entry script
@@ -85,10 +85,10 @@ def _go_toolchain(folder: Path, log: IO) -> None:
 
 
 def _go_version(program: str) -> tuple[int, ...]:
-    said = subprocess.run(
+    done = subprocess.run(
         [program, "env", "GOVERSION"], capture_output=True, text=True, env={**os.environ, "GOTOOLCHAIN": "local"}
     )
-    numbers = said.stdout.strip().removeprefix("go").split(".")
+    numbers = done.stdout.strip().removeprefix("go").split(".")
     return tuple(int(number) for number in numbers if number.isdigit())
 
 
@@ -113,7 +113,7 @@ def _go_flags() -> list[str]:
         "istio.io/istio/pkg/version.buildStatus": "eks-sandbox",
     }
     link = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in names.items())])
-    # Istio's own builds leave Envoy's validators out too: 7 MB of source that nothing calls
+    # Istio's own builds leave Envoy's validators out too: 7 MB of source without a caller
     return ["-mod=readonly", "-trimpath", "-tags=disable_pgv", "-gcflags=all=-dwarf=false", "-ldflags", link]
 
 
@@ -121,22 +121,25 @@ def _programs(folder: Path, log: IO) -> None:
     go = (PARTS / f"go-{keys(parts())['go']}" / "go").resolve()
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOGC": "400", "GOBIN": ""}
     environment |= {"GOMODCACHE": str(HOME / "go" / "mod"), "GOCACHE": str(HOME / "go" / "build")}
-    run = {
-        "cwd": HERE / "go",
-        "stdin": subprocess.DEVNULL,
-        "stdout": log,
-        "stderr": log,
-        "env": environment,
-        "check": True,
-    }
-    subprocess.run([str(go), "build", *_go_flags(), "-v", "-o", f"{folder}/", *GO_PROGRAMS], **run)
+
+    def run_go(*words: str, stdout: IO | int) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [str(go), *words],
+            cwd=HERE / "go",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=log,
+            check=True,
+            text=True,
+        )
+
+    run_go("build", *_go_flags(), "-v", "-o", f"{folder}/", *GO_PROGRAMS, stdout=log)
     (folder / "server").rename(folder / "etcd")
     for name in KUBE_NAMES:
         (folder / name).symlink_to("kube")
-    listed = subprocess.run(
-        [str(go), "list", "-m", "-f", "{{.Dir}}", "istio.io/istio"], **{**run, "stdout": subprocess.PIPE}, text=True
-    )
-    bootstrap = Path(listed.stdout.strip()) / "tools" / "packaging" / "common" / "envoy_bootstrap.json"
+    module = run_go("list", "-m", "-f", "{{.Dir}}", "istio.io/istio", stdout=subprocess.PIPE)
+    bootstrap = Path(module.stdout.strip()) / "tools" / "packaging" / "common" / "envoy_bootstrap.json"
     shutil.copyfile(bootstrap, folder / "envoy_bootstrap.json")
 
 
@@ -187,8 +190,8 @@ def _debian_layer(packages: str, first: str = "") -> Callable[[Path, IO], None]:
     return make
 
 
-# Settings that Keycloak takes only when it is built: the start is half as long then. Its group may write, as in the
-# public image, so that a start with other settings builds again.
+# Keycloak fixes these settings in a build, which halves the time of each start. The group may write, as in the public
+# image: a start with other settings builds again.
 _KEYCLOAK_BUILD = (
     "cd /opt/keycloak && bin/kc.sh build --db=postgres --health-enabled=true --metrics-enabled=true"
     " && chmod -R a+rX,g+w /opt/keycloak && mkdir -p data && chmod 777 data && rm -rf /tmp/* data/tmp"

@@ -15,7 +15,8 @@ from moto.eks.models import Cluster, EKSBackend
 from sandbox.eks.access_entries import AccessEntries
 from sandbox.eks.delays import Delays
 from sandbox.eks.models import EksCluster, EksNodegroup
-from sandbox.node.authenticator import FindIdentity, verify
+from sandbox.iam.sigv4 import FindIdentity
+from sandbox.node.authenticator import Authenticate, Authorize, verify
 
 HEALTH_TAG = "eks-sandbox/health"  # the status and code that the tagged object gets, as in "DEGRADED AccessDenied"
 FORCED_MESSAGE = "It was asked to fail."
@@ -42,8 +43,6 @@ class Worker(Protocol):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...  # noqa: D102
 
 
-Authenticate = Callable[[str], dict]  # token -> the Kubernetes user, or Refused
-Authorize = Callable[[dict], bool]  # spec of a SubjectAccessReview -> whether access policies allow it
 MakeNode = Callable[[str, str, Authenticate, Authorize], Node]  # cluster name, Kubernetes version, …
 
 

@@ -1,17 +1,20 @@
-"""A cgroup root for each node, so that no kubelet takes another's pods for orphans; v1, hybrid and v2 hosts alike."""
+"""A cgroup root for each node, which keeps a kubelet from killing another node's pods; for v1, hybrid and v2 hosts."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
+from lib.polling import until
+
 ROOT = Path("/sys/fs/cgroup")
 PREFIX = "eks-sandbox-"
+DEADLINE = 20  # seconds until the last process of a killed node has left its cgroup; usually less than one
 _V2 = ("cpuset", "cpu", "io", "memory", "pids")
 
 
 def make(name: str, root: Path = ROOT) -> str:
-    """Make the cgroup of one node in every hierarchy; return the path that kubelet takes as its root."""
+    """Make the cgroup of one node in every hierarchy; return its path, the kubelet's cgroupRoot."""
     group = f"{PREFIX}{name}"
     for hierarchy in _hierarchies(root):
         folder = hierarchy / group
@@ -25,14 +28,20 @@ def make(name: str, root: Path = ROOT) -> str:
     return f"/{group}"
 
 
-def remove(name: str, root: Path = ROOT) -> None:
-    """Remove the cgroups of one node; what still has processes stays."""
+def remove(name: str, root: Path = ROOT) -> bool:
+    """Remove the cgroups of one node that have no process; return whether all are gone."""
     for hierarchy in _hierarchies(root):
         folder = hierarchy / f"{PREFIX}{name}"
         for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
             if path.is_dir():
-                with contextlib.suppress(OSError):  # a process is still ending: leftovers() tells
+                with contextlib.suppress(OSError):  # a process is still ending
                     path.rmdir()
+    return name not in leftovers(root)
+
+
+def wait_removed(name: str) -> None:
+    """Remove the cgroups of one node as their last processes end; after DEADLINE leave the rest to leftovers()."""
+    until(lambda: remove(name), deadline=DEADLINE)
 
 
 def leftovers(root: Path = ROOT) -> list[str]:
@@ -59,7 +68,7 @@ def _hierarchies(root: Path) -> list[Path]:
 
 
 def _delegate(folder: Path) -> None:
-    there = (folder / "cgroup.controllers").read_text().split()
-    wanted = " ".join(f"+{name}" for name in _V2 if name in there)
+    available = (folder / "cgroup.controllers").read_text().split()
+    wanted = " ".join(f"+{name}" for name in _V2 if name in available)
     if wanted:
         (folder / "cgroup.subtree_control").write_text(wanted)

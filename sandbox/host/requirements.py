@@ -1,4 +1,4 @@
-"""Will this machine do for the sandbox? One sentence for what is missing, before anything is changed."""
+"""Check that this machine can run the sandbox, before anything changes; one sentence says what is missing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from sandbox.host import veth
 from sandbox.paths import AWS_PORT, HOME, PARTS
 
-DISK_COLD, DISK_WARM = 16, 4  # GiB free: with Go's caches still to be filled, and without
-MEMORY = 6  # GiB available: the whole mesh takes about 2
+# GiB. README.md, "What the sandbox is and costs", has the measurements: a first build fills 10 GB of disk, 6 of them
+# Go's caches; the running mesh takes about 2 GiB of memory, the compiler about 4.
+DISK_COLD, DISK_WARM, MEMORY = 16, 4, 6
 TOOLS = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
@@ -26,18 +27,18 @@ ELSEWHERE = "or use ENV=existing with kind, minikube or any kubeconfig"
 
 
 class NotThisMachine(Exception):
-    """One sentence: what the sandbox needs, what was found, what to do."""
+    """One sentence: what the sandbox needs, what it found, what to do."""
 
 
 def require() -> None:
-    """Raise NotThisMachine for the first thing that the sandbox needs and this machine has not."""
+    """Raise NotThisMachine for the first requirement that this machine does not meet."""
     for problem in (_system(), _root(), _tools(), _namespaces(), _memory(), _disk()):
         if problem:
             raise NotThisMachine(f"{problem}, {ELSEWHERE}.")
 
 
 def require_free(number: int) -> None:
-    """Raise NotThisMachine where the subnet of a link is in use already."""
+    """Raise NotThisMachine if another program uses the subnet of link `number`."""
     network = veth.Link(number).network
     if device := veth.taken(network):
         fix = "set EKS_SANDBOX_LINKS to a network that is free, such as 10.250.0.0/16"
@@ -45,7 +46,7 @@ def require_free(number: int) -> None:
 
 
 def require_port(port: int = AWS_PORT) -> None:
-    """Raise NotThisMachine where something else listens on the AWS endpoint's port."""
+    """Raise NotThisMachine if another program listens on the AWS endpoint's port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -57,17 +58,15 @@ def require_port(port: int = AWS_PORT) -> None:
 
 def _system() -> str:
     found = f"{platform.system()} {platform.machine()}"
-    return (
-        "" if found == "Linux x86_64" else f"the sandbox needs Linux on x86_64, got {found}; run it on such a machine"
-    )
+    if found == "Linux x86_64":
+        return ""
+    return f"the sandbox needs Linux on x86_64, got {found}; run it on such a machine"
 
 
 def _root() -> str:
-    return (
-        ""
-        if os.geteuid() == 0
-        else f"the sandbox needs root (namespaces, mounts), got uid {os.geteuid()}; use sudo -E make"
-    )
+    if os.geteuid() == 0:
+        return ""
+    return f"the sandbox needs root (namespaces, mounts), got uid {os.geteuid()}; use sudo -E make"
 
 
 def _tools() -> str:
@@ -79,26 +78,24 @@ def _tools() -> str:
 def _namespaces() -> str:
     command = ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return (
-        f"the sandbox needs Linux namespaces, got {done.stderr.strip()}; allow them in this container or VM"
-        if done.returncode
-        else ""
-    )
+    if done.returncode == 0:
+        return ""
+    return f"the sandbox needs Linux namespaces, got {done.stderr.strip()}; allow them in this container or VM"
 
 
 def _memory() -> str:
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / (1 << 20)
-    return (
-        "" if free >= MEMORY else f"the sandbox needs {MEMORY} GiB of memory available, got {free:.1f}; end something"
-    )
+    if free >= MEMORY:
+        return ""
+    return f"the sandbox needs {MEMORY} GiB of memory available, got {free:.1f}; end other programs"
 
 
 def _disk() -> str:
-    place = HOME
-    while not place.exists():
-        place = place.parent
+    folder = HOME
+    while not folder.exists():
+        folder = folder.parent
     need = DISK_WARM if list(PARTS.glob("programs-*")) else DISK_COLD
-    free = shutil.disk_usage(place).free / (1 << 30)
+    free = shutil.disk_usage(folder).free / (1 << 30)
     fix = "make room, or set EKS_SANDBOX_HOME to a larger disk"
     return "" if free >= need else f"the sandbox needs {need} GiB of disk under {HOME}, got {free:.1f}; {fix}"

@@ -1,4 +1,4 @@
-"""The link between this machine and a node: a veth pair with a subnet of its own, and nothing beyond it."""
+"""The link between this machine and a node: a veth pair in a private subnet, from which no route leads further."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sandbox.paths import LINKS
 
-PREFIX = "eks"  # of the links' names on this machine
-POOL = range(101, 151)  # the last number of the addresses that load balancers get
+PREFIX = "eks"  # of the interfaces' names on this machine
+POOL = range(101, 151)  # the last number of a load balancer's address; a run of the notebooks needs fewer than 10
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Link:
 
     @property
     def network(self) -> ipaddress.IPv4Network:
-        """The link's own /24."""
-        return list(ipaddress.ip_network(LINKS).subnets(new_prefix=24))[self.number]
+        """The link's /24."""
+        return list(ipaddress.IPv4Network(LINKS).subnets(new_prefix=24))[self.number]
 
     @property
     def name(self) -> str:
@@ -40,27 +40,27 @@ class Link:
         return str(self.network[10])
 
     @property
-    def balancers(self) -> list[str]:
+    def load_balancers(self) -> list[str]:
         """The addresses that Services of type LoadBalancer get, in order."""
         return [str(self.network[last]) for last in POOL]
 
 
 def up(link: Link, pid: int, enter: list[str]) -> None:
-    """Make the veth pair between this machine and the namespaces of `pid`; `enter` is the command that goes inside."""
+    """Make the veth pair to the namespaces of `pid`; `enter` is the command that runs programs there."""
     length = link.network.prefixlen
     _ip("link", "add", link.name, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     _ip("addr", "add", f"{link.host}/{length}", "dev", link.name)
     _ip("link", "set", link.name, "up")
     batch = [
         f"addr add {link.node}/{length} dev eth0",
-        *(f"addr add {address}/32 dev eth0" for address in link.balancers),
+        *(f"addr add {address}/32 dev eth0" for address in link.load_balancers),
     ]
     batch += ["link set eth0 up", "route add default dev eth0"]  # no gateway: only what is on the link answers
     subprocess.run([*enter, "ip", "-batch", "-"], input="\n".join(batch), text=True, check=True, capture_output=True)
 
 
 def taken(network: ipaddress.IPv4Network) -> str:
-    """Return the interface that already has an address or route in `network`, or an empty string."""
+    """Return the interface that already has an address or route in `network`, or ""."""
     for route in json.loads(_ip("-j", "-4", "route", "show", "table", "all")):
         if route["dst"] == "default" or route.get("type") in ("broadcast", "multicast"):
             continue

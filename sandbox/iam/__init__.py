@@ -1,1 +1,1 @@
-"""Who asks AWS, and what they may: signatures, access keys, roles, policies."""
+"""Authentication and authorization of AWS calls: signatures, access keys, roles, policies."""

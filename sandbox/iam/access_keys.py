@@ -1,4 +1,4 @@
-"""Who has an access key of the sandbox's account, as moto's IAM and STS know it, and its first administrator."""
+"""The owners of the account's access keys, from moto's IAM and STS, and the account's first administrator."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from sandbox.iam.sigv4 import Identity
 PARTITION = "aws"
 ADMINISTRATOR = "admin"
 PROFILE = "sandbox"
-ALL = f"arn:{PARTITION}:iam::aws:policy/AdministratorAccess"
+ADMINISTRATOR_POLICY = f"arn:{PARTITION}:iam::aws:policy/AdministratorAccess"
 
 
 def find(access_key: str, session_token: str | None) -> Identity | None:
-    """Return whose the active access key is; None for an unknown key, or another or an expired session token."""
+    """Return the owner of an active access key; None for an unknown key, or a wrong or expired session token."""
     return _session(access_key, session_token) if session_token else _user(access_key)
 
 
 def ensure_administrator(credentials_file: Path) -> str:
-    """Make the account's first administrator with a fresh access key, write its credentials; return its ARN."""
+    """Make the account's first administrator with a new access key, write its credentials; return its ARN."""
     default_user_config.setdefault("iam", {})["load_aws_managed_policies"] = True  # AmazonEKSClusterPolicy and the rest
     iam = iam_backends[ACCOUNT][PARTITION]
     user = iam.create_user(PARTITION, ADMINISTRATOR)
-    iam.attach_user_policy(ALL, ADMINISTRATOR)
+    iam.attach_user_policy(ADMINISTRATOR_POLICY, ADMINISTRATOR)
     key = iam.create_access_key(ADMINISTRATOR)
-    key.secret_access_key = secrets.token_urlsafe(30)  # moto's own are of a generator that can be predicted
+    key.secret_access_key = secrets.token_urlsafe(30)  # moto's generator of secrets is predictable
     write_atomic(
         credentials_file,
         f"[{PROFILE}]\naws_access_key_id = {key.access_key_id}\naws_secret_access_key = {key.secret_access_key}\n",

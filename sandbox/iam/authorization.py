@@ -1,29 +1,29 @@
-"""What callers may do: their IAM policies are enforced on each call, and can be simulated.
+"""Enforces the caller's IAM policies on each call, and simulates them.
 
-Counted are policies attached to, and written into, users, their groups and roles. Resources are told apart for IAM's
-roles, EKS, S3 and log groups; of other services a policy must say "*". Not counted: permissions boundaries, policies of
-sessions, of organisations and of resources.
+Managed and inline policies of users, their groups and roles count. Calls on IAM's roles, EKS, S3 and log groups have
+their resource's ARN; calls on other services need a policy for "*". Permissions boundaries and the policies of
+sessions, organisations and resources do not count.
 """
 
 from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from moto.iam.models import IAMBackend, iam_backends
+from moto.iam.models import Group, IAMBackend, ManagedPolicy, Role, User, iam_backends
 
 from sandbox.iam.access_keys import ACCOUNT, PARTITION
 from sandbox.iam.policy_evaluation import ALLOWED, DENIED, decide
 from sandbox.iam.signed_call import Call, Refusal
 
-FREE = ("sts:GetCallerIdentity", "sts:GetSessionToken")  # nobody can be refused these
+FREE = ("sts:GetCallerIdentity", "sts:GetSessionToken")  # need no permission: API_GetCallerIdentity of STS
 CODES = {"ec2": "UnauthorizedOperation", "iam": "AccessDenied", "sts": "AccessDenied", "s3": "AccessDenied"}
-CODES |= {"elasticloadbalancing": "AccessDenied"}  # the others': AccessDeniedException
-S3_NAMES = {  # calls whose permission has another name
+CODES |= {"elasticloadbalancing": "AccessDenied"}  # other services: AccessDeniedException
+S3_NAMES = {  # calls whose permission has another name: "Required permissions for Amazon S3 API operations"
     "HeadObject": "GetObject", "HeadBucket": "ListBucket", "ListObjects": "ListBucket", "ListObjectsV2": "ListBucket",
     "ListBuckets": "ListAllMyBuckets", "CreateMultipartUpload": "PutObject", "UploadPart": "PutObject",
     "CompleteMultipartUpload": "PutObject", "CopyObject": "PutObject", "DeleteObjects": "DeleteObject",
 }  # fmt: skip
-FIRST = {  # what makes a service's own role in an account that has none
+LINKED = {  # calls that create the service's service-linked role if the account has none
     "eks:CreateCluster": "eks.amazonaws.com",
     "eks:CreateNodegroup": "eks-nodegroup.amazonaws.com",
     "elasticloadbalancing:CreateLoadBalancer": "elasticloadbalancing.amazonaws.com",
@@ -31,34 +31,32 @@ FIRST = {  # what makes a service's own role in an account that has none
 FORBIDDEN = "403 Forbidden"
 
 
-def refused(call: Call) -> Refusal | None:
-    """Return why the caller may not make this call; None where it may."""
+def refusal(call: Call) -> Refusal | None:
+    """Return why the caller may not make this call, or None."""
     if call.name in FREE:
         return None
     documents = policies(call.identity.arn)
-    for action, resource, about in wanted(call):
-        said = decide(documents, action, resource, {**_about(call), **about})
-        if said != ALLOWED:
-            return _refusal(call, action, resource, said)
+    for action, resource, context in permissions(call):
+        decision = decide(documents, action, resource, {**_context(call), **context})
+        if decision != ALLOWED:
+            return _refusal(call, action, resource, decision)
     return None
 
 
-def wanted(call: Call) -> list[tuple[str, str, dict[str, str]]]:
-    """Return what must be allowed for a call: the action, its resource, values of condition keys; itself comes first.
+def permissions(call: Call) -> list[tuple[str, str, dict[str, str]]]:
+    """Return the permissions that a call needs, its own first: (action, resource, values of condition keys).
 
-    AWS asks for more than the call's own name where it tags, hands a role to a service, or is a service's first call.
+    AWS needs further permissions if the call tags, passes a role to a service, or is the first call to a service.
     """
     name = S3_NAMES.get(call.action, call.action) if call.service == "s3" else call.action
-    found = [(f"{call.service}:{name}", _resource(call), {})]
+    found: list[tuple[str, str, dict[str, str]]] = [(f"{call.service}:{name}", _resource(call), {})]
     if call.service == "ec2" and any(key.startswith("TagSpecification") for key in call.form):
         found.append(("ec2:CreateTags", "*", {}))
     if call.service == "iam" and any(key.startswith("Tags.member") for key in call.form) and call.action != "TagRole":
         kind = call.action.removeprefix("Create")
         found.append((f"iam:Tag{kind}", _resource(call), {}))
     if call.service == "eks":
-        found += [
-            ("iam:PassRole", role, {"iam:PassedToService": "eks.amazonaws.com"}) for role in _roles_handed_over(call)
-        ]
+        found += [("iam:PassRole", role, {"iam:PassedToService": "eks.amazonaws.com"}) for role in _passed_roles(call)]
         if call.json.get("podIdentityAssociations"):
             found.append(("eks:CreatePodIdentityAssociation", _resource(call), {}))
         if call.json.get("launchTemplate"):
@@ -67,33 +65,37 @@ def wanted(call: Call) -> list[tuple[str, str, dict[str, str]]]:
             found += [("kms:DescribeKey", "*", {}), ("kms:CreateGrant", "*", {})]
         if call.json.get("tags") and call.action.startswith("Create"):
             found.append(("eks:TagResource", _resource(call), {}))
-    if call.name in FIRST and not _has_own_role(FIRST[call.name]):
-        found.append(("iam:CreateServiceLinkedRole", "*", {"iam:AWSServiceName": FIRST[call.name]}))
+    if call.name in LINKED and not _has_linked_role(LINKED[call.name]):
+        found.append(("iam:CreateServiceLinkedRole", "*", {"iam:AWSServiceName": LINKED[call.name]}))
     return found
 
 
 def policies(arn: str) -> list[str]:
-    """Return the documents of the policies that a user, a role or a role's session has."""
+    """Return the policy documents of a user, a role or a role's session."""
     iam, (kind, *names) = _iam(), arn.rpartition(":")[2].split("/")
     if kind in ("role", "assumed-role"):
         name = names[-1] if kind == "role" else names[0]
-        holders = [one for one in iam.roles.values() if one.name == name]
+        holders: list[Role | User | Group] = [one for one in iam.roles.values() if one.name == name]
     else:
-        holders = [one for one in iam.users.values() if one.arn == arn]
-        holders += [group for group in iam.groups.values() if any(user in group.users for user in holders)]
-    written = [text for holder in holders for text in holder.policies.values()]
-    return written + [_document(one) for holder in holders for one in holder.managed_policies.values()]
+        users = [one for one in iam.users.values() if one.arn == arn]
+        groups = [group for group in iam.groups.values() if any(user in group.users for user in users)]
+        holders = [*users, *groups]
+    inline = [text for holder in holders for text in holder.policies.values()]
+    return inline + [_document(one) for holder in holders for one in holder.managed_policies.values()]
 
 
-def simulated(call: Call) -> str:
-    """Return SimulatePrincipalPolicy's answer (XML): each action on each resource. IAM API reference."""
+def simulation(call: Call) -> str:
+    """Return SimulatePrincipalPolicy's XML: a decision for each action on each resource.
+
+    Source: IAM API reference, API_SimulatePrincipalPolicy.
+    """
     documents, rows = policies(call.form.get("PolicySourceArn", "")), []
-    context = _context(call)
+    context = _simulated_context(call)
     for action in call.list("ActionNames"):
         for resource in call.list("ResourceArns") or ["*"]:
-            said = decide(documents, action, resource, context)
+            decision = decide(documents, action, resource, context)
             rows.append(
-                f"<member><EvalActionName>{escape(action)}</EvalActionName><EvalDecision>{said}</EvalDecision>"
+                f"<member><EvalActionName>{escape(action)}</EvalActionName><EvalDecision>{decision}</EvalDecision>"
                 f"<EvalResourceName>{escape(resource)}</EvalResourceName><MatchedStatements/><MissingContextValues/>"
                 "</member>"
             )
@@ -105,15 +107,15 @@ def simulated(call: Call) -> str:
 
 
 def known(arn: str) -> bool:
-    """Whether there is such a user or role."""
+    """Return whether a user or role with this ARN exists."""
     iam = _iam()
-    return arn in {one.arn for one in (*iam.users.values(), *iam.roles.values())}
+    return arn in {user.arn for user in iam.users.values()} | {role.arn for role in iam.roles.values()}
 
 
-def _refusal(call: Call, action: str, resource: str, said: str) -> Refusal:
+def _refusal(call: Call, action: str, resource: str, decision: str) -> Refusal:
     why = (
         "with an explicit deny in an identity-based policy"
-        if said == DENIED
+        if decision == DENIED
         else f"because no identity-based policy allows the {action} action"
     )
     who = f"User: {call.identity.arn} is not authorized to perform: {action} on resource: {resource} {why}"
@@ -123,7 +125,7 @@ def _refusal(call: Call, action: str, resource: str, said: str) -> Refusal:
 
 
 def _resource(call: Call) -> str:
-    """The ARN of what the call is about; * where the sandbox does not tell."""
+    """Return the ARN of the call's resource, * for a service without resources in the sandbox."""
     account = f"{call.region}:{ACCOUNT}"
     if call.service == "iam" and "RoleName" in call.form:
         found = _iam().roles.values()
@@ -142,19 +144,19 @@ def _resource(call: Call) -> str:
     return "*"
 
 
-def _roles_handed_over(call: Call) -> list[str]:
+def _passed_roles(call: Call) -> list[str]:
     body = call.json
     nested = [one.get("roleArn") for one in body.get("podIdentityAssociations", []) if isinstance(one, dict)]
     asked = [body.get("roleArn"), body.get("nodeRole"), body.get("serviceAccountRoleArn"), *nested]
     return [one for one in asked if isinstance(one, str)]
 
 
-def _about(call: Call) -> dict[str, str]:
+def _context(call: Call) -> dict[str, str]:
     arn = call.identity.principal
     return {"aws:RequestedRegion": call.region, "aws:PrincipalArn": arn, "aws:PrincipalAccount": ACCOUNT}
 
 
-def _context(call: Call) -> dict[str, str]:
+def _simulated_context(call: Call) -> dict[str, str]:
     found, number = {}, 1
     while name := call.form.get(f"ContextEntries.member.{number}.ContextKeyName"):
         found[name] = call.form.get(f"ContextEntries.member.{number}.ContextKeyValues.member.1", "")
@@ -162,11 +164,11 @@ def _context(call: Call) -> dict[str, str]:
     return found
 
 
-def _has_own_role(service: str) -> bool:
+def _has_linked_role(service: str) -> bool:
     return any(f"/aws-service-role/{service}/" in one.arn for one in _iam().roles.values())
 
 
-def _document(policy) -> str:
+def _document(policy: ManagedPolicy) -> str:
     return next(one.document for one in policy.versions if one.version_id == policy.default_version_id)
 
 

@@ -1,7 +1,7 @@
-"""IAM policy documents, evaluated as far as the sandbox needs: actions, resources, some conditions; a deny counts most.
+"""Evaluation of IAM policy documents: actions, resources and some conditions; a deny wins.
 
-As "Policy evaluation logic" in the IAM user guide, for identity policies in one account. A condition that is not known
-here never allows anything, and always denies: nothing is allowed here that AWS refuses.
+Source: "Policy evaluation logic" in the IAM user guide, for identity policies in one account. A statement with an
+unknown condition never allows and always denies, so the sandbox allows nothing that AWS refuses.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-ALLOWED, DENIED, NOTHING = "allowed", "explicitDeny", "implicitDeny"
+ALLOWED, DENIED, NOT_ALLOWED = "allowed", "explicitDeny", "implicitDeny"  # API_EvaluationResult of IAM
 
 
-def decide(documents: Iterable[str], action: str, resource: str, about: Mapping[str, str]) -> str:
-    """Return what policies (JSON texts) say to `action` on `resource`; `about` are values of condition keys."""
+def decide(documents: Iterable[str], action: str, resource: str, context: Mapping[str, str]) -> str:
+    """Return the decision of policies (JSON texts) for `action` on `resource`; `context` has the condition keys."""
     statements = [one for text in documents for one in _statements(text)]
-    effects = {one["Effect"] for one in statements if _concerns(one, action, resource, about)}
-    return DENIED if "Deny" in effects else ALLOWED if "Allow" in effects else NOTHING
+    effects = {one["Effect"] for one in statements if _concerns(one, action, resource, context)}
+    return DENIED if "Deny" in effects else ALLOWED if "Allow" in effects else NOT_ALLOWED
 
 
 @lru_cache(maxsize=500)
@@ -27,30 +27,30 @@ def _statements(text: str) -> tuple[dict, ...]:
     return tuple([found] if isinstance(found, dict) else found)
 
 
-def _concerns(statement: dict, action: str, resource: str, about: Mapping[str, str]) -> bool:
-    said = lambda key, value, fold=False: any(  # noqa: E731
-        _matches(pattern, value, fold) for pattern in _list(statement[key])
-    )
-    if "Action" in statement and not said("Action", action, True):
+def _concerns(statement: dict, action: str, resource: str, context: Mapping[str, str]) -> bool:
+    def names(key: str, value: str, fold: bool = False) -> bool:
+        return any(_matches(pattern, value, fold) for pattern in _list(statement[key]))
+
+    if "Action" in statement and not names("Action", action, True):
         return False
-    if "NotAction" in statement and said("NotAction", action, True):
+    if "NotAction" in statement and names("NotAction", action, True):
         return False
-    if "Resource" in statement and not said("Resource", resource):
+    if "Resource" in statement and not names("Resource", resource):
         return False
-    if "NotResource" in statement and said("NotResource", resource):
+    if "NotResource" in statement and names("NotResource", resource):
         return False
-    return _holds(statement, about)
+    return _holds(statement, context)
 
 
-def _holds(statement: dict, about: Mapping[str, str]) -> bool:
-    """Whether the conditions hold; of one that is not known here, whatever allows less."""
-    less = statement["Effect"] == "Deny"
+def _holds(statement: dict, context: Mapping[str, str]) -> bool:
+    """Return whether the conditions hold. An unknown condition fails in an allow and holds in a deny."""
+    denies = statement["Effect"] == "Deny"
     for operator, keys in statement.get("Condition", {}).items():
         name, lenient = operator.removesuffix("IfExists"), operator.endswith("IfExists")
         for key, values in keys.items():
-            value = about.get(key)
+            value = context.get(key)
             if name not in OPERATORS or (value is None and not lenient):
-                if not less:
+                if not denies:
                     return False
             elif value is not None and not any(OPERATORS[name](pattern, value) for pattern in _list(values)):
                 return False
@@ -67,7 +67,7 @@ def _matches(pattern: str, value: str, fold: bool = False) -> bool:
     return bool(_pattern(pattern, fold).fullmatch(value))
 
 
-def _list(value) -> list:
+def _list(value: str | list[str]) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,12 +16,12 @@ SIGNATURE = re.compile(r"[0-9a-f]{64}")
 
 
 class Refused(Exception):
-    """Why a caller is not believed, in one sentence that holds nothing secret."""
+    """Why a caller is refused: one sentence without a secret."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom an access key belongs to; what is secret stays out of its repr."""
+    """The owner of an access key; its repr leaves the secrets out."""
 
     arn: str
     account: str
@@ -31,17 +32,20 @@ class Identity:
 
     @property
     def principal(self) -> str:
-        """The ARN that access is given to: the caller's own, for a session of a role the role's.
+        """The ARN that gets access: the user's, or for a role's session the role's.
 
-        As aws-iam-authenticator's pkg/arn/arn.go, Canonicalize.
+        Source: aws-iam-authenticator, pkg/arn/arn.go, Canonicalize.
         """
         kind, _, rest = self.arn.partition(":assumed-role/")
         return f"{kind.replace(':sts:', ':iam:')}:role/{rest.rpartition('/')[0]}" if rest else self.arn
 
 
+FindIdentity = Callable[[str, str | None], Identity | None]  # (access key, session token) -> its owner, None if unknown
+
+
 @dataclass(frozen=True)
 class Scope:
-    """What X-Amz-Credential says: the access key, and the day, region and service that the signature is for."""
+    """The parts of X-Amz-Credential: the access key, and the day, region and service of the signature."""
 
     access_key: str
     day: str
@@ -50,7 +54,7 @@ class Scope:
 
 
 def scope(credential: str) -> Scope:
-    """Return the Scope of `key/day/region/service/aws4_request`; raise Refused if it has another form."""
+    """Return the Scope of `key/day/region/service/aws4_request`. Raises Refused if it has another form."""
     parts = credential.split("/")
     if len(parts) != 5 or parts[4] != "aws4_request" or not all(parts):
         raise Refused("expected a credential as key/date/region/service/aws4_request, got another form.")
@@ -58,7 +62,7 @@ def scope(credential: str) -> Scope:
 
 
 def moment(text: str) -> datetime:
-    """Return the time, in UTC, that an X-Amz-Date such as 20260102T030405Z names; raise Refused if it names none."""
+    """Return the time of an X-Amz-Date such as 20260102T030405Z, in UTC. Raises Refused if it has another form."""
     try:
         if not re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", text):
             raise ValueError

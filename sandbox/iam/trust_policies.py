@@ -1,4 +1,4 @@
-"""Whom IAM's roles trust, as their trust policies say."""
+"""The services that IAM's roles trust, by their trust policies."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sandbox.iam.access_keys import ACCOUNT, PARTITION
 
 
 def trusted(role_arn: str) -> list[tuple[set[str], set[str]]]:
-    """Return, by statement that allows, which services a role trusts, and with which actions; [] of none there is."""
+    """Return (services, actions) of each allowing statement in a role's trust policy; [] if the role does not exist."""
     try:
         document = json.loads(iam_backends[ACCOUNT][PARTITION].get_role_by_arn(role_arn).assume_role_policy_document)
     except NotFoundException:
         return []
-    allowed = [one for one in document["Statement"] if one.get("Effect") == "Allow"]
-    return [(_set(one.get("Principal", {}).get("Service", [])), _set(one.get("Action", []))) for one in allowed]
+    allowing = [one for one in document["Statement"] if one.get("Effect") == "Allow"]
+    return [(_set(one.get("Principal", {}).get("Service", [])), _set(one.get("Action", []))) for one in allowing]
 
 
-def _set(said: str | list[str]) -> set[str]:
-    return {said} if isinstance(said, str) else set(said)
+def _set(value: str | list[str]) -> set[str]:
+    return {value} if isinstance(value, str) else set(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from lib.crypto import certificates
+from lib.files import PRIVATE, write_atomic
 
 LIFETIME = datetime.timedelta(days=30)  # a sandbox lives for hours
 
@@ -64,10 +64,9 @@ def key_pair(folder: Path, file: str) -> tuple[Path, Path]:
     """Make a key pair for signing service account tokens; return the private and the public key's file."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    private, shown = folder / f"{file}.key", folder / f"{file}.pub"
-    _private_file(private, certificates.key_pem(key).encode())
-    shown.write_bytes(public)
-    return private, shown
+    write_atomic(folder / f"{file}.key", certificates.key_pem(key), PRIVATE)
+    write_atomic(folder / f"{file}.pub", public)
+    return folder / f"{file}.key", folder / f"{file}.pub"
 
 
 def kubeconfig(path: Path, endpoint: str, ca: Path, certificate: Path, key: Path) -> Path:
@@ -89,13 +88,6 @@ def _lifetime() -> tuple[datetime.datetime, datetime.datetime]:
 def _write(
     folder: Path, file: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
 ) -> tuple[Path, Path]:
-    shown, private = folder / f"{file}.crt", folder / f"{file}.key"
-    shown.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    _private_file(private, certificates.key_pem(key).encode())
-    return shown, private
-
-
-def _private_file(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
+    write_atomic(folder / f"{file}.key", certificates.key_pem(key), PRIVATE)
+    write_atomic(folder / f"{file}.crt", certificates.pem(certificate))
+    return folder / f"{file}.crt", folder / f"{file}.key"

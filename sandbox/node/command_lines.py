@@ -1,4 +1,4 @@
-"""How each part of a node is started: plain command lines, files and certificates."""
+"""The command line of each part of a node, its configuration files and its certificates."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from sandbox.build.image_catalogue import names
 ETC = "/etc/kubernetes"
 PATH = "/opt/kube:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POD_NETWORK = "10.244.0.0/16"
-SERVICE_NETWORK = "10.100.0.0/16"  # what EKS takes where the VPC is in 10.0.0.0/16
+SERVICE_NETWORK = "10.100.0.0/16"  # one of EKS's two defaults: API_KubernetesNetworkConfigRequest
 DNS = "10.100.0.10"
 SOCKET = "/run/containerd.sock"
 
-Certificate = tuple[str, str, str, tuple[str, ...]]
+KILL_CONTAINERS = (
+    f"alias ctr='ctr -a {SOCKET} -n k8s.io'\n"
+    'ctr tasks ls -q | while read -r task; do ctr tasks kill -a -s KILL "$task"; done'
+)
+
+Certificate = tuple[str, str, str, tuple[str, ...]]  # file, common name, organization, hosts
 
 
 def certificates(node: str, host: str, node_name: str) -> list[Certificate]:
-    """Return what the cluster's CA signs: (file, common name, organization, hosts it serves)."""
+    """Return the certificates that the cluster's CA signs."""
     service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
     return [
         ("apiserver", "kube-apiserver", "", (node, "10.100.0.1", "127.0.0.1", "localhost", *service)),
@@ -36,7 +41,7 @@ def certificates(node: str, host: str, node_name: str) -> list[Certificate]:
 
 
 def files(webhook_url: str) -> dict[str, str]:
-    """Return the configuration files of a node by name, written into /etc/kubernetes; the webhook is both reviews'."""
+    """Return the files of ETC by name; the webhook at `webhook_url` answers both kinds of review."""
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "hairpinMode": True}
     route = [{"dst": "0.0.0.0/0"}]
     bridge["ipam"] = {
@@ -47,8 +52,8 @@ def files(webhook_url: str) -> dict[str, str]:
     }
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return {
-        "webhook.json": json.dumps(_webhook(f"{webhook_url}/authenticate")),
-        "rights.json": json.dumps(_webhook(f"{webhook_url}/authorize")),
+        "authentication-webhook.json": json.dumps(_webhook(f"{webhook_url}/authenticate")),
+        "authorization-webhook.json": json.dumps(_webhook(f"{webhook_url}/authorize")),
         "10-bridge.conflist": json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, ports]}),
         "containerd.toml": _CONTAINERD.format(socket=SOCKET, pause=names()["pause"], etc=ETC),
         "resolv.conf": "",
@@ -66,7 +71,7 @@ def _webhook(url: str) -> dict:
     }
 
 
-# restrict_oom_score_adj: where the host lacks CAP_SYS_RESOURCE, runc dies without it.
+# restrict_oom_score_adj: without it runc fails on a host without CAP_SYS_RESOURCE.
 _CONTAINERD = """version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -91,8 +96,13 @@ def containerd() -> list[str]:
     return ["containerd", "-c", f"{ETC}/containerd.toml"]
 
 
+def ctr(*words: str) -> list[str]:
+    """Return a command line of containerd's client."""
+    return ["ctr", "-a", SOCKET, *words]
+
+
 def etcd() -> list[str]:
-    """Return etcd's command line: mutual TLS on loopback, in memory: a sandbox's state does not outlive it."""
+    """Return etcd's command line: mutual TLS on loopback; the data is in memory and ends with the sandbox."""
     url, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
     tls = [
         f"--cert-file={ETC}/etcd.crt",
@@ -111,7 +121,7 @@ def etcd() -> list[str]:
 
 
 def apiserver(address: str) -> list[str]:
-    """Return kube-apiserver's command line: RBAC, the token webhook of EKS, no anonymous user beyond health."""
+    """Return kube-apiserver's command line: RBAC, the token webhook of EKS, anonymous users see /healthz alone."""
     return [
         "kube-apiserver",
         "--etcd-servers=https://127.0.0.1:2379",
@@ -126,12 +136,12 @@ def apiserver(address: str) -> list[str]:
         f"--client-ca-file={ETC}/ca.crt",
         "--authorization-mode=Node,RBAC,Webhook",
         "--enable-admission-plugins=NodeRestriction",
-        f"--authentication-token-webhook-config-file={ETC}/webhook.json",
+        f"--authentication-token-webhook-config-file={ETC}/authentication-webhook.json",
         "--authentication-token-webhook-version=v1",
         "--authentication-token-webhook-cache-ttl=1m",
-        f"--authorization-webhook-config-file={ETC}/rights.json",
+        f"--authorization-webhook-config-file={ETC}/authorization-webhook.json",
         "--authorization-webhook-version=v1",
-        "--authorization-webhook-cache-authorized-ttl=10s",  # so long an access policy that was taken away is believed
+        "--authorization-webhook-cache-authorized-ttl=10s",  # a removed access policy works that much longer
         "--authorization-webhook-cache-unauthorized-ttl=2s",
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
         f"--service-account-key-file={ETC}/service-accounts.pub",
@@ -141,7 +151,7 @@ def apiserver(address: str) -> list[str]:
         f"--kubelet-certificate-authority={ETC}/ca.crt",
         f"--kubelet-client-certificate={ETC}/apiserver-kubelet.crt",
         f"--kubelet-client-key={ETC}/apiserver-kubelet.key",
-        "--kubelet-preferred-address-types=InternalIP",  # else exec and logs look the node's name up in DNS
+        "--kubelet-preferred-address-types=InternalIP",  # otherwise exec and logs look the node's name up in DNS
         f"--requestheader-client-ca-file={ETC}/ca.crt",
         "--requestheader-allowed-names=front-proxy-client",
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
@@ -155,12 +165,12 @@ def apiserver(address: str) -> list[str]:
 
 def controller_manager() -> list[str]:
     """Return kube-controller-manager's command line."""
-    own = f"{ETC}/controller-manager.kubeconfig"
+    kubeconfig = f"{ETC}/controller-manager.kubeconfig"
     return [
         "kube-controller-manager",
-        f"--kubeconfig={own}",
-        f"--authentication-kubeconfig={own}",
-        f"--authorization-kubeconfig={own}",
+        f"--kubeconfig={kubeconfig}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
         "--bind-address=127.0.0.1",
         f"--service-account-private-key-file={ETC}/service-accounts.key",
         f"--root-ca-file={ETC}/ca.crt",
@@ -174,13 +184,13 @@ def controller_manager() -> list[str]:
 
 def scheduler() -> list[str]:
     """Return kube-scheduler's command line."""
-    own = f"{ETC}/scheduler.kubeconfig"
+    kubeconfig = f"{ETC}/scheduler.kubeconfig"
     rest = ["--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false"]
     return [
         "kube-scheduler",
-        f"--kubeconfig={own}",
-        f"--authentication-kubeconfig={own}",
-        f"--authorization-kubeconfig={own}",
+        f"--kubeconfig={kubeconfig}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
         *rest,
     ]
 

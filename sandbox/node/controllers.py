@@ -1,10 +1,12 @@
-"""What EKS gives a cluster beside Kubernetes: DNS, addresses for load balancers, volumes."""
+"""The controllers that EKS adds to Kubernetes: cluster DNS, load balancer addresses, volumes."""
 
 from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import urllib3
 from kubernetes import client, config, watch
@@ -18,26 +20,38 @@ from sandbox.node.command_lines import DNS
 OBJECTS = Path(__file__).parent / "manifests" / "cluster.yaml"
 CLASS = "sandbox-local"  # the default StorageClass
 VOLUMES = "var/lib/volumes"  # on the node
-EFFECTS = {"NO_SCHEDULE": "NoSchedule", "NO_EXECUTE": "NoExecute", "PREFER_NO_SCHEDULE": "PreferNoSchedule"}
+EFFECTS = {  # EKS's names of the taint effects (API_Taint) and Kubernetes'
+    "NO_SCHEDULE": "NoSchedule",
+    "NO_EXECUTE": "NoExecute",
+    "PREFER_NO_SCHEDULE": "PreferNoSchedule",
+}
 
 
 class Controllers:
-    """Gives load balancers an address of `pool`, and claims of the default class a folder of the node."""
+    """Gives Services of type LoadBalancer an address, and claims of the default StorageClass a folder of the node.
 
-    def __init__(self, kubeconfig: Path, pool: list[str], disk: Path, log) -> None:
+    Args:
+        kubeconfig: of an administrator.
+        pool: the addresses for load balancers, in order.
+        disk: the folder on this machine that is the node's root.
+        log: takes one line.
+    """
+
+    def __init__(self, kubeconfig: Path, pool: list[str], disk: Path, log: Callable[[str], None]) -> None:
         self.cluster = Cluster.from_kubeconfig(kubeconfig)
         self.pool, self.disk, self.log = pool, disk, log
         self.core = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-        self._stopped, self._dressed = threading.Event(), {}
+        self._stopped = threading.Event()
+        self._labels: dict[str, str] = {}  # of the Node, from the last call of set_labels_and_taints
 
     def start(self) -> None:
-        """Apply the cluster's own objects and start watching."""
-        for thing in ordered(load(OBJECTS, dns=DNS, coredns=names()["coredns"], storage_class=CLASS)):
-            self.cluster.apply(thing)
+        """Apply the objects of OBJECTS and start watching."""
+        for object_ in ordered(load(OBJECTS, dns=DNS, coredns=names()["coredns"], storage_class=CLASS)):
+            self.cluster.apply(object_)
         for listing, act in (
-            (self.core.list_service_for_all_namespaces, self._balance),
-            (self.core.list_persistent_volume_claim_for_all_namespaces, self._provide),
-            (self.core.list_persistent_volume, self._reclaim),
+            (self.core.list_service_for_all_namespaces, self._assign_address),
+            (self.core.list_persistent_volume_claim_for_all_namespaces, self._provision_volume),
+            (self.core.list_persistent_volume, self._delete_volume),
         ):
             threading.Thread(target=self._follow, args=(listing, act), daemon=True).start()
 
@@ -46,30 +60,30 @@ class Controllers:
         self._stopped.set()
 
     def node_ready(self, name: str) -> bool:
-        """Return whether the Node says it is Ready."""
-        found = self.cluster.find("v1", "Node", name)
-        return found is not None and is_ready(found)
+        """Return whether the Node is Ready."""
+        node = self.cluster.find("v1", "Node", name)
+        return node is not None and is_ready(node)
 
     def available(self, name: str, namespace: str) -> bool:
-        """Return whether a Deployment has all the pods it should have."""
-        found = self.cluster.find("apps/v1", "Deployment", name, namespace) or {}
-        return found.get("status", {}).get("availableReplicas", 0) >= found.get("spec", {}).get("replicas", 1)
+        """Return whether a Deployment has all its replicas."""
+        deployment = self.cluster.find("apps/v1", "Deployment", name, namespace) or {}
+        return deployment.get("status", {}).get("availableReplicas", 0) >= deployment.get("spec", {}).get("replicas", 1)
 
     def set_labels_and_taints(self, name: str, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
-        """Give a Node these labels and taints, in EKS's words; what an earlier call gave and this one has not goes."""
-        gone = dict.fromkeys(self._dressed.keys() - labels.keys())
-        wanted = [{**one, "effect": EFFECTS[one["effect"]]} for one in taints]
-        there = self.core.read_node(name).spec.taints or []
-        own = [one.to_dict() for one in there if one.key.startswith("node.kubernetes.io/")]  # Kubernetes' own
-        kept = [{key: one[key] for key in ("key", "value", "effect") if one.get(key)} for one in own]
-        self.core.patch_node(name, {"metadata": {"labels": {**gone, **labels}}, "spec": {"taints": kept + wanted}})
-        self._dressed = dict(labels)
+        """Give a Node these labels and taints, and remove those of the last call. The effects have EKS's names."""
+        removed = dict.fromkeys(self._labels.keys() - labels.keys())
+        wanted = [{**taint, "effect": EFFECTS[taint["effect"]]} for taint in taints]
+        present = self.cluster.get("v1", "Node", name)["spec"].get("taints") or []
+        own = [taint for taint in present if taint["key"].startswith("node.kubernetes.io/")]  # set by Kubernetes
+        kept = [{key: taint[key] for key in ("key", "value", "effect") if taint.get(key)} for taint in own]
+        self.core.patch_node(name, {"metadata": {"labels": {**removed, **labels}}, "spec": {"taints": kept + wanted}})
+        self._labels = dict(labels)
 
     def forget_node(self, name: str) -> None:
         """Delete the Node object."""
         self.cluster.delete("v1", "Node", name)
 
-    def _follow(self, listing, act) -> None:
+    def _follow(self, listing: Callable, act: Callable[[Any], None]) -> None:
         while not self._stopped.is_set():
             try:
                 for event in watch.Watch().stream(listing, timeout_seconds=300):
@@ -81,12 +95,11 @@ class Controllers:
                 if not self._stopped.wait(0.5):
                     self.log(f"controllers: watching again after {type(error).__name__}")
 
-    def _balance(self, service) -> None:
+    def _assign_address(self, service: Any) -> None:
         if service.spec.type != "LoadBalancer" or (service.status.load_balancer.ingress or []):
             return
-        taken = set()
-        for other in self.core.list_service_for_all_namespaces().items:
-            taken |= {entry.ip for entry in other.status.load_balancer.ingress or []}
+        services: list[Any] = self.core.list_service_for_all_namespaces().items
+        taken = {entry.ip for other in services for entry in other.status.load_balancer.ingress or []}
         free = [address for address in self.pool if address not in taken]
         if not free:
             self.log(
@@ -96,7 +109,7 @@ class Controllers:
         status = {"status": {"loadBalancer": {"ingress": [{"ip": free[0]}]}}}
         self.core.patch_namespaced_service_status(service.metadata.name, service.metadata.namespace, status)
 
-    def _provide(self, claim) -> None:
+    def _provision_volume(self, claim: Any) -> None:
         if claim.spec.volume_name or claim.spec.storage_class_name != CLASS or claim.metadata.deletion_timestamp:
             return
         name = f"pvc-{claim.metadata.uid}"
@@ -119,7 +132,7 @@ class Controllers:
         }
         self.cluster.apply(volume)
 
-    def _reclaim(self, volume) -> None:
+    def _delete_volume(self, volume: Any) -> None:
         ours = volume.spec.storage_class_name == CLASS and volume.status.phase in ("Released", "Failed")
         if ours and not volume.metadata.deletion_timestamp:
             shutil.rmtree(self.disk / VOLUMES / volume.metadata.name, ignore_errors=True)

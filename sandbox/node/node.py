@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import threading
 from collections.abc import Callable
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from lib.polling import until, wait
+from lib.kubernetes.cluster import Cluster
+from lib.polling import wait
 from sandbox.host import cgroups, veth
 from sandbox.node import authenticator, certificates, command_lines
+from sandbox.node.authenticator import Authenticate, Authorize
 from sandbox.node.controllers import Controllers
+from sandbox.node.namespaces import Namespaces
 from sandbox.paths import LOGS, NODES, RUN
 
 WEBHOOK_PORT = 8443
 
+# Deadlines in seconds, for a machine whose two cores are busy. On an idle one the API server is ready after about 4 s
+# and the Node after some more; the first import of the images takes about 10 s.
+API_SERVER, CONTAINERD, IMAGES, NODE_READY = 90, 60, 300, 120
+
 
 class NodeFailed(Exception):
-    """One sentence: which part did not come up, and where its log is."""
+    """One sentence: which part did not start, and where its log is."""
 
 
 class Node:
-    """A cluster by name; its processes end with the process that made it."""
+    """A cluster by name; its programs end with the process that made it.
+
+    Args:
+        name: the cluster's name.
+        number: of its link, 0 to 255.
+        parts: the built parts' folders.
+        authenticate: maps a token to its user.
+        authorize: decides a SubjectAccessReview, after RBAC.
+        log: takes one line.
+    """
 
     def __init__(
         self,
         name: str,
         number: int,
         parts: dict[str, Path],
-        authenticate: Callable[[str], dict | None],
-        authorize: Callable[[dict], bool],
-        log,
+        authenticate: Authenticate,
+        authorize: Authorize,
+        log: Callable[[str], None],
     ) -> None:
         self.name, self.parts, self.log = name, parts, log
         self.link = veth.Link(number)
@@ -44,31 +58,28 @@ class Node:
         self.ca_pem = b""
         self.node_name = f"ip-{self.link.node.replace('.', '-')}.ec2.internal"
         self._authenticate, self._authorize = authenticate, authorize
-        self._processes: dict[str, subprocess.Popen] = {}
-        self._init: subprocess.Popen | None = None
+        self._namespaces: Namespaces | None = None
         self._controllers: Controllers | None = None
-        self._webhook = None
-        self._importing: threading.Thread | None = None
+        self._webhook: ThreadingHTTPServer | None = None
+        self._import = threading.Thread(target=self._import_images, daemon=True)
         self._import_error = ""
 
     # The actions, in their order
 
     def start_control_plane(self) -> None:
-        """Start everything up to an API server that is ready; raise NodeFailed, and leave nothing, otherwise."""
+        """Start everything up to a ready API server; on NodeFailed or TimedOut, end everything."""
         try:
             self._enter_namespaces()
             self._make_certificates()
             self._start_webhook()
             self._spawn("etcd", command_lines.etcd())
             self._spawn("containerd", command_lines.containerd())
-            self._importing = threading.Thread(target=self._import_images, daemon=True)
             self._spawn("kube-apiserver", command_lines.apiserver(self.link.node))
-            self._await_ready()
-            self._importing.start()
+            self._wait_for_api_server()
+            self._import.start()
             self._spawn("kube-controller-manager", command_lines.controller_manager())
             self._spawn("kube-scheduler", command_lines.scheduler())
-            self._controllers = Controllers(self.admin_kubeconfig, self.link.balancers, self.state / "upper", self.log)
-            self._controllers.start()
+            self._start_controllers()
         except Exception:
             self.stop()
             raise
@@ -81,217 +92,130 @@ class Node:
         (self.etc / "kubelet.json").write_text(json.dumps(kubelet))
         self._spawn("kubelet", command_lines.kubelet(self.node_name, self.link.node, node_group))
         self._spawn("kube-proxy", command_lines.proxy(self.node_name))
-        self._importing.join(300)
+        self._import.join(IMAGES)
         if self._import_error:
             raise NodeFailed(self._import_error)
-        wait(
-            f"node {self.node_name} Ready",
-            lambda: self._controllers.node_ready(self.node_name),
-            deadline=120,
-            fix=f"see {self.logs}",
-        )
+        ready = lambda: self.controllers.node_ready(self.node_name)  # noqa: E731
+        wait(f"node {self.node_name} Ready", ready, deadline=NODE_READY, fix=f"see {self.logs}")
 
     def set_labels_and_taints(self, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
-        """Give the Node these labels and taints, and take away those that an earlier call gave."""
-        self._controllers.set_labels_and_taints(self.node_name, labels, taints)
+        """Give the Node these labels and taints, and remove those of the last call."""
+        self.controllers.set_labels_and_taints(self.node_name, labels, taints)
 
     def leave(self, node_group: str) -> None:
-        """End the kubelet and its pods, and take the Node away."""
+        """End the kubelet and its pods, and delete the Node."""
         for name in ("kubelet", "kube-proxy"):
-            self._end(name)
-        self._enter(
-            "alias ctr='ctr -a /run/containerd.sock -n k8s.io'\nctr tasks ls -q | while read -r task; do"
-            ' ctr tasks kill -a -s KILL "$task"; done'
-        )
-        self._controllers.forget_node(self.node_name)
+            self.namespaces.kill(name)
+        self.namespaces.run(["sh", "-c", command_lines.KILL_CONTAINERS], check=True)
+        self.controllers.forget_node(self.node_name)
 
     def stop(self) -> None:
-        """End every process, mount, link and cgroup of the cluster; what it imported stays."""
+        """End every process, mount, link and cgroup of the cluster; the imported images stay."""
         if self._controllers:
             self._controllers.stop()
         if self._webhook:
             self._webhook.shutdown()
             self._webhook.server_close()
             self._webhook = None
-        if self._init:
-            self._init.kill()
-            self._init.wait()
-            for process in self._processes.values():
-                process.wait()
+        if self._namespaces:
+            self._namespaces.close()
         veth.remove(self.link.name)
-        until(lambda: cgroups.remove(self.name) or self.name not in cgroups.leftovers(), deadline=20)
+        cgroups.wait_removed(self.name)
         shutil.rmtree(self.state, ignore_errors=True)
 
     def addon_healthy(self, addon: str) -> bool:
-        """Whether what stands for one of EKS's add-ons is as it should be; what a node has not cannot be otherwise."""
+        """Return whether the node's part for an add-on of EKS runs; True for an add-on without such a part."""
         if addon == "coredns":
             return bool(self._controllers and self._controllers.available("coredns", "kube-system"))
-        if addon == "kube-proxy" and "kube-proxy" in self._processes:  # without nodes there is none to fail
-            return self._processes["kube-proxy"].poll() is None
+        if addon == "kube-proxy" and "kube-proxy" in self.processes():  # it runs on nodes alone
+            return self.namespaces.exit_code("kube-proxy") is None
         return True
 
     @property
     def admin_kubeconfig(self) -> Path:
-        """The sandbox's own way in; users have their AWS identity."""
+        """The sandbox's own kubeconfig, with a client certificate; users have their AWS identity."""
         return self.etc / "admin.kubeconfig"
 
-    def processes(self) -> dict[str, dict]:
-        """Return, by part, the pid, the resident memory in MiB and whether it runs."""
-        return {name: _described(process) for name, process in self._processes.items()}
+    @property
+    def namespaces(self) -> Namespaces:
+        """The namespaces of a started cluster."""
+        if not self._namespaces:
+            raise NodeFailed(f"expected the cluster {self.name} to be started, got none; see {self.logs}")
+        return self._namespaces
 
-    # What they are made of
+    @property
+    def controllers(self) -> Controllers:
+        """The controllers of a started cluster."""
+        if not self._controllers:
+            raise NodeFailed(f"expected the cluster {self.name} to be started, got no controllers; see {self.logs}")
+        return self._controllers
+
+    def processes(self) -> dict[str, dict]:
+        """Return, by part: pid, memory_mib (resident) and running."""
+        return self._namespaces.describe() if self._namespaces else {}
+
+    # The parts of the actions
 
     def _enter_namespaces(self) -> None:
-        shutil.rmtree(self.logs, ignore_errors=True)
-        self.logs.mkdir(parents=True)
-        settings = {
-            "STATE": self.state,
-            "IMAGES": self.images,
-            "PROGRAMS": self.parts["programs"],
-            "NODE_NAME": self.node_name,
-        }
-        settings["LOWERS"] = f"{self.parts['node'] / 'upper'}:{self.parts['base'] / 'root'}"
-        environment = {"PATH": os.environ["PATH"], **{key: str(value) for key, value in settings.items()}}
-        command = [
-            "unshare",
-            "--net",
-            "--mount",
-            "--pid",
-            "--uts",
-            "--ipc",
-            "--fork",
-            "--kill-child",
-            "sh",
-            str(Path(__file__).with_name("init.sh")),
-        ]
-        with (self.logs / "init.log").open("w") as log:
-            self._init = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_end_with_parent
-            )
-        pid = wait("the node's first process", lambda: _child(self._init.pid), deadline=10)
-        self._enter_command = [
-            "nsenter",
-            "--target",
-            str(pid),
-            "--mount",
-            "--net",
-            "--pid",
-            "--uts",
-            "--ipc",
-            "--root",
-            "--wd=/",
-            "--",
-        ]
-        ready = Path(f"/proc/{pid}/root/run/init-done")
-        wait("the node's root file system", ready.exists, deadline=20, fix=f"see {self.logs / 'init.log'}")
-        veth.up(self.link, pid, ["nsenter", "--target", str(pid), "--net", "--"])
+        lowers = f"{self.parts['node'] / 'upper'}:{self.parts['base'] / 'root'}"
+        paths = {"STATE": self.state, "IMAGES": self.images, "PROGRAMS": self.parts["programs"]}
+        settings = {key: str(path) for key, path in paths.items()}
+        self._namespaces = Namespaces(self.logs, {**settings, "LOWERS": lowers, "NODE_NAME": self.node_name})
+        self._namespaces.wait_ready()
+        veth.up(self.link, self._namespaces.pid, self._namespaces.network_command)
 
     def _make_certificates(self) -> None:
         ca = certificates.authority(self.etc, "ca", f"eks-sandbox {self.name}")
         self.ca_pem = ca.pem
-        for file, name, organization, hosts in command_lines.certificates(
-            self.link.node, self.link.host, self.node_name
-        ):
-            ca.issue(file, name, organization, hosts)
+        for leaf in command_lines.certificates(self.link.node, self.link.host, self.node_name):
+            ca.issue(*leaf)
         certificates.key_pair(self.etc, "service-accounts")
-        inside = Path("/etc/kubernetes")
-        for file in ("controller-manager", "scheduler", "kubelet", "proxy"):
-            certificates.kubeconfig(
-                self.etc / f"{file}.kubeconfig",
-                self.endpoint,
-                inside / "ca.crt",
-                inside / f"{file}.crt",
-                inside / f"{file}.key",
-            )
-        certificates.kubeconfig(
-            self.admin_kubeconfig, self.endpoint, self.etc / "ca.crt", self.etc / "admin.crt", self.etc / "admin.key"
-        )
+        inside = Path(command_lines.ETC)
+        for name in ("controller-manager", "scheduler", "kubelet", "proxy"):
+            self._write_kubeconfig(name, inside)
+        self._write_kubeconfig("admin", self.etc)
         for file, content in command_lines.files(f"https://{self.link.host}:{WEBHOOK_PORT}").items():
             (self.etc / file).write_text(content)
 
+    def _write_kubeconfig(self, name: str, pki: Path) -> None:
+        files = pki / "ca.crt", pki / f"{name}.crt", pki / f"{name}.key"
+        certificates.kubeconfig(self.etc / f"{name}.kubeconfig", self.endpoint, *files)
+
     def _start_webhook(self) -> None:
         files = self.etc / "webhook.crt", self.etc / "webhook.key"
-        asked = self._authenticate, self.log, self._authorize
-        self._webhook = authenticator.serve(self.link.host, WEBHOOK_PORT, *files, *asked)
+        self._webhook = authenticator.serve(
+            self.link.host, WEBHOOK_PORT, *files, self._authenticate, self.log, self._authorize
+        )
 
-    def _await_ready(self) -> None:
-        from lib.kubernetes.cluster import Cluster
-
+    def _wait_for_api_server(self) -> None:
         cluster = Cluster.from_kubeconfig(self.admin_kubeconfig)
-
-        server = self._processes["kube-apiserver"]
-
-        def settled() -> bool:
-            return server.poll() is not None or cluster.ready()
-
-        wait("kube-apiserver /readyz", settled, deadline=90, fix=f"see {self.logs}")
-        if server.poll() is not None:
+        ended = lambda: self.namespaces.exit_code("kube-apiserver")  # noqa: E731
+        settled = lambda: ended() is not None or cluster.ready()  # noqa: E731
+        wait("kube-apiserver /readyz", settled, deadline=API_SERVER, fix=f"see {self.logs}")
+        if ended() is not None:
             log = self.logs / "kube-apiserver.log"
-            raise NodeFailed(f"expected kube-apiserver to run, got exit code {server.returncode}; see {log}")
+            raise NodeFailed(f"expected kube-apiserver to run, got exit code {ended()}; see {log}")
+
+    def _start_controllers(self) -> None:
+        disk = self.state / "upper"
+        self._controllers = Controllers(self.admin_kubeconfig, self.link.load_balancers, disk, self.log)
+        self._controllers.start()
 
     def _import_images(self) -> None:
-        archive = self.parts["images"] / "images.tar"
+        """Import the images into containerd, once for each build of them; keep an error for `join`."""
         mark = self.images.parent / "imported"
         if mark.is_file() and mark.read_text() == self.parts["images"].name:
             return
-        wait(
-            "containerd",
-            lambda: self._enter("ctr -a /run/containerd.sock version", check=False).returncode == 0,
-            deadline=60,
-        )
-        with archive.open("rb") as content:
-            command = [
-                *self._enter_command,
-                "ctr",
-                "-a",
-                "/run/containerd.sock",
-                "-n",
-                "k8s.io",
-                "images",
-                "import",
-                "-",
-            ]
-            done = subprocess.run(command, stdin=content, capture_output=True, text=True)
+        answers = lambda: self.namespaces.run(command_lines.ctr("version")).returncode == 0  # noqa: E731
+        wait("containerd", answers, deadline=CONTAINERD)
+        with (self.parts["images"] / "images.tar").open("rb") as content:
+            done = self.namespaces.run(command_lines.ctr("-n", "k8s.io", "images", "import", "-"), stdin=content)
         if done.returncode:
-            said = done.stderr.strip()[-200:]
-            self._import_error = f"expected the images to be imported, got {said}; see {self.logs / 'containerd.log'}"
+            message = done.stderr.strip()[-200:]
+            log = self.logs / "containerd.log"
+            self._import_error = f"expected containerd to import the images, got {message}; see {log}"
             return
         mark.write_text(self.parts["images"].name)
 
     def _spawn(self, name: str, command: list[str]) -> None:
-        with (self.logs / f"{name}.log").open("a") as log:
-            line = [*self._enter_command, "env", "-i", f"PATH={command_lines.PATH}", "HOME=/root", *command]
-            self._processes[name] = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def _end(self, name: str) -> None:
-        process = self._processes.pop(name, None)
-        if process and (pid := _child(process.pid)):
-            os.kill(pid, signal.SIGKILL)
-            process.wait()
-
-    def _enter(self, script: str, check: bool = True) -> subprocess.CompletedProcess:
-        return subprocess.run([*self._enter_command, "sh", "-c", script], check=check, capture_output=True, text=True)
-
-
-def _end_with_parent() -> None:
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: whatever kills the endpoint ends its nodes
-
-
-def _child(pid: int) -> int:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return 0
-    return int(children[0]) if children else 0
-
-
-def _described(process: subprocess.Popen) -> dict:
-    pid = _child(process.pid)
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        memory = next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
-    except (OSError, StopIteration):
-        memory = 0
-    return {"pid": pid, "memory_mib": memory, "running": bool(pid) and process.poll() is None}
+        self.namespaces.spawn(name, command)

@@ -93,9 +93,9 @@ def group(world):
 )
 def test_one_more_than_allowed_is_refused_as_aws_does_and_the_sentence_says_what_to_do(world, allow, kind, make, code):
     allow(kind, 0)
-    with pytest.raises(AwsError, match=f"got {code}: The maximum number .*; delete unused ones, or ask"):
-        with session.aws_errors():
-            make(world)
+    message = f"got {code}: The maximum number .*; delete unused ones, or ask"
+    with pytest.raises(AwsError, match=message), session.aws_errors():
+        make(world)
     assert [one["status"] for one in world.calls() if one.get("refused")] == [400]
 
 

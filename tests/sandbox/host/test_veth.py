@@ -18,13 +18,13 @@ def test_addresses_of_a_link(number):
     assert link.name == f"eks{number}"
     assert link.network == ipaddress.ip_network(f"{first}/24")
     assert (link.host, link.node) == (str(first + 1), str(first + 10))
-    assert link.balancers == [str(first + last) for last in range(101, 151)]
+    assert link.load_balancers == [str(first + last) for last in range(101, 151)]
 
 
 @pytest.mark.parametrize("number", [0, 1, 7])
 def test_all_addresses_are_in_the_links_network_and_differ(number):
     link = Link(number)
-    used = [ipaddress.ip_address(one) for one in (link.host, link.node, *link.balancers)]
+    used = [ipaddress.ip_address(one) for one in (link.host, link.node, *link.load_balancers)]
     assert link.network.subnet_of(POOL_OF_ALL) and set(used) < set(link.network.hosts())
     assert len(set(used)) == len(used) == len(POOL) + 2
 

@@ -164,13 +164,13 @@ def asked(served, method, path, content=None, **headers):
 
 
 def reviewed(served, token):
-    spec = {"apiVersion": authenticator.API, "kind": "TokenReview", "spec": {"token": token}}
+    spec = {"apiVersion": authenticator.AUTHENTICATION_API, "kind": "TokenReview", "spec": {"token": token}}
     return asked(served, "POST", "/authenticate?timeout=10s", spec)
 
 
 def test_review_of_a_good_token(served):
     status, answer = reviewed(served, "good")
-    assert (status, answer["apiVersion"], answer["kind"]) == (200, authenticator.API, "TokenReview")
+    assert (status, answer["apiVersion"], answer["kind"]) == (200, authenticator.AUTHENTICATION_API, "TokenReview")
     assert answer["status"] == {
         "authenticated": True,
         "user": {"username": "alice", "uid": "1", "groups": ["system:masters"]},
@@ -178,7 +178,7 @@ def test_review_of_a_good_token(served):
 
 
 @pytest.mark.parametrize(
-    ("token", "reason"), [("bad-token", "expected another token."), ("strange", "somebody known here")]
+    ("token", "reason"), [("bad-token", "expected another token."), ("strange", "a token of a known user")]
 )
 def test_review_of_a_bad_token(served, token, reason):
     status, answer = reviewed(served, token)
@@ -188,7 +188,7 @@ def test_review_of_a_bad_token(served, token, reason):
 
 @pytest.mark.parametrize(("user", "allowed"), [("alice", True), ("bob", False)])
 def test_review_of_rights(served, user, allowed):
-    spec = {"apiVersion": authenticator.RIGHTS, "kind": "SubjectAccessReview", "spec": {"user": user}}
+    spec = {"apiVersion": authenticator.AUTHORIZATION_API, "kind": "SubjectAccessReview", "spec": {"user": user}}
     status, answer = asked(served, "POST", "/authorize?timeout=30s", spec)
     assert (status, answer["kind"], answer["status"]) == (200, "SubjectAccessReview", {"allowed": allowed})
     assert asked(served, "POST", "/authorize", {**spec, "kind": "TokenReview"})[0] == 400
@@ -213,8 +213,18 @@ def test_the_log_has_the_fingerprint_and_the_reason_never_the_token(served):
             {"apiVersion": "authentication.k8s.io/v1beta1", "kind": "TokenReview", "spec": {"token": "x"}},
             400,
         ),
-        ("POST", "/authenticate", {"apiVersion": authenticator.API, "kind": "TokenReview", "spec": {"token": ""}}, 400),
-        ("POST", "/authenticate", {"apiVersion": authenticator.API, "kind": "TokenReview", "spec": {"token": 7}}, 400),
+        (
+            "POST",
+            "/authenticate",
+            {"apiVersion": authenticator.AUTHENTICATION_API, "kind": "TokenReview", "spec": {"token": ""}},
+            400,
+        ),
+        (
+            "POST",
+            "/authenticate",
+            {"apiVersion": authenticator.AUTHENTICATION_API, "kind": "TokenReview", "spec": {"token": 7}},
+            400,
+        ),
     ],
 )
 def test_what_is_no_token_review(served, method, path, content, status):

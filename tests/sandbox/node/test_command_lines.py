@@ -45,9 +45,9 @@ def test_apiserver_asks_rbac_and_the_webhook():
     found = flags(LINES["apiserver"])
     assert found["authorization-mode"] == "Node,RBAC,Webhook"
     assert found["enable-admission-plugins"] == "NodeRestriction"
-    assert found["authentication-token-webhook-config-file"] == "/etc/kubernetes/webhook.json"
+    assert found["authentication-token-webhook-config-file"] == "/etc/kubernetes/authentication-webhook.json"
     assert found["authentication-token-webhook-version"] == found["authorization-webhook-version"] == "v1"
-    assert found["authorization-webhook-config-file"] == "/etc/kubernetes/rights.json"
+    assert found["authorization-webhook-config-file"] == "/etc/kubernetes/authorization-webhook.json"
     assert found["client-ca-file"] == "/etc/kubernetes/ca.crt"
     assert found["bind-address"] == found["advertise-address"] == NODE
 
@@ -134,7 +134,7 @@ def test_the_networks_are_apart_and_dns_is_a_service():
 
 def test_files_are_read_back_as_what_they_are():
     found = command_lines.files("https://198.18.0.1:4600")
-    for file, path in (("webhook.json", "authenticate"), ("rights.json", "authorize")):
+    for file, path in (("authentication-webhook.json", "authenticate"), ("authorization-webhook.json", "authorize")):
         cluster = {"server": f"https://198.18.0.1:4600/{path}", "certificate-authority": "/etc/kubernetes/ca.crt"}
         assert json.loads(found[file])["clusters"] == [{"name": "w", "cluster": cluster}]
     bridge, _ = json.loads(found["10-bridge.conflist"])["plugins"]
