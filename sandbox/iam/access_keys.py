@@ -12,7 +12,7 @@ from moto.core.utils import utcnow
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
-from lib.files import write_atomic
+from lib.files import PRIVATE, write_atomic
 from sandbox.iam.sigv4 import Identity
 
 PARTITION = "aws"
@@ -37,6 +37,7 @@ def ensure_administrator(credentials_file: Path) -> str:
     write_atomic(
         credentials_file,
         f"[{PROFILE}]\naws_access_key_id = {key.access_key_id}\naws_secret_access_key = {key.secret_access_key}\n",
+        PRIVATE,
     )
     return user.arn
 

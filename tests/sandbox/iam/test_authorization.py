@@ -14,7 +14,7 @@ from lib.planning import permissions, plan
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import clean_up, cluster
-from sandbox.iam.policy_evaluation import ALLOWED, DENIED, NOTHING, decide
+from sandbox.iam.policy_evaluation import ALLOWED, DENIED, NOT_ALLOWED, decide
 from tests.support.stated import IMAGES
 
 NAME = "least"
@@ -56,27 +56,27 @@ STRANGE = {"Condition": {"DateLessThan": {"aws:CurrentTime": "2020-01-01T00:00:0
 @pytest.mark.parametrize(
     ("statements", "said"),
     [
-        ([], NOTHING),
+        ([], NOT_ALLOWED),
         ([allow("ec2:CreateVpc")], ALLOWED),
         ([allow("ec2:createvpc")], ALLOWED),
         ([allow(["ec2:DeleteVpc", "ec2:Create*"])], ALLOWED),
         ([allow("ec2:CreateVp?")], ALLOWED),
-        ([allow("ec2:CreateVpcEndpoint")], NOTHING),
+        ([allow("ec2:CreateVpcEndpoint")], NOT_ALLOWED),
         ([allow("*"), deny("ec2:*")], DENIED),
         ([deny("ec2:*"), allow("*")], DENIED),
         ([allow("ec2:CreateVpc", "arn:aws:ec2:*:*:vpc/*")], ALLOWED),
-        ([allow("ec2:CreateVpc", "arn:aws:ec2:*:*:subnet/*")], NOTHING),
+        ([allow("ec2:CreateVpc", "arn:aws:ec2:*:*:subnet/*")], NOT_ALLOWED),
         ([{"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}], ALLOWED),
-        ([{"Effect": "Allow", "NotAction": "ec2:*", "Resource": "*"}], NOTHING),
-        ([{"Effect": "Allow", "Action": "*", "NotResource": "arn:aws:ec2:*:*:vpc/*"}], NOTHING),
+        ([{"Effect": "Allow", "NotAction": "ec2:*", "Resource": "*"}], NOT_ALLOWED),
+        ([{"Effect": "Allow", "Action": "*", "NotResource": "arn:aws:ec2:*:*:vpc/*"}], NOT_ALLOWED),
         ([allow("*", **PASSED)], ALLOWED),
-        ([allow("*", Condition={"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}})], NOTHING),
-        ([allow("*", Condition={"StringEquals": {"aws:Nobody": "x"}})], NOTHING),  # not known: allows nothing,
+        ([allow("*", Condition={"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}})], NOT_ALLOWED),
+        ([allow("*", Condition={"StringEquals": {"aws:Nobody": "x"}})], NOT_ALLOWED),  # not known: allows nothing,
         ([allow("*"), deny("*", Condition={"StringEquals": {"aws:Nobody": "x"}})], DENIED),  # and always denies
         ([allow("*", Condition={"StringEqualsIfExists": {"aws:Nobody": "x"}})], ALLOWED),
-        ([allow("*", **STRANGE)], NOTHING),
+        ([allow("*", **STRANGE)], NOT_ALLOWED),
         ([allow("*"), deny("*", **STRANGE)], DENIED),
-        ([allow("ec2:Create[Vv]pc")], NOTHING),  # no pattern but * and ?
+        ([allow("ec2:Create[Vv]pc")], NOT_ALLOWED),  # no pattern but * and ?
     ],
 )
 def test_what_a_policy_says(statements, said):
