@@ -18,7 +18,7 @@ QUICK = {"Delay": 0.02, "MaxAttempts": 500}
 
 
 class FakeNode:
-    """A node that comes up when it is let, and remembers what was done to it and by which thread."""
+    """A node that comes up when it is let, and remembers its calls and their threads."""
 
     endpoint, ca_pem = "https://198.18.0.10:6443", b"-----BEGIN CERTIFICATE-----"
 

@@ -1,4 +1,4 @@
-"""Service quotas of the sandbox's account, and what else moto lacks: told as AWS tells it, and kept to."""
+"""Service quotas of the account and the other operations that moto lacks: answers and refusals as on AWS."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Add-ons and pod identities by boto3: what a node has is told as what it is, what it has not is refused."""
+"""Add-ons and pod identities by boto3: add-ons report what the node runs, and other ones are refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What stands behind the EKS API, without one: every node ends with the sandbox, whatever the others do."""
+"""Clusters with fake nodes: every node ends with the sandbox, whatever the other nodes do."""
 
 from types import SimpleNamespace
 

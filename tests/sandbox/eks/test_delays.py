@@ -19,7 +19,7 @@ LOOK = {"pause": 0.02}
 
 @pytest.fixture
 def slow(world):
-    """A world in which a cluster takes 0.6 seconds, and an update of it 0.3."""
+    """A world with a cluster that takes 0.6 seconds, and an update of it 0.3."""
     world.delays.scale = 0.001
     return world
 
