@@ -52,7 +52,11 @@ class AwsError(RunbookError):
 
 
 class ClusterError(RunbookError):
-    """The Kubernetes API refused, or answered otherwise than expected."""
+    """The Kubernetes API refused, or answered otherwise than expected; `status` is HTTP's, 0 without an answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class IstioError(RunbookError):
@@ -64,4 +68,11 @@ class LegacyError(RunbookError):
 
 
 class KeycloakError(RunbookError):
-    """Keycloak refused, or answered otherwise than expected."""
+    """Keycloak refused, or answered otherwise than expected.
+
+    `status` is the HTTP status, 0 without an answer; `error` is OAuth's error code, such as invalid_grant, or "".
+    """
+
+    def __init__(self, message: str, status: int = 0, error: str = "") -> None:
+        super().__init__(message)
+        self.status, self.error = status, error

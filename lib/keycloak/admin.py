@@ -1,9 +1,10 @@
-"""Keycloak 26's admin API: realm, client, mapper and user, each created or updated, each telling which."""
+"""Keycloak 26's admin API: realm, client, mapper, user and role are created or updated as stated."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -13,7 +14,8 @@ from lib.errors import KeycloakError
 from lib.keycloak.oidc import body, direct_session, password_token, refusal, send
 from lib.keycloak.representations import Representation, audience_mapper
 
-MARGIN = 10  # seconds before its end at which the admin's token is renewed: it lives for 60
+MARGIN = 10  # seconds before its expiry at which the administrator's token is renewed; it is valid for 60
+REQUIRED = object()  # for `call`: a 404 is an error
 
 
 class Keycloak:
@@ -31,7 +33,7 @@ class Keycloak:
         password: str,
         session: requests.Session | None = None,
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ) -> None:
         self.url, self.user, self.session = url.rstrip("/"), user, session or direct_session()
         self._password, self._clock = password, clock
         self._token, self._until = "", float("-inf")
@@ -106,7 +108,7 @@ class Keycloak:
             password_token(*grant, session=self.session)
             return "unchanged"
         except KeycloakError as error:
-            if "invalid_grant" not in str(error):
+            if error.error != "invalid_grant":
                 raise
         at = path(realm, "users", self.get_user(realm, username)["id"])
         had = any(one["type"] == "password" for one in self.get(f"{at}/credentials"))
@@ -115,12 +117,12 @@ class Keycloak:
         return "changed" if had else "created"
 
     def set_password(self, realm: str, username: str, password: str) -> None:
-        """Give the user a password that stays, whatever there was before."""
+        """Set the user's password; the user need not change it."""
         at = path(realm, "users", self.get_user(realm, username)["id"], "reset-password")
         self.call("PUT", at, {"type": "password", "value": password, "temporary": False})
 
     def ensure_role(self, realm: str, name: str) -> Ensured:
-        """Create the realm role `name` where it is not there."""
+        """Create the realm role `name` if it is missing."""
         at = path(realm, "roles")
         return ensure(
             f"role {name}",
@@ -137,9 +139,9 @@ class Keycloak:
         )
 
     def ensure_client_role(self, realm: str, client_id: str, role: str) -> str:
-        """Let the client's tokens tell whether their user has a realm role; return the action.
+        """Let the client's tokens carry a realm role of their user; return the action.
 
-        A client made by `ensure_client` tells no roles but those: fullScopeAllowed is off.
+        A client made by `ensure_client` carries no other roles: its fullScopeAllowed is false.
         """
         client = self.get_client(realm, client_id)
         return self._ensure_mapped(realm, path(realm, "clients", client["id"], "scope-mappings"), role)
@@ -149,31 +151,31 @@ class Keycloak:
         client = self.get_client(realm, client_id)
         return self.call("GET", path(realm, "clients", client["id"], "client-secret"))["value"]
 
-    def get_client(self, realm: str, client_id: str) -> dict:
+    def get_client(self, realm: str, client_id: str) -> Representation:
         """Return the client without its secret, or raise KeycloakError."""
-        client = _required(self._client(realm, client_id), f"a client {client_id} in realm {realm}", "ensure_client")
+        client = _required(self._client(realm, client_id), f"client {client_id} in realm {realm}", "ensure_client")
         return _without_secret(client)
 
-    def find_user(self, realm: str, username: str) -> dict | None:
+    def find_user(self, realm: str, username: str) -> Representation | None:
         """Return the user, or None."""
         name = username.lower()
         return only(self.get(path(realm, "users"), username=name, exact="true"), "username", name)
 
-    def get_user(self, realm: str, username: str) -> dict:
+    def get_user(self, realm: str, username: str) -> Representation:
         """Return the user, or raise KeycloakError."""
-        return _required(self.find_user(realm, username), f"a user {username} in realm {realm}", "ensure_user")
+        return _required(self.find_user(realm, username), f"user {username} in realm {realm}", "ensure_user")
 
     def delete_realm(self, name: str) -> str:
-        """Delete the realm with all that is in it; return "deleted" or "absent"."""
+        """Delete the realm and everything in it; return "deleted" or "absent"."""
         return self._delete(path(name))
 
     def delete_user(self, realm: str, username: str) -> str:
-        """Delete the user with the sessions; return "deleted" or "absent"."""
-        found = self.find_user(realm, username)
-        return self._delete(path(realm, "users", found["id"])) if found else "absent"
+        """Delete the user and the user's sessions; return "deleted" or "absent"."""
+        user = self.find_user(realm, username)
+        return self._delete(path(realm, "users", user["id"])) if user else "absent"
 
-    def get(self, at: str, **query):
-        """Return what the admin API has at a path under /admin/realms, None where it has nothing."""
+    def get(self, at: str, **query: str) -> Any:
+        """Return the JSON at a path under /admin/realms, or None if Keycloak has nothing there (404)."""
         return self.call("GET", at, query=query, absent=None)
 
     def _delete(self, at: str) -> str:
@@ -183,27 +185,37 @@ class Keycloak:
         at = holder + path("realm")
         if only(self.get(at), "name", role):
             return "unchanged"
-        found = _required(self.get(path(realm, "roles", role)), f"a role {role} in realm {realm}", "ensure_role")
-        self.call("POST", at, [found])
+        wanted = _required(self.get(path(realm, "roles", role)), f"role {role} in realm {realm}", "ensure_role")
+        self.call("POST", at, [wanted])
         return "created"
 
-    def _client(self, realm: str, client_id: str) -> dict | None:
+    def _client(self, realm: str, client_id: str) -> Representation | None:
         return only(self.get(path(realm, "clients"), clientId=client_id), "clientId", client_id)
 
-    def call(self, method: str, at: str, stated=None, *, query: dict | None = None, absent=...):
-        """Return the admin API's answer; `absent`, where given, stands for a 404. A 401 is asked once again."""
+    def call(
+        self, method: str, at: str, content: Any = None, *, query: dict[str, str] | None = None, absent: Any = REQUIRED
+    ) -> Any:
+        """Return the JSON of the admin API's answer, None for an empty one. After a 401, log in and ask once more.
+
+        Args:
+            method: The HTTP method.
+            at: The path under /admin/realms.
+            content: The request's body, as JSON.
+            query: The query's parameters.
+            absent: The value to return for a 404; by default a 404 raises KeycloakError.
+        """
         for fresh in (False, True):
             answer = send(
                 self.session,
                 method,
                 f"{self.url}/admin/realms{at}",
-                json=stated,
+                json=content,
                 params=query,
                 headers={"Authorization": f"Bearer {self._bearer(fresh)}"},
             )
             if answer.status_code != 401:
                 break
-        if answer.status_code == 404 and absent is not ...:
+        if answer.status_code == 404 and absent is not REQUIRED:
             return absent
         if answer.status_code >= 400:
             raise refusal(f"Keycloak to accept {method} /admin/realms{at}", answer)
@@ -211,57 +223,72 @@ class Keycloak:
 
     def _bearer(self, fresh: bool) -> str:
         if fresh or self._clock() >= self._until:
-            asked = self._clock()
+            sent = self._clock()
             endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
             answer = password_token(endpoint, "admin-cli", "", self.user, self._password, "", session=self.session)
-            self._token, self._until = answer["access_token"], asked + answer["expires_in"] - MARGIN
+            self._token, self._until = answer["access_token"], sent + answer["expires_in"] - MARGIN
         return self._token
 
 
-def ensure(what: str, wanted: dict, *, read, create, change) -> Ensured:
-    """Create or change one object of the admin API so that it has what is stated; return it and the action."""
+def ensure(
+    name: str,
+    wanted: Representation,
+    *,
+    read: Callable[[], Representation | None],
+    create: Callable[[Representation], Any],
+    change: Callable[[Representation], Any],
+) -> Ensured:
+    """Create one object of the admin API, or change it if a field of `wanted` differs.
+
+    Args:
+        name: The kind and the name, for errors: "realm istio".
+        wanted: The fields that the object must have.
+        read: Returns the object, or None.
+        create: Creates the object from `wanted`.
+        change: Replaces the object by the one it gets: the present one, with the fields of `wanted`.
+    """
     found = read()
-    if found is not None and _holds(found, wanted):
+    if found is not None and _has(found, wanted):
         return Ensured(found, "unchanged")
     create(wanted) if found is None else change(_merged(found, wanted))
     kept = read() or {}
-    if not _holds(kept, wanted):
-        odd = next(key for key, value in wanted.items() if not _holds(kept.get(key), value))
+    if not _has(kept, wanted):
+        field = next(key for key, value in wanted.items() if not _has(kept.get(key), value))
         raise KeycloakError(
-            f"{what}: expected Keycloak to keep {odd} as written, got another value back; "
-            f"state {odd} as Keycloak keeps it, or delete the {what.split()[0]} first."
+            f"{name}: Keycloak keeps another value of {field} than it got. "
+            f"State {field} as Keycloak keeps it, or delete the {name.split()[0]} first."
         )
     return Ensured(kept, "created" if found is None else "changed")
 
 
-def _holds(found, wanted) -> bool:
-    """Whether `found` has what is stated: of dicts the stated keys, of lists the members in any order."""
+def _has(found: Any, wanted: Any) -> bool:
+    """Return whether `found` has what `wanted` states: a dict its keys, a list its members in any order."""
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(_holds(found.get(key), value) for key, value in wanted.items())
+        return isinstance(found, dict) and all(_has(found.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):
         return sorted(map(str, found or [])) == sorted(map(str, wanted))
     return found == wanted
 
 
-def _merged(found: dict, wanted: dict) -> dict:
-    """`found` with what is stated on top: a PUT of a part of `attributes` would drop the rest."""
+def _merged(found: Representation, wanted: Representation) -> Representation:
+    """Return `found` with the fields of `wanted`, also inside dicts: a PUT of a part of `attributes` drops the rest."""
     inner = {key: _merged(found.get(key) or {}, value) for key, value in wanted.items() if isinstance(value, dict)}
     return {**found, **wanted, **inner}
 
 
-def only(found: list[dict] | None, key: str, value: str) -> dict | None:
-    """Return the one of the objects whose `key` is `value`, or None."""
-    return next((one for one in found or [] if one[key] == value), None)
+def only(objects: list[Representation] | None, key: str, value: str) -> Representation | None:
+    """Return the object whose `key` is `value`, or None."""
+    return next((obj for obj in objects or [] if obj[key] == value), None)
 
 
 def _without_secret(client: Representation) -> Representation:
     return {key: value for key, value in client.items() if key != "secret"}
 
 
-def _required(found: dict | None, what: str, verb: str) -> dict:
-    if found is None:
-        raise KeycloakError(f"expected {what}, got none; make it first ({verb}).")
-    return found
+def _required(obj: Representation | None, what: str, verb: str) -> Representation:
+    if obj is None:
+        raise KeycloakError(f"Keycloak has no {what}. Create it first ({verb}).", 404)
+    return obj
 
 
 def path(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""The authorization code flow with PKCE (RFC 6749 section 4.1, RFC 7636), as a browser without eyes goes through it."""
+"""The authorization code flow with PKCE (RFC 6749 section 4.1, RFC 7636), as a browser goes through it."""
 
 from __future__ import annotations
 
@@ -36,33 +36,34 @@ class Browser:
     session: requests.Session = field(default_factory=direct_session)
 
     def open(self, client_id: str, redirect_uri: str, **more: str) -> requests.Response:
-        """Return the authorization endpoint's answer: the login form, a redirect, or a page that says what is wrong.
+        """Return the authorization endpoint's answer: the login form, a redirect, or an error page.
 
         `more` are further parameters, such as code_challenge and code_challenge_method.
         """
-        asked = {"response_type": "code", "scope": "openid", "client_id": client_id, "redirect_uri": redirect_uri}
+        query = {"response_type": "code", "scope": "openid", "client_id": client_id, "redirect_uri": redirect_uri}
         at = f"{self.issuer}/protocol/openid-connect/auth"
-        return send(self.session, "GET", at, params={**asked, **more}, allow_redirects=False)
+        return send(self.session, "GET", at, params={**query, **more}, allow_redirects=False)
 
     def log_in(self, page: requests.Response, username: str, password: str) -> requests.Response:
-        """Fill the login form of a page in; return the answer, a redirect if the password was right."""
-        found = FORM.search(page.text)
-        if not found:
+        """Submit the login form of a page; return the answer, a redirect if the password is right."""
+        form_tag = FORM.search(page.text)
+        if not form_tag:
             raise refusal("a login form", page)
         form = {"username": username, "password": password, "credentialId": ""}
-        return send(self.session, "POST", html.unescape(found[1]), data=form, allow_redirects=False)
+        return send(self.session, "POST", html.unescape(form_tag[1]), data=form, allow_redirects=False)
 
     def code(self, client_id: str, redirect_uri: str, username: str, password: str, **more: str) -> str:
-        """Return an authorization code of the user's; KeycloakError where none came."""
+        """Log the user in; return the authorization code, or raise KeycloakError if none came."""
         answer = self.log_in(self.open(client_id, redirect_uri, **more), username, password)
-        given = returned(answer)
-        if "code" not in given:
-            got = given.get("error", answer.status_code)
-            raise KeycloakError(f"expected a code for {username}, got {got}; check the user and the client.")
-        return given["code"]
+        parameters = redirect_parameters(answer)
+        if "code" not in parameters:
+            error = parameters.get("error", "")
+            message = f"No code for {username}: {error or answer.status_code}. Check the user and the client."
+            raise KeycloakError(message, answer.status_code, error)
+        return parameters["code"]
 
 
-def returned(answer: requests.Response) -> dict[str, str]:
-    """Return the parameters that a redirect takes back to the client: code, or error; none if it is no redirect."""
+def redirect_parameters(answer: requests.Response) -> dict[str, str]:
+    """Return the parameters that a redirect takes to the client (code, or error); {} if the answer is no redirect."""
     query = urlsplit(answer.headers.get("Location", "")).query
     return {name: values[0] for name, values in parse_qs(query).items()}

@@ -1,18 +1,19 @@
-"""OpenID Connect as a client meets it: discovery (OIDC Discovery 1.0), keys (RFC 7517), tokens (RFC 6749, 7662)."""
+"""OpenID Connect for a client: discovery (OIDC Discovery 1.0), keys (RFC 7517), tokens (RFC 6749, 7662)."""
 
 from __future__ import annotations
 
 import re
 import secrets
+from typing import Any
 
 import requests
 
 from lib.crypto import trust_store
 from lib.errors import KeycloakError
 
-TIMEOUT = 60  # seconds for one request: a new realm takes 2 s on an idle machine, many more on a busy one
+TIMEOUT = 60  # seconds for one request: Keycloak makes a realm in 2 s on an idle machine, much later on a busy one
 
-# (error, part of error_description, what to do); the first that fits is told. "" fits everything.
+# (error, part of error_description, what to do): the first match counts, and "" matches everything.
 HINTS = (
     (
         "invalid_grant",
@@ -20,40 +21,45 @@ HINTS = (
         "give the user an email, both names, a verified email, no required action and a "
         "password that is not temporary (ensure_user, ensure_password)",
     ),
-    ("invalid_grant", "user credentials", "check the password; a user's is set again by ensure_password"),
+    ("invalid_grant", "user credentials", "check the password; ensure_password sets a user's again"),
     ("invalid_grant", "disabled", "enable the user"),
     ("unauthorized_client", "direct access grants", "set directAccessGrantsEnabled on the client (ensure_client)"),
-    ("unauthorized_client", "", "read the client's secret again (client_secret): a client made anew has a new one"),
-    ("invalid_client", "", "check the client's id, and that it is confidential with the secret that Keycloak has"),
+    ("unauthorized_client", "", "read the client's secret again (client_secret): a client made again has a new one"),
+    ("invalid_client", "", "check the client's id and secret, and that the client is confidential"),
     ("invalid_request", "HTTPS required", "reach Keycloak by https, or in a lab set the realm's sslRequired to none"),
     ("HTTPS required", "", "reach Keycloak by https, or in a lab set the realm's sslRequired to none"),
-    ("Realm does not exist", "", "make the realm first, and leave /auth out of the address: Keycloak 17 dropped it"),
+    ("Realm does not exist", "", "create the realm first, and leave /auth out of the address: Keycloak 17 dropped it"),
     ("Unable to find matching target resource method", "", "leave /auth out of the address: Keycloak 17 dropped it"),
 )
 
 
-def discovery(issuer: str, *, url: str | None = None, session: requests.Session | None = None) -> dict:
-    """Return the issuer's OpenID configuration, having checked that it names this very issuer, byte for byte.
+def discovery(issuer: str, *, url: str | None = None, session: requests.Session | None = None) -> dict[str, Any]:
+    """Return the issuer's OpenID configuration; raise KeycloakError unless it names exactly this issuer.
 
-    `url` is the realm's address as reached from here, where that is not the issuer's own.
+    Args:
+        issuer: The issuer that the configuration must name, byte for byte.
+        url: The realm's address, if this machine reaches the realm at another address than the issuer's.
+        session: The session to ask with.
     """
     where = f"{(url or issuer).rstrip('/')}/.well-known/openid-configuration"
-    said = _fetched(session, where, f"the OpenID configuration at {where}")
-    got = said.get("issuer") or ""
-    if got != issuer:
+    configuration = _fetched(session, where, f"the OpenID configuration at {where}")
+    actual = configuration.get("issuer") or ""
+    if actual != issuer:
         raise KeycloakError(
-            f"expected the issuer {issuer}, got {got} ({first_difference(issuer, got)}); "
+            f"expected the issuer {issuer}, got {actual} ({first_difference(issuer, actual)}); "
             "make Keycloak's hostname (or the realm's frontendUrl) and the policy's issuer equal."
         )
-    return said
+    return configuration
 
 
-def jwks(url: str, *, session: requests.Session | None = None) -> dict:
-    """Return the key set at `url` (RFC 7517): {"keys": [...]}, at least one."""
-    found = _fetched(session, url, f"a key set at {url}")
-    if not found.get("keys"):
-        raise KeycloakError(f"expected keys at {url}, got {sorted(found)}; take the address from discovery's jwks_uri.")
-    return found
+def jwks(url: str, *, session: requests.Session | None = None) -> dict[str, Any]:
+    """Return the key set at `url` (RFC 7517): {"keys": [...]}, with at least one key."""
+    key_set = _fetched(session, url, f"a key set at {url}")
+    if not key_set.get("keys"):
+        raise KeycloakError(
+            f"expected keys at {url}, got {sorted(key_set)}; take the address from discovery's jwks_uri."
+        )
+    return key_set
 
 
 def password_token(
@@ -65,10 +71,10 @@ def password_token(
     scope: str = "openid",
     *,
     session: requests.Session | None = None,
-) -> dict:
-    """Return the token endpoint's answer to a password grant: access_token, expires_in in seconds, and more.
+) -> dict[str, Any]:
+    """Return the token endpoint's answer to a password grant: access_token, expires_in (seconds), and more.
 
-    An empty secret is a public client's. KeycloakError tells Keycloak's own error and what to do, never a secret.
+    A public client has an empty secret. A KeycloakError has Keycloak's error and what to do, never a secret.
     """
     form = {"grant_type": "password", "username": username, "password": password, **_client(client_id, client_secret)}
     form |= {"scope": scope} if scope else {}
@@ -77,8 +83,8 @@ def password_token(
 
 def client_token(
     token_endpoint: str, client_id: str, client_secret: str, *, session: requests.Session | None = None
-) -> dict:
-    """Return the token endpoint's answer to a client that asks for itself (RFC 6749, section 4.4)."""
+) -> dict[str, Any]:
+    """Return the token endpoint's answer to a client that asks for a token for itself (RFC 6749, section 4.4)."""
     form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
     return _granted(session, token_endpoint, form, f"a token for the client {client_id} itself")
 
@@ -90,7 +96,7 @@ def refreshed(
     refresh_token: str,
     *,
     session: requests.Session | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Return the token endpoint's answer to a refresh token (RFC 6749, section 6)."""
     form = {"grant_type": "refresh_token", "refresh_token": refresh_token, **_client(client_id, client_secret)}
     return _granted(session, token_endpoint, form, f"a refreshed token for the client {client_id}")
@@ -99,7 +105,7 @@ def refreshed(
 def logout(
     issuer: str, client_id: str, client_secret: str, refresh_token: str, *, session: requests.Session | None = None
 ) -> None:
-    """End the session that the refresh token belongs to, as Keycloak lets a client do without a browser."""
+    """End the session of a refresh token; Keycloak lets a client do this without a browser."""
     form = {"refresh_token": refresh_token, **_client(client_id, client_secret)}
     answer = send(session or direct_session(), "POST", f"{issuer}/protocol/openid-connect/logout", data=form)
     if answer.status_code not in (200, 204):
@@ -108,13 +114,13 @@ def logout(
 
 def introspection(
     issuer: str, client_id: str, client_secret: str, token: str, *, session: requests.Session | None = None
-) -> dict:
-    """Return what the issuer says of a token now (RFC 7662): active, and if so its claims."""
+) -> dict[str, Any]:
+    """Return the issuer's answer about a token (RFC 7662): `active`, and the claims of an active token."""
     form = {"token": token, **_client(client_id, client_secret)}
     at = f"{issuer}/protocol/openid-connect/token/introspect"
     answer = send(session or direct_session(), "POST", at, data=form)
     if answer.status_code != 200:
-        raise refusal(f"the client {client_id} to be told of a token", answer)
+        raise refusal(f"the client {client_id} to get a token's state", answer)
     return body(answer)
 
 
@@ -124,7 +130,7 @@ def generate_password() -> str:
 
 
 def first_difference(expected: str, actual: str) -> str:
-    """Return where two texts part, e.g. "from character 5 on: expected 's://', got '://x'"; "" if they are equal."""
+    """Return where two texts differ, as in "from character 5 on: expected 's://', got '://x'", or "" if they do not."""
     if expected == actual:
         return ""
     pairs = zip(expected, actual, strict=False)
@@ -135,17 +141,17 @@ def first_difference(expected: str, actual: str) -> str:
 
 
 def direct_session() -> requests.Session:
-    """Return a session that heeds neither proxies nor .netrc, which would replace the Authorization header.
+    """Return a session that verifies certificates by lib.crypto.trust_store.
 
-    It verifies certificates by lib.trust.
+    It ignores proxies and .netrc, which would replace the Authorization header.
     """
     session = requests.Session()
     session.trust_env = False
     return trust_store.mount(session)
 
 
-def send(session: requests.Session, method: str, url: str, **options) -> requests.Response:
-    """Return the answer, whatever its status; raise KeycloakError where there was none."""
+def send(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+    """Return the answer, whatever its status; raise KeycloakError if there is none."""
     try:
         return session.request(method, url, timeout=TIMEOUT, **options)
     except requests.exceptions.SSLError as error:
@@ -162,7 +168,7 @@ def send(session: requests.Session, method: str, url: str, **options) -> request
         ) from None
 
 
-def body(answer: requests.Response) -> dict:
+def body(answer: requests.Response) -> Any:
     """Return the answer's JSON, or raise KeycloakError."""
     try:
         return answer.json()
@@ -172,45 +178,47 @@ def body(answer: requests.Response) -> dict:
 
 
 def refusal(what: str, answer: requests.Response) -> KeycloakError:
-    """Return the error that says `what` was expected, what Keycloak said instead, and what to do."""
-    said = _said(answer)
-    error = said.get("error") or _complaints(said) or answer.reason
-    text = said.get("error_description") or ""
+    """Return the error for a refused request: what was expected, Keycloak's answer, and what to do."""
+    content = _json(answer)
+    error = content.get("error") or _field_errors(content) or answer.reason
+    text = content.get("error_description") or ""
     hint = next((do for name, part, do in HINTS if name in error and part in text), "see Keycloak's log")
-    return KeycloakError(f"expected {what}, got {answer.status_code} {error}{': ' + text if text else ''}; {hint}.")
+    message = f"expected {what}, got {answer.status_code} {error}{': ' + text if text else ''}; {hint}."
+    return KeycloakError(message, answer.status_code, error)
 
 
 def _client(client_id: str, client_secret: str) -> dict[str, str]:
-    """An empty secret is a public client's."""
+    """Return the client's part of a form; a public client has an empty secret."""
     return {"client_id": client_id} | ({"client_secret": client_secret} if client_secret else {})
 
 
-def _granted(session: requests.Session | None, token_endpoint: str, form: dict[str, str], what: str) -> dict:
+def _granted(session: requests.Session | None, token_endpoint: str, form: dict[str, str], what: str) -> dict[str, Any]:
     answer = send(session or direct_session(), "POST", token_endpoint, data=form)
     if answer.status_code != 200:
         raise refusal(what, answer)
-    said = body(answer)
-    if not said.get("access_token"):
-        raise KeycloakError(f"expected an access_token from {token_endpoint}, got {sorted(said)}; check the address.")
-    return said
+    tokens = body(answer)
+    if not tokens.get("access_token"):
+        raise KeycloakError(f"expected an access_token from {token_endpoint}, got {sorted(tokens)}; check the address.")
+    return tokens
 
 
-def _fetched(session: requests.Session | None, url: str, what: str) -> dict:
+def _fetched(session: requests.Session | None, url: str, what: str) -> dict[str, Any]:
     answer = send(session or direct_session(), "GET", url)
     if answer.status_code != 200:
         raise refusal(what, answer)
     return body(answer)
 
 
-def _complaints(said: dict) -> str:
-    """The admin API's form: {field, errorMessage} or a list of them in `errors`."""
-    found = [one for one in said.get("errors") or [said] if one.get("errorMessage")]
-    return ", ".join(f"{one.get('field') or ''} {one['errorMessage']}".strip() for one in found)
+def _field_errors(content: dict[str, Any]) -> str:
+    """Return the errors in the admin API's form: {field, errorMessage}, or a list of them in `errors`."""
+    errors = [error for error in content.get("errors") or [content] if error.get("errorMessage")]
+    return ", ".join(f"{error.get('field') or ''} {error['errorMessage']}".strip() for error in errors)
 
 
-def _said(answer: requests.Response) -> dict:
+def _json(answer: requests.Response) -> dict[str, Any]:
+    """Return the answer's JSON object, {} if it has none."""
     try:
-        said = answer.json()
+        content = answer.json()
     except requests.JSONDecodeError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return content if isinstance(content, dict) else {}

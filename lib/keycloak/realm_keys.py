@@ -1,4 +1,4 @@
-"""A realm's signing keys (Keycloak's key providers): imported, generated, made passive, disabled."""
+"""A realm's signing keys, which Keycloak calls key providers: imported or generated, active, passive or disabled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lib.ensured import Ensured
 from lib.keycloak.admin import Keycloak, ensure, only, path
 
 PROVIDER = "org.keycloak.keys.KeyProvider"
-OWN_PRIORITY = 100  # of the keys that a new realm makes itself; the highest active one signs
+OWN_PRIORITY = 100  # of the keys that Keycloak makes for a new realm; the active key of the highest priority signs
 BITS = 2048
 SINCE, UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def generate_key() -> str:
 
 
 def certificate(pem: str, name: str) -> str:
-    """Return a self-signed certificate of the key as PEM: of the same key and name always the same."""
+    """Return a self-signed certificate of the key as PEM; one key and name always give one certificate."""
     subject = certificates.common_name(name)
     return certificates.pem(certificates.certificate(subject, certificates.load_key(pem), SINCE, UNTIL, serial=1))
 
@@ -38,7 +38,7 @@ def key_id(pem: str) -> str:
 
 
 def ensure_imported_key(keycloak: Keycloak, realm: str, name: str, pem: str, priority: int) -> Ensured:
-    """Let the realm publish a key of one's own; below OWN_PRIORITY Keycloak itself never signs with it."""
+    """Let the realm publish the private key `pem`; below OWN_PRIORITY Keycloak itself never signs with it."""
     config = {"certificate": certificate(pem, name), "algorithm": "RS256", **_state(priority)}
     return _ensure_provider(keycloak, realm, name, "rsa", config, {"privateKey": pem})
 
@@ -46,7 +46,7 @@ def ensure_imported_key(keycloak: Keycloak, realm: str, name: str, pem: str, pri
 def ensure_generated_key(
     keycloak: Keycloak, realm: str, name: str, priority: int = OWN_PRIORITY, active: bool = True, enabled: bool = True
 ) -> Ensured:
-    """Let the realm have a key that it made itself: active ones sign, enabled ones are published."""
+    """Let the realm generate a key; it can sign if `active`, and the realm publishes it if `enabled`."""
     return _ensure_provider(keycloak, realm, name, "rsa-generated", _state(priority, active, enabled), {})
 
 
@@ -57,15 +57,16 @@ def _state(priority: int, active: bool = True, enabled: bool = True) -> dict[str
 def _ensure_provider(
     keycloak: Keycloak, realm: str, name: str, kind: str, config: dict[str, str], hidden: dict[str, str]
 ) -> Ensured:
-    """`hidden` is written but never compared: Keycloak shows asterisks in its place."""
+    """Create or change a provider; nothing compares `hidden`, because Keycloak returns asterisks instead."""
     at = path(realm, "components")
     parent = keycloak.get(path(realm))["id"]
-    listed = {key: [value] for key, value in config.items()}
-    written = lambda wanted: {**wanted, "config": {**wanted["config"], **{k: [v] for k, v in hidden.items()}}}  # noqa: E731
+    values = {key: [value] for key, value in config.items()}
+    secrets = {key: [value] for key, value in hidden.items()}
+    complete = lambda wanted: {**wanted, "config": {**wanted["config"], **secrets}}  # noqa: E731
     return ensure(
         f"key {name}",
-        {"name": name, "providerId": kind, "providerType": PROVIDER, "parentId": parent, "config": listed},
+        {"name": name, "providerId": kind, "providerType": PROVIDER, "parentId": parent, "config": values},
         read=lambda: only(keycloak.get(at, parent=parent, type=PROVIDER), "name", name),
-        create=lambda wanted: keycloak.call("POST", at, written(wanted)),
-        change=lambda wanted: keycloak.call("PUT", at + path(wanted["id"]), written(wanted)),
+        create=lambda wanted: keycloak.call("POST", at, complete(wanted)),
+        change=lambda wanted: keycloak.call("PUT", at + path(wanted["id"]), complete(wanted)),
     )

@@ -1,123 +1,145 @@
-"""The way in on AWS: what a Service of type LoadBalancer says to the controller that makes its load balancer.
+"""Load balancers on AWS: the annotations and fields of a Service that its load balancer's controller reads.
 
-Annotations: AWS Load Balancer Controller, guide/service/annotations; cloud-provider-aws, docs/service_controller.md.
+Source: AWS Load Balancer Controller, guide/service/annotations; cloud-provider-aws, docs/service_controller.md.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any, Literal, Protocol
 
 import yaml
 
 from lib import names
+from lib.kubernetes.rest import Object
 
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
-LBC, IN_TREE = "aws-load-balancer-controller", "in-tree"  # the two that make network load balancers
+LBC, IN_TREE = "aws-load-balancer-controller", "in-tree"  # the two controllers that make network load balancers
 IP, INSTANCE = "ip", "instance"
 GATEWAY = "istio-ingressgateway"
-STATUS_PORT, HEALTH = 15021, "/healthz/ready"  # where a gateway tells whether it is ready
-TLS = 443  # the port that is TLS at the load balancer
+STATUS_PORT, HEALTH = 15021, "/healthz/ready"  # the health check of a gateway
+TLS = 443  # the port at which the load balancer ends TLS, with a certificate of ACM
 
 
-def dressed(service: dict, here, of_gateway: bool = False) -> dict:
-    """Return a Service of type LoadBalancer with what the params say: annotations, source ranges, traffic policy.
+class Settings(Protocol):
+    """The fields of the params that this module reads; lib.params describes each."""
 
-    With neither a controller nor annotations in the params it is what it was. A port 443 is TLS that the load balancer
-    ends with the certificate of the params, and encrypts anew on its way to the pods. Proxy protocol is for gateways
-    alone: Keycloak is also asked past the load balancer.
+    cluster_name: str
+    load_balancer_controller: Literal["aws-load-balancer-controller", "in-tree"] | None
+    load_balancer_scheme: Literal["internet-facing", "internal"]
+    load_balancer_target_type: Literal["ip", "instance"] | None
+    load_balancer_source_ranges: list[str]
+    load_balancer_annotations: dict[str, str]
+    load_balancer_proxy_protocol: bool
+    load_balancer_preserve_client_ip: bool | None
+    load_balancer_cross_zone: bool
+    load_balancer_idle_seconds: int | None
+    load_balancer_health_seconds: int | None
+    load_balancer_tls_policy: str
+    external_traffic_policy: Literal["Cluster", "Local"] | None
+    acm_certificate_arn: str | None
+    trusted_proxies: int
+
+
+def annotate(service: Object, params: Settings, of_gateway: bool = False) -> Object:
+    """Return a Service of type LoadBalancer with the params' annotations, source ranges and traffic policy.
+
+    If the params name neither a controller nor annotations, the Service stays as it is. At port 443 the load balancer
+    ends TLS with the params' certificate, and encrypts again to the pods. Only a gateway gets proxy protocol: some
+    clients reach Keycloak without the load balancer.
     """
     made = copy.deepcopy(service)
     before = made["metadata"].get("annotations") or {}
-    notes = {**before, **annotations(made, here, of_gateway), **here.load_balancer_annotations}
+    notes = {**before, **service_annotations(made, params, of_gateway), **params.load_balancer_annotations}
     if notes:
         made["metadata"]["annotations"] = notes
-    if here.load_balancer_source_ranges:
-        made["spec"]["loadBalancerSourceRanges"] = here.load_balancer_source_ranges
-    if here.external_traffic_policy:
-        made["spec"]["externalTrafficPolicy"] = here.external_traffic_policy
+    if params.load_balancer_source_ranges:
+        made["spec"]["loadBalancerSourceRanges"] = params.load_balancer_source_ranges
+    if params.external_traffic_policy:
+        made["spec"]["externalTrafficPolicy"] = params.external_traffic_policy
     return made
 
 
-def gateway(things: list[dict], here) -> list[dict]:
-    """Return a gateway's objects with its Service dressed, and its pods told who stands before them.
+def gateway(objects: list[Object], params: Settings) -> list[Object]:
+    """Return a gateway's objects: its Service with annotations, its pods with the number of proxies before them.
 
-    Of Istio's whole manifest only the ingress gateway's own two are touched; else all Services and Deployments.
+    In Istio's whole manifest, which has CustomResourceDefinitions, only the ingress gateway's own objects change.
     """
-    whole = any(thing["kind"] == "CustomResourceDefinition" for thing in things)
-    return [thing if whole and thing["metadata"]["name"] != GATEWAY else _of_gateway(thing, here) for thing in things]
+    whole = any(obj["kind"] == "CustomResourceDefinition" for obj in objects)
+    return [obj if whole and obj["metadata"]["name"] != GATEWAY else _of_gateway(obj, params) for obj in objects]
 
 
-def topology(here) -> dict:
-    """Return Istio's gatewayTopology: whether a PROXY header comes first, and how many proxies X-Forwarded-For is of.
+def topology(params: Settings) -> dict[str, Any]:
+    """Return Istio's gatewayTopology: whether a PROXY header comes first, and how many proxies to trust.
 
-    An NLB adds nothing to X-Forwarded-For. So as long as no other proxy stands before the gateway, what a client says
-    there is worth nothing, and Envoy takes the address of the connection, or of the PROXY header.
+    An NLB adds nothing to X-Forwarded-For. If no other proxy is before the gateway, that header is the client's own
+    claim. Envoy then takes the client's address from the connection, or from the PROXY header.
     """
-    found = {"proxyProtocol": {}} if here.load_balancer_proxy_protocol else {}
-    return {**found, "numTrustedProxies": here.trusted_proxies} if here.trusted_proxies else found
+    found: dict[str, Any] = {"proxyProtocol": {}} if params.load_balancer_proxy_protocol else {}
+    return {**found, "numTrustedProxies": params.trusted_proxies} if params.trusted_proxies else found
 
 
-def target_type(here) -> str:
-    """Return what the load balancer sends to: pods' addresses (ip), or nodes' ports (instance).
+def target_type(params: Settings) -> str:
+    """Return the load balancer's targets: the pods' addresses (ip), or the nodes' ports (instance).
 
-    Pods, where there is a choice (the in-tree controller knows nodes alone): no second hop over another node, and no
-    way back to the node that asked.
+    The default is ip if the controller can do it; the in-tree one cannot. A request to a pod needs no second hop over
+    another node, and cannot return to the node that sent it.
     """
-    return here.load_balancer_target_type or (IP if here.load_balancer_controller == LBC else INSTANCE)
+    return params.load_balancer_target_type or (IP if params.load_balancer_controller == LBC else INSTANCE)
 
 
-def annotations(service: dict, here, of_gateway: bool) -> dict[str, str]:
-    """The annotations that the params come to; none without a controller of AWS."""
-    controller, ports = here.load_balancer_controller, service["spec"]["ports"]
+def service_annotations(service: Object, params: Settings, of_gateway: bool) -> dict[str, str]:
+    """Return the annotations that the params ask for; {} without a controller of AWS."""
+    controller, ports = params.load_balancer_controller, service["spec"]["ports"]
     if controller is None:
         return {}
-    # Said always: where it is not, the AWS Load Balancer Controller makes an internal one since 2.2
-    tags = ",".join(f"{key}={value}" for key, value in names.tags(here.cluster_name).items())
-    notes = {f"{AWS}scheme": here.load_balancer_scheme, f"{AWS}additional-resource-tags": tags}
+    # Always set: the AWS Load Balancer Controller's default is internal since 2.2
+    tags = ",".join(f"{key}={value}" for key, value in names.tags(params.cluster_name).items())
+    notes = {f"{AWS}scheme": params.load_balancer_scheme, f"{AWS}additional-resource-tags": tags}
     if controller == IN_TREE:
         notes = {f"{AWS}type": "nlb", **notes}
-        if here.load_balancer_scheme == "internal":
+        if params.load_balancer_scheme == "internal":
             notes[f"{AWS}internal"] = "true"
-        if here.load_balancer_cross_zone:
+        if params.load_balancer_cross_zone:
             notes[f"{AWS}cross-zone-load-balancing-enabled"] = "true"
     else:
-        notes = {f"{AWS}type": "external", f"{AWS}nlb-target-type": target_type(here), **notes}
-        notes |= _attributes(here, [port["port"] for port in ports])
-        if of_gateway and here.load_balancer_proxy_protocol:
+        notes = {f"{AWS}type": "external", f"{AWS}nlb-target-type": target_type(params), **notes}
+        notes |= _attributes(params, [port["port"] for port in ports])
+        if of_gateway and params.load_balancer_proxy_protocol:
             notes[f"{AWS}proxy-protocol"] = "*"
-        if of_gateway and target_type(here) == IP:
+        if of_gateway and target_type(params) == IP:
             notes |= {f"{AWS}healthcheck-protocol": "http", f"{AWS}healthcheck-port": str(STATUS_PORT)}
             notes[f"{AWS}healthcheck-path"] = HEALTH
-    if here.load_balancer_health_seconds:
-        notes[f"{AWS}healthcheck-interval"] = str(here.load_balancer_health_seconds)
-    if here.acm_certificate_arn and TLS in [port["port"] for port in ports]:
-        notes |= {f"{AWS}ssl-cert": here.acm_certificate_arn, f"{AWS}ssl-ports": str(TLS)}
-        notes |= {f"{AWS}backend-protocol": "ssl", f"{AWS}ssl-negotiation-policy": here.load_balancer_tls_policy}
+    if params.load_balancer_health_seconds:
+        notes[f"{AWS}healthcheck-interval"] = str(params.load_balancer_health_seconds)
+    if params.acm_certificate_arn and TLS in [port["port"] for port in ports]:
+        notes |= {f"{AWS}ssl-cert": params.acm_certificate_arn, f"{AWS}ssl-ports": str(TLS)}
+        notes |= {f"{AWS}backend-protocol": "ssl", f"{AWS}ssl-negotiation-policy": params.load_balancer_tls_policy}
     return notes
 
 
-def _attributes(here, ports: list[int]) -> dict[str, str]:
-    found = {}
-    if here.load_balancer_cross_zone:
+def _attributes(params: Settings, ports: list[int]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if params.load_balancer_cross_zone:
         found[f"{AWS}attributes"] = "load_balancing.cross_zone.enabled=true"
-    if here.load_balancer_preserve_client_ip is not None:
-        kept = str(here.load_balancer_preserve_client_ip).lower()
+    if params.load_balancer_preserve_client_ip is not None:
+        kept = str(params.load_balancer_preserve_client_ip).lower()
         found[f"{AWS}target-group-attributes"] = f"preserve_client_ip.enabled={kept}"
-    if here.load_balancer_idle_seconds:
-        idle = f"tcp.idle_timeout.seconds={here.load_balancer_idle_seconds}"
+    if params.load_balancer_idle_seconds:
+        idle = f"tcp.idle_timeout.seconds={params.load_balancer_idle_seconds}"
         found |= {f"{AWS}listener-attributes.TCP-{port}": idle for port in ports}
     return found
 
 
-def _of_gateway(thing: dict, here) -> dict:
-    if thing["kind"] == "Service":
-        return dressed(thing, here, of_gateway=True)
-    if thing["kind"] != "Deployment" or not topology(here):
-        return thing
-    made = copy.deepcopy(thing)
-    about = made["spec"]["template"]["metadata"]
-    about["annotations"] = {
-        **(about.get("annotations") or {}),
-        "proxy.istio.io/config": yaml.safe_dump({"gatewayTopology": topology(here)}, sort_keys=False),
+def _of_gateway(obj: Object, params: Settings) -> Object:
+    if obj["kind"] == "Service":
+        return annotate(obj, params, of_gateway=True)
+    if obj["kind"] != "Deployment" or not topology(params):
+        return obj
+    made = copy.deepcopy(obj)
+    metadata = made["spec"]["template"]["metadata"]
+    metadata["annotations"] = {
+        **(metadata.get("annotations") or {}),
+        "proxy.istio.io/config": yaml.safe_dump({"gatewayTopology": topology(params)}, sort_keys=False),
     }
     return made

@@ -1,13 +1,16 @@
-"""Objects of Kubernetes: from YAML files, changed, and in the order in which they can be created."""
+"""Kubernetes objects: read from YAML files, changed, and sorted for creation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 
-# Definitions before what they define, homes before who lives in them, admission last.
+from lib.kubernetes.rest import Object
+
+# Definitions before their objects, namespaces before their content, admission webhooks last.
 _ORDER = {
     "CustomResourceDefinition": 0,
     "Namespace": 1,
@@ -23,16 +26,17 @@ _ORDER = {
 _LAST = {"MutatingWebhookConfiguration": 90, "ValidatingWebhookConfiguration": 91}
 
 
-def load(path: Path, **values: str) -> list[dict]:
-    """Return the objects of a YAML file, its ${names} replaced by `values`; an unknown name raises KeyError."""
-    return [thing for thing in yaml.safe_load_all(Template(path.read_text()).substitute(values)) if thing]
+def load(path: Path, **values: str) -> list[Object]:
+    """Return the objects of a YAML file, with `values` for its ${names}; an unknown name raises KeyError."""
+    return [obj for obj in yaml.safe_load_all(Template(path.read_text()).substitute(values)) if obj]
 
 
-def ordered(things: list[dict]) -> list[dict]:
-    """Return objects in the order in which they can be created."""
-    return sorted(things, key=lambda thing: _LAST.get(thing["kind"], _ORDER.get(thing["kind"], 50)))
+def ordered(objects: list[Object]) -> list[Object]:
+    """Return the objects sorted by kind: each comes after the objects that it needs."""
+    return sorted(objects, key=lambda obj: _LAST.get(obj["kind"], _ORDER.get(obj["kind"], 50)))
 
 
-def set_variable(container: dict, name: str, **value) -> None:
-    """Give a container's environment variable another value, or add it."""
-    container["env"] = [one for one in container["env"] if one["name"] != name] + [{"name": name, **value}]
+def set_variable(container: Object, name: str, **value: Any) -> None:
+    """Set an environment variable of a container; `value` is `value=…` or `valueFrom=…`."""
+    others = [variable for variable in container["env"] if variable["name"] != name]
+    container["env"] = [*others, {"name": name, **value}]

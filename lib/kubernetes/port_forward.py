@@ -1,9 +1,10 @@
-"""Requests to a pod through the Kubernetes API (port-forward); over https the pod's certificate is verified as well."""
+"""HTTP to a pod through the Kubernetes API (port-forward); https verifies the pod's certificate too."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import requests
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -13,9 +14,9 @@ from lib.crypto import trust_store
 
 
 def session(connect: Callable[[], socket.socket]) -> requests.Session:
-    """Return a session whose every connection is one that `connect` opens; proxies are not asked.
+    """Return a session that opens its connections by `connect`, and uses no HTTP proxy.
 
-    An https:// URL's host is the name that the pod's certificate must have.
+    The host of an https:// URL is the name that the pod's certificate must have.
     """
     made = requests.Session()
     made.trust_env = False
@@ -25,20 +26,20 @@ def session(connect: Callable[[], socket.socket]) -> requests.Session:
 
 
 class _Tunnel(trust_store.Verified):
-    def __init__(self, connect: Callable[[], socket.socket]):
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
         self._connect = connect
         super().__init__()
 
-    def init_poolmanager(self, *sizes, **options):
+    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
         super().init_poolmanager(*sizes, **options)
         connect = self._connect
 
         class Connection(HTTPConnection):
-            def _new_conn(self):
+            def _new_conn(self) -> socket.socket:
                 return connect()
 
         class Secure(HTTPSConnection):
-            def _new_conn(self):
+            def _new_conn(self) -> socket.socket:
                 return connect()
 
         class Pool(HTTPConnectionPool):

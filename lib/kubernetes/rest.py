@@ -45,7 +45,7 @@ class Rest:
         try:
             return self._resources[api_version, kind]
         except KeyError:
-            raise NotFound(f'no matches for kind "{kind}" in version "{api_version}"') from None
+            raise NotFound(f'no matches for kind "{kind}" in version "{api_version}"', 404) from None
 
     def call(
         self,
@@ -93,9 +93,9 @@ def _refusal(status: int, body: str, method: str, path: str) -> ClusterError:
     except (ValueError, KeyError):
         message = body
     if status == 404:
-        return NotFound(message.strip())
+        return NotFound(message.strip(), status)
     hints = {
         401: " The cluster does not know you: check the AWS profile, run 01-cluster, or ask for an access entry.",
         403: " Ask for that right.",
     }
-    return ClusterError(f"{method} {path}: {status} {message.strip().rstrip('.')}.{hints.get(status, '')}")
+    return ClusterError(f"{method} {path}: {status} {message.strip().rstrip('.')}.{hints.get(status, '')}", status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from lib.kubernetes.load_balancer import IN_TREE, INSTANCE, IP, LBC, TLS, annotations, target_type
+from lib.kubernetes.load_balancer import IN_TREE, INSTANCE, IP, LBC, TLS, service_annotations, target_type
 
 if TYPE_CHECKING:
     from lib.params.model import Params
@@ -75,6 +75,6 @@ def _ranges_problem(params: Params) -> str:
 def _contradiction(params: Params) -> str:
     """Two words about one thing: an annotation by hand that the params say otherwise."""
     service = {"spec": {"ports": [{"port": 80}, {"port": TLS}]}}
-    said = annotations(service, params, of_gateway=True)
+    said = service_annotations(service, params, of_gateway=True)
     other = [key for key, value in params.load_balancer_annotations.items() if said.get(key, value) != value]
     return f"load_balancer_annotations says {other[0]} otherwise than the params do; remove it there" if other else ""

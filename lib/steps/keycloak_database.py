@@ -60,7 +60,7 @@ def objects(run: Run) -> list[dict]:
         about = {"name": AUTHORITY, "namespace": endpoints.KEYCLOAK}
         return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": {FILE: held}}] if held else []
     storage_class.require(run.cluster, run.params.storage_class)
-    return storage_class.placed(run.load("postgres.yaml"), run.params.storage_class)
+    return storage_class.with_class(run.load("postgres.yaml"), run.params.storage_class)
 
 
 def use_external(deployment: dict, run: Run) -> dict:

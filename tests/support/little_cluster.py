@@ -11,7 +11,7 @@ from lib import params
 from lib.crypto import certificates
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import authority
+from lib.steps import authority, endpoints
 
 IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image", "istio_tag")}
 ENV = "of-the-ssos-tests"
@@ -52,6 +52,7 @@ class Served(Cluster):
     def __init__(self, server=None):
         super().__init__()
         self.server = server
+        self.kept["Service", endpoints.KEYCLOAK_EDGE, endpoints.KEYCLOAK_SERVICE] = {"kind": "Service"}
 
     def connect(self, labels, namespace, port):
         return socket.create_connection(("127.0.0.1", self.server.server_port), 5)

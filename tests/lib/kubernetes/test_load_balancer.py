@@ -27,7 +27,7 @@ def service(ports=PORTS, **spec):
 
 
 def notes(here, thing=None, of_gateway=True):
-    found = load_balancer.dressed(thing or service(), here, of_gateway)["metadata"].get("annotations", {})
+    found = load_balancer.annotate(thing or service(), here, of_gateway)["metadata"].get("annotations", {})
     tags = found.pop(f"{AWS}additional-resource-tags", "")
     assert tags == ("Project=istio-keycloak-runbook,Cluster=runbook" if found else "")
     return {key.removeprefix(AWS): value for key, value in found.items()}
@@ -35,7 +35,7 @@ def notes(here, thing=None, of_gateway=True):
 
 def test_where_the_params_say_nothing_nothing_is_said(tmp_path):
     here, things = params(tmp_path), manifests.load(ROOT / "notebooks/manifests/hardened/gateway.yaml")
-    assert load_balancer.dressed(service(), here, True) == service() and load_balancer.gateway(things, here) == things
+    assert load_balancer.annotate(service(), here, True) == service() and load_balancer.gateway(things, here) == things
     for env in ("dev", "existing"):
         assert notes(load(env)) == {} and load_balancer.topology(load(env)) == {}
 
@@ -66,7 +66,7 @@ def test_all_of_it(tmp_path):
         "load_balancer_source_ranges: [203.0.113.0/24]\nload_balancer_cross_zone: true\ntrusted_proxies: 1\n"
         f"load_balancer_annotations: {{{AWS}name: mine}}",
     )
-    made = load_balancer.dressed(service(), here, True)
+    made = load_balancer.annotate(service(), here, True)
     assert made["spec"]["loadBalancerSourceRanges"] == ["203.0.113.0/24"]
     assert made["spec"]["externalTrafficPolicy"] == "Local"
     found = notes(here)
@@ -90,7 +90,7 @@ def test_tls_ended_by_the_load_balancer_is_encrypted_anew(tmp_path, controller):
     assert "ssl-cert" not in notes(here, service([{"port": 80}]))
 
 
-def test_istios_own_gateway_is_dressed_and_its_pods_told(tmp_path):
+def test_istios_own_gateway_gets_annotations_and_its_pods_the_topology(tmp_path):
     here = params(tmp_path, LBC + "load_balancer_proxy_protocol: true")
     pods = {"kind": "Deployment", "spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}}
     whole = [

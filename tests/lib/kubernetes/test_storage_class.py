@@ -33,15 +33,19 @@ def test_the_default_or_the_one_that_is_wanted():
 @pytest.mark.parametrize(
     ("cluster", "wanted", "words"),
     [
-        (Cluster({}), None, "expected a default StorageClass .*: none; on EKS the add-on aws-ebs-csi-driver"),
-        (Cluster({"gp2": storage_class.EBS[1]}), None, "of all classes: gp2; .*then storage_class: gp2 in the params"),
-        (Cluster({"a": "x"}, "a"), "b", "expected the StorageClass b"),
+        (Cluster({}), None, "No default StorageClass .*: none\\. On EKS install the add-on aws-ebs-csi-driver"),
+        (
+            Cluster({"gp2": storage_class.EBS[1]}),
+            None,
+            "the cluster has: gp2\\. .*then set storage_class: gp2 in the params",
+        ),
+        (Cluster({"a": "x"}, "a"), "b", "No StorageClass b for"),
         (
             Cluster({"gp2": storage_class.EBS[1]}),
             "gp2",
-            "expected the CSI driver .*StorageClass gp2, found none; add",
+            "No CSI driver .*StorageClass gp2\\. Install",
         ),
-        (Cluster({"gp3": EBS}, "gp3"), None, "add the EKS add-on aws-ebs-csi-driver with its role"),
+        (Cluster({"gp3": EBS}, "gp3"), None, "Install the EKS add-on aws-ebs-csi-driver with its role"),
     ],
 )
 def test_nobody_who_makes_it(cluster, wanted, words):
@@ -51,5 +55,5 @@ def test_nobody_who_makes_it(cluster, wanted, words):
 
 def test_the_claim_names_the_class_that_is_wanted():
     things = [{"kind": "PersistentVolumeClaim", "spec": {}}, {"kind": "Service", "spec": {}}]
-    assert storage_class.placed(things, None) == things
-    assert [one["spec"] for one in storage_class.placed(things, "gp3")] == [{"storageClassName": "gp3"}, {}]
+    assert storage_class.with_class(things, None) == things
+    assert [one["spec"] for one in storage_class.with_class(things, "gp3")] == [{"storageClassName": "gp3"}, {}]
