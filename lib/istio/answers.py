@@ -93,13 +93,13 @@ def text(status: int, code: str) -> str:
     return f"{status} {code}"
 
 
-def refined(answer: str, told: str) -> str:
-    """Return a bare answer with the code that the access log's %RESPONSE_CODE_DETAILS% tell; any other as it is."""
+def refined(answer: str, log_details: str) -> str:
+    """Return a bare answer with the code of the access log's %RESPONSE_CODE_DETAILS%; any other answer unchanged."""
     status, _, code = answer.partition(" ")
     if code != "bare":
         return answer
-    found = (name for name in ("R", "app", *JWT) if re.match(details(name), told))
-    return text(status, next(found, code))
+    found = (name for name in ("R", "app", *JWT) if re.match(details(name), log_details))
+    return f"{status} {next(found, code)}"
 
 
 def fits(answer: str, wanted: str) -> bool:

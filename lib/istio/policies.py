@@ -198,7 +198,7 @@ def _condition(stated: Mapping, call: Call) -> list[Miss]:
 
 def _value(key: str, call: Call) -> list[str] | None:
     if found := CLAIM.match(key):
-        node = call.claims
+        node: Any = call.claims
         for part in re.findall(r"\[([^\]]+)\]", found[1]):
             node = node.get(part) if isinstance(node, Mapping) else None
         return [str(one) for one in (node if isinstance(node, list) else [] if node is None else [node])]
