@@ -1,4 +1,4 @@
-"""Make .venv from requirements.lock, unless it is made of it already; needs no more than Python, without pip too."""
+"""Create .venv from requirements.lock, unless it is up to date. Needs only Python, without pip."""
 
 import hashlib
 import os
@@ -15,33 +15,36 @@ HOME = Path(os.environ.get("EKS_SANDBOX_HOME") or Path.home() / ".cache" / "eks-
 
 
 def main() -> int:
-    """Make the environment; return the exit code."""
+    """Create the environment; return the exit code."""
     wanted = hashlib.sha256(LOCK.read_bytes() + str(ROOT).encode()).hexdigest()
-    whole = (VENV / "bin" / "python").exists()  # a link, and dangling once the machine's Python was replaced
+    whole = (VENV / "bin" / "python").exists()  # a link, which dangles if the machine's Python was replaced
     if whole and MARK.is_file() and MARK.read_text() == wanted:
         return 0
     print(f"Python environment: {VENV}", flush=True)
     try:
         make(wanted)
     except (subprocess.CalledProcessError, OSError) as problem:
-        print(f"environment: expected to make {VENV}, got: {problem}; then run again.", file=sys.stderr)
+        print(
+            f"environment: {VENV} was not created: {problem}. Remove the cause and run the command again.",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
 
 def make(wanted: str) -> None:
-    """Make .venv with uv, and mark it last, so that a half-made one is made again."""
+    """Create .venv with uv. The mark is written last: without it, the next call creates .venv again."""
     uv = find_uv()
     shutil.rmtree(VENV, ignore_errors=True)
     run(uv, "venv", "--quiet", "--python", ">=3.11", str(VENV))
     run(uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(VENV / "bin" / "python"), str(LOCK))
     for site in VENV.glob("lib/python*/site-packages"):
-        (site / "project.pth").write_text(f"{ROOT}\n")  # lib and sandbox, from whatever folder
+        (site / "project.pth").write_text(f"{ROOT}\n")  # makes lib and sandbox importable from every folder
     MARK.write_text(wanted)
 
 
 def find_uv() -> str:
-    """Return uv: the one on PATH, else one of our own in the cache folder."""
+    """Return the path of uv: from PATH, else from the cache folder, where it is installed on first use."""
     if there := shutil.which("uv"):
         return there
     own = HOME / "uv"
@@ -55,7 +58,7 @@ def find_uv() -> str:
 
 
 def require_venv() -> None:
-    """Install python3-venv where Debian left it out; nothing that is there is replaced."""
+    """Install python3-venv if this Debian lacks it. Installed packages are not replaced."""
     if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0:
         return
     if os.geteuid() or not shutil.which("apt-get"):

@@ -126,7 +126,7 @@ def _statement(folder: Path, run: dict, statement: dict | None) -> list[str]:
 
 
 def _chain(folder: Path, run: dict) -> tuple[list[str], list[str]]:
-    """Check the chain of runs, in which each run names its predecessor; return problems and notes."""
+    """Check the chain of runs: each run names its predecessor. Return problems and notes."""
     others = [bundle for bundle in seal.sealed(folder.absolute().parent) if bundle.name != folder.name]
     if not others:
         return [], ["no other run is beside it, so a run that was removed before or after it would not be noticed"]

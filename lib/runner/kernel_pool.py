@@ -62,7 +62,7 @@ class Kernels:
         self.close()
 
     def start(self, environment: dict[str, str], pipes: dict[str, Connection]) -> AsyncKernelManager:
-        """Start a kernel and return it before it is ready.
+        """Start a kernel and return its manager before the kernel is ready.
 
         Args:
             environment: variables of the kernel, in addition to the variables of this process.

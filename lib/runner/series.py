@@ -139,7 +139,7 @@ class _Series:
             kernels = stack.enter_context(Kernels(folder=ROOT, library=ROOT))
             converter = stack.enter_context(ThreadPoolExecutor(1))
             try:
-                from lib.runner import papermill_engine  # takes 3 s, in which the first kernel imports its modules
+                from lib.runner import papermill_engine  # takes 3 s; the first kernel starts meanwhile
 
                 self._execute = papermill_engine.execute
                 converter.submit(index_page.prepare)

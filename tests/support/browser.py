@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests that look at pages: what it showed, asked for, and complained of."""
+"""A headless Chromium for the tests of pages: screenshots, requested URLs, console warnings, accessibility."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PHONE, DESK = (390, 844), (1280, 900)
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Start a browser that keeps its things under `profile`, without a network of its own; it ends with the block."""
+    """Start a browser with its files under `profile`; it ends with the block."""
     options = webdriver.ChromeOptions()
     for flag in [*QUIET, f"--user-data-dir={profile}", f"--window-size={DESK[0]},{DESK[1]}"]:
         options.add_argument(flag)
@@ -38,39 +38,39 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
 
 
 def scheme(driver: webdriver.Chrome, dark: bool) -> None:
-    """Let pages see that the user wishes dark colours, or light ones."""
-    wish = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [wish]})
+    """Set the user's preferred color scheme."""
+    feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
 def screen(driver: webdriver.Chrome, size: tuple[int, int]) -> None:
-    """Give the page a screen of so many pixels, a phone's or a desk's."""
+    """Set the size of the screen, PHONE or DESK."""
     about = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", about)
 
 
 def asked_for(driver: webdriver.Chrome) -> list[str]:
-    """Return the URLs that were asked for since this was last called."""
+    """Return the URLs that were requested since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
     return [url for url in urls if not url.startswith(("chrome:", "data:"))]  # the browser's own first page
 
 
 def complaints(driver: webdriver.Chrome) -> list[str]:
-    """Return what the console has as warnings and errors since this was last called."""
+    """Return the console's warnings and errors since the last call."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
 
 
 def violations(driver: webdriver.Chrome) -> list[str]:
-    """Return what axe finds against WCAG 2.2 AA and its own best practices: the rule, and where."""
+    """Return the violations of WCAG 2.2 AA and of axe's best practices: the rule and the place."""
     found = Axe().run(driver, options={"resultTypes": ["violations"]})["violations"]
     return [f"{one['id']}: {node['target'][0]} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
 def shoot(driver: webdriver.Chrome, name: str, whole: bool = True) -> Path:
-    """Keep a picture of the page; return its path."""
+    """Save a screenshot of the page; return its path."""
     SHOTS.mkdir(parents=True, exist_ok=True)
-    told = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole})
+    reply = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole})
     path = SHOTS / f"{name}.png"
-    path.write_bytes(base64.b64decode(told["data"]))
+    path.write_bytes(base64.b64decode(reply["data"]))
     return path

@@ -1,4 +1,4 @@
-"""The runbook's own commands, as the tests on the sandbox use them."""
+"""The runbook's commands, for the tests on the sandbox."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def assert_nothing_left() -> None:
     assert not re.search(r"\beks\d+[@:]", links)
     assert not list(Path("/sys/fs/cgroup").glob("**/eks-sandbox-*"))
     assert "eks-sandbox/run" not in Path("/proc/self/mountinfo").read_text()
-    assert not (KUBECTL.parent.parent / "max_user_instances").exists()  # the kernel's limit is what it was
+    assert not (KUBECTL.parent.parent / "max_user_instances").exists()  # the kernel's limit is restored
     assert not running() & {"kube-apiserver", "kubelet", "etcd", "pilot-discovery"}
 
 

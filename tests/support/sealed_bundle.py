@@ -1,4 +1,4 @@
-"""A small sealed bundle, as the tests of what reads bundles need one."""
+"""A small sealed bundle for the tests of modules that read bundles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several runs beside each other, and one as a file."""
+"""Several runs compared, and one run as a file."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ TRUSTED = [KEY.public_key()]
 
 @pytest.fixture
 def two(tmp_path):
-    """A green run and a red one, whose second answer is another."""
+    """A green run, and a red run whose second answer differs."""
     return sealed(tmp_path)[0], sealed(tmp_path, "fail")[0]
 
 
@@ -27,7 +27,7 @@ def test_a_run_does_not_differ_from_itself(two):
     assert compare.compare(two[0], two[0]) == {}
 
 
-def test_what_differs_is_told_by_part(two):
+def test_differences_are_listed_by_part(two):
     found = compare.compare(*two)
     assert set(found) == {"verdicts", "answers"}
     assert found["verdicts"].to_dict("records") == [{"what": "01-a", "A": "pass", "B": "fail"}]
@@ -40,7 +40,7 @@ def test_only_sealed_runs_are_compared(two):
         compare.compare(*two)
 
 
-def test_history_is_oldest_first_and_knows_what_was_never_sealed(two):
+def test_history_is_oldest_first_and_lists_a_run_that_was_never_sealed(two):
     killed = two[0].with_name("20270131T120000Z-aaaaaaaa")
     killed.mkdir()
     table = compare.runs(two[0].parent)
@@ -49,12 +49,12 @@ def test_history_is_oldest_first_and_knows_what_was_never_sealed(two):
     assert table.loc[1, "passed"] == 2 and table.loc[1, "commit"] == "a" * 8
 
 
-def test_the_commands_tell_by_their_exit_code(two, capsys):
+def test_the_exit_code_says_whether_runs_differ(two, capsys):
     assert main(["compare", str(two[0]), str(two[0])]) == 0
     assert main(["compare", *map(str, two)]) == 1
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     page = two[0].with_name(f"compare-{two[0].name}--{two[1].name}.html")
-    assert "Figure 1" in said and page.name in said.splitlines()[-1] and page.is_file()
+    assert "Figure 1" in printed and page.name in printed.splitlines()[-1] and page.is_file()
     assert main(["history", "no-such-environment"]) == 2
 
 
@@ -78,7 +78,7 @@ def keep(folder, **values):
     (folder / "objects" / "01-a.yaml").write_text(POLICY.format(**values))
 
 
-def test_live_objects_are_told_by_field_and_what_always_changes_is_not(two):
+def test_live_objects_differ_by_field_without_volatile_fields(two):
     keep(two[0], uid=1, who="sleep", containers="{name: app, image: a}")
     keep(two[1], uid=2, who="sleep", containers="{name: app, image: a}")
     assert object_diff.differences(*two) == ({}, {})
@@ -102,7 +102,7 @@ def test_an_object_of_one_run_alone_is_one_line_and_runs_without_objects_have_no
     assert table == [{"what": "Service s", "A": "", "B": "there"}]
 
 
-def test_long_values_are_told_apart_where_they_begin_alike(two):
+def test_long_values_that_begin_alike_still_differ(two):
     for folder, end in zip(two, "xy", strict=True):
         keep(folder, uid=1, who="a" * 5000 + end, containers="")
     (row,) = compare.compare(*two)["live objects"].to_dict("records")
@@ -119,18 +119,18 @@ def with_answers(folder, *rows):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "listed"),
     [(4, 10, [4.0, 10.0]), (4, 8.5, None), (10, 19, None), (10, 4, None), (20, 40, [20.0, 40.0]), (0, 40, None)],
 )
-def test_a_latency_is_told_when_it_doubled_and_is_noticed(two, old, new, told):
+def test_a_latency_is_listed_if_it_doubled_and_grew_enough(two, old, new, listed):
     for folder, latency in zip(two, (old, new), strict=True):
         noise = [("hardened", "A98", 900, "pass", ""), ("hardened", "A99", "", "skipped", "")]
         with_answers(folder, *[("hardened", f"A{n:02}", latency, "pass", "") for n in range(12)], *noise)
     found = compare.compare(*two).get("latencies")
-    assert (None if found is None else found.loc[0, ["A", "B"]].tolist()) == told
+    assert (None if found is None else found.loc[0, ["A", "B"]].tolist()) == listed
 
 
-def test_a_median_of_few_answers_is_not_told(two):
+def test_a_median_of_few_answers_is_not_listed(two):
     for folder, latency in zip(two, (4, 400), strict=True):
         with_answers(folder, *[("tcp", f"G2{n}", latency, "pass", "") for n in range(9)])
     assert "latencies" not in compare.compare(*two)
@@ -184,11 +184,11 @@ def test_history_is_drawn_with_a_linked_bar_for_each_sealed_run(two):
     assert [one.text for one in drawn.iter(f"{space}text") if one.get("class") == "sign"] == ["✓", "✗", "?"]
     parts = [one.get("class") for one in drawn.iter(f"{space}rect") if one.get("class").startswith("part")]
     assert parts == ["part pass", "part fail"]
-    listed = re.findall(r'<th scope="row">(?:<a .*?>)?(.*?)<', text)
-    assert listed == ["20270131T120000Z-aaaaaaaa", two[1].name, two[0].name]
+    names = re.findall(r'<th scope="row">(?:<a .*?>)?(.*?)<', text)
+    assert names == ["20270131T120000Z-aaaaaaaa", two[1].name, two[0].name]
 
 
-def test_a_bar_is_as_high_as_its_run_took_long():
+def test_the_height_of_a_bar_is_the_duration_of_its_run():
     row = {"run": "20260131T120000Z-a", "verdict": "pass", "seconds": 50.0, "link": "x"}
     row["parts"] = [("01-a", "pass", 25.0)]
     svg = ET.fromstring(history_pages.picture([row, {**row, "seconds": 100.0}]))

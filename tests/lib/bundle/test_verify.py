@@ -1,4 +1,4 @@
-"""Every kind of tampering is found, and said; also where the sums, or the signature, were made anew."""
+"""Verification finds each change of a bundle, also one that was signed again, and trusts only known keys."""
 
 import base64
 import hashlib
