@@ -34,7 +34,7 @@ ALLOWED = {"tools/plain_english.py", "requirements.lock", "tools/uv.lock"}
 
 
 def main(arguments: list[str]) -> int:
-    """Print each find as file:line; return 1 if there is one. Arguments: paths to look at, all tracked files if none."""
+    """Print each find as file:line; return 1 if there is one. Arguments: paths to read, all tracked files if none."""
     finds = [find for path in _files(arguments) for find in _finds(path)]
     print("\n".join(finds) if finds else "plain English: nothing found")
     return 1 if finds else 0

@@ -44,7 +44,7 @@ TABLES = {  # file: the event of its rows, its columns after step and at
 
 
 def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
-    """Make the folder `outputs`/`env`/<UTC time>-<short commit>, with -2, -3, … if the name is taken; return its path."""
+    """Create `outputs`/`env`/<UTC time>-<short commit>, with -2, -3, … if the name is taken; return its path."""
     name = f"{now:%Y%m%dT%H%M%SZ}-{commit[:8] or 'uncommitted'}"
     number, folder = 1, outputs / env / name
     while True:
