@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ REASON = 120  # characters of a refusal's body that are kept as its reason
 # Counted, since Kubernetes' exec may leave standard input open, and curl reads its config to the end.
 CURL = ("sh", "-c", 'head -c "$1" | curl --disable --config -', "curl")
 
-EXITS = {  # of curl
+EXITS = {  # curl's exit codes (libcurl-errors(3))
     6: "name not found",
     7: "refused",
     18: "cut off",
@@ -31,6 +31,7 @@ EXITS = {  # of curl
     52: "closed without an answer",
     55: "connection reset",
     56: "connection reset",
+    58: "TLS failed",
     60: "certificate not trusted",
 }
 
@@ -96,20 +97,52 @@ def over_exec(
     where curl itself did not run.
     """
     mark = f"--{uuid.uuid4().hex}--"
-    config = _config(url, method, _headers(token, host, agent), timeout, mark)
-    said, code = execute([*CURL, str(len(config.encode()))], config)
-    body, found, trailer = said.rpartition(f"\n{mark}")
-    if not found:
-        raise ClusterError(
-            f"expected curl in the pod to answer, got exit code {code} and {clean(said)[:REASON]!r}; "
-            "check that the pod is ready and that its image has curl."
-        )
-    meta, _ = json.JSONDecoder(strict=False).raw_decode(trailer)
+    ((body, about_json),) = run_curl(
+        execute, _config(url, method, _headers(token, host, agent), timeout, mark), mark, 1
+    )
+    meta = json.loads(about_json, strict=False)
     about, latency = meta["curl"], round(meta["curl"]["time_total"] * 1000, 1)
     if about["exitcode"]:
         return _none(EXITS.get(about["exitcode"]) or about["errormsg"], latency)
     headers = _joined((name, value) for name, values in meta["headers"].items() for value in values)
     return _answer(about["http_code"], headers, body, latency)
+
+
+def run_curl(
+    execute: Callable[[list[str], str], tuple[str, int]], config: str, mark: str, replies: int
+) -> list[tuple[str, str]]:
+    """Run curl in a pod with a config of one or more requests.
+
+    Args:
+        execute: Runs a command with standard input in the pod; returns its output and exit code.
+        config: curl's config. Each request's write-out ends its reply with trailer(mark, …).
+        mark: A text that no reply contains.
+        replies: The number of requests in the config.
+
+    Returns:
+        For each request, the reply as curl printed it, and curl's JSON about it.
+
+    Raises:
+        ClusterError: curl did not run, or stopped early.
+    """
+    output, code = execute([*CURL, str(len(config.encode()))], config)
+    parts = output.split(mark)[:-1]
+    if len(parts) != 2 * replies:
+        raise ClusterError(
+            f"expected {replies} answers of curl in the pod, got {len(parts) // 2}, exit code {code} and "
+            f"{clean(output)[-REASON:]!r}; check that the pod is ready and that its image has curl."
+        )
+    return [(reply.removesuffix("\n"), about) for reply, about in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def trailer(mark: str, variables: str) -> str:
+    """Return the write-out that ends a reply: the mark, JSON of these curl variables, and the mark again."""
+    return f"\n{mark}{variables}\n{mark}"
+
+
+def curl_settings(settings: Iterable[tuple[str, str]]) -> str:
+    """Return settings as lines of curl's config; a setting without a value is a flag."""
+    return "".join(f"{name} = {quoted(value)}\n" if value else f"{name}\n" for name, value in settings)
 
 
 def peer(answer: Answer) -> str:
@@ -140,12 +173,16 @@ def _headers(token: str | None, host: str | None, agent: str = "") -> dict[str, 
 
 
 def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark: str) -> str:
-    trailer = "\n" + mark + '{"curl":%{json},"headers":%{header_json}}'
     options = [("url", _line(url)), ("request", _line(method))]
     options += [("header", f"{name}: {value}") for name, value in headers.items()]
-    options += [("max-time", str(timeout)), ("noproxy", "*"), ("output", "-"), ("write-out", trailer)]
-    flags = "silent\nshow-error\ngloboff\npath-as-is\n"
-    return "".join(f"{name} = {quoted(value)}\n" for name, value in options) + flags
+    options += [
+        ("max-time", str(timeout)),
+        ("noproxy", "*"),
+        ("output", "-"),
+        ("write-out", trailer(mark, '{"curl":%{json},"headers":%{header_json}}')),
+    ]
+    flags = ("silent", "show-error", "globoff", "path-as-is")
+    return curl_settings([*options, *((flag, "") for flag in flags)])
 
 
 def _connection(scheme: str, host: str, port: int | None, timeout: float, to: str) -> http.client.HTTPConnection:

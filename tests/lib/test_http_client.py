@@ -142,7 +142,7 @@ def test_curls_exit_codes(code, reason):
     def execute(argv, stdin):
         mark = stdin.partition('write-out = "\\n')[2].partition("{")[0]
         trailer = {"curl": {"exitcode": code, "errormsg": "odd", "time_total": 0.1, "http_code": 0}, "headers": {}}
-        return f"\n{mark}{json.dumps(trailer)}curl: ({code}) odd", code
+        return f"\n{mark}{json.dumps(trailer)}\n{mark}curl: ({code}) odd", code
 
     assert http_client.over_exec(execute, "http://x/") == http_client.Answer(0, reason, 100.0)
 

@@ -141,8 +141,8 @@ def token_of(command: str, run: Callable[..., subprocess.CompletedProcess] = sub
 def good(token: str, issuer: str, audience: str) -> str:
     """Return the token if it is what the settings say it is; ParamsError where its claims are others."""
     try:
-        said = jwt.claims(token)
-        iss, held = said.get("iss"), said.get("aud", [])
+        claims = jwt.claims(token)
+        iss, held = claims.get("iss"), claims.get("aud", [])
     except (ValueError, IndexError, AttributeError):
         raise _no_token("something that is no JWT") from None
     if iss != issuer:

@@ -62,7 +62,7 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
 
 
 def show_probe(run: Run, id: str, profile: str) -> Pretty:
-    """Send one probe of a user outside, once, and return it in full: request, reply and access log lines.
+    """Send one probe of a user outside, once, and return its request, reply and access log lines for display.
 
     Tokens are shown by name and fingerprint. Nothing is recorded: `ask` does that for all probes.
 

@@ -1,4 +1,4 @@
-"""Requests from inside a pod: many in one run of its curl, each on a fresh connection, as raw as curl lets them be."""
+"""Sends requests from inside a pod: many in one run of its curl, each on a new connection, as raw as curl allows."""
 
 from __future__ import annotations
 
@@ -8,53 +8,54 @@ import re
 import uuid
 from collections.abc import Iterator
 
-from lib.errors import ClusterError
-from lib.http_client import CURL, quoted
+from lib.http_client import EXITS, curl_settings, run_curl, trailer
 from lib.kubernetes.cluster import Execute
 from lib.probes.transport.messages import Reply, Request, Transport
 from lib.probes.transport.sockets import LIMIT, head
-from lib.redact import clean
 
-BATCH = 40  # requests of one run of curl
-FIRST_PORT, LAST_PORT = 32768, 60999  # of connections from the pod: Linux' own range
-ROOM = 1000  # ports that are left to choose from at least
+BATCH = 40  # requests in one run of curl
+FIRST_PORT, LAST_PORT = 32768, 60999  # local ports: Linux's default range (net.ipv4.ip_local_port_range)
+ROOM = 1000  # ports above the first one, at least
 
-EXITS = {  # of curl, in words of answers.MEANINGS
-    6: "refused",
-    7: "refused",
-    28: "timeout",
-    35: "alert",
-    52: "closed",
-    55: "reset",
-    56: "reset",
-    58: "alert",
-    60: "alert",
+WORDS = {  # http_client's reasons, as words of answers.MEANINGS
+    "name not found": "refused",
+    "refused": "refused",
+    "timeout": "timeout",
+    "TLS failed": "alert",
+    "certificate not trusted": "alert",
+    "connection reset": "reset",
 }
 
 Options = tuple[tuple[str, str], ...]
 
 
 def over_curl(execute: Execute, url: str, timeout: float = 5, batch: int = BATCH, options: Options = ()) -> Transport:
-    """Return a way to `url` (scheme, host and port) from a pod: `execute(argv, stdin)` runs its curl, 7.83 or newer.
+    """Return a transport from a pod to `url`.
 
-    `timeout` in seconds is for one request. `options` are more of curl's, such as ("cert", "/etc/cert.pem") or
-    ("insecure", ""). All goes by standard input, no token by argv. One request that fails leaves the others alone;
-    ClusterError where curl itself did not run. curl cannot carry NUL, and sends what is not ASCII as UTF-8.
+    Requests go to curl by standard input, never by argv. curl cannot send NUL, and sends non-ASCII text as UTF-8. The
+    transport raises ClusterError if curl itself did not run; a request that fails does not affect the others.
+
+    Args:
+        execute: Runs a command with standard input in the pod, which needs curl 7.83 or newer.
+        url: Scheme, host and port.
+        timeout: Seconds for one request.
+        batch: The number of requests in one run of curl.
+        options: Further settings of curl, such as ("cert", "/etc/cert.pem") or ("insecure", "").
     """
 
-    def way(requests: list[Request]) -> list[Reply]:
+    def send(requests: list[Request]) -> list[Reply]:
         groups = [requests[start : start + batch] for start in range(0, len(requests), batch)]
         return [reply for group in groups for reply in _batch(execute, url, group, timeout, options)]
 
-    return way
+    return send
 
 
 def config(
     url: str, requests: list[Request], timeout: float, mark: str, options: Options = (), port: int = FIRST_PORT
 ) -> str:
-    """Return curl's config for the requests; after each reply it writes `mark` and what it knows as JSON.
+    """Return curl's config for the requests; curl ends each reply with `mark` and JSON about the reply.
 
-    The first request goes from the pod's `port` or one above it, each further one from the next or above that.
+    The first request uses the local `port` or a higher one, and each further request starts one port higher.
     """
     parts = [_one(url, request, start, timeout, mark, options) for start, request in enumerate(requests, port)]
     return "next\n".join(parts)
@@ -64,12 +65,12 @@ def _one(url: str, request: Request, port: int, timeout: float, mark: str, optio
     settings = [
         ("url", url),
         ("request-target", request.target),
-        # A range of ports of its own for each, since curl takes up a connection again only where these are the same
+        # Each request has another range of ports, since curl reuses a connection only with an equal range
         ("local-port", f"{port}-{LAST_PORT}"),
         ("max-time", str(timeout)),
         ("noproxy", "*"),
         ("output", "-"),
-        ("write-out", f"\n{mark}%{{json}}\n{mark}"),
+        ("write-out", trailer(mark, "%{json}")),
         *([] if request.method == "HEAD" else [("request", request.method)]),
         *(("header", line) for line in _lines(request)),
         *([("data-raw", request.body)] if request.body else []),
@@ -77,13 +78,11 @@ def _one(url: str, request: Request, port: int, timeout: float, mark: str, optio
     ]
     flags = ["silent", "include", "globoff", "path-as-is", *_version(request.version)]
     flags += ["head"] if request.method == "HEAD" else []
-    return "".join(f"{name} = {quoted(value)}\n" if value else f"{name}\n" for name, value in settings) + "".join(
-        f"{flag}\n" for flag in flags
-    )
+    return curl_settings([*settings, *((flag, "") for flag in flags)])
 
 
 def _lines(request: Request) -> Iterator[str]:
-    """Yield the header lines in curl's own writing: `Name;` is a header without value, `Name:` takes curl's own out."""
+    """Yield the header lines in curl's syntax: `Name;` is a header without value, `Name:` removes curl's default."""
     names = {line.partition(":")[0].strip().lower() for line in request.headers}
     for line in request.headers:
         name, _, value = line.partition(":")
@@ -99,25 +98,17 @@ def _version(version: str) -> list[str]:
 
 def _batch(execute: Execute, url: str, requests: list[Request], timeout: float, options: Options) -> list[Reply]:
     mark = f"--{uuid.uuid4().hex}--"
-    # Another port each time: for two minutes a node sends the same one on to a pod that is no more
+    # A random port: for two minutes after a pod is deleted, a node still forwards that pod's old local ports to it
     port = random.randrange(FIRST_PORT, LAST_PORT - ROOM)
     text = config(url, requests, timeout, mark, options, port)
-    said, code = execute([*CURL, str(len(text.encode()))], text)
-    parts = said.split(mark)[:-1]
-    if len(parts) != 2 * len(requests):
-        raise ClusterError(
-            f"expected {len(requests)} answers of curl in the pod, got {len(parts) // 2}, exit code {code} and "
-            f"{clean(said)[-120:]!r}; check that the pod is ready and that its image has curl."
-        )
-    return [
-        _reply(shown, json.loads(about, strict=False)) for shown, about in zip(parts[::2], parts[1::2], strict=True)
-    ]
+    replies = run_curl(execute, text, mark, len(requests))
+    return [_reply(printed, json.loads(about, strict=False)) for printed, about in replies]
 
 
-def _reply(shown: str, about: dict) -> Reply:
+def _reply(printed: str, about: dict) -> Reply:
     latency = round(about["time_total"] * 1000, 1)
-    blocks = re.split(r"\r?\n\r?\n", shown.removesuffix("\n"), maxsplit=1)
-    while len(blocks) == 2 and re.match(r"HTTP/\S+ 1(?!01)\d\d", blocks[0]):  # 100 Continue and its like
+    blocks = re.split(r"\r?\n\r?\n", printed, maxsplit=1)
+    while len(blocks) == 2 and re.match(r"HTTP/\S+ 1(?!01)\d\d", blocks[0]):  # interim responses, such as 100 Continue
         blocks = re.split(r"\r?\n\r?\n", blocks[1], maxsplit=1)
     lines = blocks[0].splitlines() or [""]
     status, headers = head(lines)
@@ -127,7 +118,7 @@ def _reply(shown: str, about: dict) -> Reply:
 
 
 def _why(about: dict) -> str:
-    said = (about.get("errormsg") or "").lower()
-    words = {"reset by peer": "reset", "alert": "alert", "connection refused": "refused"}
-    told = next((word for text, word in words.items() if text in said), "")
-    return told or EXITS.get(about["exitcode"], "closed")
+    message = (about.get("errormsg") or "").lower()
+    causes = {"reset by peer": "reset", "alert": "alert", "connection refused": "refused"}
+    cause = next((word for text, word in causes.items() if text in message), "")
+    return cause or WORDS.get(EXITS.get(about["exitcode"], ""), "closed")
