@@ -27,7 +27,7 @@ LINE = re.compile(
 
 @dataclass(frozen=True)
 class Hop:
-    """What one proxy wrote of one request; `upstream` is whom it passed it to, "" where it did not.
+    """What one proxy wrote of one request; `upstream` is the address that it passed the request to, or "".
 
     `flags` and `details` are Envoy's %RESPONSE_FLAGS% and %RESPONSE_CODE_DETAILS%, "" for none.
     """

@@ -66,7 +66,7 @@ def version(istioctl: str) -> str:
 
 
 def _operator(authority: str) -> dict[str, Any]:
-    """istiod reads the authority only when it starts. The annotation changes with the authority and restarts istiod."""
+    """Return the operator file; its annotation restarts istiod, which reads the authority only when it starts."""
     notes = {AUTHORITY_NOTE: authority_digest(authority)}
     pilot = {"jwksResolverExtraRootCA": authority, "podAnnotations": notes} if authority else {}
     return {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": {"values": {"pilot": pilot}}}

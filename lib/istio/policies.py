@@ -19,7 +19,7 @@ REQUESTS, RULES, PEERS = "RequestAuthentication", "AuthorizationPolicy", "PeerAu
 KINDS = (REQUESTS, RULES, PEERS)
 CLAIM = re.compile(r"^request\.auth\.claims((?:\[[^\]]+\])+)$")
 HEADER = re.compile(r"^request\.headers\[([^\]]+)\]$")
-ALIKE = 0.6  # of 1, from which on one label is taken for a slip of the pen of another
+ALIKE = 0.6  # of 1: labels at least so similar are taken for a typing error
 HTTP_FIELDS = ("requestPrincipals", "hosts", "methods", "paths")  # and their negations
 
 
@@ -97,18 +97,17 @@ def mode(policies: Iterable[Mapping], namespace: str, labels: Mapping[str, str],
     for one in sorted(found, key=lambda one: (bool(selector(one)), one["metadata"]["namespace"] == namespace))[::-1]:
         spec = one.get("spec", {})
         own = spec.get("portLevelMtls", {}).get(str(port), {}) if selector(one) else {}
-        said = own.get("mode") or spec.get("mtls", {}).get("mode")
-        if said and said != "UNSET":
-            return said, name(one)
+        stated = own.get("mode") or spec.get("mtls", {}).get("mode")
+        if stated and stated != "UNSET":
+            return stated, name(one)
     return "PERMISSIVE", ""
 
 
 def decide(policies: Sequence[Mapping], call: Call) -> Verdict:
     """Return what the AuthorizationPolicies that apply say: DENY first, then ALLOW; none of those allows everything."""
     for one in policies:
-        if action(one) == "DENY":
-            if any(not rule for rule in misses(one, call)):
-                return Verdict(False, name(one), action="DENY")
+        if action(one) == "DENY" and any(not rule for rule in misses(one, call)):
+            return Verdict(False, name(one), action="DENY")
     allowing = [one for one in policies if action(one) == "ALLOW"]
     nearest: tuple[str, list[Miss]] | None = None
     for one in allowing:
@@ -154,7 +153,7 @@ def matches(pattern: str, value: str) -> bool:
 
 
 def _far(rule: Sequence[Miss]) -> int:
-    """A rule for another path or port is further away than one for another caller."""
+    """Return how far a rule is from a match; another path or port counts more than another caller."""
     return sum(3 if miss.field in ("hosts", "methods", "paths", "ports") else 1 for miss in rule)
 
 
@@ -187,7 +186,7 @@ def _fields(stated: Mapping, values: Mapping[str, str]) -> list[Miss]:
 def _condition(stated: Mapping, call: Call) -> list[Miss]:
     got = _value(stated["key"], call)
     if got is None:
-        return []  # what cannot be seen from here is taken to hold
+        return []  # a condition that this module cannot evaluate counts as true
     found = []
     if "values" in stated and not any(matches(str(one), each) for one in stated["values"] for each in got):
         found.append(Miss(stated["key"], _list(stated["values"]), ", ".join(got)))
@@ -226,12 +225,15 @@ def _fits_path(pattern: str, value: str) -> bool:
 
 
 def _fits_token(pattern: str, value: str) -> bool:
-    """A request principal is issuer/subject, and its pattern is cut at the last slash too, so issuer* fits nothing."""
+    """Return whether a request principal, issuer/subject, fits a pattern.
+
+    Istio cuts the pattern at its last slash too, therefore `issuer*` fits nothing.
+    """
     if "/" not in pattern.strip("*"):
         return matches(pattern, value)
     issuer, _, subject = pattern.rpartition("/")
-    said, _, who = value.rpartition("/")
-    return bool(value) and matches(issuer, said) and matches(subject, who)
+    actual_issuer, _, actual_subject = value.rpartition("/")
+    return bool(value) and matches(issuer, actual_issuer) and matches(subject, actual_subject)
 
 
 TESTS = {"paths": _fits_path, "hosts": _fits_host, "requestPrincipals": _fits_token}
