@@ -84,7 +84,7 @@ def _difference(policy: str, token: str) -> str:
     if ("/auth/" in one.path) != ("/auth/" in other.path):
         return "path: only one has /auth, which Keycloak dropped in version 17"
     if one.path.rstrip("/") == other.path.rstrip("/"):
-        return "end: only one ends with a slash"
+        return "last character: only one ends with a slash"
     return f"realm or path (token: {other.path}, policy: {one.path})"
 
 
