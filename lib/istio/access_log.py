@@ -107,8 +107,8 @@ def wait_for(
 ) -> dict[str, Trail]:
     """Return `ask()` once it has every wanted label and nothing new came for `quiet` seconds.
 
-    A label is there with the first proxy's line, and the next one's comes when that one sees fit. After `deadline`
-    seconds what is there is returned: a request that broke before its headers were read leaves no label.
+    The first proxy's line brings a label, and the next proxy writes its own line later. After `deadline` seconds this
+    returns the lines so far: a request that broke before a proxy read its headers leaves no label.
     """
     names, seen, since = set(wanted), None, clock()
 
@@ -122,5 +122,5 @@ def wait_for(
 
 
 def _hop(name: str, one: re.Match) -> Hop:
-    told = {key: "" if one[key] == "-" else one[key] for key in ("flags", "details", "request_id", "upstream")}
-    return Hop(name, int(one["code"]), **told)
+    fields = {key: "" if one[key] == "-" else one[key] for key in ("flags", "details", "request_id", "upstream")}
+    return Hop(name, int(one["code"]), **fields)

@@ -109,8 +109,8 @@ def target(port: Mapping, pods: Iterable[Mapping]) -> int | None:
 
 def protocol(port: Mapping) -> str:
     """Return the protocol that Istio takes a Service's port for, by appProtocol or name; "" is detected by Envoy."""
-    said = port.get("appProtocol") or port.get("name", "").partition("-")[0]
-    return said.removeprefix("kubernetes.io/").lower() if said.lower() in PROTOCOLS else ""
+    stated = port.get("appProtocol") or port.get("name", "").partition("-")[0]
+    return stated.removeprefix("kubernetes.io/").lower() if stated.lower() in PROTOCOLS else ""
 
 
 def selected(pods: Iterable[Mapping], service: Mapping) -> list[Mapping]:

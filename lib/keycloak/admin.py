@@ -91,7 +91,7 @@ class Keycloak:
         password: str,
         audience: str,
     ) -> None:
-        """Create or update a realm in which `user` gets tokens for `audience` through each of `clients`."""
+        """Create or update a realm; its `user` gets tokens for `audience` through each of `clients`."""
         name = realm["realm"]
         self.ensure_realm(realm)
         for client in clients:
