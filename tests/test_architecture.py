@@ -51,6 +51,7 @@ LAYERS = {
         node
         eks
         aws
+        commands
         __main__
     """,
 }
