@@ -229,7 +229,7 @@ class Cluster:
         url, headers = self._rest.websocket(path, [("ports", str(port))])
         return ws_client.portforward_call(self.api.configuration, "GET", url, headers=headers).socket(port)
 
-    def _find_after_deletion(self, found: Object, *key: str | None) -> Object | None:
+    def _find_after_deletion(self, found: Object, *key: Any) -> Object | None:
         """Return the object `found`; if it is being deleted, wait until it is gone, and return its successor."""
         if not is_terminating(found):
             return found
