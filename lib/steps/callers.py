@@ -6,36 +6,45 @@ from dataclasses import dataclass
 
 from lib import diagnose
 from lib.errors import RunbookError
-from lib.http_client import Answer, over_exec, over_http
+from lib.http_client import Answer, over_exec, over_http, peer
 from lib.istio import installation
 from lib.kubernetes.cluster import Execute
 from lib.run import Run
 from lib.steps import endpoints
 
 
-def executors(run: Run) -> dict[str, Execute]:
-    """Return, by caller inside the cluster, a function that runs a command in its pod."""
-    return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in _namespaces(run).items()}
-
-
 @dataclass(frozen=True)
 class Caller:
-    """One who asks a workload, each time on a fresh connection: from here as `host`, or from a pod by its curl."""
+    """A caller of one URL, on a fresh connection each time.
+
+    Attributes:
+        host: the Host header of a request from this machine.
+        pod: namespace/app of a pod that asks.
+        execute: runs curl in that pod; None for a request from this machine.
+    """
 
     run: Run
     url: str
     host: str = ""
-    pod: str = ""  # namespace/app
+    pod: str = ""
     execute: Execute | None = None
 
-    def __call__(self, token: str | None) -> Answer:
-        """Return the answer to a request with this token, or without one."""
+    def __call__(self, token: str | None = None) -> Answer:
+        """Return the answer to a request with this token, or without a token."""
         if self.execute:
             return over_exec(self.execute, self.url, token=token)
         return over_http(self.url, token=token, host=self.host)
 
+    def status(self, token: str | None = None) -> int:
+        """Return the status of the answer, 0 if no HTTP came back."""
+        return self(token).status
+
+    def reason(self, token: str | None = None) -> str:
+        """Return why the request was refused: the answer's body, or what ended the connection."""
+        return self(token).reason
+
     def why(self, token: str | None) -> str:
-        """Return in three sentences who refused it, why, and what to change (lib.diagnose); why that cannot be told."""
+        """Return three sentences: who refused the request, why, and what to change (lib.diagnose)."""
         try:
             return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host).one_line()
         except RunbookError as error:
@@ -43,18 +52,41 @@ class Caller:
 
 
 def caller(run: Run, name: str, workload: str, path: str = "/headers") -> Caller:
-    """Return the caller `name` of a workload: "user" asks through the ingress gateway, the others from their pods."""
+    """Return a caller of a workload: "user" asks through the ingress gateway; the others are pods that ask directly."""
     if name == "user":
         return Caller(run, f"{endpoints.ingress_url(run)}{path}", f"{workload}.example")
-    url = f"http://{workload}.{run.params.namespace}:8000{path}"
+    return from_pod(run, name, f"http://{workload}.{run.params.namespace}:8000{path}")
+
+
+def from_pod(run: Run, name: str, url: str) -> Caller:
+    """Return a caller that asks any URL from inside a pod: "sleep", "visitor" or "outsider"."""
     namespace = _namespaces(run)[name]
     return Caller(run, url, pod=f"{namespace}/{name}", execute=run.cluster.execute(f"app={name}", namespace, "curl"))
 
 
+def executors(run: Run) -> dict[str, Execute]:
+    """Return, for each caller inside the cluster, a function that runs a command in its pod."""
+    return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in _namespaces(run).items()}
+
+
 def check_status(run: Run, name: str, caller: Caller, token: str | None, expected: int, reason: str = "") -> None:
-    """Ask until the status is the expected one, and record that; where it is not, with who refused it and why."""
-    ask, told = lambda: caller(token).status, lambda: caller.why(token)
-    run.check_until(name, expected, ask, run.params.streak, reason, told)
+    """Ask until the status is `expected`, and record it. A red check says who refused the request, and why."""
+    run.check_until(name, expected, lambda: caller.status(token), run.params.streak, reason, lambda: caller.why(token))
+
+
+def check_reason(run: Run, name: str, caller: Caller, token: str | None, expected: str) -> None:
+    """Ask until the reason of the refusal is `expected`, and record it."""
+    run.check_until(name, expected, lambda: caller.reason(token), run.params.streak, why=lambda: caller.why(token))
+
+
+def check_peer(run: Run, name: str, caller: Caller, token: str | None, account: str) -> None:
+    """Ask until httpbin reports the caller's SPIFFE id, and record it.
+
+    httpbin echoes the header X-Forwarded-Client-Cert. Its sidecar writes there the identity from the certificate that
+    the sidecar verified.
+    """
+    expected = f"spiffe://{endpoints.principal(run, run.params.namespace, account)}"
+    run.check_until(name, expected, lambda: peer(caller(token)), run.params.streak, why=lambda: caller.why(token))
 
 
 def _namespaces(run: Run) -> dict[str, str]:

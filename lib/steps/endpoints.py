@@ -1,6 +1,8 @@
-"""The runbook's addresses, found in the live cluster: Keycloak's, its issuers', the ingress gateway's; and principals."""
+"""Addresses and principals of the runbook's own Keycloak and gateway, read from the live cluster."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import requests
 
@@ -13,72 +15,74 @@ from lib.names import KEYCLOAK, KEYCLOAK_EDGE
 from lib.run import Run
 from lib.steps import authority, gateway_tls
 
-KEYCLOAK_SERVICE = "keycloak-http"  # the public one
-INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # at which pods and istiod reach Keycloak
+KEYCLOAK_SERVICE = "keycloak-http"  # the public Service, of type LoadBalancer
+INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # pods and istiod reach Keycloak by this name
 
 
 def keycloak_host(run: Run) -> str:
-    """Return Keycloak's public host: the params', or else its load balancer's address."""
+    """Return Keycloak's public host: `keycloak_host` of the params, otherwise its load balancer's address."""
     return run.params.keycloak_host or load_balancer_address(run, KEYCLOAK_SERVICE, KEYCLOAK_EDGE, "03-keycloak")
 
 
 def keycloak_url(run: Run) -> str:
-    """Return Keycloak's public address, the one that every issuer begins with."""
+    """Return Keycloak's public URL. Every issuer begins with it."""
     return f"{gateway_tls.scheme(run)}://{keycloak_host(run)}"
 
 
 def issuer(run: Run, realm: str = "") -> str:
-    """Return a realm's issuer: one name, the same for browsers, pods and istiod."""
+    """Return a realm's issuer. Browsers, pods and istiod all get this one; `realm` defaults to that of the params."""
     return f"{keycloak_url(run)}/realms/{realm or run.params.realm}"
 
 
 def jwks_uri(run: Run, realm: str = "") -> str:
-    """Return where istiod fetches a realm's keys: inside the cluster, so no way out and back in is needed."""
+    """Return the URL at which istiod fetches a realm's keys: Keycloak's Service, so no request leaves the cluster."""
     return f"{inside_url(run)}/realms/{realm or run.params.realm}/protocol/openid-connect/certs"
 
 
 def inside_url(run: Run) -> str:
-    """Return the address at which pods and istiod reach Keycloak."""
+    """Return the URL at which pods and istiod reach Keycloak."""
     return f"{gateway_tls.scheme(run)}://{INSIDE}"
 
 
 def ingress_url(run: Run) -> str:
-    """Return the ingress gateway's public address."""
+    """Return the ingress gateway's public URL."""
     return f"{gateway_tls.scheme(run)}://{gateway_host(run)}"
 
 
 def gateway_host(run: Run) -> str:
-    """Return the ingress gateway's public host: the params', or else its load balancer's address."""
-    return run.params.gateway_host or load_balancer_address(
-        run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio"
-    )
+    """Return the ingress gateway's public host: `gateway_host` of the params, otherwise its load balancer's address."""
+    return run.params.gateway_host or load_balancer_address(run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio")
 
 
 def load_balancer_address(run: Run, name: str, namespace: str, step: str) -> str:
-    """Return the public address of a Service of type LoadBalancer; MissingStep names the step that makes it."""
+    """Wait for the public address of a Service of type LoadBalancer, and return it.
+
+    Raises:
+        MissingStep: the Service does not exist. The message names `step`, the notebook that makes it.
+    """
     run.need("v1", "Service", name, namespace, step=step)
     return run.cluster.wait_address(name, namespace, run.params.deadline)
 
 
 def keycloak_admin(run: Run) -> Keycloak:
-    """Return Keycloak's administration, reached through the Kubernetes API, never by its public address."""
-    known = run.read_secret("keycloak-admin", KEYCLOAK)
-    return Keycloak(inside_url(run), known["username"], known["password"], keycloak_session(run))
+    """Return Keycloak's admin API. Requests go through the Kubernetes API, never to Keycloak's public address."""
+    secret = run.read_secret("keycloak-admin", KEYCLOAK)
+    return Keycloak(inside_url(run), secret["username"], secret["password"], keycloak_session(run))
 
 
 def keycloak_session(run: Run, port: int = 0) -> requests.Session:
-    """Return a session whose requests to `inside_url` reach Keycloak's pod through the Kubernetes API."""
+    """Return a session whose requests to `inside_url` are port-forwarded to Keycloak's pod."""
     number = port or (8080 if run.params.tls == authority.OFF else 8443)
     return port_forward.session(lambda: run.cluster.connect("app=keycloak", KEYCLOAK, number))
 
 
-def published_keys(run: Run) -> list[dict]:
-    """Return the keys that the realm publishes, as JWKs, by its discovery."""
+def published_keys(run: Run) -> list[dict[str, Any]]:
+    """Return the keys that the realm publishes, as JWKs; discovery names their URL."""
     return oidc.jwks(oidc.discovery(issuer(run))["jwks_uri"])["keys"]
 
 
 def require_realm(run: Run) -> None:
-    """Raise MissingStep unless the realm answers with this very issuer: a policy that comes first gets no keys."""
+    """Raise MissingStep unless the realm answers with this issuer. A policy without a reachable realm gets no keys."""
     try:
         oidc.discovery(issuer(run))
     except Exception as error:
@@ -88,11 +92,11 @@ def require_realm(run: Run) -> None:
 
 
 def principal(run: Run, namespace: str, account: str) -> str:
-    """Return a service account's principal, as AuthorizationPolicy writes it: without spiffe://."""
+    """Return a service account's principal as AuthorizationPolicy writes it: without `spiffe://`."""
     return f"{installation.trust_domain(run.cluster)}/ns/{namespace}/sa/{account}"
 
 
 def gateway_principal(run: Run) -> str:
-    """Return the principal of the live ingress gateway: a name written from memory locks users out in silence."""
+    """Return the principal of the live ingress gateway. It is read, since a wrong name locks all users out."""
     live = installation.ingress(run.cluster)
     return principal(run, live["namespace"], live["account"])
