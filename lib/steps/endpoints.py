@@ -51,7 +51,9 @@ def ingress_url(run: Run) -> str:
 
 def gateway_host(run: Run) -> str:
     """Return the ingress gateway's public host: `gateway_host` of the params, otherwise its load balancer's address."""
-    return run.params.gateway_host or load_balancer_address(run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio")
+    return run.params.gateway_host or load_balancer_address(
+        run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio"
+    )
 
 
 def load_balancer_address(run: Run, name: str, namespace: str, step: str) -> str:

@@ -50,10 +50,12 @@ def check_injection(run: Run) -> None:
         group = cluster["resourcesVpcConfig"]["clusterSecurityGroupId"]
         closed = vpc.closed_ports(run.aws("ec2"), group, installation.PORTS)
         fix = f"add a rule to {group} that lets it in from itself: without 15017 no pod gets a sidecar"
-        name = f"ports shut in the cluster's security group, of {installation.PORTS}"
+        name = f"closed ports in the cluster's security group, of {installation.PORTS}"
         run.check(name, [], closed, fix if closed else "")
     fix = "let the control plane reach the nodes' port 15017 (their security group), and see istiod's log"
-    run.check_ready("a pod gets its sidecar (dry run)", True, lambda: installation.injects_sidecar(run.cluster), why=lambda: fix)
+    run.check_ready(
+        "a pod gets its sidecar (dry run)", True, lambda: installation.injects_sidecar(run.cluster), why=lambda: fix
+    )
 
 
 def check_old_kinds(run: Run) -> None:

@@ -1,6 +1,6 @@
-"""Keycloak's database: PostgreSQL in the cluster, or one of your own, RDS for example, believed by its authority.
+"""Step 03: Keycloak's database: PostgreSQL in the cluster, or an external database, for example RDS.
 
-How the driver verifies: PostgreSQL JDBC, "Using SSL", https://jdbc.postgresql.org/documentation/ssl/.
+Source of the TLS options: PostgreSQL JDBC, "Using SSL", https://jdbc.postgresql.org/documentation/ssl/.
 """
 
 from __future__ import annotations
@@ -15,58 +15,65 @@ from lib.params import ROOT, database
 from lib.run import Run
 from lib.steps import endpoints
 
-SECRET, GIVEN = "keycloak-db", "keycloak-external-db"  # of the one in the cluster, and of one's own
+SECRET, GIVEN = "keycloak-db", "keycloak-external-db"  # Secrets: of PostgreSQL in the cluster, of an external database
 OWN = "jdbc:postgresql://postgres/keycloak"
-AUTHORITY, FOLDER, FILE = "keycloak-external-db-ca", "/database", "ca.crt"  # ConfigMap, and where its key is a file
+AUTHORITY, FOLDER, FILE = "keycloak-external-db-ca", "/database", "ca.crt"  # ConfigMap; where it is mounted; its key
 AUTHORITY_NOTE = "runbook/database-ca"  # annotation
-VERIFIED = "verify-full"
+VERIFIED = "verify-full"  # value of sslmode: TLS, and the certificate is for this host
 
 
 def url(run: Run) -> str:
-    """Return the address that Keycloak is given, with the file of the database's authority where there is one."""
+    """Return the JDBC URL for Keycloak, with the path of the database's CA if the params name a file."""
     given = run.params.keycloak_database
     return f"{given}&sslrootcert={FOLDER}/{FILE}" if run.params.keycloak_database_ca_file else given or OWN
 
 
 def is_new(run: Run) -> bool:
-    """Whether Keycloak is not there yet, or with another database: then its first administrator is to be made."""
-    found = run.cluster.find("apps/v1", "Deployment", "keycloak", endpoints.KEYCLOAK)
-    return not found or url(run) not in [one.get("value") for one in _container(found).get("env", [])]
+    """Return whether Keycloak is not deployed yet, or with another database. Then it needs a first administrator."""
+    deployment = run.cluster.find("apps/v1", "Deployment", "keycloak", endpoints.KEYCLOAK)
+    return not deployment or url(run) not in [one.get("value") for one in _container(deployment).get("env", [])]
 
 
 def ensure_password(run: Run) -> None:
-    """Make the password of the cluster's own database on first use; RunbookError where a given one's is not there."""
+    """Create the password of the cluster's own database.
+
+    Raises:
+        RunbookError: the database is external, and its Secret lacks username or password.
+    """
     if not run.params.keycloak_database:
         run.secret(SECRET, endpoints.KEYCLOAK, password=oidc.generate_password)
         return
-    found = run.cluster.find("v1", "Secret", GIVEN, endpoints.KEYCLOAK)
-    missing = sorted({"username", "password"} - set((found or {}).get("data", {})))
+    secret = run.cluster.find("v1", "Secret", GIVEN, endpoints.KEYCLOAK) or {}
+    missing = sorted({"username", "password"} - set(secret.get("data", {})))
     if missing:
         raise RunbookError(
-            f"expected a Secret {endpoints.KEYCLOAK}/{GIVEN} with username and password for keycloak_database, got none of "
-            f"{', '.join(missing)}; make it from files: kubectl -n {endpoints.KEYCLOAK} create secret generic {GIVEN} "
-            "--from-file=username --from-file=password."
+            f"expected a Secret {endpoints.KEYCLOAK}/{GIVEN} with username and password for keycloak_database, "
+            f"got none of {', '.join(missing)}; make it from files: kubectl -n {endpoints.KEYCLOAK} create secret "
+            f"generic {GIVEN} --from-file=username --from-file=password."
         )
     run.read_secret(GIVEN, endpoints.KEYCLOAK)
 
 
 def objects(run: Run) -> list[dict]:
-    """Return PostgreSQL's objects; of a database of one's own, what it is believed by.
+    """Return the in-cluster PostgreSQL objects, or for an external database the ConfigMap with its CA.
 
-    RunbookError where that file is not there; ClusterError where nobody would make PostgreSQL's volume.
+    Raises:
+        RunbookError: the file of the external database's CA is missing.
+        ClusterError: no StorageClass would provide PostgreSQL's volume.
     """
     if run.params.keycloak_database:
-        held = _authority(run)
-        about = {"name": AUTHORITY, "namespace": endpoints.KEYCLOAK}
-        return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": {FILE: held}}] if held else []
+        root = _authority(run)
+        metadata = {"name": AUTHORITY, "namespace": endpoints.KEYCLOAK}
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {FILE: root}}
+        return [config] if root else []
     storage_class.require(run.cluster, run.params.storage_class)
     return storage_class.with_class(run.load("postgres.yaml"), run.params.storage_class)
 
 
 def use_external(deployment: dict, run: Run) -> dict:
-    """Return Keycloak's Deployment, changed in place for a database that is not in the cluster.
+    """Change Keycloak's Deployment in place for an external database, and return it.
 
-    It has no pod that is waited for, a user's name of its own, and an authority that it is believed by.
+    There is no pod of PostgreSQL to wait for. The Secret names the user too. The CA is mounted, if the params name it.
     """
     if not run.params.keycloak_database:
         return deployment
@@ -74,38 +81,41 @@ def use_external(deployment: dict, run: Run) -> dict:
     template["spec"].pop("initContainers")
     for name, key in (("KC_DB_USERNAME", "username"), ("KC_DB_PASSWORD", "password")):
         manifests.set_variable(container, name, valueFrom={"secretKeyRef": {"name": GIVEN, "key": key}})
-    if held := _authority(run):
-        notes = template["metadata"].setdefault("annotations", {})
-        notes[AUTHORITY_NOTE] = istioctl.authority_digest(held)  # with another one pods start anew
+    if root := _authority(run):
+        annotations = template["metadata"].setdefault("annotations", {})
+        annotations[AUTHORITY_NOTE] = istioctl.authority_digest(root)  # with another CA the pods restart
         container["volumeMounts"].append({"name": "database", "mountPath": FOLDER, "readOnly": True})
         template["spec"]["volumes"].append({"name": "database", "configMap": {"name": AUTHORITY}})
     return deployment
 
 
 def wait(run: Run) -> None:
-    """Wait until the cluster's own database is ready."""
+    """Wait until the cluster's own database is rolled out."""
     if not run.params.keycloak_database:
         run.cluster.wait_rolled_out("StatefulSet", "postgres", endpoints.KEYCLOAK, run.params.deadline)
 
 
 def check(run: Run) -> None:
-    """Record that the cluster's own database keeps its data, or that one of one's own is asked by verified TLS."""
+    """Record whether the cluster's own database has a volume, or whether the external one is verified by TLS."""
     if run.params.keycloak_database:
-        told = "who is on the way reads password hashes and keys: sslmode=verify-full, or waive it with a reason"
-        said = database.driver(run.params.keycloak_database).get("sslmode", "none said")
-        run.check("Keycloak verifies its database", VERIFIED, said, "" if said == VERIFIED else told)
+        mode = database.driver(run.params.keycloak_database).get("sslmode", "none said")
+        fix = "without it password hashes and keys can be read in transit: set sslmode=verify-full, or waive the check"
+        run.check("Keycloak verifies its database", VERIFIED, mode, "" if mode == VERIFIED else fix)
         return
     claim = run.cluster.get("v1", "PersistentVolumeClaim", "postgres", endpoints.KEYCLOAK)
     run.check("volume bound", "Bound", claim["status"]["phase"], "the cluster needs a default StorageClass")
 
 
 def _authority(run: Run) -> str:
-    named = run.params.keycloak_database_ca_file
-    if not named:
+    """Return the CA of the external database as PEM, or "" if the params name no file."""
+    name = run.params.keycloak_database_ca_file
+    if not name:
         return ""
-    file = ROOT / Path(named).expanduser()
+    file = ROOT / Path(name).expanduser()
     if not file.is_file():
-        raise RunbookError(f"expected the authority of Keycloak's database at {named}, found none; mend the param.")
+        raise RunbookError(
+            f"expected the CA of Keycloak's database at {name}, found none; correct keycloak_database_ca_file."
+        )
     return file.read_text()
 
 

@@ -14,59 +14,67 @@ from lib.steps import authority
 
 
 def caller(run: Run, name: str) -> list[dict]:
-    """Return the objects of a pod in the mesh that can ask others, with an identity of its own."""
+    """Return the objects of a pod that can send requests: in the mesh, with a service account of its own."""
     return run.load("caller.yaml", name=name, home=run.params.namespace, inject="true")
 
 
 def outsider(run: Run) -> list[dict]:
     """Return the objects of a pod without a sidecar, in istiod's namespace.
 
-    It sees the network as istiod does, and trusts whom istiod trusts: its curl has the same authority's certificate.
+    It reaches what istiod reaches, and its curl trusts the CA certificates that istiod trusts.
     """
-    things = run.load("caller.yaml", name="outsider", home=installation.ROOT_NAMESPACE, inject="false")
+    objects = run.load("caller.yaml", name="outsider", home=installation.ROOT_NAMESPACE, inject="false")
     if root := authority.trusted_certificates(run):
-        authority.restart_on_ca_change(things[1], root)
-        pod = things[1]["spec"]["template"]["spec"]
+        authority.restart_on_ca_change(objects[1], root)
+        pod = objects[1]["spec"]["template"]["spec"]
         pod["volumes"] = [{"name": "ca", "configMap": {"name": installation.JWKS_CA}}]
         pod["containers"][0]["volumeMounts"] = [{"name": "ca", "mountPath": "/ca", "readOnly": True}]
         pod["containers"][0]["env"] = [{"name": "CURL_CA_BUNDLE", "value": f"/ca/{installation.JWKS_CA_KEY}"}]
-    return things
+    return objects
 
 
 def would_inject(run: Run) -> bool:
-    """Return whether a pod made in the namespace now would get a sidecar (a dry run, nothing is kept)."""
+    """Return whether a pod created in the namespace now would get a sidecar (a dry run: nothing is kept)."""
     pod = run.load("caller.yaml", name="dry-run", home=run.params.namespace, inject="true")[1]["spec"]["template"]
     metadata = {"name": "dry-run", "namespace": run.params.namespace, "labels": pod["metadata"]["labels"]}
     spec = {**pod["spec"], "serviceAccountName": "default"}
     return proxy.has_proxy(run.cluster.dry_run({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 
 
-def kube_inject(run: Run, things: list[dict]) -> pd.DataFrame:
-    """Return what the article's `istioctl kube-inject` adds to the Deployment among `things`; nothing is applied."""
-    plain = next(thing for thing in things if thing["kind"] == "Deployment")
+def has_sidecar(run: Run, app: str, namespace: str = "") -> bool:
+    """Return whether the running pod of an app has a sidecar; `namespace` defaults to that of the params."""
+    return proxy.has_proxy(run.cluster.pod(f"app={app}", namespace or run.params.namespace))
+
+
+def kube_inject(run: Run, objects: list[dict]) -> pd.DataFrame:
+    """Return what the article's `istioctl kube-inject` adds to the Deployment among `objects`; nothing is applied."""
+    plain = next(one for one in objects if one["kind"] == "Deployment")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plain.yaml"
         file.write_text(yaml.safe_dump(plain))
-        text = istioctl.call(run.params.istioctl, "kube-inject", "-f", str(file), *_config(run))
-    injected = next(thing for thing in yaml.safe_load_all(text) if thing)
+        text = istioctl.call(run.params.istioctl, "kube-inject", "-f", str(file), *_kubeconfig_options(run))
+    injected = next(one for one in yaml.safe_load_all(text) if one)
     before, after = plain["spec"]["template"]["spec"], injected["spec"]["template"]["spec"]
-    rows = [
-        (part, _names(before.get(part)), _names(after.get(part)))
-        for part in ("initContainers", "containers", "volumes")
-    ]
+    parts = ("initContainers", "containers", "volumes")
+    rows = [(part, _names(before.get(part)), _names(after.get(part))) for part in parts]
     return pd.DataFrame(rows, columns=["part", "in the manifest", "after kube-inject"])
 
 
+def check_injection(run: Run) -> None:
+    """Record whether a pod created in the namespace now would get a sidecar."""
+    run.check_until("a pod made in foo now would get a sidecar", True, lambda: would_inject(run))
+
+
 def check(run: Run, apps: list[str]) -> None:
-    """Record whether each app is ready, with its sidecar."""
+    """Record whether each app is ready, and whether its pod has a sidecar."""
     for app in apps:
         deployment = run.cluster.wait_rolled_out("Deployment", app, run.params.namespace, run.params.deadline)
         ready = deployment["status"].get("readyReplicas", 0)
         run.check(f"{app} ready", deployment["spec"]["replicas"], ready)
-        run.check(f"{app} has its sidecar", True, proxy.has_proxy(run.cluster.pod(f"app={app}", run.params.namespace)))
+        run.check(f"{app} has its sidecar", True, has_sidecar(run, app))
 
 
-def _config(run: Run) -> list[str]:
+def _kubeconfig_options(run: Run) -> list[str]:
     if run.params.cluster_source == "eks":
         return ["--kubeconfig", str(run.params.kubeconfig)]
     return ["--context", run.params.kube_context] if run.params.kube_context else []

@@ -175,7 +175,7 @@ def test_given_certificates_are_looked_at_and_never_made(cluster, tmp_path):
 
 
 def test_a_file_of_an_authority_that_is_not_there(cluster):
-    with pytest.raises(RunbookError, match="found none; mend ca_file"):
+    with pytest.raises(RunbookError, match="found none; correct the param ca_file"):
         authority.ensure_authority(run(cluster, tls="given", ca_file="/nowhere/ca.pem"))
 
 

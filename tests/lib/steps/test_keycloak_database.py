@@ -70,7 +70,7 @@ def test_the_authority_is_a_file_for_the_driver_and_another_one_starts_keycloak_
 
 def test_an_authority_that_is_not_there_is_told(tmp_path):
     named = str(tmp_path / "nowhere.pem")
-    with pytest.raises(RunbookError, match="expected the authority of Keycloak's database at .*nowhere.pem, found"):
+    with pytest.raises(RunbookError, match="expected the CA of Keycloak's database at .*nowhere.pem, found"):
         keycloak_database.objects(given(Served(), keycloak_database=VERIFIED, keycloak_database_ca_file=named))
 
 
