@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -106,11 +107,19 @@ class Run:
 
         display(Markdown(f"```yaml\n{text}```"))
 
-    def article(self, file: str) -> None:
-        """Show the article's own object, as it was (its API is gone; see what the server says in step 08)."""
+    def show_json(self, value: dict) -> None:
+        """Show the JSON that an API gets; it must hold no secret."""
         from IPython.display import Markdown, display
 
-        display(Markdown(f"```yaml\n{(ARTICLE / file).read_text()}```"))
+        display(Markdown(f"```json\n{json.dumps(value, indent=2)}\n```"))
+
+    def article(self, file: str) -> dict:
+        """Show an object of the article, as its author wrote it for Istio 1.4, and return it."""
+        from IPython.display import Markdown, display
+
+        text = (ARTICLE / file).read_text()
+        display(Markdown(f"```yaml\n{text}```"))
+        return yaml.safe_load(text)
 
     def apply(self, things: list[dict]) -> pd.DataFrame:
         """Create or update objects in an order that works; return what each was: created, changed or unchanged."""
