@@ -103,22 +103,16 @@ class Run:
     def show(self, *things: dict) -> None:
         """Show objects as the YAML that is applied; Secrets' values are left out."""
         text = "---\n".join(yaml.safe_dump(_shown(thing), sort_keys=False, width=110) for thing in things)
-        from IPython.display import Markdown, display
-
-        display(Markdown(f"```yaml\n{text}```"))
+        _show(f"```yaml\n{text}```")
 
     def show_json(self, value: dict) -> None:
         """Show the JSON that an API gets; it must hold no secret."""
-        from IPython.display import Markdown, display
-
-        display(Markdown(f"```json\n{json.dumps(value, indent=2)}\n```"))
+        _show(f"```json\n{json.dumps(value, indent=2)}\n```")
 
     def article(self, file: str) -> dict:
         """Show an object of the article, as its author wrote it for Istio 1.4, and return it."""
-        from IPython.display import Markdown, display
-
         text = (ARTICLE / file).read_text()
-        display(Markdown(f"```yaml\n{text}```"))
+        _show(f"```yaml\n{text}```")
         return yaml.safe_load(text)
 
     def apply(self, things: list[dict]) -> pd.DataFrame:
@@ -306,3 +300,9 @@ def _counted(changes: list[dict]) -> str:
         if action in actions
     ]
     return "objects: " + (", ".join(counts) if counts else "none touched")
+
+
+def _show(text: str) -> None:
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))

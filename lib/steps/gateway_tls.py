@@ -52,7 +52,7 @@ def with_tls_setting(objects: list[dict], run: Run) -> list[dict]:
 def check(run: Run) -> None:
     """Record that users' tokens and passwords are encrypted in transit; red with `tls: off`."""
     off = run.params.tls == authority.OFF
-    reason = "tls: off sends passwords and tokens in plain text: set own-ca or given, or waive this check with a reason"
+    reason = "tls: off sends passwords and tokens in plain text: set own-ca or given, or waive it with a reason"
     run.check("users' tokens and passwords are encrypted on their way", True, not off, reason if off else "")
 
 

@@ -74,7 +74,7 @@ def test_another_address_and_a_near_end_make_a_new_certificate_and_the_authority
     assert authority.ensure_authority(run(cluster)) == root
 
 
-def test_an_authority_near_its_end_takes_all_it_signed_along_and_is_believed_until_then(cluster):
+def test_an_authority_near_its_end_is_replaced_with_all_it_signed_and_trusted_until_it_expires(cluster):
     old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS - 10)
     cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("old", old))
     before = cluster.certificate(authority.AUTHORITY, authority.HOME)
@@ -92,20 +92,20 @@ def test_an_authority_near_its_end_takes_all_it_signed_along_and_is_believed_unt
     ]
 
 
-def test_one_that_is_over_is_believed_no_longer(cluster):
+def test_an_expired_authority_is_no_longer_trusted(cluster):
     made = run(cluster)
     authority.ensure_authority(made)
     held = made.read_secret(authority.AUTHORITY, authority.HOME)
     over = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=certificates.AUTHORITY_DAYS + 1)
     before, _ = certificates.generate_authority("old", over)
-    authority._keep(made, authority.AUTHORITY, authority.HOME, held[authority.CERTIFICATE], held[authority.KEY], before)
+    authority._put(made, authority.AUTHORITY, authority.HOME, held[authority.CERTIFICATE], held[authority.KEY], before)
     made = run(cluster)
     assert authority.ensure_authority(made) == held[authority.CERTIFICATE] and actions(made) == [
         ("authority", "changed")
     ]
 
 
-def test_where_the_authoritys_secret_is_gone_whom_istiod_believes_is_believed_on(cluster):
+def test_without_the_authoritys_secret_the_one_that_istiod_trusts_stays_trusted(cluster):
     before = authority.ensure_authority(run(cluster))
     cluster.kept.pop(("Secret", authority.HOME, authority.AUTHORITY))
     cluster.kept["ConfigMap", installation.ROOT_NAMESPACE, installation.JWKS_CA] = {
@@ -115,7 +115,7 @@ def test_where_the_authoritys_secret_is_gone_whom_istiod_believes_is_believed_on
     assert authority.ensure_authority(made).endswith(before) and authority.authority(made) != before
 
 
-def test_who_comes_from_elsewhere_believes_the_clusters_authority(cluster):
+def test_another_machine_trusts_the_clusters_authority(cluster):
     before = authority.ensure_authority(run(cluster))
     file = run(cluster).params.authority_file
     file.unlink()
