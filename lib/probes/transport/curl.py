@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from lib.http_client import EXITS, curl_settings, run_curl, trailer
 from lib.kubernetes.cluster import Execute
-from lib.probes.transport.messages import Reply, Request, Transport
-from lib.probes.transport.sockets import LIMIT, head
+from lib.probes.transport.messages import Reply, Request, Transport, head
+from lib.probes.transport.sockets import LIMIT
 
 BATCH = 40  # requests in one run of curl
 FIRST_PORT, LAST_PORT = 32768, 60999  # local ports: Linux's default range (net.ipv4.ip_local_port_range)

@@ -11,7 +11,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 
-from lib.probes.transport.messages import Reply, Request
+from lib.probes.transport.messages import Reply, Request, wire_bytes
 
 LIMIT = 256 * 1024  # bytes of a body that are kept
 GRPC = "grpc-status"
@@ -78,7 +78,7 @@ def pairs(request: Request, scheme: str = "http") -> list[HeaderField]:
     given = [(name, value) for name, value in lines if name.startswith(":")]
     kept = [(name, value) for name, value in own.items() if value and name not in dict(given)]
     plain = [(name, value) for name, value in lines if name != "host" and not name.startswith(":")]
-    return [(_bytes(name), _bytes(value)) for name, value in kept + given + plain]
+    return [(wire_bytes(name), wire_bytes(value)) for name, value in kept + given + plain]
 
 
 def _split(line: str) -> tuple[str, str]:
@@ -111,10 +111,3 @@ def _reply(received: _Received) -> Reply:
     if GRPC in headers and not body:
         body = unquote(headers.get("grpc-message", ""))
     return Reply(int(number), f"HTTP/2 {number}", headers, body)
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return text.encode()

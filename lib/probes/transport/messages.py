@@ -130,3 +130,23 @@ def _fill(text: str, value: Callable[[str], str]) -> str:
         if name is not None:
             parts.append(value(name))
     return "".join(parts)
+
+
+def head(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of a reply's first lines; status 0 if the first is not a status line."""
+    version, _, rest = lines[0].partition(" ")
+    number = rest.partition(" ")[0]
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        key, value = name.strip().lower(), value.strip()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return (int(number) if version.startswith("HTTP/") and number.isdigit() else 0), headers
+
+
+def wire_bytes(text: str) -> bytes:
+    """Return text in Latin-1 if possible, so U+00FF is one byte, else in UTF-8."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()

