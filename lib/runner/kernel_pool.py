@@ -31,7 +31,6 @@ from jupyter_core.utils import run_sync
 # kubernetes package imports its API classes only when they are used: 250 modules, 0.7 s of CPU.
 PRELOAD = [
     "ipykernel.kernelapp",
-    "kubernetes.client.api.core_v1_api",
     "lib.run",
     "lib.planning.preflight",
     "lib.probes.targets.this_mesh",
