@@ -48,15 +48,30 @@ class BundleError(RunbookError):
 
 
 class AwsError(RunbookError):
-    """AWS refused, or answered otherwise than expected."""
+    """AWS refused, or answered otherwise than expected.
+
+    Attributes:
+        code: AWS's error code, such as "AccessDenied"; "" if the runbook itself found the problem.
+        operation: the API operation, such as "CreateVpc"; "" if no operation was refused.
+        missing: the IAM action that the caller lacks, such as "ec2:CreateVpc"; "" if none is known.
+    """
+
+    def __init__(self, message: str, code: str = "", operation: str = "", missing: str = "") -> None:
+        super().__init__(message)
+        self.code, self.operation, self.missing = code, operation, missing
 
 
 class ClusterError(RunbookError):
-    """The Kubernetes API refused, or answered otherwise than expected; `status` is HTTP's, 0 without an answer."""
+    """The Kubernetes API refused, or answered otherwise than expected.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    Attributes:
+        status: the HTTP status of the answer; 0 without an answer.
+        reason: what the API server says, without the advice of the message.
+    """
+
+    def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.reason = status, reason
 
 
 class IstioError(RunbookError):
@@ -70,7 +85,9 @@ class LegacyError(RunbookError):
 class KeycloakError(RunbookError):
     """Keycloak refused, or answered otherwise than expected.
 
-    `status` is the HTTP status, 0 without an answer; `error` is OAuth's error code, such as invalid_grant, or "".
+    Attributes:
+        status: the HTTP status of the answer; 0 without an answer.
+        error: OAuth's error code, such as "invalid_grant" (RFC 6749, 5.2), or the admin API's complaint.
     """
 
     def __init__(self, message: str, status: int = 0, error: str = "") -> None:

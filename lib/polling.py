@@ -14,6 +14,10 @@ SLOW = 3.0  # seconds after which a wait is told of, and
 AGAIN = 1.0  # seconds until it is told of again
 
 
+# Mistakes of the program: another try cannot help. A missing key or index is not among them: answers grow with time.
+PROGRAMMING_ERRORS = (TypeError, NameError, AttributeError, ImportError, SyntaxError)
+
+
 class Watcher(Protocol):
     """Who is told of waits that take long."""
 
@@ -54,12 +58,24 @@ def until(
     sleep: Callable[[float], None] = time.sleep,
     tell: Callable[[float, Any], None] | None = None,
     what: str = "",
+    reraise: tuple[type[Exception], ...] = PROGRAMMING_ERRORS,
 ) -> Answer:
-    """Ask until `good` held `streak` times in a row or `deadline` seconds are over; return the Answer.
+    """Ask until `good` held `streak` times in a row, or `deadline` seconds are over; ask at least once.
 
-    An exception of `ask` counts as a bad answer, and the last one is kept in `Answer.error`. At least one
-    try is made. `tell(seconds, value)` is called after each try that did not settle it; of `what` the watcher is told
-    where it takes long.
+    Args:
+        ask: returns a value; an exception counts as a bad answer, and `Answer.error` keeps the last one.
+        good: whether a value is the answer.
+        streak: good answers in a row that settle it.
+        deadline: seconds.
+        pause: seconds between two tries.
+        clock: returns seconds.
+        sleep: waits for seconds.
+        tell: called with (seconds, value) after each try that did not settle it.
+        what: names the wait for the watchers, which are notified after SLOW seconds.
+        reraise: exceptions of `ask` and `good` that end the wait at once.
+
+    Raises:
+        TypeError, NameError, AttributeError, ImportError, SyntaxError: see `reraise`.
     """
     start, row, tries, due = clock(), 0, 0, SLOW
     while True:
@@ -68,6 +84,8 @@ def until(
         try:
             value = ask()
             row = row + 1 if good(value) else 0
+        except reraise:
+            raise
         except Exception as problem:
             row, error = 0, f"{type(problem).__name__}: {problem}"
         seconds = clock() - start

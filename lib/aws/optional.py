@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +17,11 @@ def try_read(ask: Callable[[], Any]) -> tuple[Any, str]:
         with aws_errors():
             return ask(), ""
     except AwsError as refused:
-        return None, _short(str(refused))
+        return None, _short(refused)
 
 
-def _short(sentence: str) -> str:
-    """What a table has room for: the action that is lacked, or else AWS's code."""
-    if lacked := re.search(r"give the caller ([\w-]+:\w+)", sentence):
-        return f"{NOT_KNOWN}: {lacked[1]} is not allowed"
-    return f"{NOT_KNOWN}: {sentence.partition(', got ')[2].partition(':')[0] or sentence}"
+def _short(error: AwsError) -> str:
+    """Return the action that the caller lacks, or else AWS's code: a table has no room for the sentence."""
+    if error.missing:
+        return f"{NOT_KNOWN}: {error.missing} is not allowed"
+    return f"{NOT_KNOWN}: {error.code or error}"

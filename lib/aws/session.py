@@ -136,10 +136,15 @@ def _aws_error(error: BotoCoreError | ClientError) -> AwsError:
     else:
         code, message, operation = type(error).__name__.removesuffix("Error"), str(error), ""
         expected = "AWS to be usable"
-    hint = next((advice for part, advice in HINTS if part in code), "see AWS's documentation of this error")
+    hint, lacking = (
+        next((advice for part, advice in HINTS if part in code), "see AWS's documentation of this error"),
+        "",
+    )
     if missing := MISSING_RIGHT.search(message):
+        lacking = missing["action"]
         hint = f"give the caller {missing['action']}" + (f" on {missing['resource']}" if missing["resource"] else "")
     plain, _, encoded = " ".join(message.split()).partition("Encoded authorization failure message:")
     if encoded:
         hint += "; to see which rule refuses, call aws sts decode-authorization-message"
-    return AwsError(f"expected {expected}, got {code}: {plain[:MESSAGE].rstrip('. ')}; {hint}.")
+    text = f"expected {expected}, got {code}: {plain[:MESSAGE].rstrip('. ')}; {hint}."
+    return AwsError(text, code=code, operation=operation, missing=lacking)

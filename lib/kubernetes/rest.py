@@ -93,9 +93,10 @@ def _refusal(status: int, body: str, method: str, path: str) -> ClusterError:
     except (ValueError, KeyError):
         message = body
     if status == 404:
-        return NotFound(message.strip(), status)
+        return NotFound(message.strip(), status=status, reason=message.strip())
     hints = {
         401: " The cluster does not know you: check the AWS profile, run 01-cluster, or ask for an access entry.",
         403: " Ask for that right.",
     }
-    return ClusterError(f"{method} {path}: {status} {message.strip().rstrip('.')}.{hints.get(status, '')}", status)
+    reason = message.strip().rstrip(".")
+    return ClusterError(f"{method} {path}: {status} {reason}.{hints.get(status, '')}", status=status, reason=reason)

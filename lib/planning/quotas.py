@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from botocore.exceptions import ClientError
+
 from lib.aws.optional import try_read
-from lib.aws.session import paginate
+from lib.aws.session import error_code, paginate
 
 VPCS, GATEWAYS, NAT, ADDRESSES = "VPCs", "internet gateways", "NAT gateways in a zone", "Elastic IP addresses"
 CLUSTERS, GROUPS, BALANCERS = "EKS clusters", "node groups of a cluster", "network load balancers"
@@ -88,8 +90,17 @@ def standard(instance_type: str) -> bool:
 
 def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, str]:
     """The account's own value, else AWS's default: of some quotas there is only that."""
-    found, why = try_read(lambda: service.get_service_quota(ServiceCode=kind, QuotaCode=code)["Quota"]["Value"])
-    if found is None and "NoSuchResource" in why:
+
+    def own() -> float | None:
+        try:
+            return service.get_service_quota(ServiceCode=kind, QuotaCode=code)["Quota"]["Value"]
+        except ClientError as error:
+            if "NoSuchResource" not in error_code(error):
+                raise
+            return None
+
+    found, why = try_read(own)
+    if found is None and not why:
         if kind not in defaults:
             all_of = lambda: paginate(service, "list_aws_default_service_quotas", "Quotas", ServiceCode=kind)  # noqa: E731
             defaults[kind] = try_read(all_of)

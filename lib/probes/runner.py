@@ -268,6 +268,9 @@ def _run_scenario(row: _Attempt, retry: RetryPolicy) -> None:
 
 
 def _repeat(once: Callable[[], bool], retry: RetryPolicy) -> str:
-    """Call `once`, and until the deadline if the first call did not settle; return the last error, or ""."""
-    first = until(once, deadline=0)
-    return first.error if first.held else until(once, deadline=retry.deadline, pause=retry.pause).error
+    """Call `once`, and until the deadline if the first call did not settle; return the last error, or "".
+
+    A probe of a strange answer ends as a row with an error, whatever the error is: the other probes go on.
+    """
+    first = until(once, deadline=0, reraise=())
+    return first.error if first.held else until(once, deadline=retry.deadline, pause=retry.pause, reraise=()).error

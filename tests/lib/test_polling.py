@@ -47,6 +47,15 @@ def test_an_exception_is_a_bad_answer_and_is_kept():
     assert not answer.held and answer.error == "ValueError: broken" and answer.seconds <= 3
 
 
+@pytest.mark.parametrize("mistake", [TypeError, NameError, AttributeError, ImportError, SyntaxError])
+def test_a_mistake_of_the_program_is_raised_at_once(mistake):
+    with pytest.raises(mistake, match="wrong"):
+        asked([mistake("wrong"), "ok"])
+    with pytest.raises(TypeError):
+        until(lambda: None, lambda value: value["missing"], sleep=lambda _: pytest.fail("it tried again"))
+    assert asked([mistake("wrong"), "ok"], reraise=()).held
+
+
 def test_an_old_exception_is_not_kept():
     assert asked([ValueError("broken"), "no"], deadline=3).error == ""
 
