@@ -100,10 +100,9 @@ class Run:
         """Return the objects of notebooks/manifests/`file`, its ${names} filled from the params and `values`."""
         return manifests.load(MANIFESTS / file, **{**_texts(self.params), **values})
 
-    def show(self, *things: dict) -> None:
+    def show(self, *objects: dict) -> None:
         """Show objects as the YAML that is applied; Secrets' values are left out."""
-        text = "---\n".join(yaml.safe_dump(_shown(thing), sort_keys=False, width=110) for thing in things)
-        _show(f"```yaml\n{text}```")
+        _show(f"```yaml\n{manifests.as_yaml(objects)}```")
 
     def show_json(self, value: dict) -> None:
         """Show the JSON that an API gets; it must hold no secret."""
@@ -267,8 +266,6 @@ class Run:
         display(Markdown(f"**{_told(self.checks)}** in {seconds:.1f} s; {_counted(self.changes)}."))
         return table
 
-    # Behind it
-
     def _read_back(self) -> None:
         """Keep what the API has of the objects applied; nobody needs it of a notebook that is run by hand."""
         if self.record.path and (text := evidence.live(self.cluster, self.applied) if self.applied else ""):
@@ -277,12 +274,6 @@ class Run:
 
 def _texts(values: Params) -> dict[str, str]:
     return {key: str(value) for key, value in values.model_dump().items() if isinstance(value, (str, int))}
-
-
-def _shown(thing: dict) -> dict:
-    if thing["kind"] != "Secret":
-        return thing
-    return {**thing, "stringData": dict.fromkeys(thing.get("stringData", {}), "(not shown)")}
 
 
 def _told(checks: list[Check]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -40,3 +41,14 @@ def set_variable(container: Object, name: str, **value: Any) -> None:
     """Set an environment variable of a container; `value` is `value=…` or `valueFrom=…`."""
     others = [variable for variable in container["env"] if variable["name"] != name]
     container["env"] = [*others, {"name": name, **value}]
+
+
+def as_yaml(objects: Iterable[dict[str, Any]]) -> str:
+    """Return objects as YAML for a reader, with the values of Secrets left out."""
+    return "---\n".join(yaml.safe_dump(_without_values(one), sort_keys=False, width=110) for one in objects)
+
+
+def _without_values(manifest: dict[str, Any]) -> dict[str, Any]:
+    if manifest["kind"] != "Secret":
+        return manifest
+    return {**manifest, "stringData": dict.fromkeys(manifest.get("stringData", {}), "(not shown)")}
