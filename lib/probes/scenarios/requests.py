@@ -13,7 +13,7 @@ from lib.probes.tokens.kit import Missing
 from lib.probes.transport.messages import Reply, Request, Transport
 from lib.probes.transport.sockets import Connection, TlsAddress, over_sockets
 
-SOON = 8  # seconds in which the token "ending" must end; go-httpbin closes a WebSocket after 10
+SOON = 8  # seconds until the token "ending" must end; go-httpbin closes a WebSocket after 10
 LONG = 64 * 1024  # bytes; Envoy's limit for all headers is 60 KiB
 FRAME = b"still here"
 EXPIRED = "401 J15"

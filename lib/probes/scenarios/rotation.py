@@ -48,7 +48,7 @@ def mesh_world(run: Run, keycloak: Keycloak) -> Iterator[MeshWorld]:
 
 
 def refresh_every(run: Run, interval: str) -> None:
-    """Set the interval in which istiod fetches keys, as in `10s`; empty restores its default. Wait for its restart."""
+    """Set istiod's interval between key fetches, as in `10s`; empty restores its default. Wait for its restart."""
     set_istiod_environment(run, **({INTERVAL: interval} if interval else {}))
 
 

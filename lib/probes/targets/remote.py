@@ -139,12 +139,12 @@ def token_of(command: str, run: Callable[..., subprocess.CompletedProcess] = sub
 
 
 def good(token: str, issuer: str, audience: str) -> str:
-    """Return the token if it is what the settings say it is; ParamsError where its claims are others."""
+    """Return the token if its iss and aud are the expected ones, else raise ParamsError."""
     try:
         claims = jwt.claims(token)
         iss, held = claims.get("iss"), claims.get("aud", [])
     except (ValueError, IndexError, AttributeError):
-        raise _no_token("something that is no JWT") from None
+        raise _no_token("something that is not a JWT") from None
     if iss != issuer:
         raise ParamsError(f"expected a token with iss {issuer!r}, got {iss!r}; correct --issuer or the command.")
     if audience not in ([held] if isinstance(held, str) else held):

@@ -1,4 +1,4 @@
-"""The command `python -m lib.probes`: what it says, what it writes, and by which exit code."""
+"""The commands on the command line: exit codes, dry run, files, and the baseline."""
 
 import io
 import xml.etree.ElementTree as ET
