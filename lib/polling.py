@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from lib.errors import TimedOut
 
 PAUSE = 0.2  # seconds between two tries
-SLOW = 3.0  # seconds after which a wait is told of, and
-AGAIN = 1.0  # seconds until it is told of again
+SLOW = 3.0  # seconds after which the watcher is notified of a wait, and
+AGAIN = 1.0  # seconds between further notifications
 
 
 # Mistakes of the program: another try cannot help. A missing key or index is not among them: answers grow with time.
@@ -19,20 +19,20 @@ PROGRAMMING_ERRORS = (TypeError, NameError, AttributeError, ImportError, SyntaxE
 
 
 class Watcher(Protocol):
-    """Who is told of waits that take long."""
+    """Gets a notification of each wait that takes long."""
 
     def during(self, what: str, seconds: float, deadline: float, seen) -> None:
-        """Hear that `what` has been waited for so long, and what was seen last."""
+        """Note the seconds that the wait for `what` has taken so far, and the last value."""
 
     def after(self, what: str, seconds: float, held: bool) -> None:
-        """Hear how it ended."""
+        """Note how the wait ended."""
 
 
 _watchers: list[Watcher] = []
 
 
 def watch(by: Watcher) -> None:
-    """Let this one be told of all waits from now on, and nobody else."""
+    """Make `by` the only watcher of all waits from now on."""
     _watchers[:] = [by]
 
 
