@@ -43,7 +43,7 @@ def trusted_certificates(run: Run) -> str:
 
 
 def restart_on_ca_change(deployment: dict, root: str) -> dict:
-    """Annotate a Deployment in place, and return it: with another CA its pods restart. They read the CA only once."""
+    """Annotate a Deployment in place: with another CA its pods restart, since they read the CA only once."""
     metadata = deployment["spec"]["template"]["metadata"]
     note = {istioctl.AUTHORITY_NOTE: istioctl.authority_digest(root)}
     metadata["annotations"] = {**metadata.get("annotations", {}), **note}

@@ -48,7 +48,7 @@ class Caller:
         try:
             return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host).one_line()
         except RunbookError as error:
-            return f"why cannot be told: {error}"
+            return f"no diagnosis: {error}"
 
 
 def caller(run: Run, name: str, workload: str, path: str = "/headers") -> Caller:

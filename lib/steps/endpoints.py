@@ -57,7 +57,7 @@ def gateway_host(run: Run) -> str:
 
 
 def load_balancer_address(run: Run, name: str, namespace: str, step: str) -> str:
-    """Wait for the public address of a Service of type LoadBalancer, and return it.
+    """Wait for the public address of a Service of type LoadBalancer; return the address.
 
     Raises:
         MissingStep: the Service does not exist. The message names `step`, the notebook that makes it.

@@ -71,7 +71,7 @@ def objects(run: Run) -> list[dict]:
 
 
 def use_external(deployment: dict, run: Run) -> dict:
-    """Change Keycloak's Deployment in place for an external database, and return it.
+    """Change Keycloak's Deployment in place for an external database; return the Deployment.
 
     There is no pod of PostgreSQL to wait for. The Secret names the user too. The CA is mounted, if the params name it.
     """

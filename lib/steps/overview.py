@@ -1,4 +1,4 @@
-"""Where we are: what stands in the cluster, drawn, what a step adds to it, and who may ask what by the policies."""
+"""A drawing of the live cluster: its parts, what a step adds, and which caller may send requests by the policies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USER = "browser, curl, program"
 APPS = ("httpbin", "httpbin-figure-1")
 CALLERS = ("user", "sleep", "visitor", "outsider")
 
-# What each step adds, by the parts that `facts` tells of.
+# What each step adds, as names of `facts`.
 ADDED = {
     "01": ("cluster",),
     "02": ("istiod", "gateway"),
@@ -36,7 +36,7 @@ ADDED = {
     "11": ("user",),
     "12": ("httpbin-figure-1",),
 }
-# What each step cannot do without; what those parts need in their turn is not said again.
+# What each step cannot do without; the needs of those parts follow from their own steps.
 NEEDED = {
     "02": ("cluster",),
     "03": ("cluster",),
@@ -61,9 +61,9 @@ NAMES = {
 
 
 def show(run: Run) -> HTML:
-    """Return the drawing for a notebook, with what its step adds marked; what stands goes into the record too.
+    """Return the drawing for a notebook, with what its step adds marked; the parts go into the record too.
 
-    Where something is not there that the step cannot do without, it is drawn, and MissingStep names the step to run.
+    If a part that the step needs is missing, the drawing is shown first; then MissingStep names the step to run.
     """
     found, step = facts(_cluster(run), run.params), run.step[:2]
     run.fact("standing", found)
@@ -94,19 +94,19 @@ def _maker(part: str) -> str:
     return min(number for number, names in ADDED.items() if part in names)
 
 
-def facts(cluster: Cluster | None, here: Params) -> dict[str, dict]:
-    """Return `parts` (what stands, each with a word about it) and `may` (by app and caller, what it takes to get in).
+def facts(cluster: Cluster | None, params: Params) -> dict[str, dict]:
+    """Return `parts` (existing parts, each with a short text) and `may` (by app and caller, what it takes to get in).
 
-    Without a cluster nothing stands but the user. What is there is told, not whether it is ready.
+    Without a cluster there is only the user. A part is listed if it exists, ready or not.
     """
     if cluster is None:
         return {"parts": {"user": USER}, "may": {}}
-    home = here.namespace
+    home = params.namespace
     pods = [one for one in cluster.items("v1", "Pod") if "deletionTimestamp" not in one["metadata"]]
     found = [one for kind in policies.KINDS for one in cluster.items(policies.API, kind)]
     ways = _routes(cluster, home)
     parts = {"user": USER, "cluster": f"Kubernetes {cluster.version()}"}
-    parts |= _services(cluster, pods) | _realm(cluster, here)
+    parts |= _services(cluster, pods) | _realm(cluster, params)
     namespace = cluster.find("v1", "Namespace", home)
     if namespace:
         injected = namespace["metadata"].get("labels", {}).get("istio-injection") == "enabled"
@@ -117,12 +117,12 @@ def facts(cluster: Cluster | None, here: Params) -> dict[str, dict]:
     if installation.ROOT_NAMESPACE in {one["metadata"]["namespace"] for one in found if one["kind"] == policies.PEERS}:
         parts["mtls"] = policies.mode(found, home, {})[0]
     domain = installation.trust_domain(cluster) if "istiod" in parts else ""
-    may = {app: _may(app, pods, found, ways, here, domain) for app in APPS if app in parts}
+    may = {app: _may(app, pods, found, ways, params, domain) for app in APPS if app in parts}
     return {"parts": parts, "may": may}
 
 
 def drawing(found: Mapping[str, Mapping], step: str = "") -> str:
-    """Return what stands as SVG with a table of who may ask, what `step` (two digits) adds marked in words."""
+    """Return the parts as SVG with a table of who may ask, what `step` (two digits) adds marked in words."""
     parts, may = found["parts"], found["may"]
     added = ADDED.get(step, ())
     callers = [name for name in CALLERS if any(name in row for row in may.values())]
@@ -138,7 +138,7 @@ def drawing(found: Mapping[str, Mapping], step: str = "") -> str:
 
 
 def alt(parts: Mapping[str, str], added: Iterable[str] = (), step: str = "") -> str:
-    """Return the drawing in words, for who cannot see it."""
+    """Return the drawing in words, for screen readers."""
     there = "; ".join(f"{NAMES.get(name, name)}: {text}" for name, text in parts.items())
     names = ", ".join(NAMES.get(name, name) for name in added)
     return f"What stands now: {there}." + (f" Step {step} is about: {names}." if names else "")
@@ -148,7 +148,7 @@ def _cluster(run: Run) -> Cluster | None:
     """Before step 01 there is none, and after `make down` one that does not answer."""
     try:
         return run.cluster if run.cluster.ready() else None
-    except Exception:  # of whatever kind: the drawing tells what stands, a check would tell why not
+    except Exception:  # any error: the drawing then shows no cluster; a check would say why
         return None
 
 
@@ -170,9 +170,9 @@ def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
     return parts
 
 
-def _realm(cluster: Cluster, here: Params) -> dict[str, str]:
-    known = cluster.find("v1", "Secret", f"client-{here.realm}-{here.client_id}", endpoints.KEYCLOAK)
-    return {"realm": f"{here.realm}, client {here.client_id}"} if known else {}
+def _realm(cluster: Cluster, params: Params) -> dict[str, str]:
+    known = cluster.find("v1", "Secret", f"client-{params.realm}-{params.client_id}", endpoints.KEYCLOAK)
+    return {"realm": f"{params.realm}, client {params.client_id}"} if known else {}
 
 
 def _routes(cluster: Cluster, home: str) -> set[str]:
@@ -201,27 +201,27 @@ def _pod(pod: dict, found: list[dict]) -> str:
         policies.RULES: "rules",
     }
     home, labels = pod["metadata"]["namespace"], _labels(pod)
-    told = [text for kind, text in rules.items() if policies.applying(found, kind, home, labels)]
-    return ", ".join([f"sidecar, {policies.mode(found, home, labels)[0]}", *told])
+    words = [text for kind, text in rules.items() if policies.applying(found, kind, home, labels)]
+    return ", ".join([f"sidecar, {policies.mode(found, home, labels)[0]}", *words])
 
 
-def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], here: Params, domain: str) -> dict[str, str]:
+def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], params: Params, domain: str) -> dict[str, str]:
     """Return for each caller what it takes to get an answer of `app`, as the policies are now."""
-    pod = _named(pods, app, here.namespace)
+    pod = _named(pods, app, params.namespace)
     labels, home = _labels(pod), pod["metadata"]["namespace"]
     rules = policies.applying(found, policies.RULES, home, labels)
     requests = policies.applying(found, policies.REQUESTS, home, labels)
     issuer = next((rule["issuer"] for one in requests for rule in one["spec"].get("jwtRules", [])), "")
     strict = proxy.has_proxy(pod) and policies.mode(found, home, labels)[0] == "STRICT"
     entrance = next((one for one in pods if _labels(one).get("istio") == "ingressgateway"), None)
-    told = {}
+    words = {}
     for name in CALLERS:
-        one = entrance if name == "user" else _named(pods, name, here.namespace)
+        one = entrance if name == "user" else _named(pods, name, params.namespace)
         if one is None or (name == "user" and app not in ways):
-            told[name] = "no way in" if name == "user" else "not there"
+            words[name] = "no way in" if name == "user" else "not there"
             continue
-        told[name] = _takes(one, rules, issuer, strict, domain)
-    return told
+        words[name] = _takes(one, rules, issuer, strict, domain)
+    return words
 
 
 def _takes(caller: dict, rules: list[dict], issuer: str, strict: bool, domain: str) -> str:
