@@ -208,6 +208,8 @@ def _pod(pod: dict, found: list[dict]) -> str:
 def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], params: Params, domain: str) -> dict[str, str]:
     """Return for each caller what it takes to get an answer of `app`, as the policies are now."""
     pod = _named(pods, app, params.namespace)
+    if pod is None:
+        return {}
     labels, home = _labels(pod), pod["metadata"]["namespace"]
     rules = policies.applying(found, policies.RULES, home, labels)
     requests = policies.applying(found, policies.REQUESTS, home, labels)
@@ -224,7 +226,7 @@ def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], params: 
     return words
 
 
-def _takes(caller: dict, rules: list[dict], issuer: str, strict: bool, domain: str) -> str:
+def _takes(caller: dict, rules: list[Mapping], issuer: str, strict: bool, domain: str) -> str:
     """Return what a caller's request must have: nothing, a token, or that nothing helps."""
     known = proxy.has_proxy(caller)
     if strict and not known:
