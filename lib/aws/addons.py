@@ -1,4 +1,4 @@
-"""EKS's add-ons: created or updated, waited for, told of with who made them.
+"""EKS add-ons: create or update them, wait for them, and list who publishes them.
 
 Amazon EKS API Reference: DescribeAddonVersions, CreateAddon, UpdateAddon, DescribeAddon.
 """
@@ -6,7 +6,8 @@ Amazon EKS API Reference: DescribeAddonVersions, CreateAddon, UpdateAddon, Descr
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -19,62 +20,100 @@ from lib.errors import AwsError
 from lib.params.eks import AddOn
 from lib.polling import wait
 
-EBS_CSI_DRIVER, POD_IDENTITY_AGENT = "aws-ebs-csi-driver", "eks-pod-identity-agent"
-SERVICE_ACCOUNTS = {EBS_CSI_DRIVER: "ebs-csi-controller-sa"}  # the service account that asks AWS, of those which do
-BROKEN = ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED", "DELETING", "absent")
-COLUMNS = ["add-on", "version", "status", "made by", "told"]
+if TYPE_CHECKING:
+    from mypy_boto3_eks import EKSClient
 
-Tell = Callable[[float, str], None]  # seconds so far, status
+EBS_CSI_DRIVER, POD_IDENTITY_AGENT = "aws-ebs-csi-driver", "eks-pod-identity-agent"
+SERVICE_ACCOUNTS = {EBS_CSI_DRIVER: "ebs-csi-controller-sa"}  # of the add-ons that call AWS and need a role
+BROKEN = ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED", "DELETING", "absent")
+COLUMNS = ["add-on", "version", "status", "made by", "issues"]
+
+Progress = Callable[[float, str], None]  # seconds so far, status
+
+
+def create_request(
+    cluster: str, name: str, version: str, configuration: Mapping[str, Any], role_arn: str = ""
+) -> dict[str, Any]:
+    """Return what CreateAddon gets, but for tags and resolveConflicts; UpdateAddon gets the same fields."""
+    request: dict[str, Any] = {"clusterName": cluster, "addonName": name, "addonVersion": version}
+    if configuration:
+        request["configurationValues"] = json.dumps(configuration, sort_keys=True)
+    if role_arn:
+        request["podIdentityAssociations"] = [{"serviceAccount": SERVICE_ACCOUNTS[name], "roleArn": role_arn}]
+    return request
 
 
 @aws_errors()
 def ensure_addon(
-    eks, cluster: dict, name: str, wanted: AddOn, tags: dict[str, str], deadline: float, role_arn: str = "", **options
-) -> tuple[dict, str]:
-    """Create the add-on, or update its version, configuration or role; return (add-on, action), see wait_addon_active.
+    eks: EKSClient,
+    cluster: dict[str, Any],
+    name: str,
+    wanted: AddOn,
+    tags: dict[str, str],
+    deadline: float,
+    role_arn: str = "",
+    **options: Any,
+) -> tuple[dict[str, Any], str]:
+    """Create the add-on, or update its version, configuration or role.
 
-    `cluster` is as EKS describes it. What EKS installs by itself is taken over (OVERWRITE). An add-on of a version that
-    is not default any more is kept while EKS has it for the cluster's Kubernetes. `role_arn` is of the pods that ask
-    AWS, by pod identity. AwsError where EKS has no such add-on or version, or an endpoint has no add-ons at all.
+    The add-on replaces what EKS installed by default (resolveConflicts OVERWRITE). With version "default", an installed
+    version stays as long as EKS offers it for the cluster's Kubernetes.
+
+    Args:
+        eks: boto3's EKS client.
+        cluster: the cluster as DescribeCluster describes it.
+        name: the add-on's name, e.g. "vpc-cni".
+        wanted: version and configuration.
+        tags: the runbook's tags.
+        deadline: seconds that an update may take.
+        role_arn: the role of the add-on's pods, through EKS Pod Identity.
+        **options: those of lib.polling.until.
+
+    Returns:
+        The add-on as DescribeAddon describes it, and "created", "changed" or "unchanged"; see `wait_addon_active`.
+
+    Raises:
+        AwsError: EKS has no such add-on or version, the endpoint has no add-ons, or the add-on lacks these tags.
     """
     try:
-        offered = _offered(eks, name, cluster["version"])
+        offered = _offered_versions(eks, name, cluster["version"])
         found = _addon(eks, cluster["name"], name)
     except ClientError as error:
         if not is_unsupported(error):
             raise
         raise AwsError(
             f"expected an endpoint that has EKS's add-ons (for {name}), got one that does not know them; leave out "
-            "addons, or take another aws_endpoint_url."
+            "addons, or set another aws_endpoint_url."
         ) from None
     version = _version(name, wanted, cluster["version"], offered, found)
-    stated = {"clusterName": cluster["name"], "addonName": name, "addonVersion": version}
-    if wanted.configuration:
-        stated["configurationValues"] = json.dumps(wanted.configuration, sort_keys=True)
-    if role_arn:
-        stated["podIdentityAssociations"] = [{"serviceAccount": SERVICE_ACCOUNTS[name], "roleArn": role_arn}]
+    request = create_request(cluster["name"], name, version, wanted.configuration, role_arn)
     if found is None:
-        return eks.create_addon(**stated, resolveConflicts="OVERWRITE", tags=tags)["addon"], "created"
+        return dict(eks.create_addon(**request, resolveConflicts="OVERWRITE", tags=tags)["addon"]), "created"
     check_owned(f"add-on {name}", found.get("tags", {}), tags)
-    same = found["addonVersion"] == version and json.loads(found.get("configurationValues") or "{}") == (
-        wanted.configuration
-    )
-    if same and (not role_arn or _roles(eks, found) == {role_arn}):
+    configuration = json.loads(found.get("configurationValues") or "{}")
+    is_same = found["addonVersion"] == version and configuration == wanted.configuration
+    if is_same and (not role_arn or _role_arns(eks, found) == {role_arn}):
         return found, "unchanged"
     if found["status"] in BUSY:
         wait(
-            f"add-on {name} to be done with what it is at", lambda: _addon(eks, cluster["name"], name)["status"],
+            f"add-on {name} to finish its current change", lambda: get_addon(eks, cluster["name"], name)["status"],
             lambda seen: seen not in BUSY, deadline=deadline, **options,
         )  # fmt: skip
-    stated.setdefault("configurationValues", "{}")
-    update = eks.update_addon(**stated, resolveConflicts="PRESERVE")["update"]
+    request.setdefault("configurationValues", "{}")
+    update = eks.update_addon(**request, resolveConflicts="PRESERVE")["update"]
     wait_update(eks, cluster["name"], update, f"add-on {name}", deadline, of={"addonName": name}, **options)
-    return _addon(eks, cluster["name"], name), "changed"
+    return get_addon(eks, cluster["name"], name), "changed"
 
 
 @aws_errors()
-def find_addon(eks, cluster: str, name: str) -> dict | None:
-    """Return an add-on as EKS describes it, or None; also where the endpoint has none, or it may not be looked at."""
+def get_addon(eks: EKSClient, cluster: str, name: str) -> dict[str, Any]:
+    """Return an add-on as DescribeAddon describes it; AwsError if it is not installed."""
+    return dict(eks.describe_addon(clusterName=cluster, addonName=name)["addon"])
+
+
+@aws_errors()
+def find_addon(eks: EKSClient, cluster: str, name: str) -> dict[str, Any] | None:
+    """Return an add-on as DescribeAddon describes it, or None if it is not installed or cannot be read."""
     try:
         return _addon(eks, cluster, name)
     except ClientError as error:
@@ -84,74 +123,85 @@ def find_addon(eks, cluster: str, name: str) -> dict | None:
 
 
 @aws_errors()
-def wait_addon_active(eks, cluster: str, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
-    """Return the add-on once it is ACTIVE; AwsError with its issues if it failed, or is DEGRADED after `deadline` s.
+def wait_addon_active(
+    eks: EKSClient, cluster: str, name: str, deadline: float, tell: Progress | None = None, **options: Any
+) -> dict[str, Any]:
+    """Return the add-on once it is ACTIVE.
 
-    Unlike a node group's, an add-on's DEGRADED may pass: its pods wait for nodes.
+    An add-on's DEGRADED, unlike a node group's, may pass: its pods wait for nodes.
+
+    Raises:
+        AwsError: the add-on failed; with its issues.
+        TimedOut: it is not ACTIVE after `deadline` seconds.
     """
-    last: dict = {}
+    last: dict[str, Any] = {}
 
-    def look() -> str:
-        nonlocal last
-        last = _addon(eks, cluster, name) or {"status": "absent"}
+    def status() -> str:
+        last.clear()
+        last.update(_addon(eks, cluster, name) or {"status": "absent"})
         return " ".join(filter(None, (last["status"], health.issues(last))))
 
     wait(
-        f"add-on {name} to be ACTIVE", look, lambda seen: seen.split()[0] in ("ACTIVE", *BROKEN),
+        f"add-on {name} to be ACTIVE", status, lambda seen: seen.split()[0] in ("ACTIVE", *BROKEN),
         deadline=deadline, tell=tell, **options,
     )  # fmt: skip
     if last["status"] != "ACTIVE":
+        reason = health.issues(last) or "no reason given"
         raise AwsError(
-            f"expected add-on {name} to be ACTIVE, got {last['status']} ({health.issues(last) or 'no reason given'}); "
-            "mend that, and run it again."
+            f"expected add-on {name} to be ACTIVE, got {last['status']} ({reason}); fix that, and run it again."
         )
     return last
 
 
-def row(found: dict) -> tuple[str, str, str, str, str]:
-    """Return an add-on for a table: name, version, status, made by, told."""
+def row(found: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    """Return an add-on's name, version, status, publisher and issues for a table."""
     return found["addonName"], found["addonVersion"], found["status"], found.get("publisher", ""), health.issues(found)
 
 
-def _offered(eks, name: str, kubernetes: str) -> dict[str, bool]:
-    """The versions that EKS has for this Kubernetes, newest first, and whether each is the default one."""
-    asked = {"addonName": name, "kubernetesVersion": kubernetes}
-    known = paginate(eks, "describe_addon_versions", "addons", **asked)
-    versions = [one for addon in known for one in addon["addonVersions"]]
-    fits = lambda one: [fit for fit in one["compatibilities"] if fit.get("clusterVersion") == kubernetes]  # noqa: E731
-    return {one["addonVersion"]: any(fit.get("defaultVersion") for fit in fits(one)) for one in versions if fits(one)}
+def _offered_versions(eks: EKSClient, name: str, kubernetes: str) -> dict[str, bool]:
+    """Return the versions that EKS offers for this Kubernetes, newest first, and whether each is the default."""
+    request = {"addonName": name, "kubernetesVersion": kubernetes}
+    offered = {}
+    for addon in paginate(eks, "describe_addon_versions", "addons", **request):
+        for version in addon["addonVersions"]:
+            matching = [item for item in version["compatibilities"] if item.get("clusterVersion") == kubernetes]
+            if matching:
+                offered[version["addonVersion"]] = any(item.get("defaultVersion") for item in matching)
+    return offered
 
 
-def _version(name: str, wanted: AddOn, kubernetes: str, offered: dict[str, bool], found: dict | None) -> str:
+def _version(name: str, wanted: AddOn, kubernetes: str, offered: dict[str, bool], found: dict[str, Any] | None) -> str:
     if not offered:
         raise AwsError(
             f"expected EKS to have the add-on {name} for Kubernetes {kubernetes}, got no version of it; leave it out "
-            "of addons, or take another kubernetes_version."
+            "of addons, or set another kubernetes_version."
         )
     if wanted.version == "latest":
         return next(iter(offered))
     if wanted.version == "default":
         if found and found["addonVersion"] in offered:
             return found["addonVersion"]
-        return next((version for version, default in offered.items() if default), next(iter(offered)))
+        return next((version for version, is_default in offered.items() if is_default), next(iter(offered)))
     if wanted.version not in offered:
         raise AwsError(
             f"expected the add-on {name} in a version for Kubernetes {kubernetes} ({', '.join(list(offered)[:4])}), "
-            f"got {wanted.version}; take one of these, or default."
+            f"got {wanted.version}; choose one of these, or default."
         )
     return wanted.version
 
 
-def _roles(eks, found: dict) -> set[str]:
-    """The roles that an add-on's pods get; EKS tells of them by the associations' ARNs alone."""
+def _role_arns(eks: EKSClient, found: dict[str, Any]) -> set[str]:
+    """Return the roles of an add-on's pods; DescribeAddon names only the associations' ARNs."""
     ids = [arn.rpartition("/")[2] for arn in found.get("podIdentityAssociations", [])]
-    about = {"clusterName": found["clusterName"]}
-    told = [eks.describe_pod_identity_association(**about, associationId=each)["association"] for each in ids]
-    return {one["roleArn"] for one in told}
+    associations = [
+        eks.describe_pod_identity_association(clusterName=found["clusterName"], associationId=each)["association"]
+        for each in ids
+    ]
+    return {association["roleArn"] for association in associations}
 
 
-def _addon(eks, cluster: str, name: str) -> dict | None:
+def _addon(eks: EKSClient, cluster: str, name: str) -> dict[str, Any] | None:
     try:
-        return eks.describe_addon(clusterName=cluster, addonName=name)["addon"]
+        return dict(eks.describe_addon(clusterName=cluster, addonName=name)["addon"])
     except eks.exceptions.ResourceNotFoundException:
         return None

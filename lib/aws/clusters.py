@@ -1,95 +1,141 @@
-"""The cluster in EKS: its control plane created or updated, it and its node group waited for, deleted."""
+"""The EKS cluster and its node group: create or update the control plane, wait for both, delete both.
+
+Amazon EKS API Reference: CreateCluster, DescribeCluster, UpdateClusterVersion, DeleteCluster.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from lib.aws import health
+from lib.aws import drift, health
 from lib.aws.eks_updates import wait_update
-from lib.aws.session import aws_errors
+from lib.aws.session import aws_errors, error_code
 from lib.aws.tags import check_owned
 from lib.errors import AwsError
 from lib.polling import until, wait
 
-PAUSE = 1  # seconds between two looks at a status: EKS throttles, and a real control plane takes ten minutes
-ROLE_DEADLINE = 120  # seconds that IAM may take to tell EKS of a new role
-BUSY = ("CREATING", "UPDATING")  # nothing else can be asked of it meanwhile
-BROKEN = ("FAILED", "CREATE_FAILED", "DELETE_FAILED", "DEGRADED", "DELETING")
+if TYPE_CHECKING:
+    from mypy_boto3_eks import EKSClient
 
-Tell = Callable[[float, str], None]  # seconds so far, status
+    from lib.aws.control_plane import ControlPlaneConfig
+
+PAUSE = 1  # seconds between two reads of a status: EKS throttles, and a real control plane takes ten minutes
+ROLE_DEADLINE = 120  # seconds that a new role may take to reach EKS; IAM is eventually consistent (IAM user guide)
+BUSY = ("CREATING", "UPDATING")  # EKS takes no other change in these states
+BROKEN = ("FAILED", "CREATE_FAILED", "DELETE_FAILED", "DEGRADED", "DELETING")
+RESUME = "EKS goes on by itself: run it again later"
+
+Progress = Callable[[float, str], None]  # seconds so far, status
+
+
+def create_request(
+    name: str,
+    version: str,
+    role_arn: str,
+    subnet_ids: Sequence[str],
+    tags: dict[str, str],
+    config: ControlPlaneConfig | None = None,
+) -> dict[str, Any]:
+    """Return what CreateCluster gets; the creator becomes the cluster's administrator."""
+    return {
+        "name": name,
+        "version": version,
+        "roleArn": role_arn,
+        "resourcesVpcConfig": {"subnetIds": list(subnet_ids), **(config.endpoint_access if config else {})},
+        "accessConfig": {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True},
+        "tags": tags,
+        **(config.create_options if config else {}),
+    }
 
 
 @aws_errors()
 def ensure_cluster(
-    eks,
+    eks: EKSClient,
     name: str,
     version: str,
     role_arn: str,
-    subnet_ids: list[str],
+    subnet_ids: Sequence[str],
     tags: dict[str, str],
     *,
-    reach: dict | None = None,
-    more: dict | None = None,
+    config: ControlPlaneConfig | None = None,
     deadline: float = 3600,
-    **options,
-) -> tuple[dict, str]:
-    """Create the cluster, or update its version and wait for that; return (cluster, action), see wait_cluster_active.
+    **options: Any,
+) -> tuple[dict[str, Any], str]:
+    """Create the cluster, or update its Kubernetes version and wait for the update.
 
-    Its creator becomes its administrator. `reach` goes into a new cluster's resourcesVpcConfig, `more` beside it (both
-    are lib.control_plane's). Role and subnets cannot be changed, the version only to the next minor, and a
-    cluster without our tags is refused: AwsError. `options` are those of lib.checks.until.
+    Args:
+        eks: boto3's EKS client.
+        name: the cluster's name.
+        version: its Kubernetes version, e.g. "1.36".
+        role_arn: the control plane's role.
+        subnet_ids: subnets in two or more zones.
+        tags: the runbook's tags.
+        config: endpoint access, logs and encryption of a new cluster; `control_plane.ensure` updates an existing one.
+        deadline: seconds that a version update may take.
+        **options: those of lib.polling.until.
+
+    Returns:
+        The cluster as DescribeCluster describes it, and "created", "changed" or "unchanged". A new cluster is not
+        ACTIVE yet: see `wait_cluster_active`.
+
+    Raises:
+        AwsError: the cluster lacks these tags, or role, subnets or version cannot be changed as wanted.
+        TimedOut: the update did not end in time.
     """
     found = _cluster(eks, name)
     if found is None:
-        stated = {
-            "name": name,
-            "version": version,
-            "roleArn": role_arn,
-            "resourcesVpcConfig": {"subnetIds": subnet_ids, **(reach or {})},
-            "accessConfig": {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True},
-            "tags": tags,
-            **(more or {}),
-        }
-        return create_with_new_role(lambda: eks.create_cluster(**stated)["cluster"], options), "created"
+        request = create_request(name, version, role_arn, subnet_ids, tags, config)
+        return create_with_new_role(lambda: eks.create_cluster(**request)["cluster"], options), "created"
     check_owned(f"cluster {name}", found.get("tags", {}), tags)
-    check_fixed(f"cluster {name}", "role", found["roleArn"], role_arn)
-    check_fixed(f"cluster {name}", "subnets", sorted(found["resourcesVpcConfig"]["subnetIds"]), sorted(subnet_ids))
-    if found["version"] != version and found["status"] in BUSY:  # a run that was broken off may have begun it
+    if found["version"] != version and found["status"] in BUSY:  # an interrupted run may have started an update
         found = wait_cluster_active(eks, name, deadline, **options)
+    drift.check_changeable(drift.of_cluster(found, name, version, role_arn, subnet_ids))
     if found["version"] == version:
         return found, "unchanged"
-    _check_step(name, found["version"], version)
     update = eks.update_cluster_version(name=name, version=version)["update"]
     wait_update(eks, name, update, f"cluster {name}", deadline, **{"pause": PAUSE, **options})
-    return _cluster(eks, name), "changed"
+    return get_cluster(eks, name), "changed"
 
 
 @aws_errors()
-def find_cluster(eks, name: str) -> dict | None:
-    """Return a cluster, or None."""
+def find_cluster(eks: EKSClient, name: str) -> dict[str, Any] | None:
+    """Return a cluster as DescribeCluster describes it, or None."""
     return _cluster(eks, name)
 
 
 @aws_errors()
-def find_node_group(eks, cluster: str, name: str) -> dict | None:
-    """Return a node group, or None."""
+def get_cluster(eks: EKSClient, name: str) -> dict[str, Any]:
+    """Return a cluster as DescribeCluster describes it; AwsError if it does not exist."""
+    return dict(eks.describe_cluster(name=name)["cluster"])
+
+
+@aws_errors()
+def find_node_group(eks: EKSClient, cluster: str, name: str) -> dict[str, Any] | None:
+    """Return a node group as DescribeNodegroup describes it, or None."""
     return _node_group(eks, cluster, name)
 
 
-def wait_cluster_active(eks, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
-    """Return the cluster once it is ACTIVE; AwsError with its issues if it failed, TimedOut after `deadline` s."""
+@aws_errors()
+def wait_cluster_active(
+    eks: EKSClient, name: str, deadline: float, tell: Progress | None = None, **options: Any
+) -> dict[str, Any]:
+    """Return the cluster once it is ACTIVE; AwsError with its issues if it failed, TimedOut after `deadline` seconds."""
     return _wait_active(f"cluster {name}", lambda: _cluster(eks, name), deadline, tell, options)
 
 
-def wait_node_group_active(eks, cluster: str, name: str, deadline: float, tell: Tell | None = None, **options) -> dict:
-    """Return the node group once it is ACTIVE; AwsError with its health issues if it failed, TimedOut as above."""
+@aws_errors()
+def wait_node_group_active(
+    eks: EKSClient, cluster: str, name: str, deadline: float, tell: Progress | None = None, **options: Any
+) -> dict[str, Any]:
+    """Return the node group once it is ACTIVE; AwsError and TimedOut as for `wait_cluster_active`."""
     return _wait_active(f"node group {name}", lambda: _node_group(eks, cluster, name), deadline, tell, options)
 
 
 @aws_errors()
-def delete_node_group(eks, cluster: str, name: str, tags: dict[str, str]) -> str:
+def delete_node_group(eks: EKSClient, cluster: str, name: str, tags: dict[str, str]) -> str:
     """Start to delete the node group; return "deleted" or "absent"."""
     found = _node_group(eks, cluster, name)
     if found is None:
@@ -100,13 +146,16 @@ def delete_node_group(eks, cluster: str, name: str, tags: dict[str, str]) -> str
     return "deleted"
 
 
-def wait_node_group_gone(eks, cluster: str, name: str, deadline: float, tell: Tell | None = None, **options) -> None:
-    """Return once there is no such node group: until then its cluster cannot be deleted."""
+@aws_errors()
+def wait_node_group_gone(
+    eks: EKSClient, cluster: str, name: str, deadline: float, tell: Progress | None = None, **options: Any
+) -> None:
+    """Return once the node group is gone: EKS does not delete a cluster before."""
     _wait_gone(f"node group {name}", lambda: _node_group(eks, cluster, name), deadline, tell, options)
 
 
 @aws_errors()
-def delete_cluster(eks, name: str, tags: dict[str, str]) -> str:
+def delete_cluster(eks: EKSClient, name: str, tags: dict[str, str]) -> str:
     """Start to delete the cluster; return "deleted" or "absent". Its node groups must be gone."""
     found = _cluster(eks, name)
     if found is None:
@@ -117,96 +166,85 @@ def delete_cluster(eks, name: str, tags: dict[str, str]) -> str:
     return "deleted"
 
 
-def wait_cluster_gone(eks, name: str, deadline: float, tell: Tell | None = None, **options) -> None:
-    """Return once there is no such cluster: until then its network and role are in use."""
+@aws_errors()
+def wait_cluster_gone(eks: EKSClient, name: str, deadline: float, tell: Progress | None = None, **options: Any) -> None:
+    """Return once the cluster is gone: until then it uses its network and its role."""
     _wait_gone(f"cluster {name}", lambda: _cluster(eks, name), deadline, tell, options)
 
 
-def _wait_active(what: str, read: Callable[[], dict | None], deadline: float, tell: Tell | None, options: dict) -> dict:
-    found: dict = {}
+def create_with_new_role(create: Callable[[], Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Call `create` again until IAM has propagated a new role to EKS; other errors are raised at once."""
 
-    def look() -> str:
-        found.clear()
-        found.update(read() or {})
-        return " ".join(filter(None, (_status(found), health.issues(found))))  # a reason may come long before the end
-
-    wait(
-        f"{what} to be ACTIVE", look, lambda seen: seen.split()[0] in ("ACTIVE", "absent", *BROKEN),
-        deadline=deadline, tell=tell, fix="it goes on in AWS: run it again later", **{"pause": PAUSE, **options},
-    )  # fmt: skip
-    if _status(found) != "ACTIVE":
-        got, mend = f"{_status(found)} ({_issues(found)})", _status(found) == "DEGRADED"
-        do = "mend that, and run it again: EKS goes on by itself" if mend else "delete it, then make it again"
-        raise AwsError(f"expected {what} to be ACTIVE, got {got}; {do}.")
-    return found
-
-
-def _wait_gone(what: str, read: Callable[[], dict | None], deadline: float, tell: Tell | None, options: dict) -> None:
-    wait(
-        f"{what} to be gone",
-        lambda: _status(read()),
-        lambda seen: seen == "absent",
-        deadline=deadline,
-        tell=tell,
-        fix="see its health in the AWS console",
-        **{"pause": PAUSE, **options},
-    )
-
-
-def _check_step(name: str, found: str, wanted: str) -> None:
-    """EKS takes one minor at a time, and never goes back."""
-    now, then = (int(one.split(".")[1]) for one in (found, wanted))
-    if then != now + 1:
-        way = f"1.{now + 1} first, a minor at a time" if then > now else "back, EKS never goes"
-        raise AwsError(f"cluster {name}: expected to go from {found} to the next minor, got {wanted}; {way}.")
-
-
-def _issues(found: dict) -> str:
-    return health.issues(found) or "no reason given"
-
-
-def _status(found: dict | None) -> str:
-    return found["status"] if found else "absent"
-
-
-def create_with_new_role(create: Callable[[], dict], options: dict) -> dict:
-    """Create what takes a role: EKS refuses one that IAM made seconds ago and has not yet told it of."""
-
-    def attempt():
+    def attempt() -> dict[str, Any] | ClientError:
         try:
-            return create()
-        except Exception as error:  # kept as the value: only one kind is worth another try
+            return dict(create())
+        except ClientError as error:  # a value, since only one kind of refusal is worth another attempt
             return error
 
-    answer = until(attempt, lambda got: not _too_new(got), **{"deadline": ROLE_DEADLINE, "pause": PAUSE, **options})
+    answer = until(
+        attempt, lambda result: not _is_unknown_role(result), **{"deadline": ROLE_DEADLINE, "pause": PAUSE, **options}
+    )
     if isinstance(answer.value, Exception):
         raise answer.value
     return answer.value
 
 
-def _too_new(got: dict | Exception) -> bool:
-    refused = isinstance(got, ClientError) and got.response["Error"]["Code"] == "InvalidParameterException"
-    return refused and "role" in str(got).lower()
+def _is_unknown_role(result: dict[str, Any] | ClientError) -> bool:
+    refused = isinstance(result, ClientError) and error_code(result) == "InvalidParameterException"
+    return refused and "role" in str(result).lower()
 
 
-def _cluster(eks, name: str) -> dict | None:
+def _wait_active(
+    what: str,
+    read: Callable[[], dict[str, Any] | None],
+    deadline: float,
+    tell: Progress | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def status() -> str:
+        found.clear()
+        found.update(read() or {})
+        return " ".join(filter(None, (_status(found), health.issues(found))))  # an issue may come long before the end
+
+    wait(
+        f"{what} to be ACTIVE", status, lambda seen: seen.split()[0] in ("ACTIVE", "absent", *BROKEN),
+        deadline=deadline, tell=tell, fix=RESUME, **{"pause": PAUSE, **options},
+    )  # fmt: skip
+    if _status(found) != "ACTIVE":
+        got, is_degraded = f"{_status(found)} ({health.issues(found) or 'no reason given'})", found.get("status")
+        fix = "fix that, and run it again" if is_degraded == "DEGRADED" else "delete it, and run it again"
+        raise AwsError(f"expected {what} to be ACTIVE, got {got}; {fix}.")
+    return found
+
+
+def _wait_gone(
+    what: str,
+    read: Callable[[], dict[str, Any] | None],
+    deadline: float,
+    tell: Progress | None,
+    options: dict[str, Any],
+) -> None:
+    wait(
+        f"{what} to be gone", lambda: _status(read()), lambda seen: seen == "absent",
+        deadline=deadline, tell=tell, fix="see its health in the AWS console", **{"pause": PAUSE, **options},
+    )  # fmt: skip
+
+
+def _status(found: dict[str, Any] | None) -> str:
+    return found["status"] if found else "absent"
+
+
+def _cluster(eks: EKSClient, name: str) -> dict[str, Any] | None:
     try:
-        return eks.describe_cluster(name=name)["cluster"]
+        return dict(eks.describe_cluster(name=name)["cluster"])
     except eks.exceptions.ResourceNotFoundException:
         return None
 
 
-def _node_group(eks, cluster: str, name: str) -> dict | None:
+def _node_group(eks: EKSClient, cluster: str, name: str) -> dict[str, Any] | None:
     try:
-        return eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]
+        return dict(eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"])
     except eks.exceptions.ResourceNotFoundException:
         return None
-
-
-def check_fixed(what: str, part: str, found, expected) -> None:
-    """Raise AwsError where what cannot be changed is not as it should be."""
-    if found != expected:
-        raise AwsError(
-            f"{what}: expected its {part} to be {expected}, got {found}, which cannot be changed; "
-            "set the params back, or clean up first."
-        )

@@ -1,18 +1,26 @@
-"""Drift, field by field: what is there is not what the params say; whether that can be changed, and how."""
+"""Drift, field by field: where an AWS object differs from the params, and whether that can be changed.
+
+The one list of immutable fields: the plan shows these differences, and each `ensure_` function refuses the immutable
+ones. Amazon EKS API Reference: UpdateClusterConfig, UpdateClusterVersion, UpdateNodegroupConfig.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from lib.aws.control_plane import ControlPlaneConfig, differences, missing_public_cidrs
-from lib.aws.node_groups import NodeGroupConfig
+from lib.errors import AwsError
+
+if TYPE_CHECKING:
+    from lib.aws.node_groups import NodeGroupConfig
 
 YES, NO = "yes", "no"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field of one object that is not as the params say; `change` is yes, no, or how."""
+    """One field of one object that differs from the params; `change` is "yes…", "no", or "no: what to do"."""
 
     what: str
     field: str
@@ -22,93 +30,105 @@ class Difference:
 
     @property
     def problem(self) -> str:
-        """Return it as a sentence where it cannot be changed; "" where it can."""
+        """Return the problem as a sentence if the field cannot be changed, else ""."""
         if self.change.startswith(YES):
             return ""
-        how = self.change.partition(": ")[2] or "set the params back, or clean up first"
-        got = f"got {self.found}, which cannot be changed; {how}"
-        return f"expected {self.field} of {self.what} to be {self.wanted}, {got}."
+        fix = self.change.partition(": ")[2] or "set the params back, or clean up first"
+        return (
+            f"expected {self.field} of {self.what} to be {self.wanted}, got {self.found}, which cannot be changed; "
+            f"{fix}."
+        )
 
 
-def of_cluster(found: dict | None, name: str, version: str, role: str, subnets: list[str]) -> list[Difference]:
-    """Return how a cluster differs; `role` is a name, `subnets` are ids. AWS: DescribeCluster, UpdateClusterVersion."""
+def check_changeable(differences: Iterable[Difference]) -> None:
+    """Raise AwsError that names every difference that cannot be changed."""
+    if problems := [item.problem for item in differences if item.problem]:
+        raise AwsError(" ".join(problems))
+
+
+def of_cluster(
+    found: Mapping[str, Any] | None, name: str, version: str, role: str, subnets: Sequence[str]
+) -> list[Difference]:
+    """Return how a cluster differs: version, role (name or ARN) and subnets (ids)."""
     if found is None:
         return []
-    what = f"cluster {name}"
-    told = _differing(what, "version", found["version"], version, _version_change(found["version"], version))
-    told += _differing(what, "role", _last(found["roleArn"]), role, NO)
-    return told + _differing(what, "subnets", _listed(found["resourcesVpcConfig"]["subnetIds"]), _listed(subnets), NO)
-
-
-def of_control_plane(found: dict | None, name: str, here) -> list[Difference]:
-    """Return how what else a cluster was told differs from the params `here`. AWS: UpdateClusterConfig."""
-    if missing_public_cidrs(here):
-        return []
-    told = differences(found, ControlPlaneConfig.of(here))
-    return [Difference(f"cluster {name}", field, now, then, YES if may else NO) for field, now, then, may in told]
+    what, subnet_ids = f"cluster {name}", found["resourcesVpcConfig"]["subnetIds"]
+    return [
+        *_compare(what, "version", found["version"], version, _version_change(found["version"], version)),
+        *_compare(what, "role", _last(found["roleArn"]), _last(role), NO),
+        *_compare(what, "subnets", _joined(subnet_ids), _joined(subnets), NO),
+    ]
 
 
 def of_node_group(
-    found: dict | None, name: str, role: str, subnets: list[str], nodes: NodeGroupConfig, template: str = ""
+    found: Mapping[str, Any] | None,
+    name: str,
+    role: str,
+    subnets: Sequence[str],
+    nodes: NodeGroupConfig,
+    template: str = "",
 ) -> list[Difference]:
-    """Return how a node group differs. AWS: DescribeNodegroup, UpdateNodegroupConfig."""
+    """Return how a node group differs; `role` is a name or ARN, `template` a launch template's name if there is one."""
     if found is None:
         return []
-    what = f"node group {name}"
-    told = _differing(what, "node count", _size(found["scalingConfig"]), _size(nodes.scaling), YES)
-    told += _differing(what, "labels", _pairs(found.get("labels")), _pairs(nodes.labels), YES)
-    told += _differing(what, "taints", _taints(found.get("taints")), _taints(nodes.taints), YES)
-    told += _differing(what, "instance types", _listed(found["instanceTypes"]), _listed(nodes.instance_types), NO)
-    told += _differing(what, "AMI type", found.get("amiType", nodes.ami_type), nodes.ami_type, NO)
-    told += _differing(what, "capacity", found.get("capacityType", nodes.capacity_type), nodes.capacity_type, NO)
-    if template:
-        told += _differing(what, "launch template", (found.get("launchTemplate") or {}).get("name"), template, NO)
-    told += _differing(what, "role", _last(found["nodeRole"]), role, NO)
-    return told + _differing(what, "subnets", _listed(found["subnets"]), _listed(subnets), NO)
-
-
-def of_roles(attached: dict[str, list[str] | None], wanted: dict[str, list[str]]) -> list[Difference]:
-    """Return which policies roles lack; None is a role that is not there. What they have besides stays."""
+    what, launch_template = f"node group {name}", (found.get("launchTemplate") or {}).get("name")
     return [
-        Difference(f"role {name}", "policies", _listed(map(_last, have)) or "none", _listed(map(_last, policies)), YES)
+        *_compare(what, "node count", _size(found["scalingConfig"]), _size(nodes.scaling), YES),
+        *_compare(what, "labels", _pairs(found.get("labels")), _pairs(nodes.labels), YES),
+        *_compare(what, "taints", _taints(found.get("taints")), _taints(nodes.taints), YES),
+        *_compare(what, "instance types", _joined(found["instanceTypes"]), _joined(nodes.instance_types), NO),
+        *_compare(what, "AMI type", found.get("amiType", nodes.ami_type), nodes.ami_type, NO),
+        *_compare(what, "capacity", found.get("capacityType", nodes.capacity_type), nodes.capacity_type, NO),
+        *(_compare(what, "launch template", launch_template, template, NO) if template else []),
+        *_compare(what, "role", _last(found["nodeRole"]), _last(role), NO),
+        *_compare(what, "subnets", _joined(found["subnets"]), _joined(subnets), NO),
+    ]
+
+
+def of_roles(attached: Mapping[str, list[str] | None], wanted: Mapping[str, list[str]]) -> list[Difference]:
+    """Return which managed policies roles lack, by ARN; None stands for a missing role. Additional policies stay."""
+    return [
+        Difference(f"role {name}", "policies", _joined(map(_last, have)) or "none", _joined(map(_last, policies)), YES)
         for name, policies in wanted.items()
         if (have := attached.get(name)) is not None and not set(policies) <= set(have)
     ]
 
 
-def of_vpc(found: dict | None, name: str, cidr: str) -> list[Difference]:
-    """Return how the VPC that the runbook made differs."""
-    return _differing(f"vpc {name}", "range", found["CidrBlock"], cidr, NO) if found else []
+def of_vpc(found: Mapping[str, Any] | None, name: str, cidr: str) -> list[Difference]:
+    """Return how the runbook's own VPC differs."""
+    return _compare(f"vpc {name}", "range", found["CidrBlock"], cidr, NO) if found else []
 
 
 def _version_change(found: str, wanted: str) -> str:
-    (_, now), (_, then) = (map(int, one.split(".")[:2]) for one in (found, wanted))
+    """EKS upgrades one minor version at a time, and never downgrades."""
+    (_, now), (_, then) = (map(int, version.split(".")[:2]) for version in (found, wanted))
     if then == now + 1:
         return f"{YES}, in minutes, and never back"
     if then > now:
-        return f"{NO}: EKS takes one minor at a time, so 1.{now + 1} first"
-    return NO
+        return f"{NO}: EKS upgrades one minor version at a time, set 1.{now + 1} first"
+    return f"{NO}: EKS never downgrades, set the params back"
 
 
-def _differing(what: str, field: str, found: str | None, wanted: str, change: str) -> list[Difference]:
+def _compare(what: str, field: str, found: str | None, wanted: str, change: str) -> list[Difference]:
     return [] if found == wanted else [Difference(what, field, found or "none", wanted, change)]
 
 
-def _size(scaling: dict) -> str:
+def _size(scaling: Mapping[str, int]) -> str:
     sizes = {key: scaling.get(key) for key in ("minSize", "desiredSize", "maxSize")}
-    one = len(set(sizes.values())) == 1
-    return str(sizes["desiredSize"]) if one else ", ".join(f"{key} {value}" for key, value in sizes.items())
+    if len(set(sizes.values())) == 1:
+        return str(sizes["desiredSize"])
+    return ", ".join(f"{key} {value}" for key, value in sizes.items())
 
 
-def _pairs(labels: dict | None) -> str:
-    return _listed(f"{key}={value}" for key, value in (labels or {}).items()) or "none"
+def _pairs(labels: Mapping[str, str] | None) -> str:
+    return _joined(f"{key}={value}" for key, value in (labels or {}).items()) or "none"
 
 
-def _taints(taints) -> str:
-    return _listed(f"{one['key']}={one.get('value', '')}:{one['effect']}" for one in taints or ()) or "none"
+def _taints(taints: Iterable[Mapping[str, str]] | None) -> str:
+    return _joined(f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in taints or ()) or "none"
 
 
-def _listed(names) -> str:
+def _joined(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 

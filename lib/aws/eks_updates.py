@@ -1,4 +1,4 @@
-"""EKS's updates: what changes something that is there returns one, and it is over when DescribeUpdate says so.
+"""EKS's updates: a call that changes an object returns one, and DescribeUpdate says when it has ended.
 
 Amazon EKS API Reference: DescribeUpdate, Update.
 """
@@ -6,40 +6,60 @@ Amazon EKS API Reference: DescribeUpdate, Update.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from lib.aws import health
 from lib.aws.session import aws_errors
 from lib.errors import AwsError
 from lib.polling import wait
 
-ENDED = ("Successful", "Failed", "Cancelled")
+if TYPE_CHECKING:
+    from mypy_boto3_eks import EKSClient
 
-Tell = Callable[[float, str], None]  # seconds so far, status
+ENDED = ("Successful", "Failed", "Cancelled")
 
 
 @aws_errors()
 def wait_update(
-    eks, cluster: str, update: dict, what: str, deadline: float, *, tell: Tell | None = None, of: dict | None = None,
-    **options,
-) -> dict:  # fmt: skip
-    """Return the update once it is Successful; AwsError with its errors if it failed, TimedOut after `deadline` s.
+    eks: EKSClient,
+    cluster: str,
+    update: Any,
+    what: str,
+    deadline: float,
+    *,
+    tell: Callable[[float, str], None] | None = None,
+    of: dict[str, str] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return the update once it is Successful.
 
-    `of` names what it is of, beside the cluster: {"nodegroupName": …} or {"addonName": …}. Options as for `until`.
+    Args:
+        eks: boto3's EKS client.
+        cluster: the cluster's name.
+        update: the `update` of EKS's response.
+        what: the updated object, for messages.
+        deadline: seconds.
+        tell: receives the seconds so far and the status.
+        of: {"nodegroupName": …} or {"addonName": …}, if it is not the cluster's own update.
+        **options: those of lib.polling.until.
+
+    Raises:
+        AwsError: the update failed; with EKS's errors.
+        TimedOut: it did not end in time.
     """
-    named = {"name": cluster, "updateId": update["id"], **(of or {})}
-    last: dict = update
+    request = {"name": cluster, "updateId": update["id"], **(of or {})}
+    last: dict[str, Any] = dict(update)
 
-    def look() -> str:
-        nonlocal last
-        last = eks.describe_update(**named)["update"]
+    def status() -> str:
+        last.update(eks.describe_update(**request)["update"])
         return last["status"]
 
     if update["status"] not in ENDED:
         wait(
-            f"{what} to be updated ({update.get('type', 'update')})", look, lambda seen: seen in ENDED,
-            deadline=deadline, tell=tell, fix="it goes on in AWS: run it again later", **options,
+            f"{what} to be updated ({update.get('type', 'update')})", status, lambda seen: seen in ENDED,
+            deadline=deadline, tell=tell, fix="EKS goes on by itself: run it again later", **options,
         )  # fmt: skip
     if last["status"] != "Successful":
-        why = health.errors(last) or "no reason given"
-        raise AwsError(f"expected the update of {what} to be Successful, got {last['status']}: {why}.")
+        reason = health.errors(last) or "no reason given"
+        raise AwsError(f"expected the update of {what} to be Successful, got {last['status']}: {reason}.")
     return last

@@ -55,7 +55,13 @@ def ensure_role(
         iam.attach_role_policy(RoleName=name, PolicyArn=policy)
         changes.append(policy)
     action = "created" if "created" in changes else "changed" if changes else "unchanged"
-    return dict(iam.get_role(RoleName=name)["Role"]), action
+    return get_role(iam, name), action
+
+
+@aws_errors()
+def get_role(iam: IAMClient, name: str) -> dict[str, Any]:
+    """Return a role as GetRole describes it; AwsError if it does not exist."""
+    return dict(iam.get_role(RoleName=name)["Role"])
 
 
 @aws_errors()

@@ -1,22 +1,28 @@
-"""What nodes start from: an EC2 launch template with IMDSv2 alone, and an encrypted gp3 disk.
+"""The nodes' EC2 launch template: IMDSv2 only, and an encrypted gp3 disk.
 
 EKS user guide: "Customize managed nodes with launch templates"; EC2 API Reference: CreateLaunchTemplate.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from lib.aws.session import aws_errors
 from lib.aws.tags import check_owned, tag_dict, tag_list, tag_specification
 
-# Pods that are not on the host's network are a hop further than the node: with one hop they do not get its role.
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+# A pod outside the host's network is one hop further from the metadata service than its node. So one hop keeps the
+# node's role from pods. EC2 user guide: "Configure the Instance Metadata Service options".
 HOPS = 1
-DATA = {"BOTTLEROCKET": "/dev/xvdb"}  # the disk that pods and images are on, by the AMI's kind; else the only one
-ROOT = "/dev/xvda"
+DATA_DEVICES = {"BOTTLEROCKET": "/dev/xvdb"}  # by AMI family: the disk with pods and images, if it is not the root disk
+ROOT_DEVICE = "/dev/xvda"
 
 
-def template_data(disk_gib: int, ami_type: str, name: str, tags: dict[str, str]) -> dict:
-    """Return the launch template's data: metadata service, disk, tags of instances and volumes; no AMI, EKS has it."""
-    device = DATA.get(ami_type.partition("_")[0], ROOT)
+def template_data(disk_gib: int, ami_type: str, name: str, tags: dict[str, str]) -> dict[str, Any]:
+    """Return the LaunchTemplateData: metadata service, disk, tags of instances and volumes. EKS adds the AMI."""
+    device = DATA_DEVICES.get(ami_type.partition("_")[0], ROOT_DEVICE)
     disk = {"VolumeType": "gp3", "VolumeSize": disk_gib, "Encrypted": True, "DeleteOnTermination": True}
     named = tag_list({**tags, "Name": name})
     return {
@@ -26,35 +32,46 @@ def template_data(disk_gib: int, ami_type: str, name: str, tags: dict[str, str])
     }
 
 
-@aws_errors()
-def ensure_template(ec2, name: str, data: dict, tags: dict[str, str]) -> tuple[dict[str, str], str]:
-    """Create the launch template, or a new version of it; return ({"name", "version"}, action).
+def create_request(name: str, data: dict[str, Any], tags: dict[str, str]) -> dict[str, Any]:
+    """Return what CreateLaunchTemplate gets."""
+    specification = tag_specification("launch-template", {**tags, "Name": name})
+    return {"LaunchTemplateName": name, "LaunchTemplateData": data, **specification}
 
-    A template without our tags is refused: AwsError.
+
+@aws_errors()
+def ensure_template(
+    ec2: EC2Client, name: str, data: dict[str, Any], tags: dict[str, str]
+) -> tuple[dict[str, str], str]:
+    """Create the launch template, or a new version if the latest one differs.
+
+    Returns:
+        {"name", "version"}, and "created", "changed" or "unchanged".
+
+    Raises:
+        AwsError: a template of this name exists without these tags.
     """
     found = _template(ec2, name)
     if found is None:
-        about = tag_specification("launch-template", {**tags, "Name": name})
-        ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data, **about)
+        ec2.create_launch_template(**create_request(name, data, tags))
         return {"name": name, "version": "1"}, "created"
     check_owned(f"launch template {name}", tag_dict(found.get("Tags", [])), tags)
-    (latest,) = ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Latest"])[
-        "LaunchTemplateVersions"
-    ]
-    if _has(latest["LaunchTemplateData"], data):
+    versions = ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Latest"])
+    (latest,) = versions["LaunchTemplateVersions"]
+    if _contains(latest["LaunchTemplateData"], data):  # EC2 adds fields
         return {"name": name, "version": str(latest["VersionNumber"])}, "unchanged"
-    made = ec2.create_launch_template_version(LaunchTemplateName=name, LaunchTemplateData=data)
-    return {"name": name, "version": str(made["LaunchTemplateVersion"]["VersionNumber"])}, "changed"
+    request: Any = data
+    version = ec2.create_launch_template_version(LaunchTemplateName=name, LaunchTemplateData=request)
+    return {"name": name, "version": str(version["LaunchTemplateVersion"]["VersionNumber"])}, "changed"
 
 
 @aws_errors()
-def find_template(ec2, name: str) -> dict | None:
-    """Return a launch template, or None."""
+def find_template(ec2: EC2Client, name: str) -> dict[str, Any] | None:
+    """Return a launch template as DescribeLaunchTemplates describes it, or None."""
     return _template(ec2, name)
 
 
 @aws_errors()
-def delete_template(ec2, name: str, tags: dict[str, str]) -> str:
+def delete_template(ec2: EC2Client, name: str, tags: dict[str, str]) -> str:
     """Delete the launch template with all its versions; return "deleted" or "absent". Its node group must be gone."""
     found = _template(ec2, name)
     if found is None:
@@ -64,16 +81,16 @@ def delete_template(ec2, name: str, tags: dict[str, str]) -> str:
     return "deleted"
 
 
-def _template(ec2, name: str) -> dict | None:
-    asked = [{"Name": "launch-template-name", "Values": [name]}]
-    found = ec2.describe_launch_templates(Filters=asked)["LaunchTemplates"]
-    return found[0] if found else None
+def _template(ec2: EC2Client, name: str) -> dict[str, Any] | None:
+    filters: Any = [{"Name": "launch-template-name", "Values": [name]}]
+    found = ec2.describe_launch_templates(Filters=filters)["LaunchTemplates"]
+    return dict(found[0]) if found else None
 
 
-def _has(found, wanted) -> bool:
-    """Whether all that is wanted is there, in whatever order: EC2 adds fields of its own."""
+def _contains(found: Any, wanted: Any) -> bool:
+    """Whether `found` has all that is in `wanted`; the order of lists does not count."""
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(_has(found.get(key), value) for key, value in wanted.items())
+        return isinstance(found, dict) and all(_contains(found.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):
-        return all(any(_has(one, each) for one in found or []) for each in wanted)
+        return all(any(_contains(item, each) for item in found or []) for each in wanted)
     return found == wanted

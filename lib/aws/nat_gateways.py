@@ -1,21 +1,29 @@
-"""The private half of a network in EC2: private subnets, and the NAT gateways by which their nodes get out."""
+"""The private half of a network: NAT gateways with their addresses, and route tables.
+
+Amazon VPC user guide: "NAT gateways"; EC2 API Reference: CreateNatGateway, AllocateAddress, CreateRoute.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from lib.aws import tags as aws_tags
 from lib.aws.session import aws_errors
 from lib.errors import AwsError
 from lib.polling import wait
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
 NONE, SINGLE, PER_ZONE = "none", "single", "per-zone"
 MODES = (NONE, SINGLE, PER_ZONE)
-PAUSE = 3  # seconds between two looks: a NAT gateway takes a minute or two to come, and to go
-ALIVE, ENDED = ("pending", "available"), ("deleted", "failed")  # AWS tells of those that are over for an hour
+PAUSE = 3  # seconds between two reads: AWS creates or deletes a NAT gateway in a minute or two
+ALIVE, ENDED = ("pending", "available"), ("deleted", "failed")  # AWS lists gateways for an hour after their end
 DEFAULT_ROUTE = "0.0.0.0/0"
 
-Made = Callable[[str, str, str], None]  # kind, name, action
+Tags = dict[str, str]
+OnChange = Callable[[str, str, str], None]  # kind, name, action
 
 
 def gateway_name(name: str, zone: str) -> str:
@@ -24,126 +32,165 @@ def gateway_name(name: str, zone: str) -> str:
 
 
 @aws_errors()
-def ensure_gateways(ec2, name: str, places: dict[str, str], tags: dict, extra: dict, made: Made) -> dict[str, str]:
-    """Create what is missing of a NAT gateway and its address in each of `places` (public subnets by zone).
+def ensure_gateways(
+    ec2: EC2Client, name: str, subnets: dict[str, str], tags: Tags, extra: Tags, tell: OnChange
+) -> dict[str, str]:
+    """Create the missing NAT gateways and addresses; a gateway that failed or is being deleted does not count.
 
-    Return their ids by zone at once, see wait_available. `extra` are tags that are given and never asked for. One that
-    is being deleted, or failed, is not counted. AWS: VPC user guide, "NAT gateways"; CreateNatGateway, AllocateAddress.
+    Args:
+        ec2: boto3's EC2 client.
+        name: the network's name.
+        subnets: public subnets by zone; each gets a NAT gateway.
+        tags: the runbook's tags.
+        extra: tags for new objects that no search uses.
+        tell: receives kind, name and action of each object.
+
+    Returns:
+        The gateways' ids by zone; new gateways are not available yet, see `wait_available`.
     """
     found = {}
-    for zone, subnet_id in places.items():
-        named = {**tags, "Name": gateway_name(name, zone)}
-        there = _alive(ec2, named)
-        address = aws_tags.find_one(ec2.describe_addresses, "Addresses", named)
+    for zone, subnet_id in subnets.items():
+        label = gateway_name(name, zone)
+        named = {**tags, "Name": label}
+        gateway = next(iter(_alive(ec2, named)), None)
+        address: Any = aws_tags.find_one(ec2.describe_addresses, "Addresses", named)
         if address is None:
-            address = ec2.allocate_address(Domain="vpc", **aws_tags.tag_specification("elastic-ip", {**named, **extra}))
-            made("address", named["Name"], "created")
+            specification = aws_tags.tag_specification("elastic-ip", {**named, **extra})
+            address = ec2.allocate_address(Domain="vpc", **specification)
+            tell("address", label, "created")
         else:
-            made("address", named["Name"], "unchanged")
-        if not there:
-            asked = {"SubnetId": subnet_id, "AllocationId": address["AllocationId"]}
-            there = [
-                ec2.create_nat_gateway(**asked, **aws_tags.tag_specification("natgateway", {**named, **extra}))[
-                    "NatGateway"
-                ]
-            ]
-            made("nat gateway", named["Name"], "created")
+            tell("address", label, "unchanged")
+        if gateway is None:
+            request = {"SubnetId": subnet_id, "AllocationId": address["AllocationId"]}
+            specification = aws_tags.tag_specification("natgateway", {**named, **extra})
+            gateway = dict(ec2.create_nat_gateway(**request, **specification)["NatGateway"])
+            tell("nat gateway", label, "created")
         else:
-            made("nat gateway", named["Name"], "unchanged")
-        found[zone] = there[0]["NatGatewayId"]
+            tell("nat gateway", label, "unchanged")
+        found[zone] = gateway["NatGatewayId"]
     return found
 
 
-def wait_available(ec2, ids: list[str], tags: dict[str, str], deadline: float, **options) -> None:
-    """Return once these NAT gateways are available; AwsError where one failed, TimedOut after `deadline` seconds."""
+@aws_errors()
+def wait_available(ec2: EC2Client, ids: list[str], tags: Tags, deadline: float, **options: Any) -> None:
+    """Return once these NAT gateways are available; AwsError if one failed, TimedOut after `deadline` seconds."""
 
-    def settled() -> dict[str, dict]:
-        found = {one["NatGatewayId"]: one for one in _all(ec2, tags)}
-        return {one: found[one] for one in ids if one in found and found[one]["State"] in ("available", *ENDED)}
+    def ended() -> dict[str, dict[str, Any]]:
+        found = {gateway["NatGatewayId"]: gateway for gateway in _all(ec2, tags)}
+        return {each: found[each] for each in ids if each in found and found[each]["State"] in ("available", *ENDED)}
 
     found = wait(
-        "the NAT gateways available", settled, lambda seen: len(seen) == len(ids), deadline=deadline,
+        "the NAT gateways available", ended, lambda seen: len(seen) == len(ids), deadline=deadline,
         fix="see them in the AWS console", **{"pause": PAUSE, **options},
     )  # fmt: skip
-    if failed := [one for one in found.values() if one["State"] != "available"]:
-        why = f"{failed[0].get('FailureCode', 'no code')}: {failed[0].get('FailureMessage', 'no reason given')}"
+    if failed := [gateway for gateway in found.values() if gateway["State"] != "available"]:
+        reason = f"{failed[0].get('FailureCode', 'no code')}: {failed[0].get('FailureMessage', 'no reason given')}"
         raise AwsError(
-            f"expected the NAT gateway {failed[0]['NatGatewayId']} to be available, got {failed[0]['State']} ({why}); "
-            "mend that, then run it again: another one is made."
+            f"expected the NAT gateway {failed[0]['NatGatewayId']} to be available, got {failed[0]['State']} "
+            f"({reason}); fix that, then run it again: the next run creates another gateway."
         )
 
 
 @aws_errors()
-def ensure_route(ec2, vpc_id: str, label: str, subnet_ids: list[str], target: dict, tags: dict, extra: dict) -> str:
-    """Create or update the route table `label` with one way out to `target` ({GatewayId or NatGatewayId: id}).
+def ensure_route(
+    ec2: EC2Client, vpc_id: str, label: str, subnet_ids: list[str], target: dict[str, str], tags: Tags, extra: Tags
+) -> str:
+    """Create or update a route table with a default route, and associate it with subnets.
 
-    Return what it was: created, changed or unchanged. The subnets are tied to it.
+    Args:
+        ec2: boto3's EC2 client.
+        vpc_id: the VPC.
+        label: the route table's Name.
+        subnet_ids: the subnets.
+        target: {"GatewayId": id} or {"NatGatewayId": id}.
+        tags: the runbook's tags.
+        extra: tags for a new table that no search uses.
+
+    Returns:
+        "created", "changed" or "unchanged".
     """
     named, action = {**tags, "Name": label}, "unchanged"
-    table = aws_tags.find_one(ec2.describe_route_tables, "RouteTables", named)
+    table: Any = aws_tags.find_one(ec2.describe_route_tables, "RouteTables", named)
     if table is None:
-        asked = aws_tags.tag_specification("route-table", {**named, **extra})
-        table, action = ec2.create_route_table(VpcId=vpc_id, **asked)["RouteTable"], "created"
+        specification = aws_tags.tag_specification("route-table", {**named, **extra})
+        table, action = ec2.create_route_table(VpcId=vpc_id, **specification)["RouteTable"], "created"
     table_id = table["RouteTableId"]
-    ways = {way.get("DestinationCidrBlock"): way for way in table.get("Routes", [])}
-    way = ways.get(DEFAULT_ROUTE)
-    if way is None or not target.items() <= way.items():
-        put = ec2.create_route if way is None else ec2.replace_route
+    routes = {route.get("DestinationCidrBlock"): route for route in table.get("Routes", [])}
+    route = routes.get(DEFAULT_ROUTE)
+    if route is None or not target.items() <= route.items():
+        put: Callable[..., Any] = ec2.create_route if route is None else ec2.replace_route
         put(RouteTableId=table_id, DestinationCidrBlock=DEFAULT_ROUTE, **target)
         action = aws_tags.mark_changed(action)
-    linked = [link.get("SubnetId") for link in table.get("Associations", [])]
-    for subnet_id in sorted(set(subnet_ids) - set(linked)):
+    associated = [link.get("SubnetId") for link in table.get("Associations", [])]
+    for subnet_id in sorted(set(subnet_ids) - set(associated)):
         ec2.associate_route_table(RouteTableId=table_id, SubnetId=subnet_id)
         action = aws_tags.mark_changed(action)
     return action
 
 
 @aws_errors()
-def delete_gateways(ec2, tags: dict[str, str], deadline: float, keep: tuple[str, ...] = (), **options) -> list[str]:
-    """Delete the NAT gateways with `tags` but those named in `keep`, wait until they are gone, then their addresses.
+def delete_gateways(
+    ec2: EC2Client, tags: Tags, deadline: float, keep: tuple[str, ...] = (), **options: Any
+) -> list[str]:
+    """Delete NAT gateways, wait until they are gone, then release their addresses.
 
-    Return the names of what went. Until a NAT gateway is gone its address, its subnet and the internet gateway are in
-    use, so nothing else of the network can be deleted: TimedOut after `deadline` seconds.
+    A NAT gateway uses its address, its subnet and the internet gateway until it is gone.
+
+    Args:
+        ec2: boto3's EC2 client.
+        tags: the tags of the gateways and addresses.
+        deadline: seconds; TimedOut after it.
+        keep: names of gateways that stay.
+        **options: those of lib.polling.until.
+
+    Returns:
+        The names of the deleted gateways and addresses.
     """
-    wanted = {one["NatGatewayId"] for one in _all(ec2, tags) if one["State"] not in ENDED and _name(one) not in keep}
-    gone = []
-    for one in _all(ec2, tags):
-        if one["NatGatewayId"] in wanted and one["State"] != "deleting":
-            ec2.delete_nat_gateway(NatGatewayId=one["NatGatewayId"])
-            gone.append(_name(one))
-    left = lambda: [  # noqa: E731
-        one["NatGatewayId"]
-        for one in _all(ec2, tags)
-        if one["NatGatewayId"] in wanted and one["State"] not in ENDED
-    ]  # fmt: skip
-    wait("the NAT gateways gone", left, lambda names: not names, deadline=deadline, **{"pause": PAUSE, **options})
-    for one in aws_tags.find_all(ec2.describe_addresses, "Addresses", tags):
-        if _name(one) not in keep:
-            ec2.release_address(AllocationId=one["AllocationId"])
-            gone.append(_name(one))
-    return gone
+    doomed = {
+        gateway["NatGatewayId"]
+        for gateway in _all(ec2, tags)
+        if gateway["State"] not in ENDED and _name(gateway) not in keep
+    }
+    deleted = []
+    for gateway in _all(ec2, tags):
+        if gateway["NatGatewayId"] in doomed and gateway["State"] != "deleting":
+            ec2.delete_nat_gateway(NatGatewayId=gateway["NatGatewayId"])
+            deleted.append(_name(gateway))
+
+    def remaining() -> list[str]:
+        alive = [gateway["NatGatewayId"] for gateway in _all(ec2, tags) if gateway["State"] not in ENDED]
+        return [gateway_id for gateway_id in alive if gateway_id in doomed]
+
+    wait("the NAT gateways gone", remaining, lambda ids: not ids, deadline=deadline, **{"pause": PAUSE, **options})
+    for address in aws_tags.find_all(ec2.describe_addresses, "Addresses", tags):
+        if _name(address) not in keep:
+            ec2.release_address(AllocationId=address["AllocationId"])
+            deleted.append(_name(address))
+    return deleted
 
 
 @aws_errors()
-def wait_none_deleting(ec2, tags: dict[str, str], deadline: float, **options) -> None:
-    """Return once no NAT gateway with `tags` is on its way out: until then its address cannot be used again."""
-    going = lambda: [one["NatGatewayId"] for one in _all(ec2, tags) if one["State"] == "deleting"]  # noqa: E731
-    what = "the NAT gateways of before gone"
-    wait(what, going, lambda names: not names, deadline=deadline, **{"pause": PAUSE, **options})
+def wait_none_deleting(ec2: EC2Client, tags: Tags, deadline: float, **options: Any) -> None:
+    """Return once no NAT gateway with `tags` is being deleted: until then its address cannot be used again."""
+
+    def deleting() -> list[str]:
+        return [gateway["NatGatewayId"] for gateway in _all(ec2, tags) if gateway["State"] == "deleting"]
+
+    wait("earlier NAT gateways gone", deleting, lambda ids: not ids, deadline=deadline, **{"pause": PAUSE, **options})
 
 
-def count(ec2, tags: dict[str, str]) -> int:
-    """Return how many NAT gateways with `tags` there are, or will be in a minute."""
+def count(ec2: EC2Client, tags: Tags) -> int:
+    """Return how many NAT gateways with `tags` are available or pending."""
     return len(_alive(ec2, tags))
 
 
-def _alive(ec2, tags: dict[str, str]) -> list[dict]:
-    return [one for one in _all(ec2, tags) if one["State"] in ALIVE]
+def _alive(ec2: EC2Client, tags: Tags) -> list[dict[str, Any]]:
+    return [gateway for gateway in _all(ec2, tags) if gateway["State"] in ALIVE]
 
 
-def _all(ec2, tags: dict[str, str]) -> list[dict]:
+def _all(ec2: EC2Client, tags: Tags) -> list[dict[str, Any]]:
     return aws_tags.find_all(ec2.describe_nat_gateways, "NatGateways", tags)
 
 
-def _name(one: dict) -> str:
-    return next((tag["Value"] for tag in one.get("Tags", []) if tag["Key"] == "Name"), "")
+def _name(item: dict[str, Any]) -> str:
+    return aws_tags.tag_dict(item.get("Tags", [])).get("Name", "")

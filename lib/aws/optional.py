@@ -1,4 +1,4 @@
-"""Questions to AWS that may be refused: whoever may not ask gets "not known", and the plan goes on."""
+"""Reads that AWS may refuse: without the permission a value is "not known", and the plan goes on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lib.errors import AwsError
 NOT_KNOWN = "not known"
 
 
-def try_read(ask: Callable[[], Any]) -> tuple[Any, str]:
-    """Return (the answer, ""), or (None, why there is none) where AWS refuses or cannot tell."""
+def try_read(read: Callable[[], Any]) -> tuple[Any, str]:
+    """Return (the answer, ""), or (None, the reason in a few words) if AWS refuses or cannot answer."""
     try:
         with aws_errors():
-            return ask(), ""
+            return read(), ""
     except AwsError as refused:
         return None, _short(refused)
 

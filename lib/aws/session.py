@@ -19,7 +19,7 @@ from lib.errors import AwsError
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
-RETRIES = {"mode": "standard", "max_attempts": 6}  # botocore repeats throttled calls for about 20 seconds
+RETRIES: Any = {"mode": "standard", "max_attempts": 6}  # botocore repeats throttled calls for about 20 seconds
 MESSAGE = 200  # characters of AWS's own message that an error quotes
 
 # A missing right: "… is not authorized to perform: ec2:CreateVpc on resource: arn:… because …"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.aws import vpc
-from lib.aws.session import aws_errors
+from lib.aws import clusters, security_groups
 from lib.istio import installation, istioctl
 from lib.kubernetes import load_balancer
 from lib.run import Run
@@ -47,10 +46,9 @@ def check_version(run: Run) -> None:
 def check_injection(run: Run) -> None:
     """Record whether the API server can reach istiod on the nodes, and whether a pod would get a sidecar."""
     if run.params.cluster_source == "eks":
-        with aws_errors():
-            cluster = run.aws("eks").describe_cluster(name=run.params.cluster_name)["cluster"]
+        cluster = clusters.get_cluster(run.aws("eks"), run.params.cluster_name)
         group = cluster["resourcesVpcConfig"]["clusterSecurityGroupId"]
-        closed = vpc.closed_ports(run.aws("ec2"), group, installation.PORTS)
+        closed = security_groups.closed_ports(run.aws("ec2"), group, installation.PORTS)
         fix = f"add a rule to {group} that lets it in from itself: without 15017 no pod gets a sidecar"
         name = f"closed ports in the cluster's security group, of {installation.PORTS}"
         run.check(name, [], closed, fix if closed else "")

@@ -6,6 +6,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from moto import mock_aws
 
 from lib import names
+from lib.aws import security_groups
 from lib.aws import clusters, iam_roles, node_groups
 from lib.aws import session as aws_session
 from lib.aws import tags as aws_tags
@@ -103,7 +104,7 @@ def test_what_cannot_change_is_told(session, iam):
     build(session, iam)
     made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
     cluster = made.describe_cluster(name="demo")["cluster"]
-    with pytest.raises(AwsError, match="cluster demo: expected its subnets to be .*cannot be changed"):
+    with pytest.raises(AwsError, match="expected subnets of cluster demo to be .*cannot be changed"):
         clusters.ensure_cluster(made, "demo", "1.36", cluster["roleArn"], ["subnet-1"], TAGS)
     with pytest.raises(AwsError, match=r"the VPC demo to have 10.9.0.0/16, got 10.0.0.0/16, which cannot be changed"):
         aws_vpc.ensure_network(ec2, "demo", "10.9.0.0/16", TAGS)
@@ -180,10 +181,15 @@ def test_another_version_is_asked_for():
     assert fake.updated == ["1.36"]
 
 
-@pytest.mark.parametrize(("version", "words"), [("1.37", "1.36 first, a minor at a time"), ("1.34", "back, EKS never")])
+@pytest.mark.parametrize(
+    ("version", "words"), [("1.37", "one minor version at a time, set 1.36 first"), ("1.34", "EKS never downgrades")]
+)
 def test_a_version_is_one_step_up_and_no_other(version, words):
     fake = FakeEks(["ACTIVE"])
-    with pytest.raises(AwsError, match=f"to go from 1.35 to the next minor, got {version}; {words}"):
+    with pytest.raises(
+        AwsError,
+        match=f"expected version of cluster demo to be {version}, got 1.35, which cannot be changed; .*{words}",
+    ):
         clusters.ensure_cluster(fake, "demo", version, "role", ["b", "a"], TAGS)
     assert not fake.updated
 
@@ -228,10 +234,10 @@ def test_which_ports_a_security_group_keeps_shut(session):
     ec2 = aws_session.client(session, "ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     group = ec2.create_security_group(GroupName="g", Description="d", VpcId=vpc)["GroupId"]
-    assert aws_vpc.closed_ports(ec2, group, (15012, 15017)) == [15012, 15017]
+    assert security_groups.closed_ports(ec2, group, (15012, 15017)) == [15012, 15017]
     own = [{"GroupId": group}]
     rule = {"IpProtocol": "tcp", "FromPort": 15000, "ToPort": 15012, "UserIdGroupPairs": own}
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
-    assert aws_vpc.closed_ports(ec2, group, (15012, 15017)) == [15017]
+    assert security_groups.closed_ports(ec2, group, (15012, 15017)) == [15017]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": own}])
-    assert aws_vpc.closed_ports(ec2, group, (15012, 15017)) == []
+    assert security_groups.closed_ports(ec2, group, (15012, 15017)) == []

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from lib import names, params
-from lib.aws import clusters, control_plane, drift, iam_roles
+from lib.aws import clusters, control_plane, iam_roles
 from lib.aws import session as aws_session
 from lib.aws.control_plane import ControlPlaneConfig
 from lib.errors import AwsError
@@ -31,7 +31,7 @@ def cluster(session, wanted):
     ]
     subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
     service = aws_session.client(session, "eks")
-    clusters.ensure_cluster(service, "demo", "1.36", role, subnets, TAGS, reach=wanted.reach, more=wanted.creating)
+    clusters.ensure_cluster(service, "demo", "1.36", role, subnets, TAGS, config=wanted)
     return clusters.find_cluster(service, "demo")
 
 
@@ -60,10 +60,10 @@ def test_what_differs_is_changed_one_update_after_the_other(session):
     cluster(session, ControlPlaneConfig(cidrs=MINE, logs=["api"]))
     wanted = ControlPlaneConfig(cidrs=["198.51.100.0/24", *MINE], logs=["audit"], key=key(session))
     parts, found = ensure(session, wanted)
-    assert parts == ["who reaches it", "logs", "secrets"] and control_plane.differences(found, wanted) == []
+    assert parts == ["endpoint access", "logs", "secrets"] and control_plane.differences(found, wanted) == []
     assert ensure(session, wanted)[0] == []
     parts, found = ensure(session, ControlPlaneConfig(public=False, logs=[], key=wanted.key))
-    assert parts == ["who reaches it", "logs"]
+    assert parts == ["endpoint access", "logs"]
     assert found["resourcesVpcConfig"]["endpointPublicAccess"] is False
 
 
@@ -71,10 +71,10 @@ def test_the_key_of_secrets_is_given_once(session):
     first = key(session)
     found = cluster(session, ControlPlaneConfig(cidrs=MINE, key=first))
     for other in (None, key(session)):
-        with pytest.raises(AwsError, match="cluster demo: expected its KMS key of secrets to be .*cannot be changed"):
+        with pytest.raises(AwsError, match="expected KMS key of secrets of cluster demo to be .*cannot be changed"):
             ensure(session, ControlPlaneConfig(cidrs=MINE, key=other))
         (told,) = [one for one in control_plane.differences(found, ControlPlaneConfig(cidrs=MINE, key=other))]
-        assert told[0] == "KMS key of secrets" and told[3] is False
+        assert told.field == "KMS key of secrets" and told.change == "no"
 
 
 def test_an_update_that_fails_is_told(session):
@@ -107,18 +107,18 @@ def test_on_a_real_account_it_must_be_said_who_may_reach_the_api(session, monkey
     ],
 )
 def test_what_the_params_say_is_what_eks_is_told(said, cidrs):
-    reach = ControlPlaneConfig.of(params.Params(**VALUES, **said)).reach
+    reach = ControlPlaneConfig.of(params.Params(**VALUES, **said)).endpoint_access
     assert reach.get("publicAccessCidrs") == cidrs and reach["endpointPrivateAccess"] is True
 
 
 def test_the_plan_tells_of_it():
-    found = {"resourcesVpcConfig": {"endpointPublicAccess": True, "publicAccessCidrs": ["0.0.0.0/0"]}}
-    told = drift.of_control_plane(found, "demo", params.Params(**VALUES, public_access_cidrs=MINE))
+    found = {"name": "demo", "resourcesVpcConfig": {"endpointPublicAccess": True, "publicAccessCidrs": ["0.0.0.0/0"]}}
+    told = control_plane.differences_from_params(found, params.Params(**VALUES, public_access_cidrs=MINE))
     assert [(one.field, one.found, one.wanted, one.change) for one in told] == [
         ("endpointPrivateAccess", "false", "true", "yes"),
         ("publicAccessCidrs", "0.0.0.0/0", "203.0.113.7/32", "yes"),
     ]
-    assert drift.of_control_plane(found, "demo", params.Params(**VALUES)) == []
+    assert control_plane.differences_from_params(found, params.Params(**VALUES)) == []
 
 
 @pytest.mark.parametrize(

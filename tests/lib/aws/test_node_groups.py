@@ -82,15 +82,13 @@ def test_size_labels_and_taints_are_changed_in_place(session):
     ("changed", "part"),
     [
         ({"node_instance_type": "m6i.large"}, "instance types"),
-        ({"node_capacity": "SPOT"}, "capacity type"),
+        ({"node_capacity": "SPOT"}, "capacity"),
         ({"node_ami_type": "BOTTLEROCKET_x86_64"}, "AMI type"),
     ],
 )
 def test_what_is_fixed_is_told_in_a_sentence(session, changed, part):
     ensured(session)
-    with pytest.raises(
-        AwsError, match=f"node group workers: expected its {part} to be .*cannot be changed; set the par"
-    ):
+    with pytest.raises(AwsError, match=f"expected {part} of node group workers to be .*cannot be changed; set the par"):
         ensured(session, **changed)
 
 
