@@ -6,8 +6,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from moto import mock_aws
 
 from lib import names
-from lib.aws import security_groups
-from lib.aws import clusters, iam_roles, node_groups
+from lib.aws import clusters, iam_roles, node_groups, security_groups
 from lib.aws import session as aws_session
 from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
