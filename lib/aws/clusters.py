@@ -122,7 +122,7 @@ def find_node_group(eks: EKSClient, cluster: str, name: str) -> dict[str, Any] |
 def wait_cluster_active(
     eks: EKSClient, name: str, deadline: float, tell: Progress | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Return the cluster once it is ACTIVE; AwsError with its issues if it failed, TimedOut after `deadline` seconds."""
+    """Return the cluster once it is ACTIVE; AwsError with its issues if it failed, TimedOut after `deadline` s."""
     return _wait_active(f"cluster {name}", lambda: _cluster(eks, name), deadline, tell, options)
 
 

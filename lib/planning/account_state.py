@@ -1,4 +1,4 @@
-"""What is in the account of what a run makes, and what AWS offers there: looked at once, before anything is planned."""
+"""Snapshot of the AWS account: which of the run's objects exist, and what AWS offers. Read once, before planning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lib.steps import cluster_network
 
 
 def planned_roles(run: Run) -> dict[str, tuple[str, list[str]]]:
-    """Return the roles that a run makes: the cluster's, the nodes', and those of add-ons that the params name."""
+    """Return the roles that a run creates: the cluster's, the nodes', and those of the params' add-ons."""
     name = run.params.cluster_name
     return {
         **steps_cluster.cluster_roles(name),
@@ -28,42 +28,45 @@ def planned_roles(run: Run) -> dict[str, tuple[str, list[str]]]:
 
 @dataclass(frozen=True)
 class AccountState:
-    """All of it. `given` are subnets that the params name, `counts` the objects of a VPC that is made."""
+    """The snapshot. `given`: the params' subnets, or None if the run creates a VPC; `counts`: that VPC's objects."""
 
-    cluster: dict | None
-    group: dict | None
-    template: dict | None
-    roles: dict[str, dict | None]
+    cluster: dict[str, Any] | None
+    group: dict[str, Any] | None
+    template: dict[str, Any] | None
+    roles: dict[str, dict[str, Any] | None]
     given: ExistingSubnets | None
     counts: dict[str, int]
-    addons: dict[str, dict | None]
+    addons: dict[str, dict[str, Any] | None]
     zones: list[str]  # of the nodes
     versions: dict[str, availability.Version]
     source: str  # of the versions
-    client: Callable[[str], Any] = field(repr=False)  # boto3's clients, each made once: that takes a while
+    client: Callable[[str], Any] = field(repr=False)  # boto3's clients, each created once, since that takes a while
 
     @classmethod
-    def look(cls, run: Run) -> AccountState:
-        """Return what is there; nothing is changed."""
-        here, client = run.params, cache(run.aws)
+    def load(cls, run: Run) -> AccountState:
+        """Read the account; nothing is changed."""
+        params, client = run.params, cache(run.aws)
         service, ec2 = client("eks"), client("ec2")
-        cluster = aws_clusters.find_cluster(service, here.cluster_name)
+        cluster = aws_clusters.find_cluster(service, params.cluster_name)
         given = cluster_network.existing(run, fresh=not cluster)
         versions, source = availability.versions(service)
         return cls(
             cluster,
-            aws_clusters.find_node_group(service, here.cluster_name, steps_cluster.NODE_GROUP) if cluster else None,
-            launch_template.find_template(ec2, steps_cluster.template_name(here.cluster_name)),
+            aws_clusters.find_node_group(service, params.cluster_name, steps_cluster.NODE_GROUP) if cluster else None,
+            launch_template.find_template(ec2, steps_cluster.template_name(params.cluster_name)),
             {role: iam_roles.find_role(client("iam"), role) for role in planned_roles(run)},
             given,
             {} if given else vpc.existing_counts(ec2, run.tags),
-            {name: addons.find_addon(service, here.cluster_name, name) if cluster else None for name in here.addons},
-            given.zones if given else vpc.first_zones(ec2, here.vpc_zones),
+            {
+                name: addons.find_addon(service, params.cluster_name, name) if cluster else None
+                for name in params.addons
+            },
+            given.zones if given else vpc.first_zones(ec2, params.vpc_zones),
             versions,
             source,
             client,
         )
 
     def support(self, version: str) -> str:
-        """Return which support of EKS a version is in, by what is known: standard support, extended support or ""."""
+        """Return the EKS support of a version: standard support, extended support, or "" if it has ended."""
         return self.versions[version].support(date.today()) if version in self.versions else availability.STANDARD

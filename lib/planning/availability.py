@@ -1,4 +1,4 @@
-"""What AWS offers here: Kubernetes versions of EKS and until when, and in which zones there is an instance type."""
+"""What AWS offers: EKS's Kubernetes versions with the end of their support, and the zones of an instance type."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lib.aws.optional import try_read
 from lib.aws.session import paginate
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_eks import EKSClient
 
 VERSIONS = Path(__file__).with_name("versions.yml")
 STANDARD, EXTENDED = "standard support", "extended support"
@@ -19,7 +24,7 @@ STANDARD, EXTENDED = "standard support", "extended support"
 
 @cache
 def compatibility() -> Mapping:
-    """Return versions.yml: by minor what Istio is made for, and until when EKS supports Kubernetes."""
+    """Return versions.yml: the Kubernetes versions of each Istio minor, and the end of EKS's support of each."""
     return yaml.safe_load(VERSIONS.read_text(encoding="utf-8"))
 
 
@@ -32,14 +37,14 @@ class Version:
     extended: date | None
 
     def support(self, today: date) -> str:
-        """Return which support it is in; "" once it is in none."""
+        """Return the kind of support on a day; "" after its end."""
         if self.standard is None or today <= self.standard:
             return STANDARD
         return EXTENDED if self.extended is None or today <= self.extended else ""
 
 
-def versions(eks) -> tuple[dict[str, Version], str]:
-    """Return EKS's Kubernetes versions by minor, and where that is from: EKS, or versions.yml if it cannot be asked.
+def versions(eks: EKSClient) -> tuple[dict[str, Version], str]:
+    """Return EKS's Kubernetes versions by minor, and the source: EKS, or versions.yml if EKS refuses.
 
     AWS: DescribeClusterVersions, EKS API.
     """
@@ -50,18 +55,18 @@ def versions(eks) -> tuple[dict[str, Version], str]:
             for minor, until in compatibility()["eks"].items()
         }
         return known, f"lib/planning/versions.yml of {compatibility()['as_of']} ({why})"
-    told = [
+    supported = [
         Version(one["clusterVersion"], _day(one, "endOfStandardSupportDate"), _day(one, "endOfExtendedSupportDate"))
         for one in found
         if str(one.get("versionStatus") or one.get("status", "")).upper() != "UNSUPPORTED"
     ]
-    return {one.minor: one for one in told}, "EKS"
+    return {version.minor: version for version in supported}, "EKS"
 
 
 def version_problem(wanted: str, istio_tag: str, offered: Mapping[str, Version], source: str, today: date) -> str:
-    """Return why this Kubernetes is not for this EKS and this Istio together, in a sentence; "" where it is.
+    """Return why EKS or Istio does not support this Kubernetes version, as a sentence; "" if both do.
 
-    An Istio that versions.yml does not know is not refused.
+    An Istio version that versions.yml lacks is not refused.
     """
     istio = minor(istio_tag)
     made_for = compatibility()["istio"].get(istio, {}).get("kubernetes")
@@ -70,20 +75,20 @@ def version_problem(wanted: str, istio_tag: str, offered: Mapping[str, Version],
     if wanted in both or (source != "EKS" and _number(wanted) > max(map(_number, there), default=(0, 0))):
         return ""  # newer than the file knows: EKS may have it by now
     about = f"EKS offers {_span(there)}" + (f", Istio {istio} is made for {_span(made_for)}" if made_for else "")
-    advice = f"take kubernetes_version: {both[-1]}" if both else "take another istio_tag: the two do not meet"
-    return f"expected a kubernetes_version that both take, got {wanted} ({about}); {advice}."
+    advice = f"set kubernetes_version: {both[-1]}" if both else "set another istio_tag: no version suits both"
+    return f"expected a kubernetes_version that both support, got {wanted} ({about}); {advice}."
 
 
 @dataclass(frozen=True)
 class InstanceOffer:
-    """In which of some zones there is an instance type; None where it could not be asked, `why` says so."""
+    """The zones that offer an instance type; None if AWS refuses to say, with the reason in `why`."""
 
     zones: list[str] | None
     why: str = ""
 
 
-def instance_type(ec2, name: str, zones: list[str]) -> InstanceOffer:
-    """Return in which of `zones` the type is offered at all. AWS: DescribeInstanceTypeOfferings, EC2."""
+def instance_type(ec2: EC2Client, name: str, zones: list[str]) -> InstanceOffer:
+    """Return the zones among `zones` that offer the type. EC2 API Reference: DescribeInstanceTypeOfferings."""
     asked = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [name]}]}
     call, key = "describe_instance_type_offerings", "InstanceTypeOfferings"
     found, why = try_read(lambda: paginate(ec2, call, key, **asked))
@@ -94,10 +99,12 @@ def instance_type(ec2, name: str, zones: list[str]) -> InstanceOffer:
 
 
 def type_problem(name: str, zones: list[str], offer: InstanceOffer) -> str:
-    """Return that no zone of the nodes has the type, in a sentence; "" where one has, or nobody knows."""
+    """Return the problem if no zone of the nodes offers the type, as a sentence; "" if one does, or it is not known."""
     if offer.zones is None or offer.zones:
         return ""
-    return f"expected node_instance_type {name} in {' or '.join(zones)}, got it in neither; take another type."
+    return (
+        f"expected node_instance_type {name} in {' or '.join(zones)}, got no zone that offers it; choose another type."
+    )
 
 
 def minor(version: str) -> str:
@@ -105,7 +112,7 @@ def minor(version: str) -> str:
     return ".".join(version.split("-")[0].split(".")[:2])
 
 
-def _day(one: dict, key: str) -> date | None:
+def _day(one: dict[str, Any], key: str) -> date | None:
     found = one.get(key)
     if not isinstance(found, datetime):
         return found

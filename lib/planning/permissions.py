@@ -1,23 +1,27 @@
-"""What the caller may not do of what a run, the plan and the clean-up call: asked of IAM, where IAM may be asked."""
+"""Which permissions the caller lacks for a run, the plan and the clean-up, simulated by IAM."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from lib.aws.optional import NOT_KNOWN, try_read
 from lib.aws.session import paginate
 from lib.params import ROOT
 
-PAGE = ROOT / "docs" / "eks.md"  # where the policy stands, once
-BATCH = 40  # actions in one question
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+PAGE = ROOT / "docs" / "eks.md"  # the only copy of the policy
+BATCH = 40  # actions in one simulation
 ROOT_USER = "root"
 
 
 @dataclass(frozen=True)
 class PermissionReport:
-    """Which actions are missing, on what; None where that could not be asked, and `why`."""
+    """The missing actions with their resource; None if IAM refuses to simulate, with the reason in `why`."""
 
     missing: list[tuple[str, str]] | None
     why: str = ""
@@ -25,16 +29,16 @@ class PermissionReport:
 
 @cache
 def required_actions() -> list[str]:
-    """Return the actions of the least policy in docs/eks.md."""
+    """Return the actions of the minimal policy in docs/eks.md."""
     text = PAGE.read_text(encoding="utf-8").partition("```json\n")[2].partition("```")[0]
     return [action for statement in json.loads(text)["Statement"] for action in statement["Action"]]
 
 
-def missing(iam, caller_arn: str, roles: list[str], actions: list[str] | None = None) -> PermissionReport:
-    """Return what the caller lacks of `actions`, all of docs/eks.md's by default, and on what.
+def missing(iam: IAMClient, caller_arn: str, roles: list[str], actions: list[str] | None = None) -> PermissionReport:
+    """Return which of `actions` (by default those of docs/eks.md) the caller lacks.
 
-    Actions on roles are asked for on the ARNs `roles`, all others on "*". What an organisation's policies take away may
-    be unseen. AWS: SimulatePrincipalPolicy, IAM API; a session of a role is asked for as its role.
+    Actions on roles are simulated on the ARNs `roles`, all others on "*". A role's session is simulated as its role.
+    IAM may not see an organisation's policies. IAM API Reference: SimulatePrincipalPolicy.
     """
     source, why = _source(iam, caller_arn)
     if source is None:
@@ -55,7 +59,7 @@ def missing(iam, caller_arn: str, roles: list[str], actions: list[str] | None = 
     return PermissionReport(sorted(set(found)))
 
 
-def _simulated(iam, about: dict) -> list[tuple[str, str]]:
+def _simulated(iam: IAMClient, about: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (one["EvalActionName"], one.get("EvalResourceName", "*"))
         for one in paginate(iam, "simulate_principal_policy", "EvaluationResults", **about)
@@ -63,8 +67,8 @@ def _simulated(iam, about: dict) -> list[tuple[str, str]]:
     ]
 
 
-def _source(iam, arn: str) -> tuple[str | None, str]:
-    """The user or role whose policies count; ROOT_USER for the account's root, who may all."""
+def _source(iam: IAMClient, arn: str) -> tuple[str | None, str]:
+    """Return the user or role whose policies count; ROOT_USER for the account's root, which has all permissions."""
     kind, _, rest = arn.partition(":assumed-role/")
     if rest:  # its ARN lacks the role's path, which the role itself knows
         role = rest.partition("/")[0]

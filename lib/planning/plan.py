@@ -1,4 +1,4 @@
-"""What a run would make in an AWS account and what that costs, and the two questions before it does: which, and yes?"""
+"""What a run would create in an AWS account, what it costs, and the guard before the first write."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def prices() -> Mapping:
 
 
 def rows(run: Run, seen: AccountState | None = None) -> pd.DataFrame:
-    """Return what the run makes: kind, name, now, action (create, keep, change), usd_per_hour, usd_per_day.
+    """Return what the run creates: kind, name, now, action (create, keep, change), usd_per_hour, usd_per_day.
 
-    Nothing is changed. The price is "" where none is known, or nothing costs anything there. With an existing cluster
-    nothing is made.
+    Nothing is changed. The price is "" if it is unknown, or if a local endpoint makes it free. With an existing cluster
+    the table is empty.
     """
     found = []
     if run.params.cluster_source == "eks":
-        seen = seen or AccountState.look(run)
+        seen = seen or AccountState.load(run)
         found = [*_roles(seen), *_network(run, seen), _cluster(run, seen), _template(run, seen), _nodes(run, seen)]
         found += [*_addons(seen), *_balancers(run, seen)]
     table = pd.DataFrame(found, columns=["kind", "name", "now", "action", "usd_per_hour"])
@@ -50,12 +50,12 @@ def rows(run: Run, seen: AccountState | None = None) -> pd.DataFrame:
 
 
 def total(table: pd.DataFrame) -> float:
-    """Return the US dollars per hour of all that has a price."""
+    """Return the sum of all known prices, in US dollars an hour."""
     return round(sum(value for value in table["usd_per_hour"] if value != ""), 4)
 
 
 def summary(run: Run, table: pd.DataFrame) -> list[str]:
-    """Return who asks, where, and what it comes to, in sentences."""
+    """Return the caller, the region, the changes and the costs, as sentences."""
     who = session.whoami(run.aws("sts"))
     lines = [f"You are {who['arn']} in account {who['account']}{_alias(run)}, region {run.params.region}."]
     count = {one: int((table["action"] == one).sum()) for one in (CREATE, CHANGE, KEEP)}
@@ -64,7 +64,7 @@ def summary(run: Run, table: pd.DataFrame) -> list[str]:
         return [*lines, f"The endpoint is {run.params.aws_endpoint_url}: nothing costs anything."]
     unknown = [row.name for row in table.itertuples(index=False) if row.kind == "node group" and row.usd_per_hour == ""]
     since = prices()["as_of"]
-    age = f" That is {(date.today() - since).days} days ago: look whether they still hold." if _old(since) else ""
+    age = f" That is {(date.today() - since).days} days ago: check them." if _old(since) else ""
     cost = f"About ${total(table):.2f} an hour, ${24 * total(table):.2f} a day,"
     lines.append(f"{cost} by the list prices of us-east-1 of {since}, without traffic.{age}")
     if unknown:
@@ -78,17 +78,16 @@ def summary(run: Run, table: pd.DataFrame) -> list[str]:
 
 
 def guard(run: Run) -> None:
-    """Raise AwsError before anything is written where it could not end well, or is not meant.
+    """Raise AwsError before the first write if the run could not succeed, or is not confirmed.
 
-    It could not: subnets, versions or an instance type that do not fit, quotas that would be hit, what is there and
-    cannot be changed. It is not meant: another account than the params', or no CONFIRM=yes, which a local endpoint does
-    not ask for.
+    It could not succeed with unsuitable subnets, versions or instance types, exhausted quotas, or immutable settings
+    that differ. A real account must be the params' account, and creating must be confirmed with CONFIRM=yes.
     """
     if run.params.cluster_source != "eks":
         return
     if not guards.is_local(run):
         guards.check_account(run)
-    seen = AccountState.look(run)
+    seen = AccountState.load(run)
     if found := _problems(run, findings.collect(run, seen)):
         raise AwsError(" ".join(found))
     if guards.is_local(run):
@@ -97,15 +96,14 @@ def guard(run: Run) -> None:
     made = table[table["action"] == CREATE]
     if len(made) and os.environ.get("CONFIRM") != "yes":
         raise AwsError(
-            f"expected CONFIRM=yes before {len(made)} things are made in account {run.params.account_id} for about "
-            f"${total(made):.2f} an hour, got none; see make plan ENV={run.params.env}, then say "
-            f"make run ENV={run.params.env} CONFIRM=yes."
+            f"Refusing to create {len(made)} objects in account {run.params.account_id} (about ${total(made):.2f}/h). "
+            f"See make plan ENV={run.params.env}, then run make run ENV={run.params.env} CONFIRM=yes."
         )
 
 
 def problems(run: Run) -> list[str]:
-    """Return what would stop a run before its first write, a sentence each."""
-    return _problems(run, findings.collect(run, AccountState.look(run))) if run.params.cluster_source == "eks" else []
+    """Return what would stop a run before its first write, one sentence each."""
+    return _problems(run, findings.collect(run, AccountState.load(run))) if run.params.cluster_source == "eks" else []
 
 
 def _problems(run: Run, other: findings.Findings) -> list[str]:
@@ -113,10 +111,10 @@ def _problems(run: Run, other: findings.Findings) -> list[str]:
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
-    """Return all that make plan shows, by title: what is made, and where there are any, what differs, quotas, …"""
+    """Return the non-empty tables of make plan by title."""
     if run.params.cluster_source != "eks":
         return {}
-    seen = AccountState.look(run)
+    seen = AccountState.load(run)
     other = findings.collect(run, seen, may=True)
     stopping = pd.DataFrame({"problem": _problems(run, other)})
     found = {"What is made": rows(run, seen), **other.tables, "What would stop a run": stopping}
@@ -124,10 +122,12 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def show(run: Run) -> None:
-    """Show all that make plan tells, in a notebook; an account that cannot be asked is told of in a sentence."""
+    """Show the output of make plan in a notebook; a sentence if AWS refuses to answer."""
     try:
         found = tables(run)
-        lines = summary(run, next(iter(found.values()))) if found else ["The cluster is there: nothing is made in AWS."]
+        lines = (
+            summary(run, next(iter(found.values()))) if found else ["The cluster exists: nothing is created in AWS."]
+        )
     except AwsError as problem:
         found, lines = {}, [str(problem)]
     for title, table in found.items():
@@ -140,7 +140,7 @@ def _old(since: date) -> bool:
 
 
 def _alias(run: Run) -> str:
-    """The account's alias is a courtesy: who may not ask for it goes without."""
+    """Return the account's alias in brackets; "" without the permission to read it."""
     names, _ = try_read(lambda: run.aws("iam").list_account_aliases()["AccountAliases"])
     return f" ({names[0]})" if names else ""
 
@@ -154,12 +154,17 @@ def _roles(seen: AccountState) -> list[tuple]:
 def _network(run: Run, seen: AccountState) -> list[tuple]:
     if seen.given:
         return [("subnet", name, about, KEEP, "") for name, about in seen.given.rows]
-    here, cost, name = run.params, prices(), run.params.cluster_name
+    params, cost, name = run.params, prices(), run.params.cluster_name
     each = {"nat gateway": cost["nat_gateway"], "address": cost["public_ipv4"]}
-    action = lambda kind, number: KEEP if seen.counts[kind] >= number else CREATE  # noqa: E731
     return [
-        (kind, name, f"{seen.counts[kind]} of {number}", action(kind, number), _times(number, each.get(kind)))
-        for kind, number in vpc.planned_counts(here.vpc_zones, here.nat).items()
+        (
+            kind,
+            name,
+            f"{seen.counts[kind]} of {number}",
+            KEEP if seen.counts[kind] >= number else CREATE,
+            _times(number, each.get(kind)),
+        )
+        for kind, number in vpc.planned_counts(params.vpc_zones, params.nat).items()
     ]
 
 
@@ -168,11 +173,11 @@ def _times(number: int, each: float | None) -> float | str:
 
 
 def _cluster(run: Run, seen: AccountState) -> tuple:
-    here, found, cost = run.params, seen.cluster, prices()
-    same = found and found["version"] == here.kubernetes_version
+    params, found, cost = run.params, seen.cluster, prices()
+    same = found and found["version"] == params.kubernetes_version
     now = f"{found['status']}, {found['version']}" if found else "none"
-    price = cost["cluster_extended" if seen.support(here.kubernetes_version) == availability.EXTENDED else "cluster"]
-    return "cluster", here.cluster_name, now, KEEP if same else CHANGE if found else CREATE, price
+    price = cost["cluster_extended" if seen.support(params.kubernetes_version) == availability.EXTENDED else "cluster"]
+    return "cluster", params.cluster_name, now, KEEP if same else CHANGE if found else CREATE, price
 
 
 def _template(run: Run, seen: AccountState) -> tuple:
@@ -182,15 +187,15 @@ def _template(run: Run, seen: AccountState) -> tuple:
 
 
 def _nodes(run: Run, seen: AccountState) -> tuple:
-    here, cost, found = run.params, prices(), seen.group
-    each = cost["instances"].get(here.node_instance_type) if here.node_capacity == "ON_DEMAND" else None
+    params, cost, found = run.params, prices(), seen.group
+    each = cost["instances"].get(params.node_instance_type) if params.node_capacity == "ON_DEMAND" else None
     address = cost["public_ipv4"] if cluster_network.has_public_nodes(run, seen.given) else 0
-    disk = here.node_disk_gib * cost["volume_gib"]  # PostgreSQL's volume is smaller and not counted
-    price = "" if each is None else _times(here.node_count, each + address + disk)
+    disk = params.node_disk_gib * cost["volume_gib"]  # PostgreSQL's volume is smaller and not counted
+    price = "" if each is None else _times(params.node_count, each + address + disk)
     size = found["scalingConfig"]["desiredSize"] if found else 0
     now = f"{found['status']}, {size} × {', '.join(found['instanceTypes'])}" if found else "none"
-    action = CREATE if not found else KEEP if size == here.node_count else CHANGE
-    return "node group", f"{here.node_count} × {here.node_instance_type}", now, action, price
+    action = CREATE if not found else KEEP if size == params.node_count else CHANGE
+    return "node group", f"{params.node_count} × {params.node_instance_type}", now, action, price
 
 
 def _addons(seen: AccountState) -> list[tuple]:
@@ -201,7 +206,7 @@ def _addons(seen: AccountState) -> list[tuple]:
 
 
 def _balancers(run: Run, seen: AccountState) -> list[tuple]:
-    """What Kubernetes makes for Services; whether they are there already only the cluster knows."""
+    """Return the load balancers that Kubernetes creates for Services; only the cluster knows whether they exist."""
     public = run.params.load_balancer_scheme == "internet-facing"
     price = round(prices()["load_balancer"] + (len(seen.zones) * prices()["public_ipv4"] if public else 0), 4)
     now, action = ("not looked at", KEEP) if seen.cluster else ("none", CREATE)

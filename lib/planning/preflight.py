@@ -1,8 +1,10 @@
-"""What must be true before the first step; nothing is changed here."""
+"""Preflight: what must be true before the first step. Nothing is changed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import pandas as pd
 
@@ -17,19 +19,21 @@ REAL = "Kubernetes, Istio, Envoy, Keycloak, PostgreSQL, every token and every ce
 
 def check(run: Run) -> pd.DataFrame:
     """Record the preflight's checks; return them."""
-    here = run.params
-    run.check("istioctl is there", True, *_tried(lambda: bool(istioctl.version(here.istioctl))))
-    run.check("istioctl is the version of istio_tag", here.istio_tag, *_tried(lambda: istioctl.version(here.istioctl)))
+    params = run.params
+    run.check("istioctl is there", True, *_tried(lambda: bool(istioctl.version(params.istioctl))))
+    run.check(
+        "istioctl is the version of istio_tag", params.istio_tag, *_tried(lambda: istioctl.version(params.istioctl))
+    )
     _check_versions(run)
-    if here.cluster_source == "eks":
+    if params.cluster_source == "eks":
         who, problem = _tried(lambda: session.whoami(run.aws("sts"))["arn"])
         run.check("AWS knows you", True, str(who).startswith("arn:"), problem)
         _check_plan(run)
         run.fact("aws identity", who)
-        run.fact("real", REAL if here.aws_endpoint_url else f"{REAL}; AWS: Amazon's own endpoints")
+        run.fact("real", REAL if params.aws_endpoint_url else f"{REAL}; AWS: Amazon's own endpoints")
         run.fact(
             "emulated",
-            f"AWS: IAM, STS, EC2 and EKS answer at {here.aws_endpoint_url}" if here.aws_endpoint_url else "nothing",
+            f"AWS: IAM, STS, EC2 and EKS answer at {params.aws_endpoint_url}" if params.aws_endpoint_url else "nothing",
         )
     else:
         run.check("the cluster answers", True, *_tried(lambda: run.cluster.ready()))
@@ -39,26 +43,26 @@ def check(run: Run) -> pd.DataFrame:
 
 
 def _check_versions(run: Run) -> None:
-    """Record whether this Istio is made for this Kubernetes, and still gets fixes; skipped where nobody here knows."""
-    here, data = run.params, availability.compatibility()
-    istio_minor = availability.minor(here.istio_tag)
+    """Record whether this Istio supports this Kubernetes and still gets fixes; skipped if versions.yml lacks it."""
+    params, data = run.params, availability.compatibility()
+    istio_minor = availability.minor(params.istio_tag)
     known = data["istio"].get(istio_minor)
-    told, problem = here.kubernetes_version, ""
-    if here.cluster_source == "existing":
-        told, problem = _tried(lambda: availability.minor(run.cluster.version().removeprefix("v")))
+    version, problem = params.kubernetes_version, ""
+    if params.cluster_source == "existing":
+        version, problem = _tried(lambda: availability.minor(run.cluster.version().removeprefix("v")))
     name = f"Istio {istio_minor} is made for the cluster's Kubernetes"
     if known is None:
         run.skip(name, True, f"lib/planning/versions.yml, of {data['as_of']}, knows nothing of Istio {istio_minor}")
         return
     fits = f"it is made for {', '.join(known['kubernetes'])}: change istio_tag or the cluster's version"
-    run.check(name, True, told in known["kubernetes"], problem or f"{told}; {fits}")
+    run.check(name, True, version in known["kubernetes"], problem or f"{version}; {fits}")
     ended = known.get("ended")
     over = bool(ended and ended <= date.today())
     run.check(f"Istio {istio_minor} gets fixes", True, not over, f"until {ended}: take a newer minor" if over else "")
 
 
 def _check_plan(run: Run) -> None:
-    """Record whether anything would stop a run before its first write; skipped where AWS does not say."""
+    """Record whether anything would stop a run before its first write; skipped if AWS refuses to say."""
     found, problem = _tried(lambda: plan.problems(run))
     name = "nothing would stop step 01"
     if problem:
@@ -67,7 +71,7 @@ def _check_plan(run: Run) -> None:
         run.check(name, "nothing", " ".join(found) or "nothing")
 
 
-def _tried(ask) -> tuple[object, str]:
+def _tried(ask: Callable[[], Any]) -> tuple[Any, str]:
     try:
         return ask(), ""
     except RunbookError as problem:

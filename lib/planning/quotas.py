@@ -1,4 +1,4 @@
-"""Service quotas that a run would hit: what AWS allows, what is there, and how much more is to be made."""
+"""Service quotas: AWS's limit, the current use, and how much more a run needs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from lib.aws.optional import try_read
 from lib.aws.session import error_code, paginate
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
 VPCS, GATEWAYS, NAT, ADDRESSES = "VPCs", "internet gateways", "NAT gateways in a zone", "Elastic IP addresses"
 CLUSTERS, GROUPS, BALANCERS = "EKS clusters", "node groups of a cluster", "network load balancers"
 ON_DEMAND, SPOT = "vCPUs on demand", "vCPUs spot"
-CODES = {  # service and code by which Service Quotas knows each: AWS General Reference, "Service endpoints and quotas"
+CODES = {  # ServiceCode and QuotaCode of each; source: AWS General Reference, "Service endpoints and quotas"
     VPCS: ("vpc", "L-F678F1CE"),
     GATEWAYS: ("vpc", "L-A4707A72"),
     NAT: ("vpc", "L-FE5A380F"),
@@ -26,13 +30,14 @@ CODES = {  # service and code by which Service Quotas knows each: AWS General Re
     ON_DEMAND: ("ec2", "L-1216C47A"),
     SPOT: ("ec2", "L-34B43A08"),
 }
-STANDARD = "acdhimrtz"  # the families whose vCPUs are counted together; others have quotas of their own
+# Instance families that share the standard vCPU quota (EC2 user guide, "EC2 instance type quotas")
+STANDARD = "acdhimrtz"
 RUNNING = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
 
 
 @dataclass(frozen=True)
 class Quota:
-    """One quota: how many there are, how many more are wanted, what is allowed; None is not known, `why` says so."""
+    """One quota: current use, how many more are needed, the limit. None is not known, with the reason in `why`."""
 
     kind: str
     there: int | None
@@ -42,29 +47,30 @@ class Quota:
 
     @property
     def says(self) -> str:
-        """Return it in a word or two."""
+        """Return the verdict in a word or two."""
         if self.there is None or self.limit is None:
             return self.why
         return "fits" if self.there + self.more <= self.limit else "would be hit"
 
     @property
     def problem(self) -> str:
-        """Return it as a sentence where it would be hit, and "" where not, or nobody knows."""
+        """Return the problem as a sentence if the quota would be exceeded, else ""."""
         if self.says != "would be hit":
             return ""
         service, code = CODES[self.kind]
         return (
-            f"expected room for {self.more} more {self.kind}, got {self.there} of {self.limit} used; delete what is "
-            f"not needed, or ask AWS for a higher quota ({service} {code})."
+            f"expected room for {self.more} more {self.kind}, got {self.there} of {self.limit} used; delete unused "
+            f"ones, or ask AWS for a higher quota ({service} {code})."
         )
 
 
-def rows(client: Callable[[str], object], more: Mapping[str, int], cluster: str, zones: list[str]) -> list[Quota]:
-    """Return a Row for each kind of which `more` are wanted. AWS: GetServiceQuota, Service Quotas API.
+def rows(client: Callable[[str], Any], more: Mapping[str, int], cluster: str, zones: list[str]) -> list[Quota]:
+    """Return a Quota for each kind of which `more` are needed. Service Quotas API Reference: GetServiceQuota.
 
-    `client` makes boto3's clients, `zones` are those that NAT gateways are wanted in.
+    `client` creates boto3's clients; `zones` are the zones of new NAT gateways.
     """
-    found, defaults = [], {}
+    found: list[Quota] = []
+    defaults: dict[str, tuple[Any, str]] = {}
     for kind, number in more.items():
         if number <= 0:
             continue
@@ -74,8 +80,8 @@ def rows(client: Callable[[str], object], more: Mapping[str, int], cluster: str,
     return found
 
 
-def vcpus(ec2, instance_type: str) -> int | None:
-    """Return how many vCPUs an instance has; None where nobody knows, or it is not one of the standard families."""
+def vcpus(ec2: EC2Client, instance_type: str) -> int | None:
+    """Return how many vCPUs an instance has; None if it is not known, or not of the standard families."""
     if not standard(instance_type):
         return None
     found, _ = try_read(lambda: ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"])
@@ -88,8 +94,8 @@ def standard(instance_type: str) -> bool:
     return bool(family and len(family[0]) == 1 and family[0] in STANDARD)
 
 
-def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, str]:
-    """The account's own value, else AWS's default: of some quotas there is only that."""
+def _limit(service: Any, kind: str, code: str, defaults: dict[str, tuple[Any, str]]) -> tuple[int | None, str]:
+    """Return the account's own limit, else AWS's default: some quotas have no account value."""
 
     def own() -> float | None:
         try:
@@ -102,15 +108,16 @@ def _limit(service, kind: str, code: str, defaults: dict) -> tuple[int | None, s
     found, why = try_read(own)
     if found is None and not why:
         if kind not in defaults:
-            all_of = lambda: paginate(service, "list_aws_default_service_quotas", "Quotas", ServiceCode=kind)  # noqa: E731
-            defaults[kind] = try_read(all_of)
-        told, why = defaults[kind]
-        values = [one["Value"] for one in told or [] if one["QuotaCode"] == code]
+            defaults[kind] = try_read(
+                lambda: paginate(service, "list_aws_default_service_quotas", "Quotas", ServiceCode=kind)
+            )
+        listed, why = defaults[kind]
+        values = [one["Value"] for one in listed or [] if one["QuotaCode"] == code]
         found, why = (values[0], "") if values else (None, why or "not known: Service Quotas has none of that code")
     return (None, why) if found is None else (math.floor(found), "")
 
 
-def _there(client: Callable[[str], object], kind: str, cluster: str, zones: list[str]) -> int:
+def _there(client: Callable[[str], Any], kind: str, cluster: str, zones: list[str]) -> int:
     ec2 = client("ec2")
     if kind == VPCS:
         return len(paginate(ec2, "describe_vpcs", "Vpcs"))
@@ -132,7 +139,7 @@ def _there(client: Callable[[str], object], kind: str, cluster: str, zones: list
     return sum(_vcpus(one) for one in _running(ec2) if (one.get("InstanceLifecycle") == "spot") == (kind == SPOT))
 
 
-def _in_fullest_zone(ec2, zones: list[str]) -> int:
+def _in_fullest_zone(ec2: EC2Client, zones: list[str]) -> int:
     places = {one["SubnetId"]: one["AvailabilityZone"] for one in paginate(ec2, "describe_subnets", "Subnets")}
     counted = dict.fromkeys(zones, 0)
     for one in paginate(ec2, "describe_nat_gateways", "NatGateways"):
@@ -142,12 +149,12 @@ def _in_fullest_zone(ec2, zones: list[str]) -> int:
     return max(counted.values(), default=0)
 
 
-def _running(ec2) -> list[dict]:
+def _running(ec2: EC2Client) -> list[dict[str, Any]]:
     groups = paginate(ec2, "describe_instances", "Reservations", Filters=RUNNING)
     found = [one for group in groups for one in group["Instances"]]
     return [one for one in found if standard(one["InstanceType"])]
 
 
-def _vcpus(instance: dict) -> int:
+def _vcpus(instance: dict[str, Any]) -> int:
     cpu = instance.get("CpuOptions", {})
     return cpu.get("CoreCount", 1) * cpu.get("ThreadsPerCore", 1)

@@ -74,7 +74,7 @@ def test_who_made_the_cluster_is_listed_and_let_alone(session):
     there = cluster(session)
     arn = aws_session.whoami(aws_session.client(session, "sts"))["arn"]
     assert rows(session, there) == {"admin": ("STANDARD", "", "AmazonEKSClusterAdminPolicy (cluster)")}
-    with pytest.raises(AwsError, match="somebody else made it; leave it out of access_entries"):
+    with pytest.raises(AwsError, match="somebody else created it; remove it from access_entries"):
         ensure(
             session,
             there,

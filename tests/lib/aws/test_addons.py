@@ -109,7 +109,7 @@ def test_what_ails_an_add_on_is_told(session, there, health, error, words):
 
 def test_what_eks_does_not_have_is_told(session, there):
     with pytest.raises(
-        AwsError, match=r"add-on coredns in a version for Kubernetes 1.36 \(v.*\), got v0.0.1; take one"
+        AwsError, match=r"add-on coredns in a version for Kubernetes 1.36 \(v.*\), got v0.0.1; choose one"
     ):
         ensure(session, there, "coredns", "v0.0.1")
     with pytest.raises(AwsError, match="to have the add-on kube-proxy for Kubernetes 1.35, got no version of it"):

@@ -333,7 +333,7 @@ def test_a_way_out_that_is_gone_is_none(theirs):
     theirs.ec2.meta.events.register("after-call.ec2.DescribeRouteTables", gone)
     problems = theirs.read(theirs.private).problems
     theirs.ec2.meta.events.unregister("after-call.ec2.DescribeRouteTables", gone)
-    assert len(problems) == 2 and all("got a way that is gone" in told for told in problems)
+    assert len(problems) == 2 and all("got a route to a deleted gateway" in told for told in problems)
 
 
 def test_a_small_subnet_is_full_for_a_new_cluster_and_not_for_one_that_is_there(theirs):

@@ -134,7 +134,7 @@ def offered(*minors):
         ("1.35", "1.31.1", ""),  # in extended support: dearer, not refused
         ("1.37", "1.31.1", "got 1.37 (EKS offers 1.35 to 1.36, Istio 1.31 is made for 1.32 to 1.37); take "),
         ("1.31", "1.31.1", "got 1.31 (EKS offers 1.35 to 1.36"),
-        ("1.36", "1.29.0", "take kubernetes_version: 1.35."),
+        ("1.36", "1.29.0", "set kubernetes_version: 1.35."),
         ("1.36", "1.99.0", ""),  # nobody here knows what it is made for
     ],
 )
@@ -147,7 +147,7 @@ def test_the_version_is_one_that_eks_offers_and_istio_is_made_for(wanted, istio,
 def test_where_the_two_do_not_meet_at_all_it_is_said():
     found, source = availability.versions(offered("1.20", "1.21"))
     told = availability.version_problem("1.21", "1.31.1", found, source, date(2026, 1, 1))
-    assert told.endswith("take another istio_tag: the two do not meet.")
+    assert told.endswith("set another istio_tag: no version suits both.")
 
 
 def test_a_version_is_in_standard_then_in_extended_support_then_in_none():
@@ -179,7 +179,7 @@ def test_an_instance_type_is_offered_in_some_zones_in_none_or_nobody_knows():
         Paged(describe_instance_type_offerings={"InstanceTypeOfferings": []}), "x9.large", ["a"]
     )
     assert availability.type_problem("x9.large", ["a", "b"], none) == (
-        "expected node_instance_type x9.large in a or b, got it in neither; take another type."
+        "expected node_instance_type x9.large in a or b, got no zone that offers it; choose another type."
     )
     refused = Paged(
         describe_instance_type_offerings=refusal("ec2:DescribeInstanceTypeOfferings", "UnauthorizedOperation")
@@ -426,7 +426,7 @@ def test_who_may_not_ask_what_only_the_plan_asks_gets_not_known_and_a_plan(sessi
     assert set(tables["Quotas"]["says"]) == {"not known: servicequotas:GetServiceQuota is not allowed"}
     assert tables["What you may do"]["says"].item().startswith("not known: iam:SimulatePrincipalPolicy")
     assert tables["What AWS offers"]["offered"].iloc[-1].startswith("by lib/planning/versions.yml of ")
-    assert not findings.collect(run(session, OPTIONAL), AccountState.look(run(session, OPTIONAL))).problems
+    assert not findings.collect(run(session, OPTIONAL), AccountState.load(run(session, OPTIONAL))).problems
 
 
 def test_a_cluster_in_extended_support_is_priced_so(session):
@@ -444,8 +444,8 @@ def test_in_an_account_that_is_full_nothing_is_made_and_each_reason_is_told(sess
         plan.guard(here)
     for words in (
         "expected room for 1 more VPCs, got 5 of 5 used",
-        "expected a kubernetes_version that both take, got 1.20",
-        "expected node_instance_type x9.large in us-east-1a or us-east-1b, got it in neither",
+        "expected a kubernetes_version that both support, got 1.20",
+        "expected node_instance_type x9.large in us-east-1a or us-east-1b, got no zone that offers it",
     ):
         assert words in str(told.value)
     assert not account.client(session, "iam").list_roles()["Roles"]

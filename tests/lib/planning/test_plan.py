@@ -85,7 +85,7 @@ def test_nothing_is_written_while_it_is_planned(session):
     [
         ({"account_id": None}, f"The params name no account. Set account_id: if you mean account {ACCOUNT}"),
         ({"account_id": "210987654321"}, f"Your credentials are of account {ACCOUNT}, the params name 210987654321"),
-        ({}, "expected CONFIRM=yes before 12 things are made in account 123456789012 for about $0.40 an hour"),
+        ({}, "Refusing to create 12 objects in account 123456789012 (about $0.40/h)"),
     ],
 )
 def test_it_stops_before_the_first_write(session, changed, words):
