@@ -132,7 +132,7 @@ def offered(*minors):
     [
         ("1.36", "1.31.1", ""),
         ("1.35", "1.31.1", ""),  # in extended support: dearer, not refused
-        ("1.37", "1.31.1", "got 1.37 (EKS offers 1.35 to 1.36, Istio 1.31 is made for 1.32 to 1.37); take "),
+        ("1.37", "1.31.1", "got 1.37 (EKS offers 1.35 to 1.36, Istio 1.31 is made for 1.32 to 1.37); set "),
         ("1.31", "1.31.1", "got 1.31 (EKS offers 1.35 to 1.36"),
         ("1.36", "1.29.0", "set kubernetes_version: 1.35."),
         ("1.36", "1.99.0", ""),  # nobody here knows what it is made for
