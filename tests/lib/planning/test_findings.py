@@ -88,7 +88,11 @@ def test_a_cluster_differs_field_by_field():
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
-    [("1.36", ""), ("1.37", "EKS upgrades one minor version at a time, set 1.36 first"), ("1.34", "EKS never downgrades, set the params back")],
+    [
+        ("1.36", ""),
+        ("1.37", "EKS upgrades one minor version at a time, set 1.36 first"),
+        ("1.34", "EKS never downgrades, set the params back"),
+    ],
 )
 def test_a_version_goes_up_by_one_and_never_back(wanted, words):
     (one,) = drift.of_cluster(CLUSTER, "demo", wanted, "other", ["subnet-a", "subnet-b"])

@@ -156,7 +156,11 @@ def test_where_the_cluster_answers_its_own_controllers_do_it(session):
     ("changed", "confirm", "words"),
     [
         ({"account_id": None}, "yes", "The params name no account. Set account_id"),
-        ({"account_id": "210987654321"}, "yes", f"Your credentials are of account {ACCOUNT}, the params name 210987654321"),
+        (
+            {"account_id": "210987654321"},
+            "yes",
+            f"Your credentials are of account {ACCOUNT}, the params name 210987654321",
+        ),
         ({}, "", "things are deleted in account 123456789012, got none; see the list above, then say make clean-up"),
     ],
 )
