@@ -17,12 +17,12 @@ from lib.legacy.write import Translated, manifest
 
 NETWORKING = "networking.istio.io/"
 NEEDLESS = (
-    "DestinationRule {name} for {host} is needless and harmful today: clients use mutual TLS by themselves where they "
-    "can, and this one breaks every call to a pod without a sidecar. Delete it."
+    "DestinationRule {name} for {host} is needless and harmful today: clients detect mutual TLS, and this rule breaks "
+    "every call to a pod without a sidecar. Delete it."
 )
 ASSUMED = (
-    "no MeshPolicy is among the files: the one that Istio was installed with is assumed, PERMISSIVE, which is what "
-    "holds today without an object. If the mesh had another (or none: then all was plain text), add it."
+    "no MeshPolicy is among the files. The translation assumes the one of Istio's installation, PERMISSIVE, which is "
+    "also today's default. If the mesh had another MeshPolicy, add it. If it had none, all traffic was plain text."
 )
 
 
@@ -67,12 +67,14 @@ def translate(
                 made += rbac.switch(one, on, services)
     services.check_apart({(policy.namespace, target.name) for policy, target in over.aimed} | rbac.named(old, on))
     made = _merged(made)
-    _check_once([(found["kind"], found["metadata"]["namespace"], found["metadata"]["name"])
-                 for found in (one.manifest for one in made) if found])  # fmt: skip
+    objects = [(one.manifest["kind"], one.manifest["metadata"]) for one in made if one.manifest]
+    _check_once([(kind, metadata["namespace"], metadata["name"]) for kind, metadata in objects])
     if old and not over.mesh:
         made.append(Translated({}, [], [ASSUMED]))
     if strict and (careful := [warning for one in made for warning in one.warnings]):
-        raise LegacyError(f"expected only what has an equal (--strict), got: {careful[0]} Mend it.")
+        raise LegacyError(
+            f"--strict refuses a translation with a warning: {careful[0]} Change the old policy, or leave out --strict."
+        )
     return made
 
 
@@ -88,19 +90,19 @@ def _naming(name: str) -> Iterator[None]:
 def _check_once(keys: Sequence[tuple[str, str, str]]) -> None:
     for kind, namespace, name in keys:
         if keys.count((kind, namespace, name)) > 1:
-            raise LegacyError(f"{kind} {name}: expected it once in {namespace or 'the mesh'}, got two; rename one.")
+            raise LegacyError(f"{kind} {name} occurs twice in {namespace or 'the mesh'}. Rename one, or remove it.")
 
 
 def _config(old: Sequence[Found]) -> Config:
-    """Return where RBAC was on. A role without it changed nothing, so that it is asked for."""
+    """Return where RBAC was on. It is required if there are roles, since a role had no effect without RBAC."""
     found = [one for one in old if isinstance(one.spec, Config)]
     if len(found) > 1:
-        raise LegacyError(f"{found[1]}: expected one ClusterRbacConfig or RbacConfig, got two; leave one out.")
+        raise LegacyError(f"{found[1]}: the files have more than one ClusterRbacConfig or RbacConfig. Leave one.")
     roles = [one for one in old if one.kind == "ServiceRole"]
     if roles and not found:
         raise LegacyError(
-            f"{roles[0]}: expected a ClusterRbacConfig in the files, got none, without which roles changed nothing; "
-            "add the cluster's, or leave the roles out."
+            f"{roles[0]}: the files have no ClusterRbacConfig, and without one a role had no effect. "
+            "Add the cluster's ClusterRbacConfig, or leave the roles out."
         )
     return found[0].spec if found else Config()
 
@@ -112,7 +114,7 @@ def _bindings(old: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
     for one in (one for one in old if one.kind == "ServiceRoleBinding"):
         key = one.namespace, one.spec.role_ref.name if one.spec.role_ref else ""
         if key not in roles:
-            raise LegacyError(f"{one}: expected its ServiceRole beside it, got none; add it.")
+            raise LegacyError(f"{one}: its ServiceRole {key[1]!r} is not among the files. Add it.")
         made.setdefault(key, []).append(one)
     return made
 
@@ -122,11 +124,14 @@ def _destination_rule(one: Mapping) -> Translated:
     mode, host = spec.get("trafficPolicy", {}).get("tls", {}).get("mode"), str(spec.get("host", ""))
     if mode == "ISTIO_MUTUAL" and host.startswith("*"):
         return Translated({}, [NEEDLESS.format(name=one.get("metadata", {}).get("name"), host=host)])
-    raise LegacyError(f"expected a wildcard host with ISTIO_MUTUAL, got {host} with {mode}; it stays as it is.")
+    raise LegacyError(
+        f"only a wildcard host with ISTIO_MUTUAL is translated, and this is {host} with {mode}. Keep the object, "
+        "and leave it out of the files."
+    )
 
 
 def _merged(made: Sequence[Translated]) -> list[Translated]:
-    """Of several PeerAuthentications for the same pods Istio takes the oldest alone: the ports of all go into one."""
+    """Merge the ports of PeerAuthentications for the same pods, since Istio uses only the oldest of several."""
     done: dict = {}
     for one in made:
         found, spec = one.manifest, one.manifest.get("spec", {})

@@ -15,18 +15,19 @@ from lib.legacy.services import Services
 from lib.legacy.write import document
 from lib.params.yaml_loader import UniqueKeys
 
-UNSEEN = "careful: policies that are in the cluster but not in the files were not seen; translate all of them at once."
+UNSEEN = "careful: policies of the cluster that are not in the files were not seen. Translate all policies at once."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print today's objects; return 0, 1 where an old one has no equal (nothing is printed then), 2 if unreadable."""
+    """Print today's objects. Return 0; 1 (and print nothing) if an old one has no equal; 2 if a file is unreadable."""
     given = _parser().parse_args(arguments)
     try:
         manifests = [manifest for path in given.files for manifest in _read(path)]
         more = [manifest for path in given.services for manifest in _read(path)]
         chosen = dict(map(_selector, given.selector))
     except (OSError, ValueError, yaml.YAMLError, LegacyError, ParamsError) as error:
-        print(f"expected YAML of Kubernetes objects, got: {' '.join(str(error).split())}; mend it.", file=sys.stderr)
+        reason = " ".join(str(error).split())
+        print(f"cannot read the input: {reason}. Give YAML of Kubernetes objects.", file=sys.stderr)
         return 2
     services = Services.of([*manifests, *more], chosen)
     try:
@@ -52,7 +53,7 @@ def _read(path: str) -> list[dict]:
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     found = [manifest for manifest in yaml.load_all(text, UniqueKeys) if manifest is not None]
     if not all(isinstance(manifest, dict) and isinstance(manifest.get("metadata"), dict) for manifest in found):
-        raise ValueError(f"a document in {path} that has no metadata")
+        raise ValueError(f"a document in {path} has no metadata")
     return found
 
 
@@ -60,18 +61,20 @@ def _selector(text: str) -> tuple[str, dict[str, str]]:
     name, _, labels = text.partition("=")
     pairs = [one.partition("=") for one in labels.split(",")]
     if not name or not all(key and value for key, _, value in pairs):
-        raise ValueError(f"--selector {text}, which is not SERVICE=key=value")
+        raise ValueError(f"--selector {text} is not SERVICE=key=value")
     return name, {key: value for key, _, value in pairs}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.legacy", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE", help="YAML of old policies; - is standard input")
-    parser.add_argument("--services", action="append", default=[], metavar="FILE", help="YAML of v1 Services they name")
+    parser.add_argument(
+        "--services", action="append", default=[], metavar="FILE", help="YAML of the policies' v1 Services"
+    )
     parser.add_argument("--selector", action="append", default=[], metavar="SERVICE=key=value[,key=value]")
-    parser.add_argument("--root-namespace", default="istio-system", help="istio-system")
-    parser.add_argument("--namespace", default="", help="of objects that name none")
-    parser.add_argument("--strict", action="store_true", help="refuse also what has only a near equal")
+    parser.add_argument("--root-namespace", default="istio-system", help="of the mesh (default: istio-system)")
+    parser.add_argument("--namespace", default="", help="the namespace of an object that names none")
+    parser.add_argument("--strict", action="store_true", help="refuse a translation with a warning too")
     return parser
 
 

@@ -10,52 +10,63 @@ from lib.legacy.read import Found, Jwt, Match, Spec, Target, Trigger
 from lib.legacy.services import Services
 from lib.legacy.write import Translated, manifest
 
-FORWARDED = "Then the token always went on to the application; today only with forwardOriginalToken."
-OLD_PATH = "/auth left Keycloak's paths with version 17: today's issuer is without it, unless it was put back."
-MISSING = "A request without a token was 401 then; today it is 403: RequestAuthentication lets it pass, this denies it."
-SUBJECT = "Today a token counts as a principal only with iss and sub; then it counted without sub too."
+FORWARDED = "Istio 1.4 always forwarded the token to the application; Istio now needs forwardOriginalToken for that."
+OLD_PATH = "Keycloak 17 removed /auth from its paths. Remove it from the issuer too, unless your Keycloak still has it."
+MISSING = (
+    "Istio 1.4 answered 401 to a request without a token; Istio now answers 403. RequestAuthentication lets the "
+    "request pass, and this policy denies it."
+)
+SUBJECT = "A principal now needs a token with iss and sub; in Istio 1.4 a token without sub counted too."
 PREFLIGHT = (
-    "A browser's preflight (OPTIONS with Origin and Access-Control-Request-Method) passed without a token then; today "
-    "it is 403. Where browsers call from other origins, add notMethods: [OPTIONS] to the operation; then "
-    "each OPTIONS passes."
+    "Istio 1.4 let a browser's preflight (OPTIONS with Origin and Access-Control-Request-Method) pass without a token; "
+    "Istio now answers 403. If browsers call from other origins, add notMethods: [OPTIONS] to the operation; every "
+    "OPTIONS request then passes."
 )
-AUDIENCE = "A token for another audience was 401 then, and is 403 today."
-ANY_AUDIENCE = "No audience is named: any will do. The old pages promised the Service's name, but nothing checked it."
-ORIGIN = "principalBinding is gone: today a request has both identities, source.principal and request.auth.principal."
-PEER = "USE_PEER: then request.auth.principal was the caller's service account; today it is the token's iss/sub."
-INHERITED = "The origins are those of the {wider}, and hold by it: today they are not said twice."
-BARE = "Then (1.4) the header Authorization was to have the bare token when it was named; here it has Bearer before it."
-KEYS = "Both jwks and jwksUri stood there: then jwks won, so that the other is left out."
-OFF = "No peers were listed, so that mutual TLS was off; without this object the wider one holds, or PERMISSIVE."
-STRICT = "mtls: mutual TLS and nothing else. No DestinationRule is needed for it: clients find out."
-FIRST = "Several peers: then the first told the listener what to take."
-NOT_OPTIONAL = "peerIsOptional: the listener of a STRICT sidecar took no plain text then either, so it is STRICT."
-PORTS = "Ports are the workload's today, not the Service's."
-# where today's objects refuse what was let in
-EVERYWHERE = "then a token was looked at on these paths only; today a bad token is 401 on every path."
-ALL_PORTS = "then a token was looked at on these ports only; today a bad token is 401 on all of the workload's."
-OPTIONAL = "originIsOptional: then a bad token passed as if there were none; today it is 401, or 403 for its audience."
+AUDIENCE = "Istio 1.4 answered 401 to a token for another audience; Istio now answers 403."
+ANY_AUDIENCE = (
+    "No audience is named: Istio accepts a token for any audience. The old documentation promised a check against the "
+    "Service's name, but Istio 1.4 did not check it."
+)
+ORIGIN = "principalBinding is gone: a request now has two identities, source.principal and request.auth.principal."
+PEER = "USE_PEER: request.auth.principal was the caller's service account in Istio 1.4; it is now the token's iss/sub."
+INHERITED = "The origins equal those of {wider}, whose objects apply to these pods too: they are not written again."
+BARE = "jwtHeaders names Authorization: Istio 1.4 expected the bare token there; this rule expects Bearer before it."
+KEYS = "The policy had both jwks and jwksUri: Istio 1.4 used jwks, and jwksUri is left out."
+OFF = "No peers: mutual TLS was off. Without this object the pods would get the wider policy's mode, or PERMISSIVE."
+STRICT = "mtls: the pods accept only mutual TLS. No DestinationRule is needed: clients detect mutual TLS."
+FIRST = "Several peers: in Istio 1.4 the first one set the mode of the listener."
+NOT_OPTIONAL = "peerIsOptional: a STRICT sidecar refused plain text in Istio 1.4 too, and the mode stays STRICT."
+PORTS = "Ports are now the workload's ports, not the Service's."
+# warnings: today's objects refuse requests that Istio 1.4 let in
+EVERYWHERE = "Istio 1.4 checked a token on these paths only; Istio now answers 401 to a bad token on every path."
+ALL_PORTS = "Istio 1.4 checked a token on these ports only; Istio now answers 401 to a bad token on every port."
+OPTIONAL = (
+    "originIsOptional: Istio 1.4 treated a bad token like no token; Istio now answers 401, or 403 if only the audience "
+    "is wrong."
+)
 TCP = (
-    "then no token was asked on plain TCP ports; today this denies them altogether. With the Service's manifest "
-    "(--services) it is for the HTTP ports alone: each port's name tells its protocol."
+    "Istio 1.4 asked for no token on plain TCP ports; this policy denies every connection to them. Pass the Service's "
+    "manifest (--services): if the port names tell the protocols, the policy applies to the HTTP ports only."
 )
-TCP_WIDE = "then no token was asked on plain TCP ports; today this denies those of all its workloads altogether."
-ALL_TCP = "All ports are plain TCP, on which no token was asked then, nor is it now."
+TCP_WIDE = "Istio 1.4 asked for no token on plain TCP ports; this policy denies every connection to them, on all pods."
+ALL_TCP = "All ports are plain TCP: Istio 1.4 asked for no token on them, and Istio asks for none now."
 
 Put = Callable[[str, str, dict], dict]  # builds an object from kind, name and spec
 
 
 def translate(policy: Found, root: str, ruling: Ruling, services: Services) -> list[Translated]:
-    """Return today's objects for one old policy; LegacyError where there is no equal."""
+    """Return today's objects for one old policy.
+
+    Raises:
+        LegacyError: Today's API has no equal of the policy.
+    """
     spec, namespace = policy.spec, policy.namespace or root
     made = []
     for target in spec.targets or [None]:
         selector = {"selector": {"matchLabels": services.labels(target.name, namespace)}} if target else {}
         ports = services.ports(target.name, namespace, target.ports) if target else []
         own = f"{policy.name}-{target.name}" if len(spec.targets) > 1 else policy.name
-        put = lambda kind, name, content, selector=selector: manifest(  # noqa: E731
-            kind, name, namespace, {**selector, **content}, policy.metadata
-        )
+        put = _put(namespace, selector, policy.metadata)
         made.append(_peers(spec, put, own, ports))
         wider = ruling.wider(policy)
         if spec.origins and wider and tokens(wider) == tokens(policy):
@@ -67,6 +78,15 @@ def translate(policy: Found, root: str, ruling: Ruling, services: Services) -> l
     return made
 
 
+def _put(namespace: str, selector: Mapping, metadata: Mapping) -> Put:
+    """Return a function that builds an object for the selected pods."""
+
+    def put(kind: str, name: str, content: dict) -> dict:
+        return manifest(kind, name, namespace, {**selector, **content}, metadata)
+
+    return put
+
+
 def _peers(spec: Spec, put: Put, name: str, ports: list[int]) -> Translated:
     mode, notes = _mode(spec)
     content: dict = {"portLevelMtls": {port: {"mode": mode} for port in ports}} if ports else {"mtls": {"mode": mode}}
@@ -74,19 +94,19 @@ def _peers(spec: Spec, put: Put, name: str, ports: list[int]) -> Translated:
 
 
 def _mode(spec: Spec) -> tuple[str, list[str]]:
-    """The first decides, as it did: pilot/pkg/security/authn/v1alpha1/policy_applier.go, GetMutualTLS."""
+    """Return the mode of the first peer. Source: pilot/pkg/security/authn/v1alpha1/policy_applier.go, GetMutualTLS."""
     if any(one.jwt for one in spec.peers):
-        raise LegacyError("expected peers by mtls, got a jwt among them; no peer is known by a token today.")
+        raise LegacyError("peers has a jwt, but Istio no longer identifies a peer by a token. Remove the jwt.")
     if any(one.mtls is None for one in spec.peers):
-        raise LegacyError("expected mtls in each of the peers, got an empty one; write what was meant.")
+        raise LegacyError("peers has an empty entry. Write mtls: {} for mutual TLS, or remove the entry.")
     ways = [one.mtls for one in spec.peers if one.mtls]
     if any(one.allow_tls for one in ways):
-        raise LegacyError("expected mtls without allowTls, got allowTls: true; it has no equal today.")
+        raise LegacyError("mtls has allowTls: true, which has no equal today. Remove allowTls.")
     if not ways:
         return "DISABLE", [OFF]
     several = [FIRST] if len(ways) > 1 else []
     if ways[0].mode == "PERMISSIVE":
-        return "PERMISSIVE", ["As it was: plain text is let in too.", *several]
+        return "PERMISSIVE", ["PERMISSIVE as before: plain text may enter too.", *several]
     return "STRICT", [STRICT, *several, *([NOT_OPTIONAL] if spec.peer_is_optional else [])]
 
 
@@ -114,10 +134,10 @@ def _origins(spec: Spec, put: Put, name: str, ports: list[int]) -> Translated:
 def _demand(
     spec: Spec, put: Put, name: str, namespace: str, target: Target | None, ports: list[int], services: Services
 ) -> Translated:
-    """DENY and no ALLOW: authentication came before authorization then, whatever that allowed."""
+    """Return a DENY policy, not an ALLOW: Istio 1.4 authenticated a request before any authorization."""
     jwts = [one.jwt for one in spec.origins]
     if any(one.trigger_rules != jwts[0].trigger_rules for one in jwts):
-        raise LegacyError("expected the same triggerRules for all issuers, got others; split the paths by hand.")
+        raise LegacyError("the issuers have different triggerRules. Write one policy for each set of paths by hand.")
     http = services.http(target.name, namespace) if target else None
     if target and http is not None and services.tcp(target.name, namespace):
         ports = [one for one in ports or http if one in http]
@@ -136,9 +156,9 @@ def _demand(
 
 def _rule(jwt: Jwt) -> dict:
     if any(one.lower() == "ingress-authorization" for one in jwt.jwt_headers):
-        raise LegacyError("expected jwtHeaders without ingress-authorization, got it: an exchanged token has no equal.")
+        raise LegacyError("jwtHeaders names ingress-authorization, which has no equal today. Remove that header.")
     if "*" in jwt.issuer:
-        raise LegacyError(f"expected an issuer without *, got {jwt.issuer}; write the token's iss.")
+        raise LegacyError(f"the issuer {jwt.issuer} has a *. Write the exact iss of the token.")
     stated = {
         "issuer": jwt.issuer,
         "audiences": jwt.audiences,
@@ -155,7 +175,7 @@ def _prefix(header: str) -> Mapping[str, str]:
 
 
 def _operation(trigger: Trigger) -> dict:
-    """Paths that are looked at, and among these not; {} for all."""
+    """Return the paths on which a token is checked, and the exceptions; {} for all paths."""
     paths = {"paths": _paths(trigger.included_paths), "notPaths": _paths(trigger.excluded_paths)}
     return {key: value for key, value in paths.items() if value}
 
@@ -163,9 +183,11 @@ def _operation(trigger: Trigger) -> dict:
 def _paths(found: list[Match]) -> list[str]:
     for one in found:
         if one.regex:
-            raise LegacyError(f"expected paths by exact, prefix or suffix, got the regex {one.regex}; list the paths.")
+            raise LegacyError(
+                f"a path is the regex {one.regex}, which has no equal today. List the paths as exact, prefix or suffix."
+            )
         if len([value for value in (one.exact, one.prefix, one.suffix) if value]) != 1:
-            raise LegacyError("expected one of exact, prefix and suffix for a path, got none or several; write one.")
+            raise LegacyError("a path has none or several of exact, prefix and suffix. Write exactly one.")
         if set("*{") & set(f"{one.exact}{one.prefix}{one.suffix}"):
-            raise LegacyError("expected a path without * and {, got one with it; today it would be a pattern.")
+            raise LegacyError("a path has a * or a {, which today makes it a pattern. Write the path without them.")
     return [one.exact or (f"{one.prefix}*" if one.prefix else f"*{one.suffix}") for one in found]

@@ -1,7 +1,7 @@
-"""Which of the old policies ruled: that for the Service's port, or its namespace's, or the mesh's; always one, whole.
+"""Which old policy applied: the policy for the Service's port, or for its namespace, or for the mesh; exactly one.
 
-By Istio 1.4, pilot/pkg/model/push_context.go (AuthenticationPolicyForWorkload). Today's objects do not replace one
-another as a whole, so that what depends on it is refused here.
+Source: Istio 1.4, pilot/pkg/model/push_context.go (AuthenticationPolicyForWorkload). Today's objects do not replace one
+another as a whole. Policies that depend on replacement are refused here.
 """
 
 from __future__ import annotations
@@ -19,31 +19,35 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Ruling:
-    """The policies by what they are for: the mesh, namespaces by name, and the targets of the others."""
+    """The policies by scope: the mesh, the namespaces by name, and the targets of the other policies."""
 
     mesh: Found | None = None
     spaces: dict[str, Found] = field(default_factory=dict)
     aimed: Sequence[tuple[Found, Target]] = ()
 
     def wider(self, policy: Found) -> Found | None:
-        """Return the policy in whose place this one is."""
+        """Return the wider policy that this one replaced."""
         if policy.kind == "MeshPolicy":
             return None
         return self.mesh if not policy.spec.targets else self.spaces.get(policy.namespace, self.mesh)
 
     def targets(self, namespace: str) -> list[str]:
-        """Return the Services of a namespace that have a policy of their own."""
+        """Return the Services of a namespace that a policy targets."""
         return [target.name for policy, target in self.aimed if policy.namespace == namespace]
 
     def over(self, service: str, namespace: str) -> list[Found | None]:
-        """Return what ruled the ports of a Service; None is the mesh without a policy in the files."""
+        """Return the policies for the ports of a Service; None is the mesh without a policy in the files."""
         mine = [(one, to) for one, to in self.aimed if one.namespace == namespace and to.name == service]
         rest = [] if any(not to.ports for _, to in mine) else [self.spaces.get(namespace, self.mesh)]
         return [*(one for one, _ in mine), *rest]
 
 
 def ruling(found: Iterable[Found], services: Services, root: str) -> Ruling:
-    """Return the old policies by what they are for; LegacyError where one was invalid, or two might have ruled."""
+    """Return the old policies by scope.
+
+    Raises:
+        LegacyError: A policy was invalid, or two policies might have applied to one port.
+    """
     mesh: Found | None = None
     spaces: dict[str, Found] = {}
     aimed: list[tuple[Found, Target]] = []
@@ -72,35 +76,33 @@ def tokens(policy: Found) -> tuple:
 
 
 def _check_valid(policy: Found, root: str) -> None:
-    """Istio 1.4 refused most of these when they were applied: pkg/config/validation, ValidateAuthenticationPolicy."""
+    """Refuse an invalid policy. Source: Istio 1.4, pkg/config/validation (ValidateAuthenticationPolicy)."""
     spec, name = policy.spec, policy.name
     issuers = [one.jwt.issuer for one in spec.origins]
     problem = ""
     if policy.kind == "MeshPolicy" and (name != DEFAULT or spec.targets):
-        problem = f"expected a MeshPolicy {DEFAULT} without targets, got {name}; Istio took no other, leave it out."
+        problem = f"Istio accepted only a MeshPolicy {DEFAULT} without targets. Leave {name} out, or correct it."
     elif policy.kind == "Policy" and (name == DEFAULT) == bool(spec.targets):
-        problem = f"expected targets, or the name {DEFAULT} and no targets, got {name}; it was invalid then, mend it."
+        problem = f"a Policy has either targets, or the name {DEFAULT} and no targets. Correct {name}."
     elif policy.namespace == root:
-        problem = f"expected a Policy outside of {root}, where today's objects are for the whole mesh; select by hand."
+        problem = f"it is in {root}, where today's objects apply to the whole mesh. Select its pods by hand."
     elif any(one.labels or one.subset or "." in one.name for one in spec.targets):
-        problem = "expected targets by a Service's short name and ports, got labels, a subset or a domain; name it."
+        problem = "a target has labels, a subset or a domain. Name the target by the Service's short name and ports."
     elif len(set(issuers)) < len(issuers):
-        problem = "expected each issuer once, got one twice; it was invalid then, leave one out."
+        problem = "an issuer occurs twice, which was invalid. Leave one out."
     elif spec.principal_binding == "USE_ORIGIN" and spec.peers and not spec.origins:
-        problem = (
-            "expected origins for USE_ORIGIN, got none, and so each request was refused; leave principalBinding out."
-        )
+        problem = "USE_ORIGIN without origins refused every request. Add the origins, or leave principalBinding out."
     if problem:
         raise LegacyError(f"{policy}: {problem}")
 
 
 def _check_ports_apart(one: tuple[Found, Target], other: tuple[Found, Target], services: Services) -> None:
-    """Refuse two policies for one port: the older one ruled, and manifests do not show their age."""
+    """Refuse two policies for one port: the older one applied, and manifests do not show their age."""
     first, second = ((to.name, policy.namespace, to.ports) for policy, to in (one, other))
     if not first[2] or not second[2] or set(services.ports(*first)) & set(services.ports(*second)):
         raise LegacyError(
-            f"{other[0]}: expected one policy for each port of the Service {first[0]}, got {one[0].name} too; of two "
-            "the older one ruled, and a manifest does not show its age: leave one out."
+            f"{other[0]}: the policy {one[0].name} is for the same port of the Service {first[0]}. Istio 1.4 applied "
+            "the older one, and a manifest does not show its age. Leave one out."
         )
 
 
@@ -109,14 +111,14 @@ def _check_same_issuers(one: Found, other: Found) -> None:
     for jwt in (origin.jwt for origin in (*one.spec.origins, *other.spec.origins)):
         if rules.setdefault(jwt.issuer, jwt) != jwt:
             raise LegacyError(
-                f"{other}: expected the issuer {jwt.issuer} with the same fields as in {one.name}, which is for "
-                "another port of the Service, got others; today they are for all its ports: write the same."
+                f"{other}: the issuer {jwt.issuer} has other fields than in {one.name}, which is for another port of "
+                "the Service. Today they apply to all its ports: write equal fields in both policies."
             )
 
 
 def _check_inherited(policy: Found, wider: Found | None) -> None:
     if wider and wider.spec.origins and tokens(policy) != tokens(wider):
         raise LegacyError(
-            f"{policy}: expected the origins of {wider}, in whose place it was, got others; today both would hold. "
-            f"Give {wider} no origins, and a Policy to each namespace or Service that needs them."
+            f"{policy}: its origins differ from those of {wider}, which it replaced; today both would apply. "
+            f"Remove the origins from {wider}, and write a Policy for each namespace or Service that needs them."
         )

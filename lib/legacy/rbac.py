@@ -1,6 +1,6 @@
 """ServiceRole, ServiceRoleBinding and ClusterRbacConfig as today's AuthorizationPolicy.
 
-What was: Istio 1.4, pilot/pkg/model/authorization.go and pilot/pkg/security/authz/model.
+Source of the old rules: Istio 1.4, pilot/pkg/model/authorization.go and pilot/pkg/security/authz/model.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from lib.errors import LegacyError
 from lib.legacy.precedence import Ruling
 from lib.legacy.read import Config, Found, Rule, Scope
 from lib.legacy.services import Services, split
-from lib.legacy.subjects import check_looked, source, when
+from lib.legacy.subjects import check_token_scope, source, when
 from lib.legacy.write import Translated, manifest
 
 KIND = "AuthorizationPolicy"
 OPERATIONS = ("hosts", "not_hosts", "paths", "not_paths", "methods", "not_methods")
-HTTP = ("hosts", "notHosts", "paths", "notPaths", "methods", "notMethods")  # what a rule for TCP cannot have
+HTTP = ("hosts", "notHosts", "paths", "notPaths", "methods", "notMethods")  # fields that a rule for TCP cannot have
 CONSTRAINTS = ("request.headers[", "destination.port", "destination.ip", "connection.sni")
-CLOSED = "RBAC was on: nobody may do what no rule allows. Today that is an ALLOW policy without rules."
-OPEN = "RBAC was not on here: one ALLOW policy that allows all keeps it open beside the one that closes the mesh."
-NOBODY = "Mode OFF: nothing was asked. Today that is no policy at all."
-BOUND = "From the ServiceRole and its bindings {names}; each subject is a rule of its own."
-UNBOUND = "ServiceRole {name} is bound to nobody, and so allowed nothing: no object."
-IDLE = "RBAC was not on for ServiceRole {name} in {namespace}, so that it changed nothing: no object."
+CLOSED = "RBAC was on: a request needs a rule that allows it. Today an ALLOW policy without rules does this."
+OPEN = "RBAC was off here: a policy that allows everything keeps it open beside the policy that closes the mesh."
+NOBODY = "Mode OFF: RBAC refused nothing. Today that needs no policy."
+BOUND = "From the ServiceRole and its bindings {names}; each subject has its own rule."
+UNBOUND = "ServiceRole {name} has no binding and allowed nothing: no object."
+IDLE = "RBAC was off for ServiceRole {name} in {namespace}, and the role had no effect: no object."
 QUERY = (
-    "Then the query (?…) counted as part of a path: the condition on :path keeps it so. Without it the paths would be "
-    "allowed with any query."
+    "In Istio 1.4 a path included its query (?…): the condition on :path keeps it so. Without the condition the policy "
+    "would allow the paths with any query."
 )
-UNQUERIED = "Today a path is looked at without its query (?…): one that notPaths names is refused with any query too."
+UNQUERIED = "Istio now compares a path without its query (?…): a path in notPaths is refused with any query too."
 GATEWAYS = (
-    "this closes gateways too; then RBAC was on for a gateway's ports that are its Service's targetPort. Allow what "
-    "they are to let in: an ALLOW policy with the gateway's labels in its namespace."
+    "this closes gateways too; in Istio 1.4 RBAC covered only the ports of a gateway that are a targetPort of its "
+    "Service. Allow the gateway's traffic: write an ALLOW policy with the gateway's labels in its namespace."
 )
 
 
@@ -44,12 +44,12 @@ class On:
     root: str
 
     def listed(self) -> Scope:
-        """Return what the mode lists: what is included, or excluded, or nothing."""
+        """Return the scope that the mode uses: the inclusion, the exclusion, or an empty scope."""
         modes = {"ON_WITH_INCLUSION": self.config.inclusion, "ON_WITH_EXCLUSION": self.config.exclusion}
         return modes.get(self.config.mode, Scope())
 
     def parts(self, services: Sequence[str], namespace: str) -> list[str]:
-        """Return of these Services of a namespace ("" for all) those for which RBAC was on."""
+        """Return the Services for which RBAC was on, among these of a namespace ("" for all)."""
         mode, listed = self.config.mode, self.listed()
         if mode == "ON_WITH_INCLUSION" and namespace not in listed.namespaces:
             mine = [name for name, home in map(split, listed.services) if home == namespace]
@@ -59,17 +59,17 @@ class On:
 
 
 def switch(config: Found, on: On, services: Services) -> list[Translated]:
-    """Return what closes the mesh, or the namespaces and Services that are listed."""
+    """Return the policies that close the mesh, or the listed namespaces and Services."""
     spec = config.spec
     if config.name != "default":
-        raise LegacyError(f"expected the name default, got {config.name}; Istio took no other.")
+        raise LegacyError(f"Istio accepted only the name default. Rename {config.name}, or leave it out.")
     if spec.mode == "OFF":
         return [Translated({}, [NOBODY])]
     listed, root = on.listed(), on.root
     if root in listed.namespaces or root in (split(one)[1] for one in listed.services):
         raise LegacyError(
-            f"expected inclusion and exclusion without the root namespace {root}, got it: a policy there is for the "
-            "whole mesh today. Leave it out, and write policies for its workloads by their labels."
+            f"inclusion or exclusion names the root namespace {root}, where a policy applies to the whole mesh today. "
+            "Leave it out, and write policies for its workloads by their labels."
         )
     made = []
     name, note = "allow-nothing", CLOSED
@@ -89,7 +89,9 @@ def switch(config: Found, on: On, services: Services) -> list[Translated]:
 def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, services: Services) -> list[Translated]:
     """Return an ALLOW policy for each rule and Service of a role, for the subjects of its bindings."""
     if role.namespace == on.root:
-        raise LegacyError("expected a ServiceRole outside of the root namespace, got one in it; move it.")
+        raise LegacyError(
+            "the ServiceRole is in the root namespace, where a policy applies to the whole mesh today. Move it."
+        )
     subjects = [subject for binding in bindings for subject in binding.spec.subjects]
     if not subjects:
         return [Translated({}, [UNBOUND.format(name=role.name)])]
@@ -105,7 +107,7 @@ def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, servic
         parts = on.parts(_services(rule, role.namespace), role.namespace)
         for part in parts:
             for subject in subjects:
-                check_looked(subject, part, role.namespace, ruling)
+                check_token_scope(subject, part, role.namespace, ruling)
             own = f"{role.name}-{number}" if len(role.spec.rules) > 1 else role.name
             content: dict = {"action": "ALLOW", "rules": rules}
             if part:
@@ -117,7 +119,7 @@ def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, servic
 
 
 def named(found: Sequence[Found], on: On) -> set[tuple[str, str]]:
-    """Return namespace and name of each Service for which something is written."""
+    """Return namespace and name of each Service that gets an object."""
     roles = [(one.namespace, rule) for one in found if one.kind == "ServiceRole" for rule in one.spec.rules]
     listed = on.listed().services
     written = {(home, name) for home, rule in roles for name in on.parts(_services(rule, home), home) if name}
@@ -125,13 +127,13 @@ def named(found: Sequence[Found], on: On) -> set[tuple[str, str]]:
 
 
 def _services(rule: Rule, namespace: str) -> list[str]:
-    """Return the names of a rule's Services; "" for all. Then it was the whole name that had to match."""
+    """Return the names of a rule's Services; "" for all. Istio 1.4 compared the fully qualified name."""
     if not rule.services or "*" in rule.services:
         return [""]
     found = [split(one) for one in dict.fromkeys(rule.services)]
     for name, home in found:
         if home != namespace:
-            raise LegacyError(f"expected a Service of the namespace {namespace}, got {name}.{home}; move it there.")
+            raise LegacyError(f"the Service {name}.{home} is not in the role's namespace {namespace}. Leave it out.")
     return [name for name, _ in found]
 
 
@@ -139,9 +141,9 @@ def _conditions(rule: Rule) -> tuple[list[dict], list[str]]:
     """Return a rule's constraints as conditions, and the notes about them."""
     keys = [one.key for one in rule.constraints]
     if len(set(keys)) < len(keys):
-        raise LegacyError("expected each constraint once, got one twice, and the last won; leave one out.")
+        raise LegacyError("a constraint occurs twice, and Istio 1.4 used the last one. Leave one out.")
     if any("{" in one for one in (*rule.paths, *rule.not_paths)):
-        raise LegacyError("expected a path without {, got one with it; today it would be a pattern.")
+        raise LegacyError("a path has a {, which today makes it a pattern. Write the path without it.")
     made = [when(one.key, one.values, CONSTRAINTS) for one in rule.constraints]
     ends = [one for one in rule.not_paths if one.startswith("*")]
     exact = [] if all(one.endswith("*") for one in rule.paths) else rule.paths
@@ -157,7 +159,7 @@ def _stated(source: dict, rule: Rule, conditions: list[dict]) -> dict:
     for key, ports in (("ports", rule.ports), ("notPorts", rule.not_ports)):
         if ports:
             operation[key] = [str(port) for port in ports]
-    for key in ("methods", "paths"):  # every one: said once at least, since such a rule let in nothing that is no HTTP
+    for key in ("methods", "paths"):  # "*" must stay if no other HTTP field does: such a rule allowed no plain TCP
         http = [one for one in operation if one in HTTP and one != key]
         if "*" in operation.get(key, []):
             operation[key] = ["*"]

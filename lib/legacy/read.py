@@ -1,7 +1,7 @@
 """The old security API as data: authentication.istio.io/v1alpha1 and rbac.istio.io/v1alpha1, gone since Istio 1.6.
 
 Fields are those of istio/api at release-1.4, authentication/v1alpha1/policy.proto and rbac/v1alpha1/rbac.proto; each
-may be written in camelCase or as in the .proto. An unknown field is an error that names it.
+may be written in camelCase or as in the .proto. An unknown field is an error that names the field.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Port(Old):
 
 
 class Target(Old):
-    """A Service, and the ports of it that the policy is for."""
+    """A Service, and the ports to which the policy applies."""
 
     name: str
     ports: list[Port] = []
@@ -214,18 +214,20 @@ def read(manifest: Mapping, namespace: str) -> Found:
         manifest.get("metadata") or {},
     )
     if not api.startswith(("authentication.istio.io/", "rbac.istio.io/")) or kind not in KINDS:
-        raise LegacyError(f"expected an old policy, got {kind or 'no kind'} of {api or 'no apiVersion'}; leave it out.")
+        raise LegacyError(
+            f"{kind or 'an object without kind'} of {api or 'no apiVersion'} is not an old policy. Leave it out."
+        )
     home = "" if kind in ("MeshPolicy", "ClusterRbacConfig") else metadata.get("namespace") or namespace
     if not home and kind not in ("MeshPolicy", "ClusterRbacConfig", "RbacConfig"):
-        raise LegacyError("expected a namespace, got none; write it into the metadata, or give --namespace.")
+        raise LegacyError("the object has no namespace. Write it into the metadata, or give --namespace.")
     if not metadata.get("name"):
-        raise LegacyError("expected a name, got none; write it into the metadata.")
+        raise LegacyError("the object has no name. Write it into the metadata.")
     try:
         spec = KINDS[kind].model_validate(manifest.get("spec") or {})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise LegacyError(f"expected the fields of the old API, got {where}: {first['msg']}; correct it.") from None
+        raise LegacyError(f"the field {where} does not match the old API: {first['msg']}. Correct the field.") from None
     return Found(kind, metadata["name"], home, spec, _kept(metadata))
 
 

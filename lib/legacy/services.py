@@ -1,4 +1,4 @@
-"""Which workload stands behind a Service: the old API named Services, today's selects labels of pods."""
+"""The workload behind a Service: the old API named Services; today's API selects labels of pods."""
 
 from __future__ import annotations
 
@@ -16,44 +16,45 @@ DOMAIN = ".svc.cluster.local"
 
 @dataclass(frozen=True)
 class Services:
-    """What is known of Services: labels by name as they were given, and v1 Services by namespace and name."""
+    """The Services: labels by name from the command line, and v1 Services by namespace and name."""
 
     given: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     found: Mapping[tuple[str, str], Mapping] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifests: Iterable[Mapping], given: Mapping[str, Mapping[str, str]] | None = None) -> Services:
-        """Return what these objects tell; those that are no Services are passed over."""
+        """Return the Services among these objects."""
         services = [one for one in manifests if one.get("kind") == "Service"]
         keys = [(one["metadata"].get("namespace", "default"), one["metadata"]["name"]) for one in services]
         return cls(given or {}, dict(zip(keys, services, strict=True)))
 
     def labels(self, name: str, namespace: str) -> Mapping[str, str]:
-        """Return the labels that a Service selects; LegacyError where nothing tells."""
+        """Return the labels that a Service selects; LegacyError if they are unknown."""
         if name in self.given:
             return self.given[name]
         spec = self.found.get((namespace, name), {}).get("spec", {})
         if not spec.get("selector"):
             raise LegacyError(
-                f"expected the labels behind the Service {name} in {namespace}, got none; name them: "
+                f"the labels behind the Service {name} in {namespace} are unknown. Give them: "
                 f"--selector {name}=app={name}, or --services with its manifest."
             )
         return spec["selector"]
 
     def ports(self, name: str, namespace: str, wanted: Iterable[Port]) -> list[int]:
-        """Return the workload's ports behind these of a Service; LegacyError where nothing tells."""
+        """Return the workload's ports behind these ports of a Service; LegacyError if they are unknown."""
         numbers = [self._port(name, namespace, one) for one in wanted]
         for one in self._ports(name, namespace):
             if _target(one) in numbers and not any(_is(one, port) for port in wanted):
                 raise LegacyError(
-                    f"expected all ports of {name} that lead to {_target(one)}, got not {one['port']}; name it too."
+                    f"the port {one['port']} of {name} leads to {_target(one)} too, but the policy does not name it. "
+                    "Add it to the target's ports."
                 )
         return numbers
 
     def http(self, name: str, namespace: str) -> list[int] | None:
-        """Return the workload's ports on which tokens were looked at; None where the manifest does not tell.
+        """Return the workload's ports on which Istio 1.4 checked tokens; None if the manifest does not show them.
 
-        By the names of the ports, as then: http, http2, grpc; tcp and others are plain TCP.
+        The name of a port gives its protocol, as in Istio 1.4: http, http2, grpc; tcp and others are plain TCP.
         """
         ports = self._ports(name, namespace)
         kinds = [str(one.get("name", "")) for one in ports]
@@ -63,14 +64,14 @@ class Services:
         return [_target(one) for one, kind in zip(ports, kinds, strict=True) if kind in HTTP]
 
     def tcp(self, name: str, namespace: str) -> bool:
-        """Return whether a Service has a port on which no token was looked at."""
+        """Return whether a Service has a port on which Istio 1.4 checked no token."""
         found = self.http(name, namespace)
         return found is not None and len(found) < len(self._ports(name, namespace))
 
     def check_apart(self, named: Iterable[tuple[str, str]]) -> None:
-        """Raise LegacyError where the pods of a Service that is named might be another's too.
+        """Raise LegacyError if another Service may select pods of a named Service.
 
-        Then, a policy was for a Service's ports; today it is for all ports of the pods, and so for the other Service.
+        An old policy applied to a Service's ports; today's applies to all ports of the pods, and to the other Service.
         """
         selected = {key: self.labels(key[1], key[0]) for key in named}
         known = {key: one["spec"]["selector"] for key, one in self.found.items() if one["spec"].get("selector")}
@@ -80,8 +81,8 @@ class Services:
                     continue
                 if all(others.get(key, value) == value for key, value in labels.items()):
                     raise LegacyError(
-                        f"expected Services whose pods are apart, got {name} and {other} in {namespace}, which may "
-                        "share some; select the pods by a label that only one of them has: --selector."
+                        f"the Services {name} and {other} in {namespace} may share pods. Select the pods by a label "
+                        "that only one of the two has: --selector."
                     )
 
     def _ports(self, name: str, namespace: str) -> list[Mapping]:
@@ -93,22 +94,22 @@ class Services:
                 if isinstance(_target(one), int):
                     return _target(one)
                 raise LegacyError(
-                    f"expected a number as targetPort of {name}'s port {wanted.number or wanted.name}, got "
-                    f"{_target(one)}; write the number into the manifest."
+                    f"the targetPort of {name}'s port {wanted.number or wanted.name} is the name {_target(one)}. "
+                    "Write its number into the manifest."
                 )
         raise LegacyError(
-            f"expected the port {wanted.number or wanted.name} of the Service {name}, got nothing that tells the "
-            "workload's own; give its manifest: --services."
+            f"the workload's port behind port {wanted.number or wanted.name} of the Service {name} is unknown. "
+            "Give the Service's manifest: --services."
         )
 
 
 def split(host: str) -> tuple[str, str]:
-    """Return name and namespace of a Service by its whole name; LegacyError for a short one, which matched nothing."""
+    """Return name and namespace of a fully qualified Service; LegacyError for a short name, which matched nothing."""
     name, dot, namespace = host.removesuffix(DOMAIN).partition(".")
     if not host.endswith(DOMAIN) or not dot or "." in namespace or "*" in host:
         raise LegacyError(
-            f"expected a Service by its whole name, as web.foo{DOMAIN}, or * for all, got {host}; a short name matched "
-            "nothing then, and a part with * might match what is not known here: write the name."
+            f"{host} is not the full name of a Service. A short name matched nothing, and a * in a name may match "
+            f"unknown Services. Write the full name, such as web.foo{DOMAIN}, or * for all."
         )
     return name, namespace
 

@@ -1,6 +1,6 @@
 """The subjects of a ServiceRoleBinding as today's source and conditions.
 
-What was: Istio 1.4, pilot/pkg/security/authz/model/principal.go.
+Source of the old rules: Istio 1.4, pilot/pkg/security/authz/model/principal.go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lib.errors import LegacyError
 from lib.legacy.precedence import Ruling
 from lib.legacy.read import Subject
 
-FIELDS = {  # a property of a subject: the field of today's source that says the same
+FIELDS = {  # a property of a subject: the equal field of today's source
     "source.principal": "principals",
     "source.namespace": "namespaces",
     "source.ip": "ipBlocks",
@@ -20,7 +20,7 @@ FIELDS = {  # a property of a subject: the field of today's source that says the
 }
 PROPERTIES = ("request.auth.claims[", "request.auth.presenter", "request.headers[")
 EVERYBODY = ("*", "allUsers")
-AUTHENTICATED = "source.principal: * is whoever has a certificate, as the old pages said; Istio 1.4 itself let in all."
+AUTHENTICATED = "source.principal: * is a caller with a certificate, as the old docs said; Istio 1.4 allowed all."
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,18 @@ class Translation:
 
 
 def source(subject: Subject) -> Translation:
-    """Return a subject; LegacyError where there is no equal. User * is everybody, with or without an identity."""
+    """Return a subject; LegacyError if it has no equal. User * is everybody, with or without an identity."""
     _check_whole(subject)
     names = [*([subject.user] if subject.user else []), *subject.names]
     made: dict[str, list[str]] = {}
     if names and not any(one in EVERYBODY for one in names):
         made["principals"] = ["*" if one == "allAuthenticatedUsers" else one for one in names]
-    for values, name in ((subject.not_names, "notPrincipals"), (subject.namespaces, "namespaces"),
-                         (subject.not_namespaces, "notNamespaces")):  # fmt: skip
-        if values:
-            made[name] = values
+    lists = {
+        "notPrincipals": subject.not_names,
+        "namespaces": subject.namespaces,
+        "notNamespaces": subject.not_namespaces,
+    }
+    made |= {name: values for name, values in lists.items() if values}
     groups = [*([subject.group] if subject.group else []), *subject.groups]
     conditions = [when("request.auth.claims[groups]", groups, PROPERTIES)] if groups else []
     for key, value in subject.properties.items():
@@ -53,10 +55,10 @@ def source(subject: Subject) -> Translation:
     return Translation(made, conditions, [AUTHENTICATED] if subject.properties.get("source.principal") == "*" else [])
 
 
-def check_looked(subject: Subject, service: str, namespace: str, ruling: Ruling) -> None:
-    """Raise LegacyError where a token that a subject is known by was not looked at for a Service ("" for all).
+def check_token_scope(subject: Subject, service: str, namespace: str, ruling: Ruling) -> None:
+    """Raise LegacyError if Istio 1.4 did not check the subject's token on the whole Service ("" for all).
 
-    What a token says was known on the ports and paths where it was looked at; today on all of the pod's.
+    Claims were known on the ports and paths where a token was checked; today they are known on all of the pod's.
     """
     keys = subject.properties
     if not (subject.group or subject.groups or any(key.startswith("request.auth.") for key in keys)):
@@ -66,24 +68,29 @@ def check_looked(subject: Subject, service: str, namespace: str, ruling: Ruling)
         looked = [one for one in over if one and one.spec.origins]
         if looked and (len(over) > 1 or any(origin.jwt.trigger_rules for origin in looked[0].spec.origins)):
             raise LegacyError(
-                f"expected tokens to be looked at on all ports and paths, got triggerRules or ports in {looked[0]}: "
-                "today a role would see a token where it did not; name the paths and ports in the ServiceRole alone."
+                f"{looked[0]} limits the token check by triggerRules or ports, and a role would now see the token on "
+                "every path and port. Name the paths and ports only in the ServiceRole."
             )
         if "request.auth.principal" in keys and any(
             one is None or one.spec.principal_binding == "USE_PEER" for one in over
         ):
             raise LegacyError(
-                "expected principalBinding USE_ORIGIN for request.auth.principal, got USE_PEER, or no policy: then it "
-                "was the caller's service account; write source.principal."
+                "without USE_ORIGIN, request.auth.principal was the caller's service account. Write source.principal "
+                "instead."
             )
 
 
 def when(key: str, values: list[str], known: Sequence[str]) -> dict:
-    """Return a condition; LegacyError where the old API ignored its key, or today's has none of it."""
+    """Return a condition; LegacyError if the old API ignored its key, or today's API has no equal."""
     if not any(key.startswith(one) if one.endswith("[") else key == one for one in known):
-        raise LegacyError(f"expected one of {', '.join(known)}…, got {key}; it was ignored then, or has no equal now.")
+        raise LegacyError(
+            f"Istio 1.4 ignored the key {key}, or it has no equal today. Remove it, or use one of {', '.join(known)}."
+        )
     if not values or any(" " in one for one in values) and key.startswith("request.auth."):
-        raise LegacyError(f"expected values without spaces for {key}, got {values}; claims were split at them then.")
+        raise LegacyError(
+            f"the values {values} of {key} are empty or have spaces, at which Istio 1.4 split claims. Write values "
+            "without spaces."
+        )
     return {"key": key, "values": values}
 
 
@@ -93,10 +100,12 @@ def _check_whole(subject: Subject) -> None:
     spaces = [subject.namespaces, "source.namespace" in subject.properties]
     groups = [subject.group, subject.groups, "request.auth.claims[groups]" in subject.properties]
     if not everything:
-        raise LegacyError("expected a subject with a field, got an empty one, which was nobody; name one.")
+        raise LegacyError("a subject has no field, and matched nobody. Name a user, or remove the subject.")
     if any(sum(map(bool, ways)) > 1 for ways in (named, spaces, groups)):
-        raise LegacyError("expected one way to name a subject, got several, and all had to hold; write one.")
+        raise LegacyError(
+            "a subject names its callers in several fields, and a caller had to match all of them. Keep one field."
+        )
     if "*" in subject.names or {"*", "allUsers", "allAuthenticatedUsers"} & set(subject.not_names):
-        raise LegacyError("expected names and not_names without *, got it; it was invalid then, name a user instead.")
+        raise LegacyError("names or not_names has a *, which was invalid. Name a user instead.")
     if "allUsers" in (subject.properties.get("source.principal"), *subject.names):
-        raise LegacyError('expected everybody as user: "*", got allUsers; write that.')
+        raise LegacyError('names or source.principal has allUsers. Write user: "*" for everybody.')

@@ -1,4 +1,4 @@
-"""Today's objects as YAML, each under the comments that say what was decided."""
+"""Today's objects as YAML, each after the comments with its decisions."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Plain(yaml.SafeDumper):
 
 
 def manifest(kind: str, name: str, namespace: str, spec: dict, metadata: Mapping | None = None) -> dict:
-    """Return an object of security.istio.io/v1; `metadata` is more of it: labels and annotations."""
+    """Return an object of security.istio.io/v1; `metadata` has its labels and annotations."""
     named = {"name": name, "namespace": namespace, **(metadata or {})}
     return {"apiVersion": API, "kind": kind, "metadata": named, "spec": spec}
 
 
 def document(made: Iterable[Translated]) -> str:
-    """Return the objects as a stream of YAML documents; a document without an object is comments alone."""
+    """Return the objects as a stream of YAML documents; a document without an object has only comments."""
     parts = []
     for one in made:
         comments = [*one.notes, *(f"Careful: {warning}" for warning in one.warnings)]

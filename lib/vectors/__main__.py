@@ -1,6 +1,6 @@
-"""Test vectors that nobody here wrote, judged by a real Envoy: `python -m lib.vectors --envoy … --vectors …`.
+"""Send public test vectors to a real Envoy, and explain each difference: `python -m lib.vectors --envoy … --vectors …`.
 
-Exit code 0: every difference has its reason; 1: one has none; 2: could not run.
+Exit code 0: every difference has a known reason; 1: a difference has none; 2: the command could not run.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from lib.vectors.resign import Derived
 
 PLAIN, CLAIMS = "as it is", "on JSON claims"
 VERDICTS = (AGREES, STRICTER, LAXER, UNSENDABLE)
-TIMELESS = "-timeless"  # the path where nothing is too old: for examples that ended long ago
+TIMELESS = "-timeless"  # ends the path where no token is too old, for expired examples
 WORKERS = 8
 
 
 @dataclass(frozen=True)
 class Row:
-    """One vector in one form: what it should get, what it got, and why that differs.
+    """One vector in one form: the expected result, Envoy's answer, and the reason of a difference.
 
-    `form` is one of PLAIN and CLAIMS; `how` says how the form came about. `rule` and `reason` are "" where Envoy agrees
-    and where no rule explains the difference.
+    `form` is PLAIN or CLAIMS; `how` describes how the token was made. `rule` and `reason` are "" if Envoy agrees, or if
+    no rule explains the difference.
     """
 
     group: str
@@ -57,12 +57,12 @@ class Row:
 
     @property
     def unexplained(self) -> bool:
-        """Whether Envoy differs and nobody knows why."""
+        """Whether Envoy differs and no rule explains it."""
         return self.verdict in (STRICTER, LAXER) and not self.rule
 
 
 def judge(program: Path, vectors: Sequence[Vector]) -> list[Row]:
-    """Return what the Envoy `program` makes of the vectors, each in both forms."""
+    """Send the vectors to the Envoy `program`, each in both forms, and return the rows."""
     forms = [(one, PLAIN, Derived(one.jws, "as published")) for one in vectors]
     forms += [(one, CLAIMS, new) for one, new in zip(vectors, _derived(vectors), strict=True)]
     loaded, refused = envoy.loadable(program, sets(vectors))
@@ -72,14 +72,20 @@ def judge(program: Path, vectors: Sequence[Vector]) -> list[Row]:
 
 
 def sets(vectors: Iterable[Vector]) -> list[envoy.Keys]:
-    """Return the vectors' sets of keys, one a group."""
+    """Return the vectors' sets of keys, one for each group."""
     return [envoy.Keys(name, jwks) for name, jwks in {one.group: one.jwks for one in vectors}.items()]
 
 
-def compare(forms: Sequence[tuple[Vector, str, Derived]], way: Transport, refused: dict[str, str]) -> list[Row]:
-    """Return a row for each form. `refused` says by group why Envoy does not load its keys: then nothing is sent."""
+def compare(forms: Sequence[tuple[Vector, str, Derived]], send: Transport, refused: dict[str, str]) -> list[Row]:
+    """Send the forms, and return a row for each.
+
+    Args:
+        forms: A vector, the name of its form, and the token to send.
+        send: Sends the requests.
+        refused: Why Envoy does not load the keys of a group, by group. The vectors of these groups are not sent.
+    """
     sendable = [index for index, (one, _, _) in enumerate(forms) if not one.unsendable and one.group not in refused]
-    replies = dict(zip(sendable, way([_request(*forms[index]) for index in sendable]), strict=True))
+    replies = dict(zip(sendable, send([_request(*forms[index]) for index in sendable]), strict=True))
     valid: dict[str, set[str]] = {}
     for one, _, _ in forms:
         if one.result == "valid":
@@ -94,7 +100,7 @@ def compare(forms: Sequence[tuple[Vector, str, Derived]], way: Transport, refuse
 
 
 def answer(reply: Reply) -> str:
-    """Return Envoy's answer in short, as in `401 J18`; in its own words where it has no short one."""
+    """Return Envoy's answer as a short code such as `401 J18`, or its status and text if it has no code."""
     short = reply.answer
     return short if reply.status == 200 or short.split()[-1] != "app" else f"{reply.status} {reply.body.strip()[:100]}"
 
@@ -114,7 +120,7 @@ def write(rows: Iterable[Row], path: Path) -> None:
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """Print the counts, every difference with its reason, and the answers to the other refused vectors."""
+    """Print the counts, each difference with its reason, and Envoy's answers to the other invalid vectors."""
     console.print(_counted(rows))
     console.print(_differences(rows))
     refusals = Counter((row.form, row.got) for row in rows if row.expected == "invalid" and row.verdict == AGREES)
@@ -131,7 +137,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     parser.add_argument("--vectors", type=Path, required=True, metavar="FOLDER", help="Wycheproof's testvectors_v1")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="one line for each vector and form")
     given = parser.parse_args(arguments)
-    shown = console or Console()
+    console = console or Console()
     try:
         rows = judge(given.envoy, [*model.load(given.vectors), *model.examples()])
         if given.csv:
@@ -139,19 +145,19 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     except (RunbookError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    show(rows, shown)
+    show(rows, console)
     left = [row for row in rows if row.unexplained]
     for row in left:
-        shown.print(escape(f"no reason known: {row.verdict} {row.group} {row.number} {row.comment}: {row.got}"))
+        console.print(escape(f"no reason known: {row.verdict} {row.group} {row.number} {row.comment}: {row.got}"))
     return 1 if left else 0
 
 
 def _derived(vectors: Sequence[Vector]) -> list[Derived]:
-    """The vectors on JSON claims; those that have such already stay, and only their age is not counted."""
+    """Return the vectors on JSON claims. A vector that has JSON claims stays as it is; its age is ignored."""
     stay = [one for one in vectors if _has_claims(one) or one.unsendable]
     go = [one for one in vectors if one not in stay]
     made = {id(one): new for one, new in zip(go, resign.derive(go), strict=True)}
-    return [made.get(id(one)) or Derived(one.jws, "as published, its age not counted") for one in vectors]
+    return [made.get(id(one)) or Derived(one.jws, "as published, its age ignored") for one in vectors]
 
 
 def _has_claims(one: Vector) -> bool:

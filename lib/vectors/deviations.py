@@ -1,4 +1,4 @@
-"""Where Envoy judges a test vector otherwise than its authors, and why: rules, not lists of vectors."""
+"""The rules that explain why Envoy's verdict on a test vector differs from its authors'."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF = 32  # bytes of r and of s in ES256
 
 @dataclass(frozen=True)
 class Judged:
-    """What a rule looks at: the vector, the token that was sent, Envoy's answer, and what its group holds valid."""
+    """The input of a rule: the vector, the sent token, Envoy's answer, and the valid tokens of the vector's group."""
 
     vector: Vector
     sent: str
@@ -26,12 +26,12 @@ class Judged:
 
     @property
     def parts(self) -> list[str]:
-        """The token's parts between dots."""
+        """The token's parts, split at the dots."""
         return self.sent.split(".")
 
     @property
     def genuine(self) -> bool:
-        """Whether one of the vector's keys signed the header and payload that were sent, by the header's algorithm."""
+        """Whether one of the vector's keys signed the sent header and payload with the header's algorithm."""
         full, alg = [part for part in self.parts if part], str(self.header.get("alg", ""))
         if len(full) != 3:
             return False
@@ -41,7 +41,7 @@ class Judged:
 
     @property
     def header(self) -> dict:
-        """The token's header, empty if it is none."""
+        """The token's header; {} if it is no JSON object."""
         try:
             found = json.loads(decoded(self.parts[0]))
         except ValueError:
@@ -51,7 +51,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of difference: which verdict, what must hold of the token, and the reason in words."""
+    """A kind of difference: the verdict, a condition on the token, and the reason."""
 
     verdict: str
     name: str
@@ -60,7 +60,7 @@ class Rule:
 
 
 def explained(verdict: str, judged: Judged) -> Rule | None:
-    """Return the first rule that says why, or None. What passes without a right signature has no excuse."""
+    """Return the first rule that explains the verdict, or None. No rule excuses a wrong signature that passes."""
     if verdict == LAXER and not judged.genuine:
         return None
     return next((rule for rule in RULES if rule.verdict == verdict and rule.holds(judged)), None)
@@ -86,7 +86,7 @@ def _empty_part(judged: Judged) -> bool:
 
 
 def _spaces(judged: Judged) -> bool:
-    """Spaces in otherwise right parts."""
+    """Return whether the parts are correct except for spaces."""
     return " " in judged.sent and all(_right(part.replace(" ", "")) for part in judged.parts)
 
 
@@ -129,119 +129,119 @@ RULES = (
     Rule(
         STRICTER,
         "no JSON claims",
-        "The payload is no JSON object. A JWT's is (RFC 7519 7.2), and Envoy reads it before the signature.",
+        "The payload is no JSON object. RFC 7519 7.2 requires one, and Envoy reads it before the signature.",
         lambda judged: judged.answer == "401 J8",
     ),
     Rule(
         STRICTER,
         "empty payload",
-        "The payload is empty. Envoy counts parts that are not empty, and wants three; a JWT has claims in any case.",
+        "The payload is empty. Envoy requires three parts that are not empty; a JWT always has claims.",
         lambda judged: judged.answer == "401 J1" and len(judged.parts) == 3 and not judged.parts[1],
     ),
     Rule(
         STRICTER,
         "expired example",
-        "The RFC's example ended in 2011; Envoy judges the time before the signature.",
+        "The RFC's example expired in 2011; Envoy checks the time before the signature.",
         lambda judged: judged.answer == "401 J15" and "exp" in json.loads(decoded(judged.parts[1])),
     ),
     Rule(
         STRICTER,
         "key of another algorithm",
-        "The key says another algorithm than the token. Envoy holds it to that (RFC 7517 4.4, RFC 8725 3.1); the vector"
-        " counts as valid that such a key signed.",
+        "The key names another algorithm than the token, and Envoy refuses the token (RFC 7517 4.4, RFC 8725 3.1). The"
+        " vector counts it as valid.",
         _other_algorithm,
     ),
     Rule(
         STRICTER,
         "no such algorithm",
-        "The key says ES521, which does not exist (RFC 7518 3.1 has ES512 for P-521). Envoy does not load the key.",
+        "The key names ES521, which does not exist (RFC 7518 3.1 has ES512 for P-521). Envoy does not load the key.",
         lambda judged: judged.answer.startswith("not loaded") and _keys(judged, alg="ES521", crv="P-521"),
     ),
     Rule(
         STRICTER,
         "foreign characters",
-        "The vector counts as valid that a character which is not of base64url is passed over. RFC 7515 2 has no such"
+        "The token has a character outside of base64url. The vector counts it as valid; RFC 7515 2 does not allow such"
         " characters, and Envoy refuses them.",
         _foreign,
     ),
     Rule(
         LAXER,
         "the vector contradicts itself",
-        "The same token, character by character, stands in the same group as valid: the fault that its comment tells of"
-        " is not in it.",
+        "The group also has this token, character by character, as valid. The token does not have the fault that its"
+        " comment describes.",
         lambda judged: judged.vector.jws in judged.valid,
     ),
     Rule(
         LAXER,
         "empty part",
-        "Envoy passes over empty parts, so a dot too many does not count (RFC 7515 7.1 has two). What is signed is the"
-        " same; nothing can be smuggled in, but one token has many spellings.",
+        "Envoy ignores empty parts, and thus an extra dot (RFC 7515 7.1 has two dots). The signed text is unchanged;"
+        " nothing can be smuggled in, but one token has many spellings.",
         _empty_part,
     ),
     Rule(
         LAXER,
         "spaces",
-        "Envoy's base64url reader passes over spaces (RFC 7515 2 has none). In header and payload they are signed as"
-        " they stand; in the signature they change no byte of it.",
+        "Envoy's base64url reader ignores spaces (RFC 7515 2 allows none). The signature covers spaces in header and"
+        " payload; spaces in the signature change no byte of it.",
         _spaces,
     ),
     Rule(
         LAXER,
         "unused bits",
-        "The last character of the payload has bits that stand for nothing, and they are set. Envoy passes over them;"
-        " the signature covers the characters as they stand.",
+        "The last character of the payload has unused bits, and they are set. Envoy ignores them; the signature covers"
+        " the character itself.",
         _unused_bits,
     ),
     Rule(
         LAXER,
         "long ES256 signature",
-        "Envoy halves the signature, however long it is: r and s may have zeros before them (RFC 7518 3.4 wants 64"
-        " bytes). They are the right r and s, so nothing is forged; one token has many spellings.",
+        "Envoy halves a signature of any length: r and s may have zeros before them (RFC 7518 3.4 requires 64 bytes)."
+        " r and s are correct, and nothing is forged, but one token has many spellings.",
         _zeros_before,
     ),
     Rule(
         LAXER,
         "use",
-        "Envoy does not read a key's `use`: a key for encryption verifies signatures too, unless its `alg` says another"
-        " algorithm than the token.",
+        "Envoy does not read a key's `use`: an encryption key verifies signatures too, unless its `alg` differs from"
+        " the token's.",
         lambda judged: _keys(judged, use="enc"),
     ),
     Rule(
         LAXER,
         "key_ops",
-        "Envoy does not read a key's `key_ops`: a key for encryption verifies signatures too, unless its `alg` says"
-        " another algorithm than the token.",
+        "Envoy does not read a key's `key_ops`: an encryption key verifies signatures too, unless its `alg` differs"
+        " from the token's.",
         lambda judged: any("key_ops" in key and "verify" not in key["key_ops"] for key in judged.vector.keys),
     ),
     Rule(
         LAXER,
         "mixed set",
-        "A secret stands among public keys in one set. Envoy takes the one that kid and alg name; that a set so mixed"
-        " gives its secret away is for its publisher to mind.",
+        "One set has a secret among public keys. Envoy uses the key that kid and alg name. The publisher of such a set"
+        " reveals the secret, and must not mix them.",
         _mixed,
     ),
     Rule(
         LAXER,
         "kid twice",
-        "Two keys have the same kid (RFC 7517 4.5: they should not). Envoy tries each.",
+        "Two keys have one kid, which RFC 7517 4.5 advises against. Envoy tries each.",
         _twice,
     ),
     Rule(
         LAXER,
         "weak RSA key (ROCA)",
-        "Envoy does not look whether a key was made badly (CVE-2017-15361); who publishes keys has to.",
+        "Envoy does not check keys for this weakness (CVE-2017-15361); the publisher of the keys must.",
         lambda judged: "Roca" in judged.vector.comment and judged.header.get("alg") == "RS256",
     ),
     Rule(
         LAXER,
         "short RSA key",
-        "Envoy takes RSA keys below 2048 bits (RFC 7518 3.3 forbids them); who publishes keys has to mind.",
+        "Envoy accepts RSA keys below 2048 bits (RFC 7518 3.3 forbids them); the publisher must check the length.",
         _short_modulus,
     ),
     Rule(
         LAXER,
         "short secret",
-        "Envoy takes secrets shorter than the hash (RFC 7518 3.2 forbids them); who makes secrets has to mind.",
+        "Envoy accepts secrets shorter than the hash (RFC 7518 3.2 forbids them); their maker must check the length.",
         _short_secret,
     ),
 )

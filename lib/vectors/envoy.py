@@ -1,4 +1,4 @@
-"""An Envoy alone, on loopback: its JWT filter before an answer of its own, one set of keys for each path."""
+"""A stand-alone Envoy on loopback: its JWT filter before a direct response, with one set of keys for each path."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lib.errors import RunbookError
 from lib.polling import until
 
 LOOPBACK = "127.0.0.1"
-SKEW = 60  # seconds: Envoy's own default, which Istio leaves as it is
-ANY_TIME = 2**32 - 1  # seconds, the most that the field holds: 136 years, so that no example is too old
+SKEW = 60  # seconds, Envoy's default; Istio does not change it
+ANY_TIME = 2**32 - 1  # seconds, the maximum of the field: 136 years, more than the age of any example
 START = 20  # seconds
 REFUSED = re.compile(r"Provider '(?P<name>[^']+)' in jwt_authn config has invalid local jwks: (?P<reason>.*)")
 FILTERS = "type.googleapis.com/envoy.extensions.filters"
@@ -31,9 +31,9 @@ EXTENSION = {
 
 @dataclass(frozen=True)
 class Keys:
-    """A set of keys under a name: what comes to `/<name>` needs a token signed by one of them.
+    """A set of keys with a name: a request to `/<name>` needs a token signed by one of them.
 
-    `jwks` is the text that Envoy gets; `skew` in seconds is how much too late or too early a token may be.
+    `jwks` is the text in Envoy's configuration; `skew` is the tolerance in seconds for `exp` and `nbf`.
     """
 
     name: str
@@ -43,10 +43,12 @@ class Keys:
 
 @contextmanager
 def running(program: Path, sets: Iterable[Keys], start: float = START) -> Iterator[str]:
-    """Run the Envoy `program` with these sets of keys; give its address (host:port). It ends with the block.
+    """Run the Envoy `program` with these sets of keys until the block ends; yield its address (host:port).
 
-    It ends with this process too, however that ends, where the machine has setpriv. It has one worker and no admin
-    port. Raises RunbookError with the log's last line if it does not listen within `start` seconds.
+    Envoy has one worker and no admin port. If the machine has setpriv, Envoy also ends when this process ends.
+
+    Raises:
+        RunbookError: Envoy does not listen within `start` seconds; the message has the log's last line.
     """
     with tempfile.TemporaryDirectory(prefix="bare-envoy-") as folder:
         port, log = _free_port(), Path(folder) / "envoy.log"
@@ -65,9 +67,9 @@ def running(program: Path, sets: Iterable[Keys], start: float = START) -> Iterat
 
 
 def loadable(program: Path, sets: Iterable[Keys]) -> tuple[list[Keys], dict[str, str]]:
-    """Return the sets that Envoy takes, and why it refuses each of the others, by name.
+    """Return the sets that Envoy accepts, and its reason for each set that it refuses, by name.
 
-    One set without a usable key is enough for Envoy to refuse its whole configuration, so each is found in turn.
+    Envoy refuses its whole configuration for one set without a usable key. Each try finds one such set.
     """
     left, refused = {one.name: one for one in sets}, {}
     while refusal := _refusal(program, left.values()):
@@ -92,7 +94,7 @@ def _refusal(program: Path, sets: Iterable[Keys]) -> tuple[str, str] | None:
 
 
 def configuration(sets: Iterable[Keys], port: int) -> dict:
-    """Return Envoy's bootstrap: one listener on loopback, 200 for whatever the JWT filter lets through."""
+    """Return Envoy's bootstrap: one listener on loopback, which answers 200 to what the JWT filter lets through."""
     sets = list(sets)
     routes = [{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "passed\n"}}}]
     manager = {
@@ -113,7 +115,7 @@ def configuration(sets: Iterable[Keys], port: int) -> dict:
 
 
 def _filter(sets: list[Keys]) -> dict:
-    """No issuer and no audience is asked for: the vectors are about signatures."""
+    """Return the JWT filter. It requires no issuer and no audience, since the vectors test signatures."""
     providers = {
         one.name: {"local_jwks": {"inline_string": one.jwks}, "clock_skew_seconds": one.skew, "forward": False}
         for one in sets
@@ -133,7 +135,9 @@ def _wait(process: subprocess.Popen, port: int, log: Path, seconds: float) -> No
     if process.poll() is not None or not _listens(port):
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         last = lines[-1][:300] if lines else "nothing in its log"
-        raise RunbookError(f"expected Envoy to listen on {LOOPBACK}:{port} within {seconds} s, got: {last}")
+        raise RunbookError(
+            f"Envoy does not listen on {LOOPBACK}:{port} after {seconds} s. Check the program. Its log: {last}"
+        )
 
 
 def _listens(port: int) -> bool:

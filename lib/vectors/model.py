@@ -1,4 +1,4 @@
-"""Test vectors that nobody here wrote: Project Wycheproof's, and the examples of the RFCs, as plain rows."""
+"""Public test vectors as plain rows: Project Wycheproof's, and the examples of the RFCs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EXAMPLES = Path(__file__).with_name("examples.yml")
 
 @dataclass(frozen=True)
 class Vector:
-    """One token with the keys that it is to be judged by, and how: valid, invalid or acceptable.
+    """One token, its keys, and the expected result: valid, invalid or acceptable.
 
-    `group` names the set of keys, as in `jws-2`; `number` is Wycheproof's tcId or the RFC's section. `keys` are what a
-    verifier gets; `private` the same keys with their private halves.
+    `group` names the set of keys, such as `jws-2`; `number` is Wycheproof's tcId or the RFC's section. A verifier gets
+    `keys`; `private` has these keys with their private halves.
     """
 
     group: str
@@ -35,7 +35,7 @@ class Vector:
 
     @property
     def jwks(self) -> str:
-        """The keys as Envoy takes them."""
+        """The keys as a JSON Web Key Set, the form that Envoy reads."""
         return json.dumps({"keys": self.keys})
 
 
@@ -45,14 +45,14 @@ def load(folder: Path) -> list[Vector]:
     for short, name in FILES.items():
         path = folder / name
         if not path.is_file():
-            raise RunbookError(f"expected the vectors {name} in {folder}, found none; see `python -m sandbox vectors`.")
+            raise RunbookError(f"{folder} has no vectors {name}. Run `python -m sandbox vectors`, which fetches them.")
         groups = json.loads(path.read_text())["testGroups"]
         found += [one for number, group in enumerate(groups) for one in _group(f"{short}-{number}", group)]
     return found
 
 
 def examples(path: Path = EXAMPLES) -> list[Vector]:
-    """Return the examples of RFC 7515 and RFC 7519. Their file has them decoded, so that nothing there is a token."""
+    """Return the examples of RFC 7515 and RFC 7519. Their file holds decoded text, and thus no token."""
     return [_example(one) for one in yaml.safe_load(path.read_text())["examples"]]
 
 

@@ -1,6 +1,7 @@
-"""A test vector made again on JSON claims: Envoy reads the payload before the signature, and vectors sign plain words.
+"""Remake a test vector on JSON claims, since Envoy reads the payload before the signature.
 
-The same key, the same header, the same fault; the vector's own payload becomes a claim of the new one.
+The vectors sign plain words. The new token keeps the vector's key, header and fault; the vector's payload becomes a
+claim of the new payload.
 """
 
 from __future__ import annotations
@@ -15,30 +16,30 @@ from lib.crypto.base64url import FOREIGN, canonical, decoded, encoded, with_unus
 from lib.vectors import signatures
 from lib.vectors.model import Vector
 
-ATTACKER = 7  # the private key that stands for the attacker's, whose own is not in the vectors
-EDITS = 4  # characters that may differ between two texts of one signature
+ATTACKER = 7  # a private key of ours for the attacker, since the vectors do not have the attacker's
+EDITS = 4  # characters that may differ between two spellings of one signature
 AFFIXES = re.compile(r"^([^A-Za-z0-9_-]*)(.*?)([^A-Za-z0-9_-]*)$", re.S)
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A token, and in words how its signature came about."""
+    """A token, and a description of how its signature was made."""
 
     jws: str
     how: str
 
 
 def claims(payload: str) -> str:
-    """Return the payload segment that stands for a vector's: JSON claims, without an end of their life.
+    """Return the payload segment that replaces a vector's: JSON claims without `exp`.
 
-    It has unused bits at its end, so that vectors that play with those can be carried over.
+    Its last character has unused bits. Vectors that set such bits need them.
     """
     text = json.dumps({"iss": "https://vectors.example", "sub": "vector", "was": canonical(payload)})
     return encoded(text.encode() + b" " * ((1 - len(text)) % 3))
 
 
 def derive(vectors: Iterable[Vector]) -> list[Derived]:
-    """Return each vector on JSON claims, in their order."""
+    """Return each vector on JSON claims, in the order of the vectors."""
     vectors = list(vectors)
     known: dict[str, list[Known]] = {}
     for one in vectors:
@@ -50,7 +51,7 @@ def derive(vectors: Iterable[Vector]) -> list[Derived]:
 
 @dataclass(frozen=True)
 class Known:
-    """The three parts of a valid vector, and those that it became: they tell what was changed in the others."""
+    """The three parts of a valid vector, and their replacements; other vectors are compared with the old parts."""
 
     old: list[str]
     new: list[str]
@@ -72,7 +73,7 @@ def _derived(vector: Vector, known: Sequence[Known]) -> Derived:
 
 
 def _payload(vector: Vector) -> str:
-    """An empty payload stays empty unless it was signed so."""
+    """Return the new payload; an empty one stays empty, unless the vector signed it empty."""
     header, payload, signature = _parts(vector)
     if not payload and not _recognised(vector, [(f"{header}.", "")], decoded(signature)):
         return ""
@@ -105,7 +106,7 @@ def _signature(vector: Vector, known: Sequence[Known], sent: str) -> tuple[str, 
 
 
 def _recognised(vector: Vector, texts: Sequence[tuple[str, str]], signature: bytes) -> tuple[str, str] | None:
-    """The new signature of the first of the texts, old and new, that some key signed."""
+    """Return the new signature for the first old text that a key signed, with a description; None if no key did."""
     for (old, new), key in product(texts, vector.private):
         if made := signatures.recognised(key, _alg(old.partition(".")[0]), old, signature):
             return encoded(made[0](new)), made[1]
@@ -113,7 +114,7 @@ def _recognised(vector: Vector, texts: Sequence[tuple[str, str]], signature: byt
 
 
 def _edited(text: str, known: Sequence[Known]) -> tuple[str, str] | None:
-    """The signature of a valid vector with characters put in or replaced: the same done to what that one became."""
+    """Return the new valid signature with the edits of this edited one, with a description; None without edits."""
     for old, new in ((one.old[2], one.new[2]) for one in known):
         if old in text:
             return text.replace(old, new), "the valid signature, characters added"
@@ -123,9 +124,9 @@ def _edited(text: str, known: Sequence[Known]) -> tuple[str, str] | None:
 
 
 def _same_edit(old: str, text: str, new: str) -> str:
-    """`new` with the characters of `text` where it differs from `old`; another one where it has that already."""
-    other = lambda put, there: put if put != there else "Y"  # noqa: E731
-    return "".join(other(b, c) if a != b else c for a, b, c in zip(old, text, new, strict=True))
+    """Return `new` with the characters of `text` that differ from `old`; "Y" if `new` has such a character already."""
+    triples = zip(old, text, new, strict=True)
+    return "".join(n if o == t else t if t != n else "Y" for o, t, n in triples)
 
 
 def _replaced(text: str, known: Sequence[Known]) -> str:
@@ -135,13 +136,13 @@ def _replaced(text: str, known: Sequence[Known]) -> str:
 
 
 def _embedded(header: str, payload: str) -> Derived:
-    """A header that brings the key that signed: ours in the attacker's place."""
+    """Return a token whose header embeds the key that signed it: our key instead of the attacker's."""
     members = json.loads(decoded(header))
     numbers = signatures.ec_public(ATTACKER)
     members["jwk"] |= {"x": encoded(numbers[0]), "y": encoded(numbers[1])}
     sent = f"{encoded(json.dumps(members, separators=(',', ':')).encode())}.{_carried(payload)}"
     made = signatures.ecdsa(ATTACKER, "256", sent)
-    return Derived(f"{sent}.{encoded(made)}", "signed by an attacker's key of ours, which the header brings")
+    return Derived(f"{sent}.{encoded(made)}", "signed by our attacker's key, which the header embeds")
 
 
 def _alg(header: str) -> str:

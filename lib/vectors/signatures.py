@@ -1,7 +1,7 @@
-"""Signatures as numbers: which key and text made one, and the same again, flaw and all, for another text.
+"""Signatures as numbers: find the key and text of a signature, and repeat its flaw for another text.
 
-For the test vectors alone: their private keys are public, so nothing here is hardened, and nothing here signs anything
-that is trusted. RFC 8017 (RSA), RFC 7518 (the algorithms' names), FIPS 186-4 (ECDSA).
+Only for the test vectors, whose private keys are public: this code is not hardened, and must not sign trusted data.
+Sources: RFC 8017 (RSA), RFC 7518 (the algorithms' names), FIPS 186-4 (ECDSA).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from lib.crypto.base64url import decoded
 
-Remake = Callable[[str], bytes]  # a text to its signature
+Remake = Callable[[str], bytes]  # returns the signature of a text
 HASHES = ("256", "384", "512")
 PREFIX = {  # DigestInfo before the hash, RFC 8017 9.2
     "256": bytes.fromhex("3031300d060960864801650304020105000420"),
@@ -36,21 +36,28 @@ SHIFTED: dict[str, tuple[Shift, Shift]] = {  # a change of r or s of an ECDSA si
 
 
 def recognised(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, str] | None:
-    """Return how to sign another text as `signature` signs this one, with a description; None if the flaw is unknown.
+    """Return a function that signs another text as `signature` signs this one, with a description.
 
-    `jwk` is a private key; `alg` what the token's header says, which a signature need not keep to.
+    Args:
+        jwk: A private key.
+        alg: The algorithm in the token's header; the signature may use another one.
+        text: The signed text.
+        signature: The signature, with or without a flaw.
+
+    Returns:
+        None if the key did not sign the text, or if the flaw is unknown.
     """
     kind = _mac if "k" in jwk else _rsa if "n" in jwk else _ecdsa
     return kind(jwk, alg, text, signature)
 
 
 def flawed(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, str] | None:
-    """Return how to sign another text with the same flaw in the encoded message that RSA signs, or None."""
+    """Return a function that repeats the flaw in RSA's encoded message, with a description, or None."""
     if "n" not in jwk or alg[2:] not in HASHES:
         return None
     number, modulus = int.from_bytes(signature), decoded_number(jwk["n"])
     if len(signature) != _length(modulus) or number % modulus in (0, 1, modulus - 1) or number >= modulus:
-        return None  # a number of its own, whatever the text is
+        return None  # the number does not depend on the text
     encoded = pow(number, decoded_number(jwk["e"]), modulus).to_bytes(len(signature))
     edit = _padding_carried if alg.startswith("RS") else _salted_carried
     if not edit(encoded, alg[2:], text, text):
@@ -58,14 +65,14 @@ def flawed(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, st
 
     def made(new: str) -> bytes:
         edited = edit(encoded, alg[2:], text, new)
-        assert edited is not None  # it depends on the old text alone
+        assert edited is not None  # it depends only on the old text
         return _raw(jwk, edited)
 
     return made, "flaw carried over in the encoded message"
 
 
 def ecdsa(number: int, size: str, text: str) -> bytes:
-    """Return the ECDSA signature (r and s joined) of a text by the private key `number`; the same each time."""
+    """Return the deterministic ECDSA signature (r and s joined) of a text by the private key `number`."""
     digest = getattr(hashes, f"SHA{size}")()
     key = ec.derive_private_key(number, CURVES[size])
     r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(digest, deterministic_signing=True)))
@@ -74,7 +81,7 @@ def ecdsa(number: int, size: str, text: str) -> bytes:
 
 
 def ec_public(number: int) -> tuple[bytes, bytes]:
-    """Return x and y of the public key of a private one on P-256."""
+    """Return x and y of the public key for a private key on P-256."""
     numbers = ec.derive_private_key(number, CURVES["256"]).public_key().public_numbers()
     return numbers.x.to_bytes(32), numbers.y.to_bytes(32)
 
@@ -86,7 +93,10 @@ def decoded_number(text: str) -> int:
 
 def _mac(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, str] | None:
     for size in HASHES:
-        made = lambda new, size=size: hmac.digest(decoded(jwk["k"]), new.encode(), f"sha{size}")  # noqa: E731
+
+        def made(new: str, size: str = size) -> bytes:
+            return hmac.digest(decoded(jwk["k"]), new.encode(), f"sha{size}")
+
         if made(text) == signature:
             return made, f"signed again, HS{size}"
     return None
@@ -127,19 +137,24 @@ def _holds(public: ec.EllipticCurvePublicKey, size: str, text: str, r: int, s: i
 def _rsa(jwk: dict, alg: str, text: str, signature: bytes) -> tuple[Remake, str] | None:
     modulus = decoded_number(jwk["n"])
     length = _length(modulus)
-    ways: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {"": (signature, lambda new: new)}
+    variants: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {"": (signature, lambda new: new)}
     if signature[:2] == bytes(2):
-        ways[", zeros before"] = (signature[2:], lambda new: bytes(2) + new)
+        variants[", zeros before"] = (signature[2:], lambda new: bytes(2) + new)
     if signature[-2:] == bytes(2):
-        ways[", zeros behind"] = (signature[:-2], lambda new: new + bytes(2))
+        variants[", zeros behind"] = (signature[:-2], lambda new: new + bytes(2))
     times, rest = divmod(int.from_bytes(signature), modulus)
     if times:
-        more = lambda new: (int.from_bytes(new) + times * modulus).to_bytes(len(signature))  # noqa: E731
-        ways[f", plus {times} times the modulus"] = (rest.to_bytes(length), more)
-    for words, (plain, redo) in ways.items():
+        variants[f", plus {times} times the modulus"] = (
+            rest.to_bytes(length),
+            lambda new: (int.from_bytes(new) + times * modulus).to_bytes(len(signature)),
+        )
+    for words, (plain, redo) in variants.items():
         fits = len(plain) == length and int.from_bytes(plain) < modulus
         if fits and (found := _encoding(jwk, text, plain)):
-            made = lambda new, encode=found[0], redo=redo: redo(_raw(jwk, encode(new)))  # noqa: E731
+
+            def made(new: str, encode: Callable[[str], bytes] = found[0], redo: Callable = redo) -> bytes:
+                return redo(_raw(jwk, encode(new)))
+
             return made, f"signed again, {found[1]}{words}"
     return None
 
@@ -158,7 +173,7 @@ def _encoding(jwk: dict, text: str, signature: bytes) -> tuple[Callable[[str], b
 
 
 def _raw(jwk: dict, encoded: bytes) -> bytes:
-    """The number d powers of the encoded message, by the Chinese remainders where the key has its primes."""
+    """Return the encoded message to the power of d, by Chinese remainders if the key has its primes."""
     number, modulus = int.from_bytes(encoded), decoded_number(jwk["n"])
     if "p" not in jwk or "q" not in jwk:
         return pow(number, decoded_number(jwk["d"]), modulus).to_bytes(len(encoded))
@@ -172,13 +187,13 @@ def _digest(text: str, size: str) -> bytes:
 
 
 def _padded(text: str, size: str, length: int) -> bytes:
-    """EMSA-PKCS1-v1_5."""
+    """Return the text encoded by EMSA-PKCS1-v1_5."""
     tail = b"\0" + PREFIX[size] + _digest(text, size)
     return b"\0\1" + b"\xff" * (length - len(tail) - 2) + tail
 
 
 def _padding_carried(encoded: bytes, size: str, old: str, new: str) -> bytes | None:
-    """The encoded message with the old hash, or most of it, replaced by the new one's; None if it is not there."""
+    """Return the encoded message with the old hash, or most of it, replaced; None if it has no old hash."""
     before, after = _digest(old, size), _digest(new, size)
     for part in (slice(None), slice(None, -1), slice(1, None)):
         if before[part] in encoded:
@@ -187,7 +202,7 @@ def _padding_carried(encoded: bytes, size: str, old: str, new: str) -> bytes | N
 
 
 def _salted(text: str, size: str, length: int, salt: bytes) -> bytes:
-    """EMSA-PSS."""
+    """Return the text encoded by EMSA-PSS."""
     block, hashed = _block(text, size, length, salt)
     masked = _xor(block, _mask(hashed, len(block), size))
     return bytes([masked[0] & 0x7F]) + masked[1:] + hashed + b"\xbc"
@@ -199,7 +214,7 @@ def _block(text: str, size: str, length: int, salt: bytes) -> tuple[bytes, bytes
 
 
 def _opened(encoded: bytes, size: str) -> tuple[bytes, bytes]:
-    """The block without its mask, and the hash."""
+    """Return the block without its mask, and the hash."""
     width = int(size) // 8
     masked, hashed = encoded[: -width - 1], encoded[-width - 1 : -1]
     block = _xor(masked, _mask(hashed, len(masked), size))
@@ -212,7 +227,7 @@ def _salt(encoded: bytes, size: str) -> bytes | None:
 
 
 def _salted_carried(encoded: bytes, size: str, old: str, new: str) -> bytes:
-    """The new text's encoding with the same bits wrong as the old one's, in the block, the hash and the last byte."""
+    """Return the new text's encoding with the wrong bits of the old one, in the block, the hash and the last byte."""
     block, hashed = _opened(encoded, size)
     found = _salt(encoded, size)
     salt = found if found is not None else block[-int(size) // 8 :]
@@ -224,7 +239,7 @@ def _salted_carried(encoded: bytes, size: str, old: str, new: str) -> bytes:
 
 
 def _mask(seed: bytes, length: int, size: str) -> bytes:
-    """MGF1."""
+    """Return the mask of MGF1."""
     rounds = range(-(-length // (int(size) // 8)))
     return b"".join(hashlib.new(f"sha{size}", seed + one.to_bytes(4)).digest() for one in rounds)[:length]
 

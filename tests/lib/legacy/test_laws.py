@@ -1,9 +1,10 @@
-"""What always holds of old policies translated: never weaker, and stricter only where the output says so.
+"""A translation is never weaker than the old policies, and stricter only if its output reports it.
 
-Random configurations are asked random requests, by what Istio 1.4 did (legacy_then) and what it does now (legacy_now).
+Two evaluators answer random requests on random policies: legacy_then as Istio 1.4, and legacy_now as Istio today.
 """
 
 import random
+import re
 from itertools import product
 
 import pytest
@@ -65,8 +66,8 @@ def lists(of, most=2, least=0, by=None):
     return st.lists(of, min_size=least, max_size=most, unique_by=by)
 
 
-def place(thing):
-    return thing["metadata"].get("namespace"), thing["metadata"]["name"]
+def place(policy):
+    return policy["metadata"].get("namespace"), policy["metadata"]["name"]
 
 
 def sampled(*values):
@@ -173,61 +174,62 @@ def guarded(draw):
 
 
 def reasons(request: Request) -> set[str]:
-    """Return what of the output's words tells why this request, that was let in, is refused today."""
-    told = {authn.PREFLIGHT} if request.preflight else set()
+    """Return the notes that explain why Istio now refuses this request, which Istio 1.4 let in."""
+    notes = {authn.PREFLIGHT} if request.preflight else set()
     if request.token and request.http:
-        told |= {authn.EVERYWHERE, authn.ALL_PORTS, authn.OPTIONAL}
-        told |= set() if request.token["sub"] else {authn.SUBJECT}
+        notes |= {authn.EVERYWHERE, authn.ALL_PORTS, authn.OPTIONAL}
+        notes |= set() if request.token["sub"] else {authn.SUBJECT}
     if not request.http:
-        told |= {authn.TCP, authn.TCP_WIDE}
-    return told | ({rbac.UNQUERIED} if request.query else set())
+        notes |= {authn.TCP, authn.TCP_WIDE}
+    return notes | ({rbac.UNQUERIED} if request.query else set())
 
 
 @given(configurations() | guarded(), st.integers(0, 2**32), st.booleans())
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-def test_what_is_translated_lets_in_nothing_new_and_refuses_nothing_unsaid(things, seed, manifests):
-    known = Services.of([*SERVICES, *things]) if manifests else Services({"web": {"app": "web"}, "api": {"app": "api"}})
+def test_a_translation_lets_in_no_new_request_and_reports_each_new_refusal(policies, seed, manifests):
+    labels_by_name = {"web": {"app": "web"}, "api": {"app": "api"}}
+    known = Services.of([*SERVICES, *policies]) if manifests else Services(labels_by_name)
     try:
-        made = translate(things, known)
+        made = translate(policies, known)
     except LegacyError as error:
-        assert ": expected " in str(error) or str(error).startswith("expected ")
+        assert re.fullmatch(r".+\. [A-Z].+\.", str(error))  # what is wrong, then what to do
         event("refused")
         return
     event("translated")
     objects = [one.manifest for one in made if one.manifest]
-    said = {note for one in made for note in (*one.notes, *one.warnings)}
-    shared = manifests and ALIAS in things
+    notes = {note for one in made for note in (*one.notes, *one.warnings)}
+    shared = manifests and ALIAS in policies
     for request in random.Random(seed).sample([one for one in REQUESTS if shared or one.service != "alias"], 100):
         labels = {"app": "web" if request.service == "alias" else request.service}
-        then = legacy_then.allowed(things, request)
+        then = legacy_then.allowed(policies, request)
         now = legacy_now.allowed(objects, request, labels)
         assert then or not now, f"let in: {request}"
-        assert now or not then or said & reasons(request), f"refused, and not said: {request}"
+        assert now or not then or notes & reasons(request), f"refused without a note: {request}"
 
 
-def test_the_two_ways_to_evaluate_tell_the_articles_figure_2():
-    """What is expected of the article's policies by hand, so that both evaluators are held to it."""
+def test_both_evaluators_give_the_answers_of_figure_2():
+    """The expected answers are written by hand, to check both evaluators."""
     jwt = {"issuer": "http://a", "jwksUri": "http://a/certs", "audiences": ["istio"]}
     spec = {"targets": [{"name": "web"}], "peers": [{"mtls": {}}], "origins": [{"jwt": jwt}]}
-    things = [of("MeshPolicy", "default", "", {"peers": [{"mtls": {}}]}), of("Policy", "web", "foo", spec)]
-    objects = [one.manifest for one in translate(things, Services.of(SERVICES)) if one.manifest]
+    policies = [of("MeshPolicy", "default", "", {"peers": [{"mtls": {}}]}), of("Policy", "web", "foo", spec)]
+    objects = [one.manifest for one in translate(policies, Services.of(SERVICES)) if one.manifest]
     rows = [(None, None, False), (None, token(), False), (CALLERS[0], None, False), (CALLERS[0], token(), True),
             (CALLERS[0], token(good=False), False), (CALLERS[0], token(aud=["x"]), False)]  # fmt: skip
-    for caller, found, wanted in rows:
+    for caller, found, expected in rows:
         request = Request("web", "foo", WEB[0], caller, found)
-        assert legacy_then.allowed(things, request) is wanted
-        assert legacy_now.allowed(objects, request, {"app": "web"}) is wanted
+        assert legacy_then.allowed(policies, request) is expected
+        assert legacy_now.allowed(objects, request, {"app": "web"}) is expected
     assert ROOT == "istio-system" and ASSUMED and subjects.AUTHENTICATED
 
 
 @pytest.mark.parametrize("field", ["mode", "rules", "selector"])
 def test_a_weaker_translation_is_seen(field):
-    """The laws would find it: without a part of what was written, a request gets in that was refused."""
+    """If a part of the translation is missing, a refused request gets in, and the first test would find it."""
     jwt = {"issuer": "http://a", "jwksUri": "http://a/certs"}
-    things = [
+    policies = [
         of("Policy", "web", "foo", {"targets": [{"name": "web"}], "peers": [{"mtls": {}}], "origins": [{"jwt": jwt}]})
     ]
-    objects = [one.manifest for one in translate(things, Services.of(SERVICES)) if one.manifest]
+    objects = [one.manifest for one in translate(policies, Services.of(SERVICES)) if one.manifest]
     weaker = {"mode": objects[1:], "rules": objects[:2], "selector": []}[field]
-    assert any(legacy_now.allowed(weaker, one, {"app": one.service}) and not legacy_then.allowed(things, one)
+    assert any(legacy_now.allowed(weaker, one, {"app": one.service}) and not legacy_then.allowed(policies, one)
                for one in REQUESTS)  # fmt: skip

@@ -1,6 +1,7 @@
-"""Old policies as today's: the article's own three, samples of each field, refusals, and what always holds."""
+"""The translation of old policies: the article's three objects, samples of each field, refusals and properties."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,22 +37,22 @@ def for_web(**spec):
     return policy(targets=[{"name": "web"}], **spec)
 
 
-def made(*things, **options):
-    """Return the objects by kind, with the notes of all."""
-    found = translate([*things, yaml.safe_load(SERVICE)], **options)
+def made(*objects, **options):
+    """Return the translated objects by kind, and the notes of all."""
+    found = translate([*objects, yaml.safe_load(SERVICE)], **options)
     notes = " ".join(note for one in found for note in (*one.notes, *one.warnings))
     return {one.manifest["kind"]: one.manifest for one in found if one.manifest}, notes
 
 
-def refused(*things, **options):
+def refused(*objects, **options):
     with pytest.raises(LegacyError) as caught:
-        made(*things, **options)
+        made(*objects, **options)
     return str(caught.value)
 
 
-def test_the_articles_three_objects_are_figure_2():
-    things = [thing for path in ARTICLE for thing in yaml.safe_load_all(path.read_text())]
-    found = translate(things, Services({"httpbin": {"app": "httpbin"}}))
+def test_the_articles_three_objects_become_figure_2():
+    old = [manifest for path in ARTICLE for manifest in yaml.safe_load_all(path.read_text())]
+    found = translate(old, Services({"httpbin": {"app": "httpbin"}}))
     objects = [one.manifest for one in found]
     issuer = "http://<keycloak public address>/auth/realms/istio"
     selector = {"matchLabels": {"app": "httpbin"}}
@@ -77,7 +78,7 @@ def test_the_articles_three_objects_are_figure_2():
         ({"peers": [{"mtls": {}}]}, "STRICT"),
         ({"peers": [{"mtls": None}]}, "STRICT"),
         ({"peers": [{"mtls": {"mode": "PERMISSIVE"}}]}, "PERMISSIVE"),
-        ({"peers": [{"mtls": {}}], "peerIsOptional": True}, "STRICT"),  # its listener took no plain text
+        ({"peers": [{"mtls": {}}], "peerIsOptional": True}, "STRICT"),  # the listener refused plain text
         ({"peers": [{"mtls": {}}, {"mtls": {"mode": "PERMISSIVE"}}]}, "STRICT"),  # the first decided
         ({"peers": []}, "DISABLE"),
         ({}, "DISABLE"),
@@ -118,7 +119,7 @@ def test_trigger_rules_are_the_paths_of_the_demand(style):
     assert authn.EVERYWHERE in notes
 
 
-def test_where_a_token_stands():
+def test_headers_and_parameters_with_the_token():
     jwt = {**JWT, "jwtHeaders": ["Authorization", "X-Token"], "jwtParams": ["t"]}
     objects, _ = made(for_web(origins=[{"jwt": jwt}]))
     (rule,) = objects["RequestAuthentication"]["spec"]["jwtRules"]
@@ -129,8 +130,8 @@ def test_where_a_token_stands():
 def test_an_optional_origin_demands_nothing_and_strict_refuses_it():
     optional = for_web(origins=[{"jwt": JWT}], originIsOptional=True)
     objects, notes = made(optional)
-    assert "AuthorizationPolicy" not in objects and "today it is 401" in notes
-    assert "(--strict), got: originIsOptional" in refused(optional, strict=True)
+    assert "AuthorizationPolicy" not in objects and "Istio now answers 401, or 403" in notes
+    assert "--strict refuses a translation with a warning: originIsOptional" in refused(optional, strict=True)
 
 
 def test_a_namespace_and_a_mesh():
@@ -173,11 +174,11 @@ def test_a_role_and_its_binding_are_one_policy():
     ]  # fmt: skip
 
 
-def test_everybody_is_nobody_in_particular():
+def test_user_star_becomes_a_rule_without_a_source():
     binding = {**BINDING, "subjects": [{"user": "*"}]}
     role = {"rules": [{"services": ["*"], "methods": ["*"]}]}
     objects, _ = made(ON, rbac("viewer", "ServiceRole", **role), rbac("bind", "ServiceRoleBinding", **binding))
-    every = {"to": [{"operation": {"methods": ["*"]}}]}  # any method, and so nothing that has none: no other TCP
+    every = {"to": [{"operation": {"methods": ["*"]}}]}  # any HTTP method: this excludes plain TCP
     assert objects["AuthorizationPolicy"]["spec"] == {"action": "ALLOW", "rules": [every]}
     role = {"rules": [{"services": ["*"], "methods": ["GET"], "paths": ["*"]}]}
     objects, _ = made(ON, rbac("viewer", "ServiceRole", **role), rbac("bind", "ServiceRoleBinding", **binding))
@@ -192,54 +193,57 @@ def test_everybody_is_nobody_in_particular():
         ({"mode": "OFF"}, []),
     ],
 )
-def test_a_cluster_that_is_closed(spec, homes):
+def test_a_closed_cluster(spec, homes):
     found = translate([policy("default", "", "ClusterRbacConfig", "rbac.istio.io", **spec)])
     assert [one.manifest["metadata"]["namespace"] for one in found if one.manifest] == homes
     assert all(one.manifest["spec"] == {} for one in found if one.manifest)
 
 
 @pytest.mark.parametrize(
-    ("thing", "words"),
+    ("manifest", "words"),
     [
         (policy(targets=[{"name": "nobody"}]), "--selector nobody=app=nobody"),
-        (policy(targets=[{"name": "web", "ports": [{"number": 9}]}]), "expected the port 9"),
-        (policy(targets=[{"name": "web", "ports": [{"number": 81}]}]), "expected a number as targetPort"),
-        (policy("other"), "no targets, got other"),
-        (policy("default", "", "MeshPolicy", targets=[{"name": "web"}]), "MeshPolicy default without targets"),
-        (policy("default", ""), "expected a namespace"),
-        (for_web(peers=[{"jwt": JWT}]), "got a jwt among them"),
-        (for_web(peers=[{"mtls": {"allowTls": True}}]), "got allowTls: true"),
+        (policy(targets=[{"name": "web", "ports": [{"number": 9}]}]), "behind port 9 of the Service web is unknown"),
+        (policy(targets=[{"name": "web", "ports": [{"number": 81}]}]), "the targetPort of web's port 81 is the name a"),
+        (policy("other"), "no targets. Correct other"),
+        (policy("default", "", "MeshPolicy", targets=[{"name": "web"}]), "only a MeshPolicy default without targets"),
+        (policy("default", ""), "has no namespace. Write it"),
+        (for_web(peers=[{"jwt": JWT}]), "peers has a jwt"),
+        (for_web(peers=[{"mtls": {"allowTls": True}}]), "mtls has allowTls: true"),
         (for_web(origins=[{"jwt": {**JWT, "triggerRules": [{"includedPaths": [{"regex": "a|b"}]}]}}]), "the regex a|b"),
         (for_web(origins=[{"jwt": JWT}, {"jwt": {"issuer": "http://o", "triggerRules": [{"includedPaths": []}]}}]),
-         "the same triggerRules"),
-        (for_web(origin=[]), "got origin: Extra inputs are not permitted"),
-        (for_web(origins=[{"jwt": {"jwksUri": "x"}}]), "origins.0.jwt.issuer: Field required"),
-        (policy("d", kind="DestinationRule", api="networking.istio.io", host="a"), "it stays as it is"),
-        (policy("x", kind="ConfigMap", api=""), "expected an old policy, got ConfigMap"),
+         "different triggerRules"),
+        (for_web(origin=[]), "the field origin does not match the old API: Extra inputs are not permitted"),
+        (for_web(origins=[{"jwt": {"jwksUri": "x"}}]),
+         "origins.0.jwt.issuer does not match the old API: Field required"),
+        (policy("d", kind="DestinationRule", api="networking.istio.io", host="a"), "Keep the object"),
+        (policy("x", kind="ConfigMap", api=""), "ConfigMap of /v1alpha1 is not an old policy"),
         (policy("default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_INCLUSION",
-                inclusion={"namespaces": ["istio-system"]}), "without the root namespace istio-system"),
-        (policy("other", "", "MeshPolicy"), "Istio took no other"),
+                inclusion={"namespaces": ["istio-system"]}), "names the root namespace istio-system"),
+        (policy("other", "", "MeshPolicy"), "Leave other out"),
         (policy("default", targets=[{"name": "web"}]), "the name default and no targets"),
-        (policy("r", kind="ServiceRole", api="rbac.istio.io", rules=[{}]), "expected a ClusterRbacConfig"),
+        (policy("r", kind="ServiceRole", api="rbac.istio.io", rules=[{}]), "the files have no ClusterRbacConfig"),
     ],
 )  # fmt: skip
-def test_what_has_no_equal_is_refused_by_name(thing, words):
-    said = refused(thing)
-    assert words in said and said.startswith(f"{thing['kind']} {thing['metadata']['name']}: ")
+def test_an_object_without_an_equal_is_refused_by_name(manifest, words):
+    message = refused(manifest)
+    assert words in message and message.startswith(f"{manifest['kind']} {manifest['metadata']['name']}: ")
 
 
 def test_roles_that_have_no_equal():
-    def said(role=None, subject=None):
+    def refusal(role=None, subject=None):
         binding = {**BINDING, "subjects": [subject or {"user": "*"}]}
         rules = {"rules": [{"services": ["*"], **(role or {})}]}
         return refused(ON, rbac("viewer", "ServiceRole", **rules), rbac("bind", "ServiceRoleBinding", **binding))
 
-    assert "got an empty one" in said(subject={"names": []})
-    assert "got destination.port" in said(subject={"properties": {"destination.port": "1"}})
-    assert "got web; a short name" in said({"services": ["web"]})
-    assert "got web*" in said({"services": ["web*"]})
-    assert "got web.bar" in said({"services": ["web.bar.svc.cluster.local"]})
-    assert "got destination.labels[v]" in said({"constraints": [{"key": "destination.labels[v]", "values": ["1"]}]})
+    assert "a subject has no field" in refusal(subject={"names": []})
+    assert "ignored the key destination.port" in refusal(subject={"properties": {"destination.port": "1"}})
+    assert "web is not the full name of a Service. A short name" in refusal({"services": ["web"]})
+    assert "web* is not the full name of a Service" in refusal({"services": ["web*"]})
+    assert "the Service web.bar is not in the role's namespace" in refusal({"services": ["web.bar.svc.cluster.local"]})
+    assert "ignored the key destination.labels[v]" in refusal(
+        {"constraints": [{"key": "destination.labels[v]", "values": ["1"]}]}
+    )
 
 
 NAMES = st.sampled_from(["http://a", "http://b/realms/x", "https://c"])
@@ -259,12 +263,11 @@ SPECS = st.fixed_dictionaries({}, optional={
 
 
 @given(SPECS)
-def test_whatever_is_translated_is_whole_and_never_weaker(spec):
-    thing = policy("default", **spec)
+def test_a_translation_is_complete_and_never_weaker(spec):
     try:
-        found = translate([thing, yaml.safe_load(SERVICE)])
+        found = translate([policy("default", **spec), yaml.safe_load(SERVICE)])
     except LegacyError as error:
-        assert str(error).startswith("Policy default: expected ")
+        assert re.fullmatch(r"Policy default: .+\. [A-Z].+\.", str(error))  # what is wrong, then what to do
         return
     read = [one for one in yaml.safe_load_all(io.StringIO(document(found))) if one]
     assert read == [one.manifest for one in found if one.manifest]
@@ -300,24 +303,24 @@ def test_the_command_reads_files_and_standard_input(tmp_path):
     assert all(line.startswith("# ") for line in done.stdout.splitlines()[1:2])
 
 
-def test_one_that_is_refused_leaves_nothing_half_translated(capsys, tmp_path):
+def test_a_refusal_prints_no_objects(capsys, tmp_path):
     file = tmp_path / "old.yaml"
     file.write_text(yaml.safe_dump_all([policy("default"), policy("other")]))
     assert main([str(file)]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("refused: Policy other: expected targets")
+    assert out == "" and err.startswith("refused: Policy other: a Policy has either targets")
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "kind: Policy"])
-def test_what_cannot_be_read_is_an_error(capsys, tmp_path, text):
+def test_an_unreadable_file_is_an_error(capsys, tmp_path, text):
     file = tmp_path / "old.yaml"
     file.write_text(text)
     assert main([str(file)]) == 2 and main([str(tmp_path / "none.yaml")]) == 2
     assert main([str(file), "--selector", "web"]) == 2
-    assert "expected YAML of Kubernetes objects" in capsys.readouterr().err
+    assert "Give YAML of Kubernetes objects" in capsys.readouterr().err
 
 
-def test_the_pages_example_is_what_is_written():
+def test_the_example_of_the_page_is_the_output():
     old, new = (ROOT / "docs" / "legacy.md").read_text().split("```yaml\n")[1:3]
     found = translate(list(yaml.safe_load_all(old.partition("```")[0])), Services({"httpbin": {"app": "httpbin"}}))
     assert new.partition("```")[0] == document(found)
@@ -327,29 +330,53 @@ BOTH = {"user": "u", "properties": {"source.principal": "p"}}
 
 
 @pytest.mark.parametrize(
-    "things",
+    ("objects", "words"),
     [
-        [rbac("viewer", "ServiceRole", **ROLE), rbac("b", "ServiceRoleBinding", **{**BINDING, "subjects": [BOTH]})],
-        [rbac("b", "ServiceRoleBinding", **BINDING)],
-        [policy("viewer", "istio-system", "ServiceRole", "rbac.istio.io", rules=[{"services": ["*"]}])],
-        [policy("default", "istio-system", peers=[{"mtls": {"mode": "PERMISSIVE"}}])],
-        [policy("default", peers=[{}])],
-        [for_web(peers=[{"mtls": {}}]), policy("b", targets=[{"name": "web"}])],
-        [policy(targets=[{"name": "web", "labels": {"v": "1"}}])],
-        [for_web(origins=[{"jwt": {**JWT, "triggerRules": [{"excludedPaths": [{"exact": "/a*"}]}]}}])],
+        (
+            [rbac("viewer", "ServiceRole", **ROLE), rbac("b", "ServiceRoleBinding", **{**BINDING, "subjects": [BOTH]})],
+            "the files have no ClusterRbacConfig",
+        ),
+        (
+            [
+                ON,
+                rbac("viewer", "ServiceRole", **ROLE),
+                rbac("b", "ServiceRoleBinding", **{**BINDING, "subjects": [BOTH]}),
+            ],
+            "names its callers in several fields",
+        ),
+        ([rbac("b", "ServiceRoleBinding", **BINDING)], "its ServiceRole 'viewer' is not among the files"),
+        (
+            [policy("viewer", "istio-system", "ServiceRole", "rbac.istio.io", rules=[{"services": ["*"]}])],
+            "the files have no ClusterRbacConfig",
+        ),
+        (
+            [ON, policy("viewer", "istio-system", "ServiceRole", "rbac.istio.io", rules=[{"services": ["*"]}])],
+            "the ServiceRole is in the root namespace",
+        ),
+        ([policy("default", "istio-system", peers=[{"mtls": {"mode": "PERMISSIVE"}}])], "it is in istio-system"),
+        ([policy("default", peers=[{}])], "peers has an empty entry"),
+        (
+            [for_web(peers=[{"mtls": {}}]), policy("b", targets=[{"name": "web"}])],
+            "the policy web is for the same port of the Service web",
+        ),
+        ([policy(targets=[{"name": "web", "labels": {"v": "1"}}])], "a target has labels"),
+        (
+            [for_web(origins=[{"jwt": {**JWT, "triggerRules": [{"excludedPaths": [{"exact": "/a*"}]}]}}])],
+            "a path has a * or a {",
+        ),
     ],
 )
-def test_what_would_be_weaker_today_is_refused(things):
-    assert "expected" in refused(*things)
+def test_a_policy_that_would_be_weaker_today_is_refused(objects, words):
+    assert words in refused(*objects)
 
 
-def test_a_key_that_stands_twice_is_refused(capsys, tmp_path):
+def test_a_duplicate_key_is_refused(capsys, tmp_path):
     file = tmp_path / "old.yaml"
     file.write_text(yaml.safe_dump(policy("default", peers=[{"mtls": {}}])) + "spec: {}\n")
     assert main([str(file)]) == 2 and capsys.readouterr().out == ""
 
 
-def test_a_mesh_that_excludes_is_closed_and_the_excluded_opened():
+def test_exclusion_closes_the_mesh_and_opens_the_excluded_services():
     scope = {"namespaces": ["a"], "services": ["web.foo.svc.cluster.local"]}
     config = policy("default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_EXCLUSION", exclusion=scope)
     found = [one.manifest for one in translate([config, yaml.safe_load(SERVICE)]) if one.manifest]
@@ -359,7 +386,7 @@ def test_a_mesh_that_excludes_is_closed_and_the_excluded_opened():
     assert found[2]["spec"]["selector"] == {"matchLabels": {"app": "web"}}
 
 
-def test_labels_and_annotations_go_over_and_what_tells_of_the_old_object_does_not():
+def test_labels_and_annotations_are_kept_except_those_about_the_old_object():
     old = policy("default", peers=[{"mtls": {}}])
     note = "kubectl.kubernetes.io/last-applied-configuration"
     old["metadata"] |= {"labels": {"team": "a"}, "annotations": {"why": "b", note: "{}"}}
@@ -367,13 +394,13 @@ def test_labels_and_annotations_go_over_and_what_tells_of_the_old_object_does_no
     assert metadata["labels"] == {"team": "a"} and metadata["annotations"] == {"why": "b"}
 
 
-def test_of_two_sources_of_keys_the_one_that_won_is_left():
+def test_jwks_wins_over_jwks_uri():
     objects, notes = made(for_web(origins=[{"jwt": {**JWT, "jwks": "{}"}}]))
     (rule,) = objects["RequestAuthentication"]["spec"]["jwtRules"]
     assert rule["jwks"] == "{}" and "jwksUri" not in rule and authn.KEYS in notes
 
 
-def test_two_policies_for_ports_of_their_own_are_one_object_of_peers():
+def test_policies_for_different_ports_become_one_peer_authentication():
     ports = [for_web(peers=[{"mtls": {}}]), policy("q", targets=[{"name": "web"}])]
     for one, number in zip(ports, (80, 82), strict=True):
         one["spec"]["targets"][0]["ports"] = [{"number": number}]
@@ -383,7 +410,7 @@ def test_two_policies_for_ports_of_their_own_are_one_object_of_peers():
     assert [one["spec"]["portLevelMtls"] for one in found] == [{8080: {"mode": "STRICT"}, 8082: {"mode": "DISABLE"}}]
 
 
-def test_a_token_is_demanded_on_http_ports_alone_where_the_manifest_tells_them():
+def test_a_token_is_demanded_only_on_http_ports_if_the_manifest_names_them():
     service = yaml.safe_load(SERVICE)
     service["spec"]["ports"] = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tcp-db", "port": 90}]
     found = {
@@ -393,27 +420,27 @@ def test_a_token_is_demanded_on_http_ports_alone_where_the_manifest_tells_them()
     assert not found["AuthorizationPolicy"].warnings
 
 
-def test_the_origins_of_the_mesh_are_not_said_twice_and_others_are_refused():
+def test_origins_equal_to_the_meshs_are_not_repeated_and_others_are_refused():
     mesh = policy("default", "", "MeshPolicy", origins=[{"jwt": JWT}])
     same = policy("default", peers=[{"mtls": {}}], origins=[{"jwt": JWT}])
     kinds = [
         (one.manifest["kind"], one.manifest["metadata"]["namespace"]) for one in translate([mesh, same]) if one.manifest
     ]
     assert ("PeerAuthentication", "foo") in kinds and ("RequestAuthentication", "foo") not in kinds
-    assert "today both would hold" in refused(mesh, policy("default", peers=[{"mtls": {}}]))
+    assert "today both would apply" in refused(mesh, policy("default", peers=[{"mtls": {}}]))
 
 
 def test_services_that_may_share_pods_are_refused():
     other = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b", "namespace": "foo"},
              "spec": {"selector": {"tier": "x"}, "ports": []}}  # fmt: skip
-    assert "whose pods are apart" in refused(for_web(), other)
+    assert "the Services web and b in foo may share pods" in refused(for_web(), other)
 
 
 def test_the_same_object_twice_is_refused():
-    assert "expected it once in foo" in refused(policy("default"), policy("default"))
+    assert "Policy default occurs twice in foo" in refused(policy("default"), policy("default"))
 
 
-def test_the_query_counts_in_a_path_as_it_did():
+def test_a_path_still_includes_its_query():
     rules = {"rules": [{"services": ["*"], "paths": ["/a"], "not_paths": ["*.css"]}]}
     objects, notes = made(ON, rbac("viewer", "ServiceRole", **rules), rbac("b", "ServiceRoleBinding", **BINDING))
     asked = {"key": "request.headers[:path]", "values": ["/a"], "notValues": ["*.css"]}

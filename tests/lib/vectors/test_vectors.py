@@ -1,4 +1,4 @@
-"""The test vectors' machinery, without an Envoy: what is read, what is made of it, and what counts as a difference."""
+"""The test vectors without an Envoy: how they are read and remade, and which answers count as a difference."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_an_rfc_example_is_signed_by_its_key(one):
     assert passes(one.jws, one.keys[0])
 
 
-def test_the_rfc_examples_are_all_there_and_their_private_keys_go_nowhere():
+def test_all_rfc_examples_are_present_and_their_public_keys_have_no_private_part():
     found = {one.number: one.result for one in model.examples()}
     assert set(found) == {*(f"RFC 7515 A.{number}" for number in range(1, 8)), "RFC 7519 3.1", "RFC 7519 6.1"}
     assert [name for name in found if found[name] == "invalid"] == [
@@ -65,8 +65,10 @@ def test_the_rfc_examples_are_all_there_and_their_private_keys_go_nowhere():
     assert len(yaml.safe_load(model.EXAMPLES.read_text())["examples"]) == 9
 
 
-def test_vectors_that_are_not_there_are_told(tmp_path):
-    with pytest.raises(RunbookError, match="python -m sandbox vectors"):
+def test_missing_vectors_are_an_error_that_names_the_command(tmp_path):
+    with pytest.raises(
+        RunbookError, match="has no vectors json_web_signature_test.json. Run `python -m sandbox vectors`"
+    ):
         model.load(tmp_path)
 
 
@@ -89,7 +91,7 @@ def test_a_valid_vector_is_valid_on_claims():
 
 
 def test_a_flaw_in_the_padding_is_carried_over():
-    """The hash of the new text stands where the old one's stood, behind the same wrong bytes."""
+    """The new text's hash replaces the old one, behind the wrong bytes of the old encoding."""
     right = int.from_bytes(signed(TEXT))
     numbers = KEY.private_numbers()
     n, e, d = numbers.public_numbers.n, numbers.public_numbers.e, numbers.d
@@ -119,7 +121,7 @@ def test_a_flaw_in_pss_is_carried_over(place):
     assert passes(f"{sent}.{encoded(mended(sent))}", jwk) and not passes(new.jws, jwk)
 
 
-def test_what_was_done_to_the_text_is_done_to_the_new_one():
+def test_edits_of_the_text_are_repeated_on_the_new_one():
     right = made(signed(TEXT), "valid")
     spaced = Vector(**{**vars(right), "jws": right.jws.replace(".", ".  ", 1), "result": "invalid"})
     cut = Vector(**{**vars(right), "jws": right.jws.rpartition(".")[0], "result": "invalid"})
@@ -147,8 +149,8 @@ def test_an_embedded_key_becomes_ours():
     assert passes(new.jws, brought) and "attacker" in new.how
 
 
-def test_a_verifier_that_lets_everything_pass_is_found_out():
-    """Only the one whose signature is right is excused, by the rule for its kind."""
+def test_a_verifier_that_accepts_everything_is_detected():
+    """A rule explains only the token with a right signature."""
     wrong, dotted = made(b"x" * 256), made(signed(TEXT))
     dotted = Vector(**{**vars(dotted), "jws": dotted.jws + "."})
     forms = [(one, vectors.PLAIN, Derived(one.jws, "")) for one in (wrong, dotted)]
@@ -157,13 +159,13 @@ def test_a_verifier_that_lets_everything_pass_is_found_out():
     assert [row.unexplained for row in rows] == [True, False]
 
 
-def test_a_verifier_that_lets_nothing_pass_is_found_out():
+def test_a_verifier_that_refuses_everything_is_detected():
     one = made(signed(TEXT), "valid")
     (row,) = vectors.compare([(one, vectors.CLAIMS, Derived(one.jws, ""))], always(401, "Jwt verification fails"), {})
     assert (row.verdict, row.got, row.unexplained) == (STRICTER, "401 J18", True)
 
 
-def test_what_cannot_be_sent_is_not_sent():
+def test_an_unsendable_vector_is_not_sent():
     unsendable = [one for one in model.examples() if one.unsendable]
     right = made(signed(TEXT), group="jwk-3")
     forms = [(one, vectors.PLAIN, Derived(one.jws, "")) for one in [*unsendable, right]]
@@ -179,7 +181,7 @@ def test_an_excuse_needs_a_right_signature():
     assert explained(LAXER, Judged(wrong, wrong.jws, "200 app")) is None
 
 
-def test_the_bare_envoy_listens_on_loopback_alone_and_has_no_admin_port():
+def test_the_stand_alone_envoy_listens_only_on_loopback_and_has_no_admin_port():
     made = envoy.configuration([envoy.Keys("a", "{}"), envoy.Keys("b", "{}", 5)], 7)
     (listener,) = made["static_resources"]["listeners"]
     assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 7}
