@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import socket
 
 import pytest
@@ -14,7 +15,7 @@ from lib.run import Run
 from lib.steps import authority, endpoints
 
 IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image", "istio_tag")}
-ENV = "of-the-ssos-tests"
+ENV = f"of-the-ssos-tests-{os.getpid()}"  # two test processes at once have a file each
 
 
 class Cluster:
