@@ -1,4 +1,7 @@
-"""Tokens as `aws eks get-token` makes them (awscli, customizations/eks/get_token.py), and their URLs."""
+"""Bearer tokens for EKS, in the form of `aws eks get-token`, and their URLs.
+
+Source: awscli, customizations/eks/get_token.py.
+"""
 
 import base64
 
@@ -6,7 +9,7 @@ PREFIX = "k8s-aws-v1."
 
 
 def made(session, cluster, endpoint=None, expires=60):
-    """A token for the cluster by the boto3 session, of the STS at `endpoint` or of Amazon's."""
+    """Return a token for the cluster, signed by the boto3 session; `endpoint` is the STS, by default Amazon's."""
     sts = session.client("sts", endpoint_url=endpoint)
     sts.meta.events.register(
         "before-sign.sts.GetCallerIdentity",
@@ -16,11 +19,11 @@ def made(session, cluster, endpoint=None, expires=60):
 
 
 def opened(token):
-    """The URL in a token."""
+    """Return the URL in a token."""
     body = token.removeprefix(PREFIX)
     return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)).decode()
 
 
 def closed(url):
-    """The token of a URL."""
+    """Return the token that holds a URL."""
     return PREFIX + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")

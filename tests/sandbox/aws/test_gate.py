@@ -16,7 +16,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize(("service", "call", "values", "unknown", "wrong"), ASKED)
-def test_only_what_a_known_key_signed_comes_through(world, refusal, service, call, values, unknown, wrong):
+def test_only_requests_signed_by_a_known_key_pass(world, refusal, service, call, values, unknown, wrong):
     held = world.session.get_credentials()
     cases = [
         (keys("AKIANOBODYNOBODYNOBO", "secret"), unknown),
@@ -46,14 +46,14 @@ def test_a_signed_request_can_be_sent_again_but_not_changed(world, change):
     assert send(world, {**sent, **change}) == 403
 
 
-def test_a_signature_holds_for_one_body_of_s3_too(world):
+def test_a_signature_covers_the_body_for_s3_too(world):
     world.client("s3").create_bucket(Bucket="bodies")
     sent = signed(world, "s3", "put_object", Bucket="bodies", Key="k", Body=b"right")
     assert send(world, sent) == 200
     assert send(world, {**sent, "body": b"wrong"}) == 403
 
 
-def test_a_signed_request_does_not_reach_what_is_motos_own(world):
+def test_a_signed_request_does_not_reach_motos_own_pages(world):
     def elsewhere(request, **_):
         request.url = f"{world.server.url}/moto-api/data.json"
 
@@ -92,7 +92,7 @@ def test_paths_without_a_signature(world, path):
     assert world.raw("GET", path) == 403
 
 
-def test_what_moto_lacks_is_said(world, refusal):
+def test_a_call_that_moto_lacks_is_an_error_that_names_it(world, refusal):
     status, _, message = refusal(world.client("ec2").describe_vpc_block_public_access_options)
     assert status == 501 and "the sandbox lacks this" in message
 

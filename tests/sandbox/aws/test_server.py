@@ -47,6 +47,6 @@ def test_s3_keeps_what_it_gets_under_any_name(world):
     assert s3.list_objects_v2(Bucket="records", Prefix="a folder/")["KeyCount"] == 1
 
 
-def test_the_port_in_use_is_said(world, tmp_path):
+def test_a_port_in_use_is_an_error_that_names_it(world, tmp_path):
     with pytest.raises(server.EndpointFailed, match=f"expected to open 127.0.0.1:{world.server.port}"):
         server.serve(world.server.port, world.make_node, tmp_path / "other", "1.36")

@@ -32,7 +32,7 @@ def allow(world):
         to(kind, value)
 
 
-def test_quotas_are_told_by_code_and_as_lists(world, allow, refusal):
+def test_quotas_are_returned_by_code_and_as_lists(world, allow, refusal):
     client = world.client("service-quotas")
     about = {"ServiceCode": "vpc", "QuotaCode": "L-F678F1CE"}
     assert client.get_service_quota(**about)["Quota"]["QuotaName"] == "VPCs per Region"
@@ -45,7 +45,7 @@ def test_quotas_are_told_by_code_and_as_lists(world, allow, refusal):
     assert (status, code) == (400, "NoSuchResourceException")
 
 
-def test_the_plan_knows_each_of_its_quotas_here(world):
+def test_the_sandbox_has_each_quota_of_the_plan(world):
     found = quotas.rows(world.client, dict.fromkeys(quotas.CODES, 1), "none", ["us-east-1a"])
     assert [one.kind for one in found] == list(quotas.CODES) and {one.says for one in found} == {"fits"}
 
@@ -99,7 +99,7 @@ def test_one_more_than_allowed_is_refused_as_aws_does_and_the_sentence_says_what
     assert [one["status"] for one in world.calls() if one.get("refused")] == [400]
 
 
-def test_what_is_allowed_is_counted(world, allow):
+def test_existing_resources_count_towards_the_quota(world, allow):
     there = len(world.client("ec2").describe_addresses()["Addresses"])
     allow("addresses", there + 1)
     made = address(world)["AllocationId"]
@@ -109,7 +109,7 @@ def test_what_is_allowed_is_counted(world, allow):
     world.client("ec2").release_address(AllocationId=address(world)["AllocationId"])
 
 
-def test_eks_tells_its_versions_and_until_when(world):
+def test_eks_lists_its_versions_and_their_end_dates(world):
     (told,) = world.client("eks").describe_cluster_versions()["clusterVersions"]
     assert told["clusterVersion"] == "1.36" and told["versionStatus"] == "STANDARD_SUPPORT"
     assert told["endOfStandardSupportDate"].astimezone(UTC) == datetime(2027, 8, 2, tzinfo=UTC)
@@ -118,7 +118,7 @@ def test_eks_tells_its_versions_and_until_when(world):
     assert found["1.36"].standard.isoformat() == "2027-08-02"
 
 
-def test_an_account_that_is_full_stops_a_run_before_its_first_write(world, allow):
+def test_a_full_account_stops_a_run_before_its_first_write(world, allow):
     for kind, there in (("VPCs", len(world.client("ec2").describe_vpcs()["Vpcs"])), ("clusters", 0)):
         allow(kind, there)
     images = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image")}

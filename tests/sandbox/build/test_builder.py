@@ -48,11 +48,11 @@ def test_another_need_moves_the_key():
     assert keys(other)["c"] != keys(CHAIN)["c"]
 
 
-def test_how_a_part_is_called_is_no_input():
+def test_a_parts_name_is_no_input_of_its_key():
     assert keys([part("x", "same")])["x"] == keys([part("y", "same")])["y"]
 
 
-def test_what_a_part_needs_comes_before_it():
+def test_a_part_comes_after_its_needs():
     seen = []
     for one in parts():
         assert one.name not in seen
@@ -61,7 +61,7 @@ def test_what_a_part_needs_comes_before_it():
     assert set(keys(parts())) == set(seen)
 
 
-def test_go_has_a_lane_of_its_own():
+def test_go_parts_run_in_their_own_lane():
     assert {one.lane for one in parts()} == {"go", "other"}
     assert [one.name for one in parts() if one.lane == "go"] == ["go", "programs"]
 
@@ -94,17 +94,17 @@ def test_go_sum_holds_every_pinned_module():
     assert wanted <= found
 
 
-def test_tools_go_imports_what_is_built_from_other_modules():
+def test_tools_go_imports_each_program_built_from_another_module():
     imported = re.findall(r'^\s+_ "([^"]+)"', (HERE / "go" / "tools.go").read_text(), re.M)
     assert sorted(imported) == sorted(name for name in GO_PROGRAMS if not name.startswith("./"))
 
 
-def test_each_local_program_is_there():
+def test_each_local_program_exists():
     local = [name for name in GO_PROGRAMS if name.startswith("./")]
     assert local and all((HERE / "go" / name / "main.go").is_file() for name in local)
 
 
-def test_every_image_is_named_as_built_here_with_a_tag():
+def test_every_image_name_has_the_local_registry_and_a_tag():
     full = names().values()
     assert len(set(full)) == len(full)
     assert all(re.fullmatch(rf"{re.escape(HUB)}/[a-z0-9/-]+:[\w.-]+", name) for name in full)

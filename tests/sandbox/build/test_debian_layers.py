@@ -41,13 +41,13 @@ def test_entries_are_sorted_and_links_are_not_followed(folder, tmp_path):
     assert found["link"].issym() and found["link"].linkname == "b"
 
 
-def test_nothing_of_the_machine_goes_in(folder, tmp_path):
+def test_layers_contain_no_state_of_the_machine(folder, tmp_path):
     found = packed(folder, tmp_path).values()
     assert {(info.mtime, info.uname, info.gname) for info in found} == {(0, "", "")}
     assert {info.uid for info in found} == {os.getuid()}
 
 
-def test_the_same_folder_gives_the_same_bytes_whatever_its_times(folder, tmp_path):
+def test_a_folder_gives_equal_bytes_whatever_its_timestamps(folder, tmp_path):
     first = debian_layers.pack(folder, tmp_path / "first.tar").read_bytes()
     os.utime(folder / "a.txt", (1, 1.5))
     os.utime(folder / "b", (2, 2))
@@ -63,7 +63,7 @@ def test_content_mode_and_hard_links_are_kept(folder, tmp_path):
         assert tar.getmember("b/run").mode == 0o4755
 
 
-def test_a_white_out_takes_the_form_of_oci(folder, tmp_path):
+def test_a_white_out_is_written_in_the_form_of_oci(folder, tmp_path):
     white_out(folder / "gone")
     white_out(folder / "b" / "deep" / "gone")
     found = packed(folder, tmp_path)
@@ -81,7 +81,7 @@ def test_another_device_is_no_white_out(folder, tmp_path):
     assert found.ischr() and (found.devmajor, found.devminor) == (1, 3)
 
 
-def test_an_opaque_folder_hides_what_is_below_it(folder, tmp_path):
+def test_an_opaque_folder_hides_the_lower_layers(folder, tmp_path):
     try:
         os.setxattr(folder / "b", "trusted.overlay.opaque", b"y")
     except OSError:

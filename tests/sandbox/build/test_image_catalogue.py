@@ -23,7 +23,7 @@ def built(folder) -> dict:
     return {part: folder / part for part in BUILT}
 
 
-def test_every_image_that_is_named_is_made(tmp_path):
+def test_every_named_image_is_built(tmp_path):
     images = image_catalogue.images_of(built(tmp_path), tmp_path)
     assert sorted(image.name for image in images) == sorted(image_catalogue.names().values())
     assert all(path.is_file() for image in images for path in image.layers)
@@ -39,7 +39,7 @@ def test_no_image_runs_as_root_unless_it_must(tmp_path):
     assert as_root == {"coredns", "istio/proxyv2", "postgres"}
 
 
-def test_what_an_account_of_ones_own_would_pull_is_there_under_its_public_name(tmp_path):
+def test_the_images_of_the_eks_params_exist_under_their_public_names(tmp_path):
     here = params.load("eks")
     wanted = {here.keycloak_image, here.postgres_image, here.httpbin_image, here.sleep_image}
     found = {name: image for image in image_catalogue.images_of(built(tmp_path), tmp_path) for name in image.also}

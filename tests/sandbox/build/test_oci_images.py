@@ -52,7 +52,7 @@ def images_in(files):
     return found
 
 
-def test_every_blob_is_what_its_digest_says(layout):
+def test_every_blob_matches_its_digest(layout):
     _, names, files = layout
     blobs = [name for name in names if name.startswith("blobs/sha256/")]
     assert sorted(set(names) - set(blobs)) == ["index.json", "oci-layout"]
@@ -60,7 +60,7 @@ def test_every_blob_is_what_its_digest_says(layout):
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
 
 
-def test_a_shared_layer_stands_once(layout, two):
+def test_a_shared_layer_is_stored_once(layout, two):
     _, names, files = layout
     assert len(names) == len(set(names))
     found = images_in(files)
@@ -80,7 +80,7 @@ def test_the_index_names_each_image_and_returns_its_digest(layout, two):
     assert tags == ["1", "2.0"]
 
 
-def test_the_configuration_tells_how_the_image_starts(layout, two):
+def test_the_configuration_has_the_images_command(layout, two):
     found = images_in(layout[2])
     _, manifest, config = found[two[1].name]
     assert (config["architecture"], config["os"]) == ("amd64", "linux")
@@ -92,7 +92,7 @@ def test_the_configuration_tells_how_the_image_starts(layout, two):
     assert found[two[0].name][2]["config"]["Entrypoint"] == []
 
 
-def test_the_same_images_give_the_same_bytes(two, tmp_path):
+def test_equal_images_give_equal_bytes(two, tmp_path):
     first, second = tmp_path / "first.tar", tmp_path / "second.tar"
     assert archive(two, first) == archive(two, second)
     assert first.read_bytes() == second.read_bytes()
@@ -105,7 +105,7 @@ def test_another_layer_gives_another_digest(two, tmp_path):
     assert before[two[0].name] == after[two[0].name] and before[two[1].name] != after[two[1].name]
 
 
-def test_a_layer_of_files_has_folders_first_and_keeps_what_may_run(tmp_path):
+def test_a_layer_of_files_has_folders_first_and_keeps_executable_bits(tmp_path):
     program, text = tmp_path / "program", tmp_path / "text"
     program.write_text("run")
     program.chmod(0o700)
@@ -121,7 +121,7 @@ def test_a_layer_of_files_has_folders_first_and_keeps_what_may_run(tmp_path):
     assert {(info.mtime, info.uid, info.gid) for info in found.values()} == {(0, 0, 0)}
 
 
-def test_an_image_may_have_more_names_and_is_kept_once(two, tmp_path):
+def test_an_image_with_several_names_is_stored_once(two, tmp_path):
     known = Image(**{**two[0].__dict__, "also": ("docker.io/some/plain:1.0",)})
     digests = archive([known], tmp_path / "images.tar")
     names, _ = contents(tmp_path / "images.tar")

@@ -30,7 +30,7 @@ def test_a_digest_is_a_digest(name):
     assert re.fullmatch("[0-9a-f]{64}", found) and len(set(found)) > 4
 
 
-def test_what_comes_from_maven_has_a_digest():
+def test_a_maven_source_has_a_digest():
     assert [name for name, pin in VERSIONS.items() if pin["from"].startswith("Maven")] == ["keycloak"]
     assert "sha256" in VERSIONS["keycloak"]
 

@@ -44,7 +44,7 @@ def test_the_creator_is_administrator_and_nobody_else(world):
         authenticate(eks_token.made(stranger, "runbook", world.server.url))
 
 
-def test_amazons_own_sts_hosts_are_taken(world):
+def test_amazons_sts_hosts_are_accepted(world):
     node = world.active()
     assert node.authenticate(eks_token.made(world.session, "runbook"))
 
@@ -60,7 +60,7 @@ def test_a_roles_sessions_have_the_roles_access(world):
         authenticate(eks_token.made(world.session, "runbook", world.server.url))
 
 
-def test_a_key_that_was_switched_off_opens_nothing(world):
+def test_an_inactive_key_is_refused(world):
     session = user(world, "mallory")
     authenticate = world.active(session=session).authenticate
     token = eks_token.made(session, "runbook", world.server.url)
@@ -72,7 +72,7 @@ def test_a_key_that_was_switched_off_opens_nothing(world):
     assert access_keys.find(key, None) is None
 
 
-def test_a_creator_may_leave_nobody_in(world):
+def test_a_cluster_may_have_no_creator_access(world):
     node = world.active(accessConfig={"bootstrapClusterCreatorAdminPermissions": False})
     with pytest.raises(Refused, match="who has none"):
         node.authenticate(eks_token.made(world.session, "runbook", world.server.url))
@@ -88,7 +88,7 @@ def asks(user, verb, resource, namespace="", group=""):
     return {**spec, "uid": user["uid"]}
 
 
-def test_a_second_user_gets_just_the_rights_of_the_entry(world):
+def test_a_second_user_gets_only_the_rights_of_the_entry(world):
     node, eks, eve = world.active(), world.client("eks"), user(world, "eva")
     arn = "arn:aws:iam::123456789012:user/eva"
     eks.create_access_entry(clusterName="runbook", principalArn=arn, kubernetesGroups=["readers"])
@@ -116,7 +116,7 @@ def test_a_second_user_gets_just_the_rights_of_the_entry(world):
         node.authenticate(token)
 
 
-def test_a_role_with_a_path_is_known_by_its_sessions(world):
+def test_sessions_of_a_role_with_a_path_match_its_entry(world):
     node, iam = world.active(), world.client("iam")
     role = iam.create_role(RoleName="deep", Path="/a/b/", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     named = {"clusterName": "runbook", "principalArn": role}
@@ -128,7 +128,7 @@ def test_a_role_with_a_path_is_known_by_its_sessions(world):
     iam.delete_role(RoleName="deep")
 
 
-def test_a_creator_whose_entry_is_taken_away_is_out(world):
+def test_a_creator_whose_entry_is_deleted_has_no_access(world):
     node, admin = world.active(), "arn:aws:iam::123456789012:user/admin"
     token = eks_token.made(world.session, "runbook", world.server.url)
     said = node.authenticate(token)
@@ -138,7 +138,7 @@ def test_a_creator_whose_entry_is_taken_away_is_out(world):
         node.authenticate(token)
 
 
-def test_entries_are_made_told_of_changed_and_paged(world, refusal):
+def test_entries_are_created_described_updated_and_paginated(world, refusal):
     world.active()
     eks, role = world.client("eks"), world.role("deployer", "ec2.amazonaws.com")
     tags = {"Project": "test"}
@@ -174,7 +174,7 @@ def test_entries_are_made_told_of_changed_and_paged(world, refusal):
     assert refusal(eks.describe_access_entry, **entry)[:2] == (404, "ResourceNotFoundException")
 
 
-def test_a_node_groups_role_has_an_entry_that_lets_no_user_in(world):
+def test_a_node_groups_role_has_an_entry_that_admits_no_user(world):
     node = world.active()
     world.group()
     world.until("nodegroup_active")
@@ -185,7 +185,7 @@ def test_a_node_groups_role_has_an_entry_that_lets_no_user_in(world):
         node.authenticate(eks_token.made(assumed(world, role, "monday"), "runbook", world.server.url))
 
 
-def test_in_the_old_mode_there_are_no_entries_and_the_creator_is_master(world, refusal):
+def test_config_map_mode_has_no_entries_and_the_creator_is_administrator(world, refusal):
     node = world.active(accessConfig={"authenticationMode": "CONFIG_MAP"})
     assert node.authenticate(eks_token.made(world.session, "runbook", world.server.url))["groups"] == ["system:masters"]
     code, sentence = refusal(world.client("eks").list_access_entries, clusterName="runbook")[1:]

@@ -23,7 +23,7 @@ def pod_role(world, name="pods", actions=("sts:AssumeRole", "sts:TagSession")):
     return world.roles[name]
 
 
-def test_what_there_is_to_be_had(world):
+def test_available_add_ons(world):
     eks = world.client("eks")
     found = {one["addonName"]: one for one in eks.describe_addon_versions(kubernetesVersion="1.36")["addons"]}
     assert found.keys() == ADDONS.keys() and all(one["publisher"].startswith("eks-sandbox: ") for one in found.values())
@@ -50,7 +50,7 @@ def test_an_add_ons_life(world, refusal):
     assert refusal(eks.describe_addon, **named())[:2] == (404, "ResourceNotFoundException")
 
 
-def test_one_whose_pods_do_not_run_is_degraded_until_they_do(world):
+def test_an_add_on_is_degraded_until_its_pods_run(world):
     world.active()
     world.errors["coredns"] = "no pods"
     eks = world.client("eks")
@@ -72,7 +72,7 @@ def test_one_whose_pods_do_not_run_is_degraded_until_they_do(world):
         ({"configurationValues": "nonsense"}, "the sandbox has none for coredns"),
     ],
 )
-def test_what_cannot_be_had_is_refused(world, refusal, stated, words):
+def test_an_unavailable_add_on_is_refused(world, refusal, stated, words):
     world.active()
     status, code, said = refusal(world.client("eks").create_addon, **{**named(), **stated})
     assert (status, code) == (400, "InvalidParameterException") and words in said
@@ -84,7 +84,7 @@ def test_no_add_on_before_the_cluster_is_active(world, refusal):
     assert refusal(world.client("eks").create_addon, **named())[1] == "InvalidRequestException"
 
 
-def test_an_add_ons_pods_have_an_identity_that_goes_with_it(world, refusal):
+def test_an_add_ons_pod_identity_is_deleted_with_it(world, refusal):
     world.active()
     eks, role = world.client("eks"), pod_role(world)
     asked = [{"serviceAccount": "ebs-csi-controller-sa", "roleArn": role}]

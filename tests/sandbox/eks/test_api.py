@@ -36,7 +36,7 @@ def test_a_clusters_life(world, refusal):
     world.cluster()
 
 
-def test_a_call_that_is_sent_again_makes_nothing_new(world, refusal):
+def test_a_repeated_call_creates_nothing_new(world, refusal):
     first, node = world.cluster(clientRequestToken="a"), world.nodes["runbook"]
     again = world.cluster(clientRequestToken="a")
     assert again["arn"] == first["arn"] and world.nodes["runbook"] is node
@@ -76,7 +76,7 @@ def test_a_node_groups_life(world, refusal):
     assert len(node.threads) == 1  # the kernel ends a node with the thread that started it
 
 
-def test_a_control_plane_that_does_not_come_up(world):
+def test_a_control_plane_that_does_not_start(world):
     world.errors["start"] = "expected kube-apiserver to run, got exit code 1; see its log"
     world.cluster()
     with pytest.raises(WaiterError):
@@ -89,7 +89,7 @@ def test_a_control_plane_that_does_not_come_up(world):
     world.until("cluster_deleted")
 
 
-def test_a_node_group_that_does_not_come_up_or_go(world):
+def test_a_node_group_that_does_not_start_or_stop(world):
     world.errors.update(join="expected the node Ready", leave="expected it gone")
     world.active()
     world.group()
@@ -124,13 +124,13 @@ def test_clusters_side_by_side(world):
         ({"kubernetesNetworkConfig": {"serviceIpv4Cidr": "172.20.0.0/16"}}, "10.100.0.0/16"),
     ],
 )
-def test_clusters_that_cannot_be(world, refusal, stated, message):
+def test_invalid_clusters(world, refusal, stated, message):
     status, code, said = refusal(world.cluster, **stated)
     assert (status, code) == (400, "InvalidParameterException") and message in said
     assert not world.nodes
 
 
-def test_more_that_cannot_be(world, refusal):
+def test_more_invalid_clusters(world, refusal):
     world.active()
     eks = world.client("eks")
     assert refusal(world.cluster)[:2] == (409, "ResourceInUseException")
@@ -161,11 +161,11 @@ def test_more_that_cannot_be(world, refusal):
         ("delete_nodegroup", {"clusterName": "none", "nodegroupName": "x"}),
     ],
 )
-def test_a_cluster_that_is_not_there(world, refusal, call, named):
+def test_a_missing_cluster(world, refusal, call, named):
     assert refusal(getattr(world.client("eks"), call), **named)[:2] == (404, "ResourceNotFoundException")
 
 
-def test_all_that_has_an_arn_has_tags(world, refusal):
+def test_every_resource_with_an_arn_has_tags(world, refusal):
     world.active(tags={"a": "b"})
     group, eks = world.group(), world.client("eks")
     addon = eks.create_addon(clusterName="runbook", addonName="coredns")["addon"]
@@ -185,7 +185,7 @@ def test_all_that_has_an_arn_has_tags(world, refusal):
     world.until("nodegroup_active")
 
 
-def test_status_for_everybody(world):
+def test_anybody_can_read_the_status(world):
     assert world.shown() == []
     world.active()
     world.group()

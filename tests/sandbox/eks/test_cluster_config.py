@@ -5,7 +5,7 @@ import pytest
 LOGS = {"clusterLogging": [{"types": ["api", "audit"], "enabled": True}]}
 
 
-def test_reach_logs_and_secrets_are_updated(world, refusal):
+def test_endpoint_access_logs_and_encryption_are_updated(world, refusal):
     world.active()
     eks = world.client("eks")
     arn = world.client("kms").create_key()["KeyMetadata"]["Arn"]
@@ -40,7 +40,7 @@ def test_reach_logs_and_secrets_are_updated(world, refusal):
         ({"accessConfig": {"authenticationMode": "CONFIG_MAP"}}, "InvalidParameterException"),
     ],
 )
-def test_updates_that_cannot_be(world, refusal, stated, code):
+def test_invalid_updates(world, refusal, stated, code):
     world.active()
     assert refusal(world.client("eks").update_cluster_config, name="runbook", **stated)[:2] == (400, code)
 
@@ -55,7 +55,7 @@ def test_an_old_cluster_gets_access_entries_and_keeps_its_creator(world, refusal
     assert eks.describe_cluster(name="runbook")["cluster"]["accessConfig"]["authenticationMode"] == "API_AND_CONFIG_MAP"
 
 
-def test_a_cluster_with_a_key_that_is_none(world, refusal):
+def test_a_cluster_with_an_invalid_key(world, refusal):
     gone = [{"resources": ["secrets"], "provider": {"keyArn": "arn:aws:kms:us-east-1:123456789012:key/none"}}]
     assert "is not a key of this account" in refusal(world.cluster, encryptionConfig=gone)[2]
     nobody = {"subnetIds": world.subnets(), "endpointPublicAccess": False}

@@ -21,7 +21,7 @@ class FakeNode:
         self.stopped = True
 
 
-def test_the_end_ends_every_node():
+def test_closing_the_sandbox_stops_every_node():
     nodes, lines = {}, []
 
     def make_node(name, version, authenticate, authorize):

@@ -31,7 +31,7 @@ def seen(wait, *values, **more):
     return list(dict.fromkeys(told))
 
 
-def test_a_cluster_is_creating_for_long(slow):
+def test_a_cluster_is_creating_for_the_delay(slow):
     slow.cluster()
     service = slow.client("eks")
     assert slow.shown()[0]["processes"] and "runbook" not in slow.nodes  # nothing is begun yet
@@ -41,7 +41,7 @@ def test_a_cluster_is_creating_for_long(slow):
     assert aws_clusters.find_cluster(service, "runbook")["endpoint"]
 
 
-def test_an_update_is_in_progress_and_the_only_one(slow, refusal):
+def test_only_one_update_is_in_progress(slow, refusal):
     slow.active()
     service = slow.client("eks")
     change = {"name": "runbook", "resourcesVpcConfig": {"endpointPrivateAccess": True}}
@@ -69,7 +69,7 @@ def test_a_node_groups_life(slow):
     assert seen(aws_clusters.wait_cluster_gone, service, "runbook", 10) == ["DELETING"]
 
 
-def test_what_a_broken_off_run_began_is_waited_for_before_it_is_changed(slow):
+def test_a_run_waits_for_an_aborted_runs_update_before_it_changes_the_cluster(slow):
     slow.active()
     service, tags = slow.client("eks"), {"Project": "test"}
     slow.group(tags=tags, capacityType="ON_DEMAND", amiType=node_groups.DEFAULT_AMI_TYPE, instanceTypes=["m5.large"])
@@ -93,7 +93,7 @@ def test_what_a_broken_off_run_began_is_waited_for_before_it_is_changed(slow):
     assert addons.ensure_addon(service, cluster, addon["addonName"], wanted, tags, 10, **LOOK)[1] == "changed"
 
 
-def test_a_degraded_node_group_is_told_at_once_with_what_to_do(slow):
+def test_a_degraded_node_group_is_an_error_at_once_that_gives_the_remedy(slow):
     slow.active()
     slow.group(tags={"eks-sandbox/health": "DEGRADED AsgInstanceLaunchFailures"})
     with pytest.raises(AwsError) as told:
@@ -147,12 +147,12 @@ def test_step_01_on_a_slow_endpoint_ends_with_all_of_it_active_and_changes_what_
 @pytest.mark.parametrize(
     ("said", "scale"), [("", 0), ("real", 1), ("real:0.05", 0.05), ("real:.1", 0.1), ("real:2", 2)]
 )
-def test_the_environment_says_how_slow(said, scale):
+def test_the_environment_variable_sets_the_delays(said, scale):
     assert delays.from_environment({delays.VARIABLE: said} if said else {}).scale == scale
 
 
 @pytest.mark.parametrize("said", ["yes", "real:", "real:x", "1", "real:1.2.3"])
-def test_what_is_no_delay_is_told(said):
+def test_an_invalid_delay_is_an_error(said):
     with pytest.raises(ParamsError, match="SANDBOX_AWS_DELAYS: expected real, or real:0.1"):
         delays.from_environment({delays.VARIABLE: said})
 

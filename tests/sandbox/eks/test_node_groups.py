@@ -41,7 +41,7 @@ def test_a_launch_template_has_the_disk_and_only_its_version_changes(world, refu
     assert eks.describe_nodegroup(**NAMED)["nodegroup"]["launchTemplate"]["version"] == "2"
 
 
-def test_what_a_node_group_refuses(world, refusal, template):
+def test_invalid_node_groups(world, refusal, template):
     world.active()
     assert refusal(world.group, launchTemplate={"name": "none", "version": "1"})[1] == "InvalidParameterException"
     assert refusal(world.group, launchTemplate=template, diskSize=30)[1] == "InvalidParameterException"
@@ -55,7 +55,7 @@ def test_what_a_node_group_refuses(world, refusal, template):
     assert refusal(eks.update_nodegroup_config, **NAMED, scalingConfig=scaling)[1] == "InvalidParameterException"
 
 
-def test_an_update_fails_on_cue_and_changes_nothing(world):
+def test_a_forced_failure_of_an_update_changes_nothing(world):
     world.active()
     world.group(tags={"eks-sandbox/update": "PodEvictionFailure"})
     world.until("nodegroup_active")
@@ -67,7 +67,7 @@ def test_an_update_fails_on_cue_and_changes_nothing(world):
     assert eks.list_updates(name="runbook", nodegroupName="nodes")["updateIds"] == [update["id"]]
 
 
-def test_a_node_group_is_degraded_on_cue_and_well_again(world):
+def test_a_node_group_is_degraded_by_a_tag_and_recovers(world):
     world.active()
     arn = world.group()["nodegroupArn"]
     world.until("nodegroup_active")

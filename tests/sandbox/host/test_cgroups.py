@@ -50,7 +50,7 @@ def test_kind_v2(v2):
 
 
 @pytest.mark.parametrize("host", ["v1", "hybrid"])
-def test_make_in_every_hierarchy_and_nowhere_else(host, request):
+def test_make_creates_a_cgroup_in_every_hierarchy_only(host, request):
     root = request.getfixturevalue(host)
     assert cgroups.make("one", root) == f"/{GROUP}"
     made = {path.parent.name for path in root.glob(f"*/{GROUP}") if not path.parent.is_symlink()}
@@ -62,21 +62,21 @@ def test_make_twice_is_no_error(v1):
     assert cgroups.make("one", v1) == cgroups.make("one", v1)
 
 
-def test_make_fills_an_empty_cpuset_only(v1):
+def test_make_fills_only_an_empty_cpuset(v1):
     mine = hierarchy(v1 / "cpuset" / GROUP, {"cpuset.cpus": "\n", "cpuset.mems": "1\n"})
     cgroups.make("one", v1)
     assert (mine / "cpuset.cpus").read_text() == "0-1\n"
     assert (mine / "cpuset.mems").read_text() == "1\n"
 
 
-def test_make_delegates_on_v2_what_is_there_and_wanted(v2):
+def test_make_delegates_the_available_and_wanted_controllers_on_v2(v2):
     mine = hierarchy(v2 / GROUP, {"cgroup.controllers": "cpu memory rdma\n"})
     assert cgroups.make("one", v2) == f"/{GROUP}"
     assert (v2 / "cgroup.subtree_control").read_text() == "+cpuset +cpu +io +memory +pids"
     assert (mine / "cgroup.subtree_control").read_text() == "+cpu +memory"
 
 
-def test_make_delegates_nothing_where_nothing_is_there(v2):
+def test_make_delegates_nothing_without_controllers(v2):
     mine = hierarchy(v2 / GROUP, {"cgroup.controllers": "rdma\n"})
     cgroups.make("one", v2)
     assert not (mine / "cgroup.subtree_control").exists()
@@ -99,7 +99,7 @@ def test_remove_takes_the_pods_groups_too_and_no_other_nodes(hybrid):
     assert not list(hybrid.glob(f"*/{GROUP}"))
 
 
-def test_remove_leaves_what_is_busy_and_leftovers_tells(v1):
+def test_remove_keeps_busy_cgroups_and_leftovers_lists_them(v1):
     cgroups.make("one", v1)
     busy = v1 / "memory" / GROUP / "kubepods"
     (busy / "idle").mkdir(parents=True)
@@ -109,7 +109,7 @@ def test_remove_leaves_what_is_busy_and_leftovers_tells(v1):
     assert cgroups.leftovers(v1) == ["one"]
 
 
-def test_remove_on_v2_and_of_what_is_not_there(v2):
+def test_remove_on_v2_and_of_a_missing_cgroup(v2):
     (v2 / GROUP / "kubepods").mkdir(parents=True)
     cgroups.remove("one", v2)
     cgroups.remove("one", v2)

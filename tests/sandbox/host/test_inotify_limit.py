@@ -12,7 +12,7 @@ def files(tmp_path):
     return limit, kept
 
 
-def test_it_is_raised_and_put_back(files):
+def test_the_limit_is_raised_and_restored(files):
     limit, kept = files
     inotify_limit.widen(limit, kept)
     assert int(limit.read_text()) == inotify_limit.NEEDED
@@ -21,7 +21,7 @@ def test_it_is_raised_and_put_back(files):
     assert int(limit.read_text()) == 128 and not kept.exists()
 
 
-def test_what_is_wide_enough_is_left_alone(files):
+def test_a_sufficient_limit_is_not_changed(files):
     limit, kept = files
     limit.write_text("8192\n")
     inotify_limit.widen(limit, kept)
@@ -29,7 +29,7 @@ def test_what_is_wide_enough_is_left_alone(files):
     assert limit.read_text() == "8192\n"
 
 
-def test_what_somebody_else_set_since_stays(files):
+def test_a_limit_that_somebody_changed_since_is_not_restored(files):
     limit, kept = files
     inotify_limit.widen(limit, kept)
     limit.write_text("4096\n")

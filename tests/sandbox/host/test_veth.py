@@ -33,7 +33,7 @@ def test_links_do_not_overlap():
     assert not Link(0).network.overlaps(Link(1).network)
 
 
-def test_the_default_network_is_no_host_of_the_internet():
+def test_the_default_network_is_not_on_the_internet():
     assert POOL_OF_ALL.is_private
 
 
@@ -43,11 +43,11 @@ def test_a_link_beyond_the_last_is_refused():
 
 
 @needs_ip
-def test_a_free_network_is_not_taken():
+def test_a_free_network_is_not_in_use():
     assert taken(ipaddress.ip_network("203.0.113.0/24")) == ""  # RFC 5737: for documents only
 
 
 @needs_ip
 @pytest.mark.parametrize("network", ["127.0.0.0/8", "127.0.0.0/24", "127.4.5.0/24"])
-def test_loopback_is_taken_whatever_the_size(network):
+def test_loopback_is_in_use_for_every_prefix_length(network):
     assert taken(ipaddress.ip_network(network)) == "lo"

@@ -79,7 +79,7 @@ STRANGE = {"Condition": {"DateLessThan": {"aws:CurrentTime": "2020-01-01T00:00:0
         ([allow("ec2:Create[Vv]pc")], NOT_ALLOWED),  # no pattern but * and ?
     ],
 )
-def test_what_a_policy_says(statements, said):
+def test_policy_decisions(statements, said):
     about = {"iam:PassedToService": "eks.amazonaws.com"}
     documents = [document(one) for one in statements]
     assert decide(documents, "ec2:CreateVpc", "arn:aws:ec2:us-east-1:1:vpc/*", about) == said
@@ -132,7 +132,7 @@ class User:
          "AccessDeniedException", "servicequotas:GetServiceQuota"),
     ],
 )  # fmt: skip
-def test_who_has_no_right_is_refused_in_each_services_own_words_and_the_sentence_names_it(
+def test_a_caller_without_permission_gets_each_services_error_and_the_message_names_the_action(
     user, refusal, service, call, values, code, action
 ):
     status, found, message = refusal(getattr(user.client(service), call), **values)
@@ -146,11 +146,11 @@ def test_who_has_no_right_is_refused_in_each_services_own_words_and_the_sentence
     assert said[0]["refused"].endswith(f"because no identity-based policy allows the {action} action")
 
 
-def test_nobody_is_refused_to_hear_who_he_is(user):
+def test_every_caller_may_call_get_caller_identity(user):
     assert user.client("sts").get_caller_identity()["Arn"] == user.arn
 
 
-def test_rights_come_from_groups_and_roles_too_and_a_deny_counts_most(user, refusal):
+def test_permissions_come_from_groups_and_roles_too_and_a_deny_wins(user, refusal):
     iam, ec2 = user.iam, user.client("ec2")
     iam.create_group(GroupName="readers")
     iam.attach_group_policy(GroupName="readers", PolicyArn="arn:aws:iam::aws:policy/AmazonEC2ReadOnlyAccess")
@@ -168,7 +168,7 @@ def test_rights_come_from_groups_and_roles_too_and_a_deny_counts_most(user, refu
     assert "explicit deny" in refusal(ec2.describe_vpcs)[2]
 
 
-def test_of_a_policys_versions_the_default_one_counts(user, refusal):
+def test_the_default_version_of_a_policy_counts(user, refusal):
     text = document(allow("ec2:DescribeVpcs"))
     arn = user.iam.create_policy(PolicyName="versions", PolicyDocument=text)["Policy"]["Arn"]
     user.iam.attach_user_policy(UserName=user.name, PolicyArn=arn)
@@ -179,7 +179,7 @@ def test_of_a_policys_versions_the_default_one_counts(user, refusal):
     assert user.client("ec2").describe_subnets()["Subnets"]
 
 
-def test_a_role_is_handed_over_only_where_that_is_allowed(user, refusal):
+def test_passing_a_role_needs_permission(user, refusal):
     world = user.world
     role = world.role("cluster", "eks.amazonaws.com")
     asked = {"name": "mine", "roleArn": role, "resourcesVpcConfig": {"subnetIds": world.subnets()}, "tags": {"a": "b"}}
@@ -198,7 +198,7 @@ def test_a_role_is_handed_over_only_where_that_is_allowed(user, refusal):
     assert refusal(user.client("eks").describe_cluster, name="other")[1] == "AccessDeniedException"
 
 
-def test_what_tags_is_asked_for_that_too(user, refusal):
+def test_creating_with_tags_needs_permission_to_tag(user, refusal):
     tags = [{"ResourceType": "vpc", "Tags": [{"Key": "a", "Value": "b"}]}]
     user.may("ec2:CreateVpc", "iam:CreateRole")
     assert (
@@ -208,7 +208,7 @@ def test_what_tags_is_asked_for_that_too(user, refusal):
     assert "iam:TagRole" in refusal(user.client("iam").create_role, **about)[2]
 
 
-def test_iam_can_be_asked_before(user):
+def test_iam_can_simulate_a_policy(user):
     user.may("ec2:CreateVpc", "iam:CreateRole", resource="arn:aws:iam::*:role/mine")
     iam = user.world.client("iam")
     answer = permissions.missing(
@@ -294,7 +294,7 @@ def steps(user):
     yield state, cleaned
 
 
-def test_with_the_least_policy_all_of_it_goes(user):
+def test_the_least_policy_allows_the_whole_run(user):
     user.may(*permissions.required_actions())
     for state, step in steps(user):  # noqa: B007
         step()
@@ -304,7 +304,7 @@ def test_with_the_least_policy_all_of_it_goes(user):
     assert state["left"].empty
 
 
-def test_from_no_right_at_all_the_sentences_lead_to_the_least_policy(user):
+def test_the_error_messages_lead_from_no_permission_to_the_least_policy(user):
     """Each refusal names one action; granted one by one they come to what docs/eks.md lists."""
     granted, known = set(), set(permissions.required_actions())
     user.may()
@@ -334,7 +334,7 @@ def test_from_no_right_at_all_the_sentences_lead_to_the_least_policy(user):
 @pytest.mark.parametrize(
     "action", ["ec2:CreateNatGateway", "iam:PassRole", "ec2:CreateTags", "eks:TagResource", "ec2:ReleaseAddress"]
 )
-def test_with_one_action_taken_away_the_sentence_names_it(user, action):
+def test_if_one_action_is_missing_the_message_names_it(user, action):
     user.may(*set(permissions.required_actions()) - {action})
     with pytest.raises(AwsError, match=f"give the caller {action}( |;|$)|give the caller {action} on"):
         for _, step in steps(user):

@@ -52,11 +52,11 @@ def verify(token, now=None, cluster=CLUSTER):
 @pytest.mark.parametrize(
     "endpoint", [f"http://{HOST}", "https://sts.us-east-1.amazonaws.com", "https://sts.amazonaws.com"]
 )
-def test_good_tokens_say_who_made_them(who, endpoint):
+def test_a_good_token_gives_the_identity_of_its_maker(who, endpoint):
     assert verify(made(who, endpoint=endpoint)) == who
 
 
-def test_a_token_holds_for_15_minutes_whatever_its_url_says():
+def test_a_token_is_valid_for_15_minutes_whatever_expiry_its_url_has():
     assert verify(made(expires=60), now=datetime.now(UTC) + timedelta(minutes=14)) == USER
 
 
@@ -114,7 +114,7 @@ def test_bad_tokens_are_refused_with_the_reason(name):
 
 
 @pytest.mark.parametrize(("minutes", "reason"), [(16, "expired"), (-6, "in the future")])
-def test_tokens_of_another_time_are_refused(minutes, reason):
+def test_expired_and_future_tokens_are_refused(minutes, reason):
     with pytest.raises(Refused, match=reason):
         verify(made(), now=datetime.now(UTC) + timedelta(minutes=minutes))
 
@@ -227,7 +227,7 @@ def test_the_log_has_the_fingerprint_and_the_reason_never_the_token(served):
         ),
     ],
 )
-def test_what_is_no_token_review(served, method, path, content, status):
+def test_a_request_that_is_no_token_review(served, method, path, content, status):
     assert asked(served, method, path, content)[0] == status
 
 
@@ -251,6 +251,6 @@ def test_plain_text_gets_no_answer(served):
         plain.getresponse()
 
 
-def test_a_silent_client_does_not_hold_the_others_up(served):
+def test_a_silent_client_does_not_delay_others(served):
     with socket.create_connection(("127.0.0.1", served[0])):
         assert asked(served, "GET", "/healthz")[0] == 200

@@ -68,7 +68,7 @@ def test_a_client_certificate_does_not_serve(ca):
         handshake(ca, client, client, "localhost")
 
 
-def test_another_authority_of_the_same_name_is_not_believed(ca, tmp_path):
+def test_another_authority_of_the_same_name_is_not_trusted(ca, tmp_path):
     other = certificates.authority(tmp_path / "other", "ca", "test-ca")
     server, stranger = ca.issue("server", "api", hosts=("localhost",)), other.issue("client", "someone")
     with pytest.raises(ssl.SSLError, match="(?i)verify failed"):
@@ -98,7 +98,7 @@ def test_serial_numbers_and_keys_are_never_used_twice(ca):
     assert len({one.public_key().public_numbers() for one in made}) == 3
 
 
-def test_private_keys_are_their_owners_only(ca):
+def test_private_keys_are_readable_by_their_owner_only(ca):
     certificates.key_pair(ca.folder, "tokens")
     ca.issue("server", "api", hosts=("localhost",))
     keys = sorted(ca.folder.glob("*.key"))
@@ -107,7 +107,7 @@ def test_private_keys_are_their_owners_only(ca):
     assert not [path.name for path in ca.folder.iterdir() if path not in keys and b"PRIVATE" in path.read_bytes()]
 
 
-def test_the_token_keys_belong_together(tmp_path):
+def test_the_token_keys_are_a_pair(tmp_path):
     private, public = certificates.key_pair(tmp_path, "tokens")
     signed = serialization.load_pem_private_key(private.read_bytes(), None).sign(b"x", ec.ECDSA(hashes.SHA256()))
     serialization.load_pem_public_key(public.read_bytes()).verify(signed, b"x", ec.ECDSA(hashes.SHA256()))

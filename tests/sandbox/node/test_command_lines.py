@@ -33,7 +33,7 @@ def by_file():
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_no_flag_stands_twice_or_opens_a_door(name):
+def test_no_flag_is_repeated_or_disables_a_protection(name):
     words = [word.split("=")[0] for word in LINES[name] if word.startswith("--")]
     assert len(words) == len(set(words))
     text = " ".join(LINES[name])
@@ -59,12 +59,12 @@ def test_apiserver_verifies_etcd_and_the_kubelet():
     assert {"kubelet-client-certificate", "kubelet-client-key", "etcd-certfile", "etcd-keyfile"} <= set(found)
 
 
-def test_apiserver_believes_a_front_proxy_of_one_name_only():
+def test_apiserver_trusts_a_front_proxy_with_one_name_only():
     wanted = flags(LINES["apiserver"])["requestheader-allowed-names"]
     assert [file for file, (name, _, _) in by_file().items() if name == wanted] == ["front-proxy"]
 
 
-def test_etcd_wants_a_certificate_and_listens_on_loopback():
+def test_etcd_requires_a_certificate_and_listens_on_loopback():
     found = flags(LINES["etcd"])
     assert found["client-cert-auth"] == "true" and found["trusted-ca-file"] == "/etc/kubernetes/ca.crt"
     assert all(found[f"listen-{kind}-urls"].startswith("https://127.0.0.1:") for kind in ("client", "peer"))
@@ -77,7 +77,7 @@ def test_controllers_listen_on_loopback_and_ask_the_apiserver(name):
     assert found["kubeconfig"] == found["authentication-kubeconfig"] == found["authorization-kubeconfig"]
 
 
-def test_kubelet_lets_nobody_unnamed_in():
+def test_kubelet_refuses_anonymous_requests():
     found = command_lines.kubelet_config("/eks-sandbox-one")
     assert found["authentication"]["anonymous"] == {"enabled": False}
     assert found["authentication"]["webhook"] == {"enabled": True}
@@ -88,7 +88,7 @@ def test_kubelet_lets_nobody_unnamed_in():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_kubelet_is_the_node_that_its_certificate_says():
+def test_kubelets_node_name_is_that_of_its_certificate():
     found = flags(LINES["kubelet"])
     assert by_file()["kubelet"][:2] == (f"system:node:{found['hostname-override']}", "system:nodes")
     assert set(by_file()["kubelet-server"][2]) == {found["node-ip"], found["hostname-override"]}
@@ -100,12 +100,12 @@ def test_certificates_are_unique_by_file():
     assert len(set(files)) == len(files) and not OWN & set(files)
 
 
-def test_only_who_must_is_master():
+def test_only_the_administrator_certificates_are_in_system_masters():
     masters = {file for file, (_, organization, _) in by_file().items() if organization == "system:masters"}
     assert masters == {"admin", "apiserver-kubelet"}
 
 
-def test_apiserver_serves_by_each_of_its_names():
+def test_apiservers_certificate_has_each_of_its_names():
     hosts = by_file()["apiserver"][2]
     first = str(ip_network(command_lines.SERVICE_NETWORK)[1])
     assert {NODE, first, "localhost", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"} <= set(hosts)
@@ -132,7 +132,7 @@ def test_the_networks_are_apart_and_dns_is_a_service():
     assert command_lines.kubelet_config("/")["clusterDNS"] == [command_lines.DNS]
 
 
-def test_files_are_read_back_as_what_they_are():
+def test_written_files_parse_in_their_formats():
     found = command_lines.files("https://198.18.0.1:4600")
     for file, path in (("authentication-webhook.json", "authenticate"), ("authorization-webhook.json", "authorize")):
         cluster = {"server": f"https://198.18.0.1:4600/{path}", "certificate-authority": "/etc/kubernetes/ca.crt"}
