@@ -3,7 +3,7 @@
 RunbookError
 ├── ParamsError      a params file or a value in it
 ├── MissingStep      an earlier step of the series has not been done
-├── RedCheck         a step ended with checks that did not hold
+├── RedCheck         a step ended with red checks
 ├── TimedOut         something did not become true before its deadline
 ├── Locked           another run holds the cluster
 ├── BundleError      a bundle is incomplete or was changed
@@ -32,7 +32,7 @@ class MissingStep(RunbookError):
 
 
 class RedCheck(RunbookError):
-    """A step ended with checks that did not hold; raised by `Run.finish` alone."""
+    """A step ended with red checks; raised by `Run.finish` alone."""
 
 
 class TimedOut(RunbookError):

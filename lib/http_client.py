@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from lib.crypto import trust_store
@@ -63,11 +64,11 @@ def over_http(
     """Ask on one fresh connection, without proxy or redirects; `timeout` in seconds holds for each step of it.
 
     Over https the server's certificate is verified (lib.trust), by the URL's host whatever `host` says.
-    `agent` is the User-Agent, by which the request is found again in access logs. `to` is an address to connect to in
+    `agent` is the User-Agent: it identifies the request in access logs. `to` is an address to connect to in
     place of the URL's host, which is asked for and verified all the same (`--connect-to` of curl).
     """
     place = urlsplit(url)
-    connection = _connection(place.scheme, place.hostname, place.port, timeout, to)
+    connection = _connection(place.scheme, place.hostname or "", place.port, timeout, to)
     target = (place.path or "/") + (f"?{place.query}" if place.query else "")
     start = time.perf_counter()
     try:
@@ -186,9 +187,11 @@ def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark
 
 
 def _connection(scheme: str, host: str, port: int | None, timeout: float, to: str) -> http.client.HTTPConnection:
-    options = {"context": trust_store.context()} if scheme == "https" else {}
-    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    made = kind(host, port, timeout=timeout, **options)
+    made: Any  # _create_connection, which --connect-to needs, is not among the typed attributes
+    if scheme == "https":
+        made = http.client.HTTPSConnection(host, port, timeout=timeout, context=trust_store.context())
+    else:
+        made = http.client.HTTPConnection(host, port, timeout=timeout)
     if to:
         made._create_connection = lambda asked, *rest: socket.create_connection((to, asked[1]), *rest)
     return made
@@ -224,7 +227,7 @@ def _why(error: Exception) -> str:
     return next((reason for kind, reason in kinds if isinstance(error, kind)), f"{type(error).__name__}: {error}")
 
 
-def _joined(pairs) -> dict[str, str]:
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in pairs:
         key = name.lower()

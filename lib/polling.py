@@ -21,7 +21,7 @@ PROGRAMMING_ERRORS = (TypeError, NameError, AttributeError, ImportError, SyntaxE
 class Watcher(Protocol):
     """Gets a notification of each wait that takes long."""
 
-    def during(self, what: str, seconds: float, deadline: float, seen) -> None:
+    def during(self, what: str, seconds: float, deadline: float, seen: object) -> None:
         """Note the seconds that the wait for `what` has taken so far, and the last value."""
 
     def after(self, what: str, seconds: float, held: bool) -> None:
@@ -101,7 +101,9 @@ def until(
         sleep(pause)
 
 
-def wait(what: str, ask: Callable[[], Any], good: Callable[[Any], bool] = bool, *, fix: str = "", **options) -> Any:
+def wait(
+    what: str, ask: Callable[[], Any], good: Callable[[Any], bool] = bool, *, fix: str = "", **options: Any
+) -> Any:
     """Return the value for which `good` held; raise TimedOut with the last thing seen. Options as for `until`."""
     answer = until(ask, good, what=what, **options)
     if answer.held:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from lib.crypto.jwt import fingerprint
@@ -69,7 +70,7 @@ def clean(text: str, secrets: Iterable[str] = ()) -> str:
     return text
 
 
-def cleaned(value, secrets: Iterable[str] = ()):
+def cleaned(value: Any, secrets: Iterable[str] = ()) -> Any:
     """Return the value with each text in it (keys too, at any depth) cleaned; numbers and the like as they are."""
     if isinstance(value, str):
         return clean(value, secrets)

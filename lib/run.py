@@ -1,14 +1,13 @@
-"""Run: the context of one step: its params, its cluster, its record. The notebooks talk to this and to little else."""
+"""Run: the context of one step: its params, its cluster, its record. Notebooks use little else."""
 
 from __future__ import annotations
 
 import base64
 import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
@@ -20,7 +19,7 @@ from lib.kubernetes import manifests
 from lib.params import ROOT, Params
 from lib.polling import PAUSE, until, watch
 from lib.record import evidence, verdicts, wait_events
-from lib.record.check import Check
+from lib.record.check import Check, actions, failure, passed
 from lib.record.events import Record
 
 if TYPE_CHECKING:
@@ -31,18 +30,19 @@ ARTICLE = ROOT / "notebooks" / "article"
 IMPATIENT = 15  # seconds
 PUBLIC = ("username", "client-id")  # keys of Secrets whose values are names
 CERTIFICATE = "-----BEGIN CERTIFICATE-----"  # what Secrets hold too and everybody may see
-Ask, Why = Callable[[], object], Callable[[], str] | None
+Ask: TypeAlias = Callable[[], object]
+Why: TypeAlias = Callable[[], str] | None
 
 
 class Run:
     """One step of the series. Checks record and go on; `finish`, the last cell, alone raises."""
 
-    def __init__(self, step: str, values: Params, record: Record):
+    def __init__(self, step: str, values: Params, record: Record) -> None:
         self.step, self.params, self.record = step, values, record
         self.checks: list[Check] = []
         self.changes: list[dict] = []
         self.applied: dict[tuple[str, str, str | None, str], None] = {}  # keys alone, in their order
-        self._began, self._told = time.monotonic(), 0
+        self._began, self._reported = time.monotonic(), 0
         for file in filter(None, (values.authority_file, values.given_authority_file)):
             trust_store.add_file(file)
         self.record.write("step_started", step=step)
@@ -60,7 +60,7 @@ class Run:
         watch(wait_events.Waiting(made.record, wait_events.in_notebook()))
         return made
 
-    # Where things are
+    # The cluster and AWS
 
     @cached_property
     def cluster(self) -> kubernetes_cluster.Cluster:
@@ -72,36 +72,38 @@ class Run:
         return kubernetes_cluster.Cluster.from_kubeconfig(self.params.kubeconfig)
 
     def forget_cluster(self) -> None:
-        """Read the kubeconfig anew when the cluster is asked next."""
+        """Read the kubeconfig again at the next use of `cluster`."""
         self.__dict__.pop("cluster", None)
 
-    def aws(self, service: str):
+    def aws(self, service: str) -> Any:
         """Return a boto3 client for the environment's AWS endpoint."""
         from lib.aws import session as aws_session
 
-        here = self.params
-        session = aws_session.session(here.region, here.aws_profile, here.aws_credentials_file)
-        return aws_session.client(session, service, here.aws_endpoint_url)
+        params = self.params
+        session = aws_session.session(params.region, params.aws_profile, params.aws_credentials_file)
+        return aws_session.client(session, service, params.aws_endpoint_url)
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags by which this environment's AWS objects are found again."""
+        """The tags that identify this environment's AWS objects."""
         return names.tags(self.params.cluster_name)
 
     @property
     def made_by(self) -> dict[str, str]:
-        """The tag that says which run made an object: its bundle's name. It is given, and never asked for again."""
+        """The tag with the name of the bundle whose run made an object. Nothing reads it back."""
         path = self.record.path
         return {"Run": path.parent.parent.name if path else "by hand"}
 
     # Objects
 
-    def load(self, file: str, **values) -> list[dict]:
+    def load(self, file: str, **values: str) -> list[dict]:
         """Return the objects of notebooks/manifests/`file`, its ${names} filled from the params and `values`."""
-        return manifests.load(MANIFESTS / file, **{**_texts(self.params), **values})
+        params = self.params.model_dump().items()
+        texts = {key: str(value) for key, value in params if isinstance(value, (str, int))}
+        return manifests.load(MANIFESTS / file, **{**texts, **values})
 
     def show(self, *objects: dict) -> None:
-        """Show objects as the YAML that is applied; Secrets' values are left out."""
+        """Show objects as the YAML that is applied, without Secrets' values."""
         _show(f"```yaml\n{manifests.as_yaml(objects)}```")
 
     def show_json(self, value: dict) -> None:
@@ -109,37 +111,33 @@ class Run:
         _show(f"```json\n{json.dumps(value, indent=2)}\n```")
 
     def article(self, file: str) -> dict:
-        """Show an object of the article, as its author wrote it for Istio 1.4, and return it."""
+        """Show and return an object of the article, as its author wrote it for Istio 1.4."""
         text = (ARTICLE / file).read_text()
         _show(f"```yaml\n{text}```")
         return yaml.safe_load(text)
 
-    def apply(self, things: list[dict]) -> pd.DataFrame:
-        """Create or update objects in an order that works; return what each was: created, changed or unchanged."""
-        for thing, action in self.cluster.apply_all(things):
-            metadata = thing["metadata"]
-            self.changed(thing["kind"], metadata["name"], action, metadata.get("namespace", ""))
-            self.applied[thing["apiVersion"], thing["kind"], metadata.get("namespace"), metadata["name"]] = None
+    def apply(self, objects: list[dict]) -> pd.DataFrame:
+        """Create or update objects in a working order; return each with its action: created, changed or unchanged."""
+        for obj, action in self.cluster.apply_all(objects):
+            metadata = obj["metadata"]
+            self.changed(obj["kind"], metadata["name"], action, metadata.get("namespace", ""))
+            self.applied[obj["apiVersion"], obj["kind"], metadata.get("namespace"), metadata["name"]] = None
         return self.recent()
 
     def changed(self, kind: str, name: str, action: str, namespace: str = "") -> None:
-        """Record what an ensure_ of AWS or Keycloak did."""
+        """Record the action of an ensure_ function of AWS or Keycloak."""
         row = {"kind": kind, "namespace": namespace, "name": name, "action": action}
         self.changes.append(row)
         self.record.write("change", **row)
 
-    def delete(self, thing: dict) -> None:
-        """Delete an object and record it."""
-        name, namespace = thing["metadata"]["name"], thing["metadata"].get("namespace")
-        self.changed(
-            thing["kind"],
-            name,
-            self.cluster.delete(thing["apiVersion"], thing["kind"], name, namespace),
-            namespace or "",
-        )
+    def delete(self, obj: dict) -> None:
+        """Delete an object and record the action."""
+        name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace")
+        action = self.cluster.delete(obj["apiVersion"], obj["kind"], name, namespace)
+        self.changed(obj["kind"], name, action, namespace or "")
 
     def secret(self, name: str, namespace: str, **make: Callable[[], str]) -> dict[str, str]:
-        """Return the values of a Secret, made on first use by `make`, and never written anywhere else."""
+        """Return the values of a Secret; `make` creates them on first use, and they are written nowhere else."""
         if self.cluster.find("v1", "Secret", name, namespace):
             self.changed("Secret", name, "unchanged", namespace)
         else:
@@ -147,7 +145,7 @@ class Run:
         return self.read_secret(name, namespace)
 
     def put_secret(self, name: str, namespace: str, **values: str) -> None:
-        """Make a Secret, or put these values in the place of what it holds; they are redacted wherever they turn up."""
+        """Create a Secret or replace its values; redact them from now on."""
         self._redact(values)
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
         metadata = {"name": name, "namespace": namespace}
@@ -155,12 +153,9 @@ class Run:
         self.changed("Secret", name, action, namespace)
 
     def read_secret(self, name: str, namespace: str, step: str = "") -> dict[str, str]:
-        """Return the values of a Secret; from now on they are redacted wherever they turn up.
-
-        MissingStep, naming `step`, where it is not there.
-        """
-        found = self.need("v1", "Secret", name, namespace, step=step)
-        values = {key: base64.b64decode(value).decode() for key, value in found.get("data", {}).items()}
+        """Return the values of a Secret; redact them from now on. Without it, raise MissingStep, naming `step`."""
+        secret = self.need("v1", "Secret", name, namespace, step=step)
+        values = {key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}
         self._redact(values)
         return values
 
@@ -170,7 +165,7 @@ class Run:
                 self.record.secret(value)
 
     def need(self, api_version: str, kind: str, name: str, namespace: str | None = None, step: str = "") -> dict:
-        """Return an object that an earlier step made; raise MissingStep, naming that step, where it is not there."""
+        """Return an object that an earlier step made; without it, raise MissingStep, naming that step."""
         obj = self.cluster.find(api_version, kind, name, namespace)
         if obj is None:
             place = f" in namespace {namespace}" if namespace else ""
@@ -178,10 +173,10 @@ class Run:
         return obj
 
     def recent(self) -> pd.DataFrame:
-        """Return what was done to objects since this was last asked."""
+        """Return the changes of objects since the last call of `recent`."""
         import pandas as pd
 
-        rows, self._told = self.changes[self._told :], len(self.changes)
+        rows, self._reported = self.changes[self._reported :], len(self.changes)
         return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
 
     # Checks
@@ -191,40 +186,63 @@ class Run:
         """Seconds that the next answer may take to hold; few, once one did not: the mesh has had its time by then."""
         return IMPATIENT if any(check.red for check in self.checks) else self.params.answer_deadline
 
-    def check(self, name: str, expected, actual, reason: str = "") -> None:
+    def check(self, name: str, expected: object, actual: object, reason: str = "") -> None:
         """Record whether `actual` equals `expected`."""
         self.keep(name, expected, actual, verdicts.of(expected == actual), reason=reason)
 
     def check_ready(
-        self, name: str, expected, ask: Ask, streak: int = 1, reason: str = "", why: Why = None, pause: float = PAUSE
+        self,
+        name: str,
+        expected: object,
+        ask: Ask,
+        streak: int = 1,
+        reason: str = "",
+        why: Why = None,
+        pause: float = PAUSE,
     ) -> None:
-        """Ask, as long as a part may take to be ready, until the answer is `expected`; record it with its seconds.
+        """Ask for up to `deadline` seconds until the answer is `expected`; record it with its seconds.
 
-        Where it is not, `why` is asked, and what it says is told as the reason.
+        A red check's reason includes the text that `why` returns.
         """
-        self._until(name, expected, ask, streak, reason, why, self.params.deadline, pause)
+        self.check_until(name, expected, ask, streak, reason, why, self.params.deadline, pause)
 
-    def check_until(self, name: str, expected, ask: Ask, streak: int = 1, reason: str = "", why: Why = None) -> None:
-        """Ask until the answer is `expected`, `streak` times in a row; otherwise as `check_ready`."""
-        self._until(name, expected, ask, streak, reason, why, self.patience)
-
-    def _until(self, name: str, expected, ask, streak: int, reason: str, why: Why, deadline: float, pause=PAUSE):
+    def check_until(
+        self,
+        name: str,
+        expected: object,
+        ask: Ask,
+        streak: int = 1,
+        reason: str = "",
+        why: Why = None,
+        deadline: float | None = None,
+        pause: float = PAUSE,
+    ) -> None:
+        """Like `check_ready`, for up to `patience` seconds: the answer is `expected` `streak` times in a row."""
+        deadline = self.patience if deadline is None else deadline
         answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline, what=name, pause=pause)
         actual = str(answer.value) if not answer.error else answer.error
         verdict = verdicts.of(answer.held, bool(answer.error))
-        told = "; ".join(filter(None, (reason, why() if why and not answer.held else "")))
-        self.keep(name, expected, actual, verdict, answer.seconds, answer.tries, told)
+        reasons = "; ".join(filter(None, (reason, why() if why and not answer.held else "")))
+        self.keep(name, expected, actual, verdict, answer.seconds, answer.tries, reasons)
 
-    def skip(self, name: str, expected, reason: str) -> None:
-        """Record a check that cannot be made here, and why."""
+    def skip(self, name: str, expected: object, reason: str) -> None:
+        """Record a check that this environment cannot make, and the reason."""
         self.keep(name, expected, "", verdicts.SKIPPED, reason=reason)
 
     def keep(
-        self, name: str, expected, actual, verdict: str, seconds=0.0, tries=1, reason="", response: dict | None = None
+        self,
+        name: str,
+        expected: object,
+        actual: object,
+        verdict: str,
+        seconds: float = 0.0,
+        tries: int = 1,
+        reason: str = "",
+        response: dict | None = None,
     ) -> Check:
-        """Record a check as it went, waived where the params say so; with a `response`'s columns as one of those."""
-        verdict, told = verdicts.waived(verdict, self.step, name, self.params.waivers)
-        note = "; ".join(filter(None, (told, reason)))
+        """Record a check, waived if the params waive it; with a `response`'s columns, as a response event."""
+        verdict, waiver = verdicts.waived(verdict, self.step, name, self.params.waivers)
+        note = "; ".join(filter(None, (waiver, reason)))
         check = Check(name, str(expected), str(actual), verdict, seconds, tries, note)
         self.checks.append(check)
         row = check.row()
@@ -239,16 +257,16 @@ class Run:
         """Return the checks so far."""
         import pandas as pd
 
-        made = [check for check in self.checks if check.verdict != verdicts.SKIPPED]
-        rows = [{"": verdicts.MARKS[check.verdict], **check.row()} for check in made]
+        rows = [check.row() for check in self.checks if check.verdict != verdicts.SKIPPED]
+        rows = [{"": verdicts.MARKS[row["verdict"]], **row} for row in rows]
         return pd.DataFrame(rows, columns=["", "name", "expected", "actual", "seconds", "tries", "reason"])
 
-    def fact(self, key: str, value) -> None:
-        """Record something that is true of this environment: a version, an identity, what is emulated."""
+    def fact(self, key: str, value: object) -> None:
+        """Record a fact of this environment: a version, an identity, the emulated parts."""
         self.record.write("fact", key=key, value=value)
 
     def finish(self) -> pd.DataFrame:
-        """Close the step: return its checks; raise RedCheck, after everything is written, if any did not hold."""
+        """Close the step: return its checks; raise RedCheck, after everything is written, if a check is red."""
         from IPython.display import Markdown, display
 
         self._read_back()
@@ -259,38 +277,14 @@ class Run:
         table = self.table()
         if red:
             display(table)
-            first = red[0]
-            more = f" ({len(red)} of {len(self.checks)} checks did not hold)" if len(red) > 1 else ""
-            hint = f"; {first.reason}" if first.reason else ""
-            raise RedCheck(f"{self.step}: {first.name}: expected {first.expected}, got {first.actual}{hint}{more}.")
-        display(Markdown(f"**{_told(self.checks)}** in {seconds:.1f} s; {_counted(self.changes)}."))
+            raise RedCheck(f"{self.step}: {failure(self.checks)}.")
+        display(Markdown(f"**{passed(self.checks)}** in {seconds:.1f} s; {actions(self.changes)}."))
         return table
 
     def _read_back(self) -> None:
-        """Keep what the API has of the objects applied; nobody needs it of a notebook that is run by hand."""
+        """Keep the applied objects as the API has them; a notebook that runs by hand does not need that."""
         if self.record.path and (text := evidence.live(self.cluster, self.applied) if self.applied else ""):
             self.record.evidence(f"objects/{self.step}.yaml", text)
-
-
-def _texts(values: Params) -> dict[str, str]:
-    return {key: str(value) for key, value in values.model_dump().items() if isinstance(value, (str, int))}
-
-
-def _told(checks: list[Check]) -> str:
-    counts = Counter(check.verdict for check in checks)
-    words = {verdicts.WAIVED: "waived", verdicts.SKIPPED: "skipped"}
-    more = [f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict]]
-    return ", ".join([f"{counts[verdicts.PASS]} checks passed", *more])
-
-
-def _counted(changes: list[dict]) -> str:
-    actions = [row["action"] for row in changes]
-    counts = [
-        f"{actions.count(action)} {action}"
-        for action in ("created", "changed", "unchanged", "deleted")
-        if action in actions
-    ]
-    return "objects: " + (", ".join(counts) if counts else "none touched")
 
 
 def _show(text: str) -> None:

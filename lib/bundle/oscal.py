@@ -82,7 +82,7 @@ def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
     return {
         "uuid": uuid("result"),
         "title": f"{run['env']}, {run['started']}: {run['verdict']}",
-        "description": f"{record_row.told(rows)}. {_steps(run)}.",
+        "description": f"{record_row.summary(rows)}. {_steps(run)}.",
         "start": run["started"],
         "end": run["finished"],
         "reviewed-controls": _reviewed([control for control, lines in controls if any(some for _, some in lines)]),
@@ -112,7 +112,7 @@ def _group(control: Control, line: Evidence, rows: list[dict], uuid: Uuid) -> di
     return {
         "uuid": uuid(f"{control.id} {line.what}"),
         "title": f"{control.name}: {line.what}",
-        "description": f"{record_row.told(rows)}.",
+        "description": f"{record_row.summary(rows)}.",
         "props": [prop(name, count) for name, count in record_row.counts(rows).items()],
         "methods": ["TEST"],
         "types": ["control-objective"],
@@ -156,7 +156,7 @@ def _finding(control: Control, lines: Lines, single: dict[int, dict], known: lis
     return {
         "uuid": uuid(f"finding {control.id}"),
         "title": f"{control.name} {control.title}: {state}",
-        "description": f"{' '.join(control.why.split())} {record_row.told(rows)}.",
+        "description": f"{' '.join(control.why.split())} {record_row.summary(rows)}.",
         "target": {
             "type": "statement-id",
             "target-id": f"{control.id}_smt",

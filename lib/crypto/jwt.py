@@ -40,22 +40,22 @@ def unsigned(token: str) -> str:
 
 def row(name: str, token: str) -> dict:
     """Return what may be shown of a token: its claims, lifetime in seconds and fingerprint."""
-    head, said = header(token), claims(token)
-    audience = said.get("aud", "")
+    head, payload = header(token), claims(token)
+    audience = payload.get("aud", "")
     return {
         "name": name,
         "fingerprint": fingerprint(token),
         "alg": head.get("alg", ""),
         "kid": head.get("kid", ""),
-        "typ": said.get("typ", ""),
-        "iss": said.get("iss", ""),
+        "typ": payload.get("typ", ""),
+        "iss": payload.get("iss", ""),
         "aud": " ".join(audience) if isinstance(audience, list) else audience,
-        "azp": said.get("azp", ""),
-        "sub": said.get("sub", ""),
-        "scope": said.get("scope", ""),
-        "iat": said.get("iat"),
-        "exp": said.get("exp"),
-        "lifetime": said["exp"] - said["iat"] if "exp" in said and "iat" in said else None,
+        "azp": payload.get("azp", ""),
+        "sub": payload.get("sub", ""),
+        "scope": payload.get("scope", ""),
+        "iat": payload.get("iat"),
+        "exp": payload.get("exp"),
+        "lifetime": payload["exp"] - payload["iat"] if "exp" in payload and "iat" in payload else None,
     }
 
 

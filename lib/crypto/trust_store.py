@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -26,15 +27,16 @@ def add_file(path: Path) -> None:
 
 
 def context(*protocols: str) -> ssl.SSLContext:
-    """Return what verifies a server's chain and name, TLS 1.2 or newer; it is not to be changed.
+    """Return a shared TLS context that verifies a server's chain and name, TLS 1.2 or newer. Do not change it.
 
-    `protocols` are those that the client offers (ALPN), such as "h2".
+    Args:
+        protocols: The protocols that the client offers by ALPN, such as "h2".
     """
     return _context(tuple(filter(None, _added.values())), protocols)
 
 
 def mount(session: requests.Session) -> requests.Session:
-    """Let a session's https:// connections be verified by what is believed at this moment; return it."""
+    """Make a session verify https:// connections with the certificates trusted now; return the session."""
     session.mount("https://", Verified())
     return session
 
@@ -42,7 +44,7 @@ def mount(session: requests.Session) -> requests.Session:
 class Verified(HTTPAdapter):
     """An adapter of requests that verifies by `context`."""
 
-    def init_poolmanager(self, *sizes, **options):
+    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
         """See HTTPAdapter."""
         super().init_poolmanager(*sizes, **{**options, "ssl_context": context()})
 

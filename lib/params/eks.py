@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,7 +29,7 @@ class AccessEntry(BaseModel):
     groups: list[str] = Field([], description="Kubernetes groups, for RBAC objects of your own")
 
     @model_validator(mode="after")
-    def _rights(self):
+    def _rights(self) -> AccessEntry:
         if not self.policy and not self.groups:
             raise ValueError(f"{self.principal_arn} needs a policy or groups: an entry alone gives no rights; add one")
         if wrong := [group for group in self.groups if group.startswith(KEPT_GROUPS)]:
@@ -42,7 +42,7 @@ Version = Annotated[str, Field(pattern=r"^(default|latest|v\d[-\w.]*)$")]
 
 
 class AddOn(BaseModel):
-    """One of EKS's add-ons: its version, and what it is configured with."""
+    """One of EKS's add-ons: its version and its configuration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,7 +51,7 @@ class AddOn(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _version_alone(cls, given):
+    def _version_alone(cls, given: Any) -> Any:
         return {"version": given} if isinstance(given, str) else given
 
 

@@ -75,6 +75,6 @@ def _ranges_problem(params: Params) -> str:
 def _contradiction(params: Params) -> str:
     """Two words about one thing: an annotation by hand that the params say otherwise."""
     service = {"spec": {"ports": [{"port": 80}, {"port": TLS}]}}
-    said = service_annotations(service, params, of_gateway=True)
-    other = [key for key, value in params.load_balancer_annotations.items() if said.get(key, value) != value]
+    annotations = service_annotations(service, params, of_gateway=True)
+    other = [key for key, value in params.load_balancer_annotations.items() if annotations.get(key, value) != value]
     return f"load_balancer_annotations says {other[0]} otherwise than the params do; remove it there" if other else ""

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -135,7 +135,7 @@ class Params(BaseModel):
     )
     load_balancer_source_ranges: list[str] = Field([], description="networks that may connect; empty is everybody")
     acm_certificate_arn: CertificateArn | None = Field(
-        None, description="TLS ended by the load balancer on port 443, and encrypted anew to the pods"
+        None, description="TLS ended by the load balancer on port 443, and encrypted again to the pods"
     )
     load_balancer_tls_policy: str = Field(
         "ELBSecurityPolicy-TLS13-1-2-2021-06", description="which TLS the load balancer speaks with clients"
@@ -184,22 +184,22 @@ class Params(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _only_for_eks(self):
+    def _only_for_eks(self) -> Params:
         if self.cluster_source == "existing" and self.aws_endpoint_url:
             raise ValueError("aws_endpoint_url is for cluster_source: eks; remove it")
         return self
 
     @model_validator(mode="after")
-    def _values_that_fit_each_other(self):
+    def _values_that_fit_each_other(self) -> Params:
         way = load_balancer.problem(self) or load_balancer.certificate_problem(self)
-        if told := way or network.problem(self) or database.problem(self):
-            raise ValueError(told)
+        if problem := way or network.problem(self) or database.problem(self):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
-    def _a_cluster_that_works(self):
-        if told := eks.problem(self):
-            raise ValueError(told)
+    def _a_cluster_that_works(self) -> Params:
+        if problem := eks.problem(self):
+            raise ValueError(problem)
         return self
 
     @property
@@ -246,7 +246,7 @@ def load(
         raise ParamsError(_sentence(path, error)) from None
 
 
-def _filled(value, environment: Mapping[str, str]):
+def _filled(value: Any, environment: Mapping[str, str]) -> Any:
     if not isinstance(value, str):
         return value
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environment.get(found[1]) or found[2], value)

@@ -1,4 +1,4 @@
-"""YAML in which a key stands once: what a file says twice was meant once, and YAML would quietly take the last."""
+"""A YAML loader that refuses a repeated key; plain YAML would silently use the last value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class UniqueKeys(yaml.SafeLoader):
     """A safe loader that raises YAMLError where a key is given twice."""
 
 
-def _mapping(loader, node):
+def _mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict:
     seen = set()
     for key, _ in node.value:
         if key.value in seen:

@@ -12,11 +12,12 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Any
 
 from lib.redact import clean, cleaned
 
 EVENTS = "RUNBOOK_EVENTS"  # environment: the step's event file
-SECRETS = "RUNBOOK_SECRETS_FD"  # environment: the pipe by which a headless run learns what to redact
+SECRETS = "RUNBOOK_SECRETS_FD"  # environment: kernels write into this pipe what the headless run must redact
 POLL = 1  # seconds
 
 
@@ -27,7 +28,9 @@ class Record:
     outputs/README.md lists their fields.
     """
 
-    def __init__(self, path: Path | None = None, secrets_fd: int | None = None, clock: Callable[[], str] | None = None):
+    def __init__(
+        self, path: Path | None = None, secrets_fd: int | None = None, clock: Callable[[], str] | None = None
+    ) -> None:
         self.path, self.clock = path, clock or now
         self.events: list[dict] = []
         self.secrets: set[str] = set()
@@ -39,8 +42,8 @@ class Record:
         path, pipe = os.environ.get(EVENTS), os.environ.get(SECRETS)
         return cls(Path(path) if path else None, int(pipe) if pipe else None)
 
-    def write(self, event: str, **fields) -> dict:
-        """Add one event with its UTC time (`at`, ISO, milliseconds); return it as written, secrets redacted."""
+    def write(self, event: str, **fields: object) -> dict:
+        """Add one event with its UTC time (`at`, ISO, milliseconds); return the line as written, secrets redacted."""
         with self._lock:
             line = {"at": self.clock(), "event": event, **cleaned(_plain(fields), self.secrets)}
             self.events.append(line)
@@ -59,7 +62,7 @@ class Record:
         self.write("evidence", file=file, sha256=hashlib.sha256(kept.encode()).hexdigest())
 
     def secret(self, value: str | None) -> None:
-        """Let `value` never be written from now on: not by this record, nor into the executed notebook."""
+        """Redact `value` from now on, in this record and in the executed notebook."""
         with self._lock:
             if not value or value in self.secrets:
                 return
@@ -68,26 +71,27 @@ class Record:
                 os.write(self._secrets_fd, json.dumps(value).encode() + b"\n")
 
 
-class Told:
-    """The secrets that kernels tell by a pipe: no file ever holds them. Pass `writer` on to the kernels.
+class SecretsPipe:
+    """Collects the secrets that kernels report over a pipe: no file ever holds them. Pass `writer` to the kernels.
 
-    The pipe is read as it fills: a full one would hold the kernels up.
+    A thread reads the pipe all the time: a full pipe would stop the kernels.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._reader, self.writer = Pipe(duplex=False)
         os.set_blocking(self._reader.fileno(), False)
-        self._rest, self._values, self._closed, self._lock = b"", set(), False, Lock()
+        self._values: set[str] = set()
+        self._rest, self._closed, self._lock = b"", False, Lock()
         Thread(target=self._keep_reading, daemon=True).start()
 
     def values(self) -> set[str]:
-        """Return every secret told until now."""
+        """Return every secret reported until now."""
         with self._lock:
             self._read()
             return set(self._values)
 
     def close(self) -> None:
-        """Close the pipe; what was told stays known."""
+        """Close the pipe; `values` still returns the secrets."""
         with self._lock:
             self._read()
             self._closed = True
@@ -127,6 +131,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _plain(value):
-    """Return the value as JSON knows it: what is neither text, number, list nor dict becomes text."""
+def _plain(value: Any) -> Any:
+    """Return the value as JSON types; a value of any other type becomes text."""
     return json.loads(json.dumps(value, default=str))

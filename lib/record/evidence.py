@@ -81,6 +81,6 @@ def _names(one: x509.Certificate) -> str:
         return one.subject.rfc4514_string() or "no name"
 
 
-def _plain(thing: dict) -> dict:
-    metadata = {key: value for key, value in thing["metadata"].items() if key != "managedFields"}
-    return {**thing, "metadata": metadata}
+def _plain(obj: dict) -> dict:
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {**obj, "metadata": metadata}

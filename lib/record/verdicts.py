@@ -1,4 +1,4 @@
-"""The five verdicts of a check, what a run's is made of them, and the waivers by which one that fails is let pass."""
+"""The five verdicts of a check, the verdict of a run, and the waivers that excuse a failed check."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ MARKS = {PASS: "✓", FAIL: "✗", ERROR: "!", SKIPPED: "–", WAIVED: "~"}
 
 
 def of(held: bool, broke: bool = False) -> str:
-    """Return the verdict of a check that was made; `broke`: it ended by an exception, and nobody knows."""
+    """Return the verdict of a check that was made; `broke`: it ended with an exception, without an answer."""
     return PASS if held else ERROR if broke else FAIL
 
 
 def held(verdict: str) -> bool | None:
-    """Return whether what was expected is what came; None where that was not asked."""
+    """Return whether the check passed; None if it was skipped."""
     return None if verdict == SKIPPED else verdict == PASS
 
 
 def waived(
     verdict: str, step: str, check: str, waivers: Iterable[Waiver], today: date | None = None
 ) -> tuple[str, str]:
-    """Return the verdict after the waivers, and what they say of it: a fail is waived, an error never is.
+    """Return the verdict after the waivers, and a note on the waiver: a fail is waived, an error never is.
 
-    A waiver that is over changes nothing, and says so.
+    A waiver whose last day is over changes nothing; the note says that it ended.
     """
     one = next((one for one in waivers if one.covers(step, check)), None)
     if one is None or verdict != FAIL:

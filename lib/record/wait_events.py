@@ -1,28 +1,31 @@
-"""What is waited for, as it is waited for: in the notebook, and in the record, from which a terminal tells it."""
+"""Shows long waits while they last, in the notebook and in the record; a terminal reads the record."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from lib.record.events import Record
 
-SHOWN = 100  # characters of the last answer that are told
+SHOWN = 100  # characters of the last answer
 
 
 class Waiting:
-    """Tells of each wait that takes longer than a moment; of waits in other threads nothing is told.
+    """Reports each wait of this thread that takes longer than a moment; ignores waits of other threads.
 
-    `show` puts a text into the cell's output and returns what replaces it; without one, only the record is written.
+    Args:
+        record: gets the events waiting and waited.
+        show: puts a text into the cell's output and returns a function that replaces it; None writes the record only.
     """
 
-    def __init__(self, record: Record, show: Callable[[str], Callable[[str], None]] | None = None):
+    def __init__(self, record: Record, show: Callable[[str], Callable[[str], None]] | None = None) -> None:
         self._record, self._show = record, show
         self._replace: Callable[[str], None] | None = None
         self._thread, self._what = threading.get_ident(), ""
 
-    def during(self, what: str, seconds: float, deadline: float, seen) -> None:
-        """Tell that `what` has been waited for so long, of at most `deadline` seconds, and what was seen last."""
+    def during(self, what: str, seconds: float, deadline: float, seen: object) -> None:
+        """Show the seconds that the wait for `what` has taken, its deadline and the last value seen."""
         if threading.get_ident() != self._thread:
             return
         text = f"⏳ {what}: {seconds:.0f} s, at most {deadline:.0f} s; now: {' '.join(str(seen).split())[:SHOWN]}"
@@ -34,7 +37,7 @@ class Waiting:
             self._replace(text)
 
     def after(self, what: str, seconds: float, held: bool) -> None:
-        """Tell how it ended, where it was told of at all."""
+        """Show how the wait ended, if `during` showed it."""
         if what != self._what or threading.get_ident() != self._thread:
             return
         self._record.write("waited", what=what, seconds=round(seconds, 1), held=held)
@@ -44,12 +47,12 @@ class Waiting:
 
 
 def in_notebook() -> Callable[[str], Callable[[str], None]] | None:
-    """Return what shows a line in the running cell and lets it be replaced; None outside of a notebook."""
+    """Return a function that shows a replaceable line in the running cell; None outside of a notebook."""
     from IPython import get_ipython
     from IPython.display import Pretty, display
 
     class Line(Pretty):
-        def _repr_pretty_(self, printer, cycle):
+        def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
             printer.text(self.data)
 
     if getattr(get_ipython(), "kernel", None) is None:

@@ -20,7 +20,7 @@ from lib.bundle import environment, index_page, seal, signing_key
 from lib.errors import ParamsError
 from lib.params import ROOT, load
 from lib.record import verdicts
-from lib.record.events import EVENTS, SECRETS, Told, now, read
+from lib.record.events import EVENTS, SECRETS, SecretsPipe, now, read
 from lib.redact import clean
 from lib.runner.kernel_pool import Kernels
 from lib.runner.lock import held, identity
@@ -127,7 +127,7 @@ class _Series:
     ) -> None:
         self.folder, self.values, self.key = folder, values, key
         self.progress, self.cell_timeout = progress, cell_timeout
-        self.secrets = Told()
+        self.secrets = SecretsPipe()
         self.rows: dict[str, dict] = {}
         self.interrupted = False
 

@@ -1,4 +1,4 @@
-"""Nothing secret survives, in any of the forms in which it turns up; ordinary words do."""
+"""Redaction removes every form of a secret and keeps ordinary words."""
 
 import base64
 import html

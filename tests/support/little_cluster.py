@@ -19,7 +19,7 @@ ENV = f"of-the-ssos-tests-{os.getpid()}"  # two test processes at once have a fi
 
 
 class Cluster:
-    """A cluster that keeps what it is given."""
+    """A cluster in memory: it keeps the objects that are applied."""
 
     def __init__(self):
         self.kept = {}

@@ -1,4 +1,4 @@
-"""Certificates: what an authority signs is verified by a real TLS handshake, and what does not do is told why."""
+"""A real TLS handshake accepts what an authority signs; a certificate that does not fit is refused with its reason."""
 
 import datetime
 import socket
@@ -30,9 +30,11 @@ def handshake(tmp_path, host, authority=AUTHORITY, leaf=LEAF, key=KEY):
 
     with served(speak) as address:
         place = address.rpartition(":")
-        with socket.create_connection((place[0], int(place[2])), 5) as plain:
-            with client.wrap_socket(plain, server_hostname=host) as secure:
-                return secure.version()
+        with (
+            socket.create_connection((place[0], int(place[2])), 5) as plain,
+            client.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            return secure.version()
 
 
 @pytest.mark.parametrize("host", NAMES)

@@ -5,7 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from lib.record.events import Record, Told, now, read
+from lib.record.events import Record, SecretsPipe, now, read
 from tests.support.tiny import TOKEN
 
 
@@ -37,25 +37,25 @@ def test_nothing_secret_is_written(tmp_path):
     assert "hunter2" not in text and "eyJ" not in text
 
 
-def test_secrets_are_told_by_pipe():
-    told = Told()
-    record = Record(None, told.writer.fileno())
+def test_secrets_are_reported_over_the_pipe():
+    pipe = SecretsPipe()
+    record = Record(None, pipe.writer.fileno())
     for value in ("first\nsecret", "first\nsecret", "", None, "x" * 3000):
         record.secret(value)
-    assert told.values() == {"first\nsecret", "x" * 3000}
+    assert pipe.values() == {"first\nsecret", "x" * 3000}
     record.secret("another")
-    told.close()
-    assert "another" in told.values()
+    pipe.close()
+    assert "another" in pipe.values()
 
 
-def test_more_than_a_pipe_holds_is_told_by_several_threads():
-    told = Told()
-    record = Record(None, told.writer.fileno())
+def test_more_than_a_pipe_holds_is_reported_by_several_threads():
+    pipe = SecretsPipe()
+    record = Record(None, pipe.writer.fileno())
     many = {f"{number:04}" + "x" * 5000 for number in range(200)}  # a megabyte, each more than one atomic write
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(record.secret, many))
-    assert told.values() == many
-    told.close()
+    assert pipe.values() == many
+    pipe.close()
 
 
 def test_a_line_cut_off_is_left_out(tmp_path):

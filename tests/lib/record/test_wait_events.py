@@ -1,4 +1,4 @@
-"""What takes long is told of, as it goes and when it is over; what does not, is not."""
+"""A long wait is shown while it lasts and when it ends; a short wait is not shown."""
 
 import threading
 
@@ -59,10 +59,10 @@ def test_a_long_wait_is_one_line_that_ends_with_how_it_went(watched):
     assert record.events[1]["held"] and record.events[1]["seconds"] == pytest.approx(10, abs=0.3)
 
 
-def test_a_short_wait_is_not_told_of(watched):
+def test_a_short_wait_is_not_shown(watched):
     record, lines = watched
     wait("the pods", **options(1))
-    until(**options(30))  # nobody said what it is
+    until(**options(30))  # this wait has no name
     assert not lines and not record.events
 
 
