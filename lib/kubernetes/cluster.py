@@ -77,7 +77,7 @@ class Cluster:
     # Objects
 
     def apply_all(self, objects: Iterable[Object]) -> Iterator[tuple[Object, Action]]:
-        """Apply objects in an order in which they can be created; yield each with its action (see `apply`).
+        """Apply objects in the order of their dependencies; yield each with its action (see `apply`).
 
         One list reads the objects of a kind and namespace, before the first of them is applied.
         """
@@ -161,7 +161,7 @@ class Cluster:
     def wait_rolled_out(
         self, kind: str, name: str, namespace: str, deadline: float, tell: Tell | None = None
     ) -> Object:
-        """Wait until all pods of a Deployment or StatefulSet are of its present template and ready; return that."""
+        """Wait until all pods of a Deployment or StatefulSet have its current template and are ready; return the object."""
         fix = f"see kubectl -n {namespace} describe pods"
 
         def missing() -> str:
@@ -171,7 +171,7 @@ class Cluster:
         return self.get("apps/v1", kind, name, namespace)
 
     def wait_address(self, name: str, namespace: str, deadline: float, tell: Tell | None = None) -> str:
-        """Wait until a Service of type LoadBalancer has an address; return that: a host name on AWS, else an IP."""
+        """Wait until a Service of type LoadBalancer has an address; return it as a host name (AWS) or IP."""
 
         def address() -> str:
             status = self.get("v1", "Service", name, namespace)["status"]

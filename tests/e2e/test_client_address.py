@@ -89,7 +89,7 @@ def asked(address: str, forwarded: str = "", proxy: str = "") -> tuple[int, int]
 
 
 ROWS = [
-    # by which way, what the client says, what comes back at the gateway and at the workload
+    # the transport, the client's headers, the statuses at the gateway and at the workload
     ("cluster", {}, (403, 403)),
     ("cluster", {"forwarded": FRIEND}, (403, 403)),
     ("local", {}, (200, 200)),

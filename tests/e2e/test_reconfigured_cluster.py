@@ -87,7 +87,7 @@ def postgres(here: Run) -> list[dict]:
 
 @pytest.fixture
 def elsewhere(way, monkeypatch, tmp_path):
-    """A database of one's own in a namespace of its own, and the file of its authority."""
+    """An external database in its own namespace, and the file of its certificate authority."""
     with at_the_cluster(monkeypatch):
         here = way()
         here.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ELSEWHERE}}])

@@ -1,4 +1,4 @@
-"""A real Envoy before vectors that nobody here wrote, and before a good token with one thing changed."""
+"""A real Envoy judges public test vectors, and good tokens with one change."""
 
 from __future__ import annotations
 
@@ -181,9 +181,9 @@ def meant(token: str, alg: str) -> tuple[str, str, tuple[int, ...]] | None:
     """What a token says, however it is spelt: header and payload as they stand, and the signature's numbers.
 
     The signed bytes are the characters of the header, the dot, and the characters of the payload: no other spelling of
-    them is the same. The signature itself is not signed; its characters only stand for its number (RS256) or its two
-    (ES256). So these change no signed byte and no number of the signature, and may pass: what stands before the token
-    and is not of base64url, dots too many, spaces and tabs in or around the signature, padding behind it, the bits of
+    them is signed. The signature itself is not signed; its characters encode its number (RS256) or its two (ES256).
+    These edits change no signed byte and no number of the signature, and may pass: characters outside of base64url
+    before the token, extra dots, spaces and tabs in or around the signature, padding behind it, the bits of
     its last character that stand for nothing (four of six), and with ES256 a byte behind the two halves.
     """
     parts = [part for part in SKIPPED.sub("", token, count=1).split(".") if part.strip()]
@@ -202,7 +202,7 @@ def numbers(signature: bytes, alg: str) -> tuple[int, ...]:
 
 @st.composite
 def mutations(draw) -> tuple[str, str, int, float, str]:
-    """An algorithm, what is done, in which part, how far in it (1 is its end), and with which character."""
+    """Draw an algorithm, an edit, the part, the position in the part (1 is its end), and the character."""
     act = draw(st.sampled_from(["flip", "insert", "delete", "replace"]))
     near = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0]))
     return (

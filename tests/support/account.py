@@ -73,7 +73,7 @@ def made_by_kubernetes(session, net: dict, cluster: str = NAME) -> None:
 
 
 def foreign(session) -> dict:
-    """Make what looks alike and has other tags; return what there is of it."""
+    """Create similar resources with other tags; return them."""
     ec2 = client(session, "ec2")
     tags = {"Project": "another", "Cluster": NAME}
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16", **tagged("vpc", tags))["Vpc"]["VpcId"]

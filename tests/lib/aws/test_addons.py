@@ -1,4 +1,4 @@
-"""Add-ons: made once, updated where they differ, waited for; what EKS has not is told before anything is asked."""
+"""Add-ons are created once, updated if they differ, and waited for; a missing add-on is an error before any change."""
 
 import json
 

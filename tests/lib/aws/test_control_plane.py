@@ -1,4 +1,4 @@
-"""What a control plane is told beside its version: said at the beginning, changed where it differs, each waited for."""
+"""The settings of a control plane: set at creation, updated if they differ, and each update is waited for."""
 
 from types import SimpleNamespace
 

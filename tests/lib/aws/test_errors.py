@@ -1,4 +1,4 @@
-"""What AWS refuses is told in a sentence that says what to do, and nothing half-made is lost track of."""
+"""A refusal by AWS becomes a message with the remedy, and every resource of an aborted creation stays known."""
 
 import re
 from contextlib import contextmanager

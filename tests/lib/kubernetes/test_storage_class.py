@@ -1,4 +1,4 @@
-"""Whoever has nobody to make a volume is told before a pod waits for it."""
+"""A cluster that cannot create volumes is an error before a pod waits for one."""
 
 import pytest
 

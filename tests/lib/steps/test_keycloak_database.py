@@ -1,4 +1,4 @@
-"""Keycloak's database: the cluster's own, or one of one's own that is believed by its authority, and moves between."""
+"""Keycloak's database: in the cluster, or external and trusted by its authority, and moves between the two."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""What stands is drawn from the cluster's own objects, and who may ask what follows from the policies there."""
+"""The overview draws the cluster's objects, and derives the allowed callers from its policies."""
 
 import xml.etree.ElementTree as XML
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ GATEWAY = "cluster.local/ns/istio-system/sa/gw"
 
 
 class Cluster:
-    """Objects by kind; what is not there is not found."""
+    """Objects by kind; a missing object is not found."""
 
     def __init__(self, *things):
         self.things = things
