@@ -218,7 +218,7 @@ class Keycloak:
         if answer.status_code == 404 and absent is not REQUIRED:
             return absent
         if answer.status_code >= 400:
-            raise refusal(f"Keycloak to accept {method} /admin/realms{at}", answer)
+            raise refusal(f"{method} /admin/realms{at}", answer)
         return body(answer) if answer.content else None
 
     def _bearer(self, fresh: bool) -> str:

@@ -18,18 +18,18 @@ HINTS = (
     (
         "invalid_grant",
         "fully set up",
-        "give the user an email, both names, a verified email, no required action and a "
+        "Give the user an email, both names, a verified email, no required action and a "
         "password that is not temporary (ensure_user, ensure_password)",
     ),
-    ("invalid_grant", "user credentials", "check the password; ensure_password sets a user's again"),
-    ("invalid_grant", "disabled", "enable the user"),
-    ("unauthorized_client", "direct access grants", "set directAccessGrantsEnabled on the client (ensure_client)"),
-    ("unauthorized_client", "", "read the client's secret again (client_secret): a client made again has a new one"),
-    ("invalid_client", "", "check the client's id and secret, and that the client is confidential"),
-    ("invalid_request", "HTTPS required", "reach Keycloak by https, or in a lab set the realm's sslRequired to none"),
-    ("HTTPS required", "", "reach Keycloak by https, or in a lab set the realm's sslRequired to none"),
-    ("Realm does not exist", "", "create the realm first, and leave /auth out of the address: Keycloak 17 dropped it"),
-    ("Unable to find matching target resource method", "", "leave /auth out of the address: Keycloak 17 dropped it"),
+    ("invalid_grant", "user credentials", "Check the password, or set it again (ensure_password)"),
+    ("invalid_grant", "disabled", "Enable the user"),
+    ("unauthorized_client", "direct access grants", "Set directAccessGrantsEnabled on the client (ensure_client)"),
+    ("unauthorized_client", "", "Read the client's secret again (client_secret): a re-created client has a new secret"),
+    ("invalid_client", "", "Check the client's id and secret, and that the client is confidential"),
+    ("invalid_request", "HTTPS required", "Use https, or in a lab set the realm's sslRequired to none"),
+    ("HTTPS required", "", "Use https, or in a lab set the realm's sslRequired to none"),
+    ("Realm does not exist", "", "Create the realm first, and leave /auth out of the address: Keycloak 17 dropped it"),
+    ("Unable to find matching target resource method", "", "Leave /auth out of the address: Keycloak 17 dropped it"),
 )
 
 
@@ -39,15 +39,15 @@ def discovery(issuer: str, *, url: str | None = None, session: requests.Session 
     Args:
         issuer: The issuer that the configuration must name, byte for byte.
         url: The realm's address, if this machine reaches the realm at another address than the issuer's.
-        session: The session to ask with.
+        session: The HTTP session to use.
     """
     where = f"{(url or issuer).rstrip('/')}/.well-known/openid-configuration"
     configuration = _fetched(session, where, f"the OpenID configuration at {where}")
     actual = configuration.get("issuer") or ""
     if actual != issuer:
         raise KeycloakError(
-            f"expected the issuer {issuer}, got {actual} ({first_difference(issuer, actual)}); "
-            "make Keycloak's hostname (or the realm's frontendUrl) and the policy's issuer equal."
+            f"The issuer at {where} is {actual}, not {issuer} ({first_difference(issuer, actual)}). "
+            "Make Keycloak's hostname (or the realm's frontendUrl) and the policy's issuer equal."
         )
     return configuration
 
@@ -56,9 +56,7 @@ def jwks(url: str, *, session: requests.Session | None = None) -> dict[str, Any]
     """Return the key set at `url` (RFC 7517): {"keys": [...]}, with at least one key."""
     key_set = _fetched(session, url, f"a key set at {url}")
     if not key_set.get("keys"):
-        raise KeycloakError(
-            f"expected keys at {url}, got {sorted(key_set)}; take the address from discovery's jwks_uri."
-        )
+        raise KeycloakError(f"No keys at {url}, only {sorted(key_set)}. Take the address from discovery's jwks_uri.")
     return key_set
 
 
@@ -84,7 +82,7 @@ def password_token(
 def client_token(
     token_endpoint: str, client_id: str, client_secret: str, *, session: requests.Session | None = None
 ) -> dict[str, Any]:
-    """Return the token endpoint's answer to a client that asks for a token for itself (RFC 6749, section 4.4)."""
+    """Return the token endpoint's answer to a client that requests a token for itself (RFC 6749, section 4.4)."""
     form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
     return _granted(session, token_endpoint, form, f"a token for the client {client_id} itself")
 
@@ -109,7 +107,7 @@ def logout(
     form = {"refresh_token": refresh_token, **_client(client_id, client_secret)}
     answer = send(session or direct_session(), "POST", f"{issuer}/protocol/openid-connect/logout", data=form)
     if answer.status_code not in (200, 204):
-        raise refusal(f"the session to end for the client {client_id}", answer)
+        raise refusal(f"a logout by the client {client_id}", answer)
 
 
 def introspection(
@@ -120,7 +118,7 @@ def introspection(
     at = f"{issuer}/protocol/openid-connect/token/introspect"
     answer = send(session or direct_session(), "POST", at, data=form)
     if answer.status_code != 200:
-        raise refusal(f"the client {client_id} to get a token's state", answer)
+        raise refusal(f"a token's state by the client {client_id}", answer)
     return body(answer)
 
 
@@ -158,13 +156,13 @@ def send(session: requests.Session, method: str, url: str, **options: Any) -> re
         reason = re.search(r"certificate verify failed: ([^(\"']*)", str(error))
         got = reason[1].strip() if reason else "a failed handshake"
         raise KeycloakError(
-            f"expected a certificate that is trusted at {url}, got: {got}; "
-            "run 02-istio and 03-keycloak again (tls: own-ca), or set ca_file (tls: given)."
+            f"The certificate at {url} is not trusted: {got}. "
+            "Run 02-istio and 03-keycloak again (tls: own-ca), or set ca_file (tls: given)."
         ) from None
     except requests.RequestException as error:
         raise KeycloakError(
-            f"expected Keycloak to answer {method} {url}, got {type(error).__name__}; "
-            "wait until its pod is ready, and check the address."
+            f"Keycloak does not answer {method} {url}: {type(error).__name__}. "
+            "Wait until its pod is ready, and check the address."
         ) from None
 
 
@@ -174,16 +172,17 @@ def body(answer: requests.Response) -> Any:
         return answer.json()
     except requests.JSONDecodeError:
         got = answer.text[:80]
-        raise KeycloakError(f"expected JSON from {answer.url}, got {got!r}; check that it is Keycloak.") from None
+        raise KeycloakError(f"{answer.url} sent no JSON: {got!r}. Check that it is Keycloak.") from None
 
 
-def refusal(what: str, answer: requests.Response) -> KeycloakError:
-    """Return the error for a refused request: what was expected, Keycloak's answer, and what to do."""
+def refusal(request: str, answer: requests.Response) -> KeycloakError:
+    """Return the error for a refused request: what was requested, Keycloak's answer, and what to do."""
     content = _json(answer)
     error = content.get("error") or _field_errors(content) or answer.reason
     text = content.get("error_description") or ""
-    hint = next((do for name, part, do in HINTS if name in error and part in text), "see Keycloak's log")
-    message = f"expected {what}, got {answer.status_code} {error}{': ' + text if text else ''}; {hint}."
+    hint = next((do for name, part, do in HINTS if name in error and part in text), "See Keycloak's log")
+    details = f"{error}: {text}" if text else error
+    message = f"The request for {request} failed: {answer.status_code} {details.rstrip('.')}. {hint}."
     return KeycloakError(message, answer.status_code, error)
 
 
@@ -192,20 +191,22 @@ def _client(client_id: str, client_secret: str) -> dict[str, str]:
     return {"client_id": client_id} | ({"client_secret": client_secret} if client_secret else {})
 
 
-def _granted(session: requests.Session | None, token_endpoint: str, form: dict[str, str], what: str) -> dict[str, Any]:
+def _granted(
+    session: requests.Session | None, token_endpoint: str, form: dict[str, str], request: str
+) -> dict[str, Any]:
     answer = send(session or direct_session(), "POST", token_endpoint, data=form)
     if answer.status_code != 200:
-        raise refusal(what, answer)
+        raise refusal(request, answer)
     tokens = body(answer)
     if not tokens.get("access_token"):
-        raise KeycloakError(f"expected an access_token from {token_endpoint}, got {sorted(tokens)}; check the address.")
+        raise KeycloakError(f"No access_token from {token_endpoint}, only {sorted(tokens)}. Check the address.")
     return tokens
 
 
-def _fetched(session: requests.Session | None, url: str, what: str) -> dict[str, Any]:
+def _fetched(session: requests.Session | None, url: str, request: str) -> dict[str, Any]:
     answer = send(session or direct_session(), "GET", url)
     if answer.status_code != 200:
-        raise refusal(what, answer)
+        raise refusal(request, answer)
     return body(answer)
 
 

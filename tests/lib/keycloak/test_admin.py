@@ -95,9 +95,9 @@ def test_what_keycloak_does_not_keep_is_told(server, keycloak):
 @pytest.mark.parametrize(
     ("secret", "user", "password", "sentence"),
     [
-        ("wrong", "alice", PASSWORD, "401 unauthorized_client: Invalid client .*; read the client's secret again"),
-        ("made-by-keycloak", "alice", "wrong", "400 invalid_grant: Invalid user credentials; check the password"),
-        ("made-by-keycloak", "half", PASSWORD, "400 invalid_grant: Account is not fully set up; give the user"),
+        ("wrong", "alice", PASSWORD, "401 unauthorized_client: Invalid client .*\\. Read the client's secret again"),
+        ("made-by-keycloak", "alice", "wrong", "400 invalid_grant: Invalid user credentials\\. Check the password"),
+        ("made-by-keycloak", "half", PASSWORD, "400 invalid_grant: Account is not fully set up\\. Give the user"),
     ],
 )
 def test_a_refused_token_says_why_and_no_secret(server, keycloak, secret, user, password, sentence):
@@ -128,14 +128,14 @@ def test_discovery_compares_the_issuer_byte_for_byte(server):
 
 
 def test_a_key_set_without_keys(server):
-    with pytest.raises(KeycloakError, match="expected keys at .*jwks_uri"):
+    with pytest.raises(KeycloakError, match=r"No keys at .*jwks_uri"):
         oidc.jwks(f"{server.url}/realms/istio/certs")
 
 
 def test_nobody_listens_and_auth_in_the_address(server):
-    with pytest.raises(KeycloakError, match="got ConnectionError; wait until its pod is ready"):
+    with pytest.raises(KeycloakError, match=r"ConnectionError\. Wait until its pod is ready"):
         oidc.jwks("http://127.0.0.1:1/certs")
-    with pytest.raises(KeycloakError, match="leave /auth out"):
+    with pytest.raises(KeycloakError, match="Leave /auth out"):
         oidc.jwks(f"{server.url}/auth/realms/istio")
 
 
@@ -187,7 +187,7 @@ def test_a_client_asks_for_itself_refreshes_and_logs_out(server, keycloak):
     assert oidc.introspection(issuer, *client, said["access_token"])["active"] is True
     oidc.logout(issuer, *client, said["refresh_token"])
     assert oidc.introspection(issuer, *client, said["access_token"])["active"] is False
-    with pytest.raises(KeycloakError, match="a refreshed token for the client istio, got 400 invalid_grant"):
+    with pytest.raises(KeycloakError, match="a refreshed token for the client istio failed: 400 invalid_grant"):
         oidc.refreshed(endpoint, *client, said["refresh_token"])
 
 
