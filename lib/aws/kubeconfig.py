@@ -59,7 +59,7 @@ def write_kubeconfig(
     profile: str | None = None,
     credentials_file: str | None = None,
 ) -> str:
-    """Write the kubeconfig, mode 0600, if it differs from what is there; return "created", "changed" or "unchanged".
+    """Write the kubeconfig, mode 0600, if it differs from the file; return "created", "changed" or "unchanged".
 
     It names the command that makes tokens: `python -m lib token …` with `root` on its path.
     """

@@ -161,7 +161,7 @@ class Cluster:
     def wait_rolled_out(
         self, kind: str, name: str, namespace: str, deadline: float, tell: Tell | None = None
     ) -> Object:
-        """Wait until all pods of a Deployment or StatefulSet have its current template and are ready; return the object."""
+        """Wait until all pods of a Deployment or StatefulSet have its current template and are ready."""
         fix = f"see kubectl -n {namespace} describe pods"
 
         def missing() -> str:
@@ -171,7 +171,7 @@ class Cluster:
         return self.get("apps/v1", kind, name, namespace)
 
     def wait_address(self, name: str, namespace: str, deadline: float, tell: Tell | None = None) -> str:
-        """Wait until a Service of type LoadBalancer has an address; return it as a host name (AWS) or IP."""
+        """Wait until a Service of type LoadBalancer has an address; return the host name (AWS) or IP."""
 
         def address() -> str:
             status = self.get("v1", "Service", name, namespace)["status"]

@@ -65,7 +65,7 @@ class Quota:
 
 
 def rows(client: Callable[[str], Any], more: Mapping[str, int], cluster: str, zones: list[str]) -> list[Quota]:
-    """Return a Quota for each kind of which `more` are needed. Service Quotas API Reference: GetServiceQuota.
+    """Return a Quota for each kind that needs `more`. Service Quotas API Reference: GetServiceQuota.
 
     `client` creates boto3's clients; `zones` are the zones of new NAT gateways.
     """

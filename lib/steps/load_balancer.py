@@ -75,10 +75,10 @@ def known_in_zone(name: str, zone_servers: Callable[[str], list[str]] | None = N
     """
     for server in (zone_servers or _zone_servers)(name):
         try:
-            said = (ask or _ask)(name, server)
+            answer = (ask or _ask)(name, server)
         except (dns.exception.DNSException, OSError):
             continue
-        return said.rcode() == dns.rcode.NOERROR and bool(said.answer)
+        return answer.rcode() == dns.rcode.NOERROR and bool(answer.answer)
     return None
 
 
@@ -102,9 +102,9 @@ def _check_balancer(run: Run, name: str, address: str, port: int) -> bool:
         return False
     found = look()
     if run.params.load_balancer_controller:
-        told = "an internal one is reached from the VPC alone: say load_balancer_scheme, then make the Service anew"
+        fix = "an internal one is reached from the VPC only: set load_balancer_scheme and recreate the Service"
         scheme = found["Scheme"]
-        run.check(f"{name}: its load balancer is {wanted}", wanted, scheme, "" if scheme == wanted else told)
+        run.check(f"{name}: its load balancer is {wanted}", wanted, scheme, "" if scheme == wanted else fix)
     ask = lambda: target_states(elbv2, found["LoadBalancerArn"], port)  # noqa: E731
     run.check_ready(
         f"{name}: it has a healthy target", True, lambda: any(state.startswith("healthy") for state in ask()),

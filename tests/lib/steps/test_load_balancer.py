@@ -106,7 +106,7 @@ def test_an_internal_one_that_should_not_be_is_told(session, way_in):
     here = run(balancer["DNSName"], session, **wanted)
     load_balancer.check(here, "web", "home", known=lambda name: True, resolved=lambda name: True)
     row = rows(here)["its load balancer is internal"]
-    assert row.red and row.actual == "internet-facing" and "reached from the VPC alone" in row.reason
+    assert row.red and row.actual == "internet-facing" and "reached from the VPC only: set load_balancer_scheme" in row.reason
 
 
 def test_no_load_balancer_of_that_name(session):
