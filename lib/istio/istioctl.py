@@ -47,7 +47,7 @@ def call(istioctl: str, *words: str) -> str:
     """Return what istioctl prints; raise IstioError, with its last line, if it fails or is missing."""
     program = shutil.which(str(Path(istioctl).expanduser()))
     if not program:
-        raise IstioError(f"No istioctl at {istioctl}. Install it, or set istioctl in the params.")
+        raise IstioError(f"{missing(istioctl)} Install istioctl, or set `istioctl` in the params file to its path.")
     try:
         done = subprocess.run(
             [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
@@ -58,6 +58,13 @@ def call(istioctl: str, *words: str) -> str:
         line = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise IstioError(f"istioctl {' '.join(words[:2])} failed: {line}")
     return done.stdout
+
+
+def missing(istioctl: str) -> str:
+    """Return the sentence that istioctl is missing; "" if it is an executable on PATH or a file."""
+    if shutil.which(str(Path(istioctl).expanduser())):
+        return ""
+    return f"{istioctl} is not {'an executable file' if '/' in istioctl else 'on PATH'}."
 
 
 def version(istioctl: str) -> str:

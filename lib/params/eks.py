@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -70,34 +71,33 @@ class Taint(BaseModel):
     effect: Literal["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"] = "NO_SCHEDULE"
 
 
-def problem(params: Params) -> str:
-    """Return what the params say of the cluster and cannot be together, in a sentence; "" where all is well."""
+def problems(params: Params) -> Iterator[str]:
+    """Yield each reason why the params of the EKS cluster do not fit each other, without a full stop."""
     named = [entry.principal_arn for entry in params.access_entries]
     least, most = (params.node_count if one is None else one for one in (params.node_min, params.node_max))
     if twice := [arn for arn in named if named.count(arn) > 1]:
-        return f"access_entries names {twice[0]} twice; EKS has one entry for each; make them one"
+        yield f"access_entries names {twice[0]} twice; EKS has one entry for each; make them one"
     if "aws-ebs-csi-driver" in params.addons and "eks-pod-identity-agent" not in params.addons:
-        return "addons: aws-ebs-csi-driver gets its role by eks-pod-identity-agent; add that too"
+        yield "addons: aws-ebs-csi-driver gets its role by eks-pod-identity-agent; add that too"
     if not least <= params.node_count <= most:
-        return f"node_count {params.node_count} is not between node_min {least} and node_max {most}; change one"
+        yield f"node_count {params.node_count} is not between node_min {least} and node_max {most}; change one"
     if "ARM" in params.node_ami_type and not _arm(params.node_instance_type):
-        return f"node_ami_type {params.node_ami_type} is for ARM, {params.node_instance_type} is not; change one"
+        yield f"node_ami_type {params.node_ami_type} is for ARM, {params.node_instance_type} is not; change one"
     if "ARM" not in params.node_ami_type and _arm(params.node_instance_type):
-        return f"node_instance_type {params.node_instance_type} is ARM, {params.node_ami_type} is not; change one"
-    return _reach(params)
+        yield f"node_instance_type {params.node_instance_type} is ARM, {params.node_ami_type} is not; change one"
+    yield from _reach(params)
 
 
-def _reach(params: Params) -> str:
+def _reach(params: Params) -> Iterator[str]:
     cidrs = params.public_access_cidrs
     if wrong := [one for one in cidrs or () if not _network(one)]:
-        return f"public_access_cidrs: {wrong[0]} is no network as 203.0.113.7/32; change it"
+        yield f"public_access_cidrs: {wrong[0]} is no network as 203.0.113.7/32; change it"
     if not params.endpoint_public_access and not params.endpoint_private_access:
-        return "endpoint_public_access and endpoint_private_access are both false: nobody would reach the cluster's API"
+        yield "endpoint_public_access and endpoint_private_access are both false: nobody would reach the cluster's API"
     if not params.endpoint_public_access and cidrs:
-        return "public_access_cidrs are of the public endpoint, and endpoint_public_access is false; change one"
+        yield "public_access_cidrs are of the public endpoint, and endpoint_public_access is false; change one"
     if cidrs and "0.0.0.0/0" not in cidrs and not params.endpoint_private_access:
-        return "public_access_cidrs would shut the nodes out of the API; set endpoint_private_access to true"
-    return ""
+        yield "public_access_cidrs would shut the nodes out of the API; set endpoint_private_access to true"
 
 
 def _network(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.errors import ParamsError
-from lib.params import database, eks, load_balancer, network
+from lib.params import database, eks, load_balancer, network, problems
 from lib.params.eks import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
 from lib.params.waiver import Waiver
 from lib.params.yaml_loader import UniqueKeys
@@ -184,22 +183,13 @@ class Params(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _only_for_eks(self) -> Params:
-        if self.cluster_source == "existing" and self.aws_endpoint_url:
-            raise ValueError("aws_endpoint_url is for cluster_source: eks; remove it")
-        return self
-
-    @model_validator(mode="after")
     def _values_that_fit_each_other(self) -> Params:
-        way = load_balancer.problem(self) or load_balancer.certificate_problem(self)
-        if problem := way or network.problem(self) or database.problem(self):
-            raise ValueError(problem)
-        return self
-
-    @model_validator(mode="after")
-    def _a_cluster_that_works(self) -> Params:
-        if problem := eks.problem(self):
-            raise ValueError(problem)
+        checks = (load_balancer.problems, load_balancer.certificate_problems, network.problems, database.problems)
+        found = [problem for check in (*checks, eks.problems) for problem in check(self)]
+        if self.cluster_source == "existing" and self.aws_endpoint_url:
+            found.insert(0, "aws_endpoint_url is for cluster_source: eks; remove it")
+        if found:
+            raise ValueError("\n".join(found))
         return self
 
     @property
@@ -224,7 +214,7 @@ def load(
     folder: Path = ROOT / "params",
     environment: Mapping[str, str] = os.environ,
 ) -> Params:
-    """Return the Params of `folder`/`env`.yml with `overrides` on top; ParamsError names file and key.
+    """Return the Params of `folder`/`env`.yml with `overrides` on top; ParamsError lists every problem, one a line.
 
     ${NAME:-default} in a value is filled from `environment`, as a shell does.
     """
@@ -235,15 +225,15 @@ def load(
             f"params: expected an environment among {known}, got {env!r}; name one, or write {_short(path)}."
         )
     values = _read(path)
+    given = {key: _filled(value, environment) for key, value in {**values, **(overrides or {})}.items()}
+    found = problems.of_values(Params, given)
     if values.get("env") != env:
+        found.insert(0, f"expected env: {env} (the file's name), got {values.get('env')!r}; make them equal")
+    if found:
         raise ParamsError(
-            f"{_short(path)}: expected env: {env} (the file's name), got {values.get('env')!r}; make them equal."
+            "\n".join(f"{_short(path)}: {problem}{'' if problem[-1] in '?.' else '.'}" for problem in found)
         )
-    try:
-        given = {**values, **(overrides or {})}
-        return Params(**{key: _filled(value, environment) for key, value in given.items()})
-    except ValidationError as error:
-        raise ParamsError(_sentence(path, error)) from None
+    return Params(**given)
 
 
 def _filled(value: Any, environment: Mapping[str, str]) -> Any:
@@ -255,9 +245,11 @@ def _filled(value: Any, environment: Mapping[str, str]) -> Any:
 def _read(path: Path) -> dict:
     try:
         values = yaml.load(path.read_text(), Loader=UniqueKeys)
+    except (TypeError, RecursionError):
+        raise ParamsError(f"{_short(path)}: expected plain keys and a few levels; simplify the values.") from None
     except yaml.YAMLError as error:
         raise ParamsError(
-            f"{_short(path)}: expected YAML, got: {' '.join(str(error).split())}; mend that line."
+            f"{_short(path)}: expected YAML, got: {' '.join(str(error).split())}; correct that line."
         ) from None
     if not isinstance(values, dict):
         raise ParamsError(f"{_short(path)}: expected keys and values, got {type(values).__name__}; see params/dev.yml.")
@@ -266,21 +258,3 @@ def _read(path: Path) -> dict:
 
 def _short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def _sentence(path: Path, error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        near = difflib.get_close_matches(key, Params.model_fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(Params.model_fields)}."
-        return f"{_short(path)}: expected only known keys, got {key}; {hint}"
-    if first["type"] == "missing" and len(first["loc"]) == 1:
-        about = Params.model_fields[key].description or "a value"
-        return f"{_short(path)}: expected a value for {key} ({about}), got none; add it."
-    place = f" for {key}" if key else ""
-    return (
-        f"{_short(path)}: expected{place}: {first['msg']}; got {first['input']!r}; change it."
-        if key
-        else (f"{_short(path)}: {first['msg']}.")
-    )

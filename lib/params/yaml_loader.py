@@ -10,11 +10,13 @@ class UniqueKeys(yaml.SafeLoader):
 
 
 def _mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict:
-    seen = set()
+    lines: dict[str, int] = {}
+    repeated = []
     for key, _ in node.value:
-        if key.value in seen:
-            raise yaml.YAMLError(f"the key {key.value} stands twice (line {key.start_mark.line + 1})")
-        seen.add(key.value)
+        if lines.setdefault(str(key.value), key.start_mark.line) != key.start_mark.line:
+            repeated.append(f"the key {key.value} stands twice (line {key.start_mark.line + 1})")
+    if repeated:
+        raise yaml.YAMLError(", ".join(repeated))
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 

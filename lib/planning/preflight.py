@@ -20,10 +20,12 @@ REAL = "Kubernetes, Istio, Envoy, Keycloak, PostgreSQL, every token and every ce
 def check(run: Run) -> pd.DataFrame:
     """Record the preflight's checks; return them."""
     params = run.params
-    run.check("istioctl is there", True, *_tried(lambda: bool(istioctl.version(params.istioctl))))
-    run.check(
-        "istioctl is the version of istio_tag", params.istio_tag, *_tried(lambda: istioctl.version(params.istioctl))
-    )
+    version, problem = _tried(lambda: istioctl.version(params.istioctl))
+    if missing := istioctl.missing(params.istioctl):
+        path = f"set `istioctl` in params/{params.env}.yml to its path"
+        problem = f"{missing} Install istioctl {params.istio_tag}, or {path}"
+    run.check("istioctl is there", True, not problem or "not there", problem)
+    run.check("istioctl is the version of istio_tag", params.istio_tag, version, problem)
     _check_versions(run)
     if params.cluster_source == "eks":
         who, problem = _tried(lambda: session.whoami(run.aws("sts"))["arn"])

@@ -38,6 +38,45 @@ def test_a_mistake_is_named(tmp_path, more, words):
     assert "tiny.yml" in said and all(word in said for word in words), said
 
 
+def test_all_problems_are_reported_at_once_each_on_a_line(tmp_path):
+    more = (
+        "cluster_nam: a\nstreak: many\nkubernetes_version: 1.36\ntls: off\nsubnet_ids: [subnet-1]\nca_file: a.pem\n1: a"
+    )
+    write_params(tmp_path, more=f"{more}\nnode_count: 3\nnode_max: 2\nload_balancer_scheme: internal")
+    path = tmp_path / "tiny.yml"
+    path.write_text(path.read_text().replace("env: tiny", "env: other"))
+    with pytest.raises(ParamsError) as caught:
+        load("tiny", folder=tmp_path)
+    lines = str(caught.value).splitlines()
+    words = ("env: tiny", "key 1 ", "cluster_nam;", "streak", "kubernetes_version", "for tls", "load_balancer_scheme")
+    for word in (*words, "subnet_ids needs two", "node_count 3"):
+        assert sum(word in line for line in lines) == 1, (word, lines)
+    assert all(line.startswith(str(path)) and line[-1] in ".?" for line in lines) and len(lines) == 9, (
+        lines
+    )  # ca_file depends on tls
+
+
+@pytest.mark.parametrize(
+    "more", ["kubernetes_version: 1.36", "tls: off", "user: 1", "region: 2026-01-31", "realm: yes"]
+)
+def test_a_text_that_yaml_reads_as_another_type_needs_quotes(tmp_path, more):
+    (tmp_path / "tiny.yml").unlink(missing_ok=True)
+    key = more.partition(":")[0]
+    write_params(tmp_path, region='"x"' if key == "region" else "us-east-1", more=more if key != "region" else "")
+    if key == "region":
+        path = tmp_path / "tiny.yml"
+        path.write_text(path.read_text().replace('region: "x"', more))
+    with pytest.raises(ParamsError, match=rf"expected for {key}: .*; YAML reads it as \w+: quote it\."):
+        load("tiny", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "more", ["? [a, b]\n: c", "a: " + "[" * 1500, "node_labels: &a {b: *a}", "on: x", "? {a: b}\n: c"]
+)
+def test_values_that_python_cannot_take_are_a_sentence(tmp_path, more):
+    assert "tiny.yml: " in sentence(tmp_path, more)
+
+
 def test_a_missing_value_is_named(tmp_path):
     (tmp_path / "bare.yml").write_text("env: bare\ncluster_source: eks\n")
     with pytest.raises(ParamsError, match="expected a value for istio_tag"):

@@ -57,3 +57,20 @@ def test_an_istio_that_nobody_mends_any_more_is_refused():
 def test_of_an_istio_that_is_not_in_the_data_nothing_is_said():
     (check,) = run("1.99.0").values()
     assert check.verdict == verdicts.SKIPPED and "knows nothing of Istio 1.99" in check.reason
+
+
+@pytest.mark.parametrize(("program", "place"), [("no-istioctl", "on PATH"), ("/no/istioctl", "an executable file")])
+def test_without_istioctl_one_sentence_says_what_to_install_and_what_to_set(program, place):
+    values = {"env": "made-up", "cluster_source": "existing", "istio_tag": "1.31.1", "istioctl": program}
+    made = Run("00-start-here", params.Params(**values, **IMAGES), Record())
+    made.cluster = SimpleNamespace(version=lambda: "v1.36.0", ready=lambda: True)
+    preflight.check(made)
+    first, second = made.checks[:2]
+    sentence = f"{program} is not {place}. Install istioctl 1.31.1, or set `istioctl` in params/made-up.yml to its path"
+    assert (first.name, first.expected, first.actual, first.reason) == (
+        "istioctl is there",
+        "True",
+        "not there",
+        sentence,
+    )
+    assert (second.expected, second.actual, second.reason) == ("1.31.1", "not there", sentence)
