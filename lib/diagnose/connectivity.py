@@ -64,9 +64,9 @@ def _handshake(evidence: Evidence) -> Diagnosis | None:
         return explain(evidence, "certificate", why, change)
     if evidence.answer.reason not in NO_HANDSHAKE or not evidence.gateway:
         return None
-    servers = routes.shown(evidence.gateways, name)
+    servers = routes.tls_servers(evidence.gateways, name)
     if not servers:
-        known = ", ".join(sorted(set(routes.secured(evidence.gateways)))) or "no name"
+        known = ", ".join(sorted(set(routes.tls_hosts(evidence.gateways)))) or "no name"
         why = f"no Gateway has a certificate for {name or 'a bare address'}, only for {known}"
         change = "use such a name in the URL (SNI ignores the Host header), or add this name to a Gateway"
         return explain(evidence, "name-not-served", why, change)
@@ -89,7 +89,7 @@ def _cut(evidence: Evidence, caller: Workload, workload: Workload) -> Diagnosis:
 def _http_on_tcp(evidence: Evidence) -> Diagnosis | None:
     """Explain a rule with HTTP fields on a port that Istio treats as TCP: it allows nothing there."""
     protocol, guards = routes.protocol(evidence.port), evidence.rules(policies.RULES, evidence.workload)
-    fields = ", ".join(policies.speaks_http(guards))
+    fields = ", ".join(policies.http_fields(guards))
     if protocol not in PLAIN_TCP or not fields:
         return None
     port, names = evidence.port.get("name"), ", ".join(policies.name(one) for one in guards)

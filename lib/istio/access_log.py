@@ -1,4 +1,4 @@
-"""Who answered: Envoy's access logs of the gateway and of the sidecar, joined by what the request called itself."""
+"""Find who answered: join the access logs of gateway and sidecar by the request's label, its User-Agent."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "no
 PROXY = "istio-proxy"  # the container, of gateways too
 PATIENCE = 5  # seconds
 QUIET = 1.4  # seconds without a new line: each Envoy keeps its lines back for one second
-LOOK = 0.5  # seconds between two looks at the logs: each reads those of some twenty pods
+LOOK = 0.5  # seconds between two reads of the logs: each reads the logs of some twenty pods
 
-# Istio's default text format: EnvoyTextLogFormat in pilot/pkg/model/telemetry_logging.go. A "-" stands for nothing.
-# Method and path are the client's own, and may hold anything; so the line is read from the protocol on.
+# Istio's default text format: EnvoyTextLogFormat in pilot/pkg/model/telemetry_logging.go. A "-" is an empty field.
+# The client chooses method and path, which may contain anything. So the pattern starts at the protocol.
 LINE = re.compile(
     r'^\[[^\]]+\] ".*? (?:HTTP/[\d.]+|-)" (?P<code>\d+) (?P<flags>\S+) (?P<details>\S+) \S+ ".*?" \d+ \d+ \d+ \S+ '
     r'".*?" "(?P<label>.*?)" "(?P<request_id>.*?)" ".*?" "(?P<upstream>[^"]*)" '
@@ -27,7 +27,7 @@ LINE = re.compile(
 
 @dataclass(frozen=True)
 class Hop:
-    """What one proxy wrote of one request; `upstream` is the address that it passed the request to, or "".
+    """One proxy's log line of one request; `upstream` is the address that it passed the request to, or "".
 
     `flags` and `details` are Envoy's %RESPONSE_FLAGS% and %RESPONSE_CODE_DETAILS%, "" for none.
     """
@@ -42,7 +42,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class Trail:
-    """One request's way: its hops, who answered it, and in words if the hops do not belong together."""
+    """One request's hops, who answered it, and why the hops do not belong together, or ""."""
 
     gateway: Hop | None
     sidecar: Hop | None
@@ -51,19 +51,19 @@ class Trail:
 
 
 def read(lines: Iterable[str], name: str = GATEWAY) -> dict[str, Hop]:
-    """Return the hops of access log lines by the request's label (its User-Agent); of two with one label the last.
+    """Return the hops of access log lines by the request's label (its User-Agent); the last line of a label counts.
 
-    Lines in another format, the proxy's own messages among them, are passed over.
+    Lines in another format, such as the proxy's own messages, are skipped.
     """
-    found = (LINE.match(line) for line in lines)
-    return {one["label"]: _hop(name, one) for one in found if one}
+    matches = (LINE.match(line) for line in lines)
+    return {match["label"]: _hop(name, match) for match in matches if match}
 
 
 def who_answered(gateway: Hop | None, sidecar: Hop | None) -> str:
-    """Return whose answer it was: gateway, sidecar, application or nobody (no proxy heard of it, or none answered).
+    """Return who answered: gateway, sidecar, application, or nobody (no proxy logged the request, or none answered).
 
-    Where the sidecar wrote nothing, what the gateway got from upstream counts as the application's. What a codec
-    refuses has no label in the log, so nobody has heard of it: the answer `codec` itself says that it was a proxy.
+    If the sidecar logged nothing, the gateway's answer from upstream counts as the application's. A request that a
+    codec refuses has no label in the log, so this returns nobody: the answer `codec` shows that it was a proxy.
     """
     last = sidecar or gateway
     if last is None or not last.code:
@@ -72,14 +72,14 @@ def who_answered(gateway: Hop | None, sidecar: Hop | None) -> str:
 
 
 def mismatch(gateway: Hop | None, sidecar: Hop | None) -> str:
-    """Return what does not fit between two hops of one label, or "": their request ids must be the same."""
+    """Return why two hops of one label do not belong together, or "": their request ids must be equal."""
     if gateway and sidecar and gateway.request_id != sidecar.request_id:
         return f"request ids differ: gateway {gateway.request_id}, sidecar {sidecar.request_id}"
     return ""
 
 
 def join(gateways: dict[str, Hop], sidecars: dict[str, Hop]) -> dict[str, Trail]:
-    """Return every label's trail. A sidecar's hop without a gateway's is a caller inside the mesh."""
+    """Return each label's trail. A sidecar's hop without a gateway's is from a caller inside the mesh."""
     return {
         label: Trail(first, last, who_answered(first, last), mismatch(first, last))
         for label in {**gateways, **sidecars}
@@ -88,7 +88,7 @@ def join(gateways: dict[str, Hop], sidecars: dict[str, Hop]) -> dict[str, Trail]
 
 
 def fetch(cluster: Cluster, labels: str, namespace: str, since_seconds: int, name: str = GATEWAY) -> dict[str, Hop]:
-    """Return what the proxies of all running pods with these labels wrote in the last seconds."""
+    """Return the hops that the proxies of all running pods with these labels logged in the last seconds."""
     return read(raw_lines(cluster, labels, namespace, since_seconds), name)
 
 
@@ -105,22 +105,22 @@ def wait_for(
     quiet: float = QUIET,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Trail]:
-    """Return `ask()` once it has every wanted label and nothing new came for `quiet` seconds.
+    """Return `ask()` once it has every wanted label and no new line came for `quiet` seconds.
 
     The first proxy's line brings a label, and the next proxy writes its own line later. After `deadline` seconds this
     returns the lines so far: a request that broke before a proxy read its headers leaves no label.
     """
-    names, seen, since = set(wanted), None, clock()
+    labels, last, since = set(wanted), None, clock()
 
-    def settled(found: dict[str, Trail]) -> bool:
-        nonlocal seen, since
-        if found != seen:
-            seen, since = found, clock()
-        return names <= found.keys() and clock() - since >= quiet
+    def settled(trails: dict[str, Trail]) -> bool:
+        nonlocal last, since
+        if trails != last:
+            last, since = trails, clock()
+        return labels <= trails.keys() and clock() - since >= quiet
 
     return until(ask, settled, deadline=deadline, pause=LOOK).value or {}
 
 
-def _hop(name: str, one: re.Match) -> Hop:
-    fields = {key: "" if one[key] == "-" else one[key] for key in ("flags", "details", "request_id", "upstream")}
-    return Hop(name, int(one["code"]), **fields)
+def _hop(name: str, match: re.Match) -> Hop:
+    fields = {key: "" if match[key] == "-" else match[key] for key in ("flags", "details", "request_id", "upstream")}
+    return Hop(name, int(match["code"]), **fields)

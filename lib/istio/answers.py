@@ -1,11 +1,11 @@
-"""The answers that a mesh can give, by short codes: `401 J18` says the status and who said it with what words."""
+"""Short codes for the answers of a mesh: `401 J18` is the status, and the code of the component and its message."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import unquote
 
-# code: what Envoy's JWT filter says in the body (source/common/jwt/status.cc). 401, but J16 is 403.
+# code: the sentence of Envoy's JWT filter in the body (source/common/jwt/status.cc). The status is 401, for J16 403.
 JWT = {
     "J1": "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
     "J2": "Jwt header is an invalid Base64url encoded",
@@ -31,7 +31,7 @@ JWT = {
 
 RBAC = "RBAC: access denied"
 
-# status: the body of Envoy's codec, at whichever hop (an application says it in words of its own)
+# status: the body that Envoy's codec writes, at any hop. An application's body differs
 CODEC = {
     400: "Bad Request",
     403: "Forbidden",
@@ -42,7 +42,7 @@ CODEC = {
 
 UNREAD = ("codec", "reset", "refused", "alert", "closed", "timeout")
 
-# code: what the table shows for it, beside Envoy's own words above
+# code: its meaning in the tables; for Envoy's JWT filter its sentence
 MEANINGS = {
     "app": "the application answered",
     "R": RBAC,
@@ -60,21 +60,24 @@ MEANINGS = {
 
 
 def code(status: int, reason: str, body: str, headers: dict[str, str]) -> str:
-    """Return the code of one answer: who refused with which words, `app` where the application itself answered.
+    """Return the code of one answer: the refusing component and its message, or `app` for the application.
 
-    `status` 0 is a connection without an answer, `reason` then its cause in a word (reset, refused, alert, closed,
-    timeout). `headers` have lower-case names.
+    Args:
+        status: The HTTP status; 0 for a connection without an answer.
+        reason: If the status is 0, the cause in a word: reset, refused, alert, closed or timeout.
+        body: The answer's body.
+        headers: The answer's headers, by lower-case names.
     """
     if not status:
         return reason if reason in MEANINGS else "closed"
     if status >= 400 and not body and headers.get("content-length", "0").strip("0").isdigit():
         return "bare"
-    if "grpc-status" in headers:  # gRPC's refusals are HTTP 200, their words a header
+    if "grpc-status" in headers:  # a gRPC refusal is HTTP 200, with its message in a header
         body = body or unquote(headers.get("grpc-message", ""))
     if status in (401, 403) or headers.get("grpc-status", "0") != "0":
-        found = [name for name, text in JWT.items() if text in body]
-        if found:
-            return found[0]
+        sentence = next((code for code, text in JWT.items() if text in body), "")
+        if sentence:
+            return sentence
         if body.strip() == RBAC:
             return "R"
     if body == CODEC.get(status):
@@ -98,23 +101,23 @@ def refined(answer: str, log_details: str) -> str:
     status, _, code = answer.partition(" ")
     if code != "bare":
         return answer
-    found = (name for name in ("R", "app", *JWT) if re.match(details(name), log_details))
-    return f"{status} {next(found, code)}"
+    refined_code = next((name for name in ("R", "app", *JWT) if re.match(details(name), log_details)), code)
+    return f"{status} {refined_code}"
 
 
 def fits(answer: str, wanted: str) -> bool:
-    """Whether an answer is the wanted one as far as it tells: of a bare one only the status does."""
+    """Return whether an answer equals the wanted one; of a bare answer only the status counts."""
     status, _, code = answer.partition(" ")
     return answer == wanted or (code == "bare" and status == wanted.partition(" ")[0])
 
 
 def logged(answer: str) -> bool:
-    """Whether who gave this answer has read the headers, so that its access log can name the request."""
+    """Return whether the answering proxy has read the headers: only then can its access log name the request."""
     return answer.partition(" ")[2] not in UNREAD
 
 
 def details(code: str) -> str:
-    """Return what Envoy's access log says for a code in %RESPONSE_CODE_DETAILS%, as a pattern; "" if it is not told.
+    """Return the pattern of a code's %RESPONSE_CODE_DETAILS% in Envoy's access log; "" if the log has none for it.
 
     Envoy writes spaces as underscores, and names the policy that matched.
     """

@@ -1,4 +1,4 @@
-"""Istio's security policies as a workload has them: which apply, which nearly do, and what their rules say of a call.
+"""Evaluate Istio's security policies for a workload: which apply, which nearly apply, and what they decide on a call.
 
 Semantics: https://istio.io/latest/docs/reference/config/security/authorization-policy/ and …/peer_authentication/.
 """
@@ -19,13 +19,13 @@ REQUESTS, RULES, PEERS = "RequestAuthentication", "AuthorizationPolicy", "PeerAu
 KINDS = (REQUESTS, RULES, PEERS)
 CLAIM = re.compile(r"^request\.auth\.claims((?:\[[^\]]+\])+)$")
 HEADER = re.compile(r"^request\.headers\[([^\]]+)\]$")
-ALIKE = 0.6  # of 1: labels at least so similar are taken for a typing error
+ALIKE = 0.6  # of 1: labels that are at least this similar count as a typing error
 HTTP_FIELDS = ("requestPrincipals", "hosts", "methods", "paths")  # and their negations
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a policy sees of a request: the peer's principal and namespace, the token's principal and claims, the rest.
+    """The properties of a request that a policy can compare: its peer, its token, and where it goes.
 
     `principal` is "" without mutual TLS, `request_principal` "" without a valid token or without its iss and sub.
     """
@@ -47,7 +47,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Miss:
-    """A field of a rule that does not hold for a call: what it wants, and what the call has."""
+    """A field of a rule that does not match a call: the values that the rule wants, and the call's value."""
 
     field: str
     wanted: str
@@ -56,7 +56,7 @@ class Miss:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What policies say of a call: whether it may pass, the policy that says so, and the rule that came nearest."""
+    """The decision on a call: whether it may pass, the deciding policy, and the misses of the nearest rule."""
 
     allowed: bool
     policy: str = ""
@@ -65,17 +65,17 @@ class Verdict:
 
 
 def name(policy: Mapping) -> str:
-    """Return a policy as people call it: namespace/name."""
+    """Return a policy's namespace/name."""
     return f"{policy['metadata']['namespace']}/{policy['metadata']['name']}"
 
 
 def applying(policies: Iterable[Mapping], kind: str, namespace: str, labels: Mapping[str, str]) -> list[Mapping]:
-    """Return the policies of a kind that are in force for a workload: its own, its namespace's, the mesh's."""
-    return [one for one in policies if one["kind"] == kind and applies(one, namespace, labels)]
+    """Return the policies of a kind that apply to a workload: its own, its namespace's, the mesh's."""
+    return [policy for policy in policies if policy["kind"] == kind and applies(policy, namespace, labels)]
 
 
 def applies(policy: Mapping, namespace: str, labels: Mapping[str, str]) -> bool:
-    """Whether a policy is about the workload with these labels in this namespace."""
+    """Return whether a policy applies to the workload with these labels in this namespace."""
     home, wanted = policy["metadata"]["namespace"], selector(policy)
     return home in (namespace, ROOT_NAMESPACE) and wanted.items() <= labels.items() and not targets(policy)
 
@@ -92,30 +92,36 @@ def targets(policy: Mapping) -> list[dict]:
 
 
 def mode(policies: Iterable[Mapping], namespace: str, labels: Mapping[str, str], port: str = "") -> tuple[str, str]:
-    """Return a workload's mutual TLS mode at a port of its own, and the policy that sets it ("" for the default)."""
-    found = applying(policies, PEERS, namespace, labels)
-    for one in sorted(found, key=lambda one: (bool(selector(one)), one["metadata"]["namespace"] == namespace))[::-1]:
-        spec = one.get("spec", {})
-        own = spec.get("portLevelMtls", {}).get(str(port), {}) if selector(one) else {}
-        stated = own.get("mode") or spec.get("mtls", {}).get("mode")
+    """Return a workload's mutual TLS mode at one of its ports, and the policy that sets it ("" for the default)."""
+
+    def precedence(policy: Mapping) -> tuple[bool, bool]:
+        return bool(selector(policy)), policy["metadata"]["namespace"] == namespace
+
+    for policy in sorted(applying(policies, PEERS, namespace, labels), key=precedence)[::-1]:
+        spec = policy.get("spec", {})
+        port_level = spec.get("portLevelMtls", {}).get(str(port), {}) if selector(policy) else {}
+        stated = port_level.get("mode") or spec.get("mtls", {}).get("mode")
         if stated and stated != "UNSET":
-            return stated, name(one)
+            return stated, name(policy)
     return "PERMISSIVE", ""
 
 
 def decide(policies: Sequence[Mapping], call: Call) -> Verdict:
-    """Return what the AuthorizationPolicies that apply say: DENY first, then ALLOW; none of those allows everything."""
-    for one in policies:
-        if action(one) == "DENY" and any(not rule for rule in misses(one, call)):
-            return Verdict(False, name(one), action="DENY")
-    allowing = [one for one in policies if action(one) == "ALLOW"]
+    """Return the decision of the AuthorizationPolicies that apply: DENY first, then ALLOW.
+
+    Without any ALLOW policy, a call passes that no DENY policy matches.
+    """
+    for policy in policies:
+        if action(policy) == "DENY" and any(not missed for missed in misses(policy, call)):
+            return Verdict(False, name(policy), action="DENY")
+    allowing = [policy for policy in policies if action(policy) == "ALLOW"]
     nearest: tuple[str, list[Miss]] | None = None
-    for one in allowing:
-        for rule in misses(one, call):
-            if not rule:
-                return Verdict(True, name(one), action="ALLOW")
-            if nearest is None or _far(rule) < _far(nearest[1]):
-                nearest = name(one), rule
+    for policy in allowing:
+        for missed in misses(policy, call):
+            if not missed:
+                return Verdict(True, name(policy), action="ALLOW")
+            if nearest is None or _distance(missed) < _distance(nearest[1]):
+                nearest = name(policy), missed
     if not allowing:
         return Verdict(True)
     return Verdict(False, nearest[0] if nearest else name(allowing[0]), tuple(nearest[1] if nearest else ()), "ALLOW")
@@ -127,24 +133,28 @@ def action(policy: Mapping) -> str:
 
 
 def misses(policy: Mapping, call: Call) -> list[list[Miss]]:
-    """Return for each way that a policy's rules can match, source by operation, what of it does not hold."""
-    ways = []
+    """Return the misses of each alternative of a policy's rules: a rule's sources times its operations.
+
+    An alternative without misses matches the call.
+    """
+    alternatives = []
     for rule in policy.get("spec", {}).get("rules") or []:
-        when = [miss for one in rule.get("when", []) for miss in _condition(one, call)]
-        for source in [one.get("source", {}) for one in rule.get("from", [])] or [{}]:
-            for operation in [one.get("operation", {}) for one in rule.get("to", [])] or [{}]:
-                ways.append([*_fields(source, _source(call)), *_fields(operation, _operation(call)), *when])
-    return ways
+        when = [miss for condition in rule.get("when", []) for miss in _condition(condition, call)]
+        for source in [entry.get("source", {}) for entry in rule.get("from", [])] or [{}]:
+            for operation in [entry.get("operation", {}) for entry in rule.get("to", [])] or [{}]:
+                alternatives.append([*_fields(source, _source(call)), *_fields(operation, _operation(call)), *when])
+    return alternatives
 
 
-def speaks_http(policies: Iterable[Mapping]) -> list[str]:
-    """Return the fields in these policies' rules that only HTTP can fill."""
-    text = str([one.get("spec", {}).get("rules") for one in policies]).lower()
-    return [one for one in HTTP_FIELDS if f"{one.lower()}'" in text] + (["when"] if "'request." in text else [])
+def http_fields(policies: Iterable[Mapping]) -> list[str]:
+    """Return the fields of these policies' rules that only an HTTP request has."""
+    rules = str([policy.get("spec", {}).get("rules") for policy in policies]).lower()
+    fields = [name for name in HTTP_FIELDS if f"{name.lower()}'" in rules]
+    return fields + (["when"] if "'request." in rules else [])
 
 
 def matches(pattern: str, value: str) -> bool:
-    """Whether a value is what a policy's string says: exact, prefix*, *suffix, or * for anything there is."""
+    """Return whether a value matches a policy's string: exact, prefix*, *suffix, or * for any value but ""."""
     if pattern == "*":
         return bool(value)
     if pattern.endswith("*"):
@@ -152,9 +162,9 @@ def matches(pattern: str, value: str) -> bool:
     return value.endswith(pattern[1:]) if pattern.startswith("*") else value == pattern
 
 
-def _far(rule: Sequence[Miss]) -> int:
+def _distance(missed: Sequence[Miss]) -> int:
     """Return how far a rule is from a match; another path or port counts more than another caller."""
-    return sum(3 if miss.field in ("hosts", "methods", "paths", "ports") else 1 for miss in rule)
+    return sum(3 if miss.field in ("hosts", "methods", "paths", "ports") else 1 for miss in missed)
 
 
 def _source(call: Call) -> dict[str, str]:
@@ -172,37 +182,41 @@ def _operation(call: Call) -> dict[str, str]:
 
 
 def _fields(stated: Mapping, values: Mapping[str, str]) -> list[Miss]:
-    found = []
+    missed = []
     for key, got in values.items():
         test = TESTS.get(key, matches)
-        if key in stated and not any(test(str(one), got) for one in stated[key]):
-            found.append(Miss(key, _list(stated[key]), got))
+        if key in stated and not any(test(str(pattern), got) for pattern in stated[key]):
+            missed.append(Miss(key, _list(stated[key]), got))
         negated = f"not{key[0].upper()}{key[1:]}"
-        if negated in stated and any(test(str(one), got) for one in stated[negated]):
-            found.append(Miss(negated, _list(stated[negated]), got))
-    return found
+        if negated in stated and any(test(str(pattern), got) for pattern in stated[negated]):
+            missed.append(Miss(negated, _list(stated[negated]), got))
+    return missed
 
 
 def _condition(stated: Mapping, call: Call) -> list[Miss]:
     got = _value(stated["key"], call)
     if got is None:
         return []  # a condition that this module cannot evaluate counts as true
-    found = []
-    if "values" in stated and not any(matches(str(one), each) for one in stated["values"] for each in got):
-        found.append(Miss(stated["key"], _list(stated["values"]), ", ".join(got)))
-    if "notValues" in stated and any(matches(str(one), each) for one in stated["notValues"] for each in got):
-        found.append(Miss(stated["key"], f"not {_list(stated['notValues'])}", ", ".join(got)))
-    return found
+    missed = []
+    if "values" in stated and not _any_matches(stated["values"], got):
+        missed.append(Miss(stated["key"], _list(stated["values"]), ", ".join(got)))
+    if "notValues" in stated and _any_matches(stated["notValues"], got):
+        missed.append(Miss(stated["key"], f"not {_list(stated['notValues'])}", ", ".join(got)))
+    return missed
+
+
+def _any_matches(patterns: Iterable, values: Sequence[str]) -> bool:
+    return any(matches(str(pattern), value) for pattern in patterns for value in values)
 
 
 def _value(key: str, call: Call) -> list[str] | None:
-    if found := CLAIM.match(key):
+    if claim := CLAIM.match(key):
         node: Any = call.claims
-        for part in re.findall(r"\[([^\]]+)\]", found[1]):
+        for part in re.findall(r"\[([^\]]+)\]", claim[1]):
             node = node.get(part) if isinstance(node, Mapping) else None
-        return [str(one) for one in (node if isinstance(node, list) else [] if node is None else [node])]
-    if found := HEADER.match(key):
-        value = {name.lower(): value for name, value in call.headers.items()}.get(found[1].lower())
+        return [str(value) for value in (node if isinstance(node, list) else [] if node is None else [node])]
+    if header := HEADER.match(key):
+        value = {name.lower(): value for name, value in call.headers.items()}.get(header[1].lower())
         return [value] if value is not None else []
     known = {"source.principal": call.principal, "source.namespace": call.namespace}
     known |= {"request.auth.principal": call.request_principal}
@@ -259,6 +273,6 @@ def _host(url: str) -> str | None:
 
 
 def resembles(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Whether a selector was probably meant for these labels: one of its values is nearly the one there."""
+    """Return whether a selector was probably meant for these labels: one value differs only by a typing error."""
     pairs = [(value, labels[key]) for key, value in wanted.items() if key in labels and labels[key] != value]
     return any(SequenceMatcher(None, *pair).ratio() > ALIKE for pair in pairs)
