@@ -1,8 +1,8 @@
-"""The helper library that the runbook's notebooks read like prose over.
+"""The library behind the notebooks.
 
     from lib import Run
 
-opens one step; everything else works from a bare prompt too, with plain values as arguments.
+A notebook starts its step with `Run.open`. The other modules work without a `Run` too, from a Python prompt.
 """
 
 __version__ = "0.1.0"

@@ -37,7 +37,7 @@ def watch(by: Watcher) -> None:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Polled:
     """What `until` ended with: the last value, whether it held, after how many seconds and tries."""
 
     value: Any
@@ -59,11 +59,11 @@ def until(
     tell: Callable[[float, Any], None] | None = None,
     what: str = "",
     reraise: tuple[type[Exception], ...] = PROGRAMMING_ERRORS,
-) -> Answer:
+) -> Polled:
     """Ask until `good` held `streak` times in a row, or `deadline` seconds are over; ask at least once.
 
     Args:
-        ask: returns a value; an exception counts as a bad answer, and `Answer.error` keeps the last one.
+        ask: returns a value; an exception counts as a bad answer, and `Polled.error` keeps the last one.
         good: whether a value is the answer.
         streak: good answers in a row that settle it.
         deadline: seconds.
@@ -91,7 +91,7 @@ def until(
         seconds = clock() - start
         if row >= streak or seconds + pause >= deadline:
             _ended(what, seconds, row >= streak)
-            return Answer(value, row >= streak, seconds, tries, error)
+            return Polled(value, row >= streak, seconds, tries, error)
         if tell:
             tell(seconds, error or value)
         if what and seconds >= due:

@@ -51,6 +51,12 @@ def test_the_readme_names_what_make_has():
     assert targets - {"help"} <= named
 
 
+def test_the_readme_links_files_that_exist_and_the_architecture():
+    links = re.findall(r"\]\(([^)#:\s]+)\)", (ROOT / "README.md").read_text())
+    assert "docs/architecture.md" in links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
 def test_no_document_has_a_gap_left():
     for path in [ROOT / "README.md", ROOT / "outputs" / "README.md", *(ROOT / "docs").glob("*.md")]:
         assert not re.search(r"@[A-Z]+@", path.read_text()), path

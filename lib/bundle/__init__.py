@@ -1,1 +1,1 @@
-"""What a run leaves: the sealed folder, its pages, its signature, and what reads it again."""
+"""The bundle of a run: seal, sign, verify and compare it, and render its pages."""

@@ -1,1 +1,1 @@
-"""Istio as the runbook uses it: istioctl, the proxies, their access log, and what the policies mean."""
+"""Istio: istioctl, the proxies, their access log, and the evaluation of policies."""

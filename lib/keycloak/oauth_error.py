@@ -14,7 +14,7 @@ import requests
 from lib.keycloak import browser_login, oidc
 
 
-def said(answer: requests.Response) -> str:
+def outcome(answer: requests.Response) -> str:
     """Return an answer in short; `_` stands for characters that are no letters or digits."""
     if answer.is_redirect:
         content = browser_login.redirect_parameters(answer)

@@ -1,1 +1,1 @@
-"""The cluster as the Kubernetes API shows it: objects, manifests, port-forwards, load balancer Services."""
+"""The Kubernetes API: objects, manifests, port-forwards, and Services with a load balancer."""

@@ -1,1 +1,1 @@
-"""The labs: faults made on purpose, and healed."""
+"""The labs: make a fault on purpose, show it, repair it."""

@@ -1,1 +1,1 @@
-"""What a run would find and make in the account, before anything is made."""
+"""The plan of a run: objects, costs and obstacles in the AWS account. It changes nothing."""

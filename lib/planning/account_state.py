@@ -8,8 +8,7 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from lib.aws import addons, iam_roles, launch_template, vpc
-from lib.aws import clusters as aws_clusters
+from lib.aws import addons, clusters, iam_roles, launch_template, vpc
 from lib.aws.existing_subnets import ExistingSubnets
 from lib.planning import availability
 from lib.run import Run
@@ -47,12 +46,12 @@ class AccountState:
         """Read the account; nothing is changed."""
         params, client = run.params, cache(run.aws)
         service, ec2 = client("eks"), client("ec2")
-        cluster = aws_clusters.find_cluster(service, params.cluster_name)
+        cluster = clusters.find_cluster(service, params.cluster_name)
         given = cluster_network.existing(run, fresh=not cluster)
         versions, source = availability.versions(service)
         return cls(
             cluster,
-            aws_clusters.find_node_group(service, params.cluster_name, steps_cluster.NODE_GROUP) if cluster else None,
+            clusters.find_node_group(service, params.cluster_name, steps_cluster.NODE_GROUP) if cluster else None,
             launch_template.find_template(ec2, steps_cluster.template_name(params.cluster_name)),
             {role: iam_roles.find_role(client("iam"), role) for role in planned_roles(run)},
             given,

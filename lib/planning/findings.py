@@ -8,7 +8,6 @@ from datetime import date
 import pandas as pd
 
 from lib.aws import control_plane, drift, iam_roles, session, tags
-from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.aws.node_groups import NodeGroupConfig
 from lib.aws.session import aws_errors
@@ -80,7 +79,7 @@ def _own_subnets(run: Run, seen: AccountState) -> list[str]:
     params = run.params
     labels = aws_vpc.subnet_names(params.cluster_name, params.nat, seen.zones)
     there = tags.find_all(seen.client("ec2").describe_subnets, "Subnets", run.tags)
-    by_name = {aws_tags.tag_dict(one["Tags"]).get("Name"): one["SubnetId"] for one in there}
+    by_name = {tags.tag_dict(one["Tags"]).get("Name"): one["SubnetId"] for one in there}
     return [by_name.get(label, f"{label} (to be made)") for label in labels]
 
 

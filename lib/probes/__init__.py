@@ -1,1 +1,1 @@
-"""Every token that must not pass, and every one that must: probes as data, what sends them, what answered."""
+"""Probes: requests with an expected answer. The tables list them; the runner sends them and judges the answers."""

@@ -1,1 +1,1 @@
-"""What the notebooks call, step by step."""
+"""The functions that the notebooks call, by step and subject."""

@@ -6,9 +6,7 @@ import os
 
 import pandas as pd
 
-from lib.aws import cleanup, iam_roles, launch_template, session, vpc
-from lib.aws import clusters as aws_clusters
-from lib.aws import tags as aws_tags
+from lib.aws import cleanup, clusters, iam_roles, launch_template, session, tags, vpc
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
@@ -35,9 +33,9 @@ def guard(run: Run) -> None:
     if run.params.cluster_source == "existing":
         return
     guards.check_account(run)
-    found = aws_clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
+    found = clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found:
-        aws_tags.check_owned(f"cluster {found['name']}", found.get("tags", {}), run.tags)
+        tags.check_owned(f"cluster {found['name']}", found.get("tags", {}), run.tags)
     doomed = _in_account(run)
     if doomed and not guards.is_local(run) and os.environ.get("CONFIRM") != "yes":
         raise AwsError(
@@ -100,13 +98,13 @@ def delete_cluster(run: Run) -> None:
     service, name, limit = run.aws("eks"), run.params.cluster_name, run.params.deadline
     ec2, iam = run.aws("ec2"), run.aws("iam")
     run.changed(
-        "node group", cluster.NODE_GROUP, aws_clusters.delete_node_group(service, name, cluster.NODE_GROUP, run.tags)
+        "node group", cluster.NODE_GROUP, clusters.delete_node_group(service, name, cluster.NODE_GROUP, run.tags)
     )
-    aws_clusters.wait_node_group_gone(service, name, cluster.NODE_GROUP, limit, **cluster.poll_interval(run))
+    clusters.wait_node_group_gone(service, name, cluster.NODE_GROUP, limit, **cluster.poll_interval(run))
     template = cluster.template_name(name)
     run.changed("launch template", template, launch_template.delete_template(ec2, template, run.tags))
-    run.changed("cluster", name, aws_clusters.delete_cluster(service, name, run.tags))
-    aws_clusters.wait_cluster_gone(service, name, limit, **cluster.poll_interval(run))
+    run.changed("cluster", name, clusters.delete_cluster(service, name, run.tags))
+    clusters.wait_cluster_gone(service, name, limit, **cluster.poll_interval(run))
     _tell(run, cleanup.delete_leftovers(ec2, name, run.tags, min(limit, VANISH)))
     run.changed("network", name, vpc.delete_network(ec2, run.tags, limit))
     for role in (*cluster.addon_roles(name), *cluster.cluster_roles(name)):
@@ -181,8 +179,8 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     if run.params.cluster_source == "existing":
         return []
     service, ec2, iam, name = run.aws("eks"), run.aws("ec2"), run.aws("iam"), run.params.cluster_name
-    found = [(kind, name) for kind, one in (("cluster", aws_clusters.find_cluster(service, name)),) if one]
-    if found and aws_clusters.find_node_group(service, name, cluster.NODE_GROUP):
+    found = [(kind, name) for kind, one in (("cluster", clusters.find_cluster(service, name)),) if one]
+    if found and clusters.find_node_group(service, name, cluster.NODE_GROUP):
         found.append(("node group", cluster.NODE_GROUP))
     made = [*_balanced(run), *cleanup.security_groups(ec2, name), *cleanup.volumes(ec2, name)]
     made += [*cleanup.owned_objects(ec2, run.tags), *cleanup.identity_providers(iam, run.tags), *_logs(run)]
@@ -223,7 +221,7 @@ def _costly(run: Run) -> list[tuple[str, dict]]:
 
 def _ensure_kubeconfig(run: Run) -> None:
     """A run that was interrupted may have made the cluster and not its kubeconfig."""
-    here, found = run.params, aws_clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
+    here, found = run.params, clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found and found.get("endpoint") and not here.kubeconfig.exists():
         cluster.ensure_kubeconfig(run)
 

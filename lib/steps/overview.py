@@ -127,7 +127,7 @@ def drawing(found: Mapping[str, Mapping], step: str = "") -> str:
     added = ADDED.get(step, ())
     callers = [name for name in CALLERS if any(name in row for row in may.values())]
     return rendered(
-        "standing.svg.j2",
+        "overview.svg.j2",
         parts={name: _short(text) for name, text in parts.items()},
         added=added,
         step=step,

@@ -1,1 +1,1 @@
-"""Public test vectors against the real Envoy's JWT filter."""
+"""Public test vectors, sent to the JWT filter of a real Envoy."""

@@ -71,9 +71,9 @@ def judge(program: Path, vectors: Sequence[Vector]) -> list[Row]:
         return compare(forms, over_sockets(address, WORKERS), refused)
 
 
-def sets(vectors: Iterable[Vector]) -> list[envoy.Keys]:
+def sets(vectors: Iterable[Vector]) -> list[envoy.KeySet]:
     """Return the vectors' sets of keys, one for each group."""
-    return [envoy.Keys(name, jwks) for name, jwks in {one.group: one.jwks for one in vectors}.items()]
+    return [envoy.KeySet(name, jwks) for name, jwks in {one.group: one.jwks for one in vectors}.items()]
 
 
 def compare(forms: Sequence[tuple[Vector, str, Derived]], send: Transport, refused: dict[str, str]) -> list[Row]:

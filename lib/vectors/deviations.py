@@ -50,7 +50,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Deviation:
     """A kind of difference: the verdict, a condition on the token, and the reason."""
 
     verdict: str
@@ -59,7 +59,7 @@ class Rule:
     holds: Callable[[Judged], bool]
 
 
-def explained(verdict: str, judged: Judged) -> Rule | None:
+def explained(verdict: str, judged: Judged) -> Deviation | None:
     """Return the first rule that explains the verdict, or None. No rule excuses a wrong signature that passes."""
     if verdict == LAXER and not judged.genuine:
         return None
@@ -126,119 +126,119 @@ def _short_secret(judged: Judged) -> bool:
 
 
 RULES = (
-    Rule(
+    Deviation(
         STRICTER,
         "no JSON claims",
         "The payload is no JSON object. RFC 7519 7.2 requires one, and Envoy reads it before the signature.",
         lambda judged: judged.answer == "401 J8",
     ),
-    Rule(
+    Deviation(
         STRICTER,
         "empty payload",
         "The payload is empty. Envoy requires three parts that are not empty; a JWT always has claims.",
         lambda judged: judged.answer == "401 J1" and len(judged.parts) == 3 and not judged.parts[1],
     ),
-    Rule(
+    Deviation(
         STRICTER,
         "expired example",
         "The RFC's example expired in 2011; Envoy checks the time before the signature.",
         lambda judged: judged.answer == "401 J15" and "exp" in json.loads(decoded(judged.parts[1])),
     ),
-    Rule(
+    Deviation(
         STRICTER,
         "key of another algorithm",
         "The key names another algorithm than the token, and Envoy refuses the token (RFC 7517 4.4, RFC 8725 3.1). The"
         " vector counts it as valid.",
         _other_algorithm,
     ),
-    Rule(
+    Deviation(
         STRICTER,
         "no such algorithm",
         "The key names ES521, which does not exist (RFC 7518 3.1 has ES512 for P-521). Envoy does not load the key.",
         lambda judged: judged.answer.startswith("not loaded") and _keys(judged, alg="ES521", crv="P-521"),
     ),
-    Rule(
+    Deviation(
         STRICTER,
         "foreign characters",
         "The token has a character outside of base64url. The vector counts it as valid; RFC 7515 2 does not allow such"
         " characters, and Envoy refuses them.",
         _foreign,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "the vector contradicts itself",
         "The group also has this token, character by character, as valid. The token does not have the fault that its"
         " comment describes.",
         lambda judged: judged.vector.jws in judged.valid,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "empty part",
         "Envoy ignores empty parts, and thus an extra dot (RFC 7515 7.1 has two dots). The signed text is unchanged;"
         " nothing can be smuggled in, but one token has many spellings.",
         _empty_part,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "spaces",
         "Envoy's base64url reader ignores spaces (RFC 7515 2 allows none). The signature covers spaces in header and"
         " payload; spaces in the signature change no byte of it.",
         _spaces,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "unused bits",
         "The last character of the payload has unused bits, and they are set. Envoy ignores them; the signature covers"
         " the character itself.",
         _unused_bits,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "long ES256 signature",
         "Envoy halves a signature of any length: r and s may have zeros before them (RFC 7518 3.4 requires 64 bytes)."
         " r and s are correct, and nothing is forged, but one token has many spellings.",
         _zeros_before,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "use",
         "Envoy does not read a key's `use`: an encryption key verifies signatures too, unless its `alg` differs from"
         " the token's.",
         lambda judged: _keys(judged, use="enc"),
     ),
-    Rule(
+    Deviation(
         LAXER,
         "key_ops",
         "Envoy does not read a key's `key_ops`: an encryption key verifies signatures too, unless its `alg` differs"
         " from the token's.",
         lambda judged: any("key_ops" in key and "verify" not in key["key_ops"] for key in judged.vector.keys),
     ),
-    Rule(
+    Deviation(
         LAXER,
         "mixed set",
         "One set has a secret among public keys. Envoy uses the key that kid and alg name. The publisher of such a set"
         " reveals the secret, and must not mix them.",
         _mixed,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "kid twice",
         "Two keys have one kid, which RFC 7517 4.5 advises against. Envoy tries each.",
         _twice,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "weak RSA key (ROCA)",
         "Envoy does not check keys for this weakness (CVE-2017-15361); the publisher of the keys must.",
         lambda judged: "Roca" in judged.vector.comment and judged.header.get("alg") == "RS256",
     ),
-    Rule(
+    Deviation(
         LAXER,
         "short RSA key",
         "Envoy accepts RSA keys below 2048 bits (RFC 7518 3.3 forbids them); the publisher must check the length.",
         _short_modulus,
     ),
-    Rule(
+    Deviation(
         LAXER,
         "short secret",
         "Envoy accepts secrets shorter than the hash (RFC 7518 3.2 forbids them); their maker must check the length.",

@@ -30,7 +30,7 @@ EXTENSION = {
 
 
 @dataclass(frozen=True)
-class Keys:
+class KeySet:
     """A set of keys with a name: a request to `/<name>` needs a token signed by one of them.
 
     `jwks` is the text in Envoy's configuration; `skew` is the tolerance in seconds for `exp` and `nbf`.
@@ -42,7 +42,7 @@ class Keys:
 
 
 @contextmanager
-def running(program: Path, sets: Iterable[Keys], start: float = START) -> Iterator[str]:
+def running(program: Path, sets: Iterable[KeySet], start: float = START) -> Iterator[str]:
     """Run the Envoy `program` with these sets of keys until the block ends; yield its address (host:port).
 
     Envoy has one worker and no admin port. If the machine has setpriv, Envoy also ends when this process ends.
@@ -66,7 +66,7 @@ def running(program: Path, sets: Iterable[Keys], start: float = START) -> Iterat
             process.wait()
 
 
-def loadable(program: Path, sets: Iterable[Keys]) -> tuple[list[Keys], dict[str, str]]:
+def loadable(program: Path, sets: Iterable[KeySet]) -> tuple[list[KeySet], dict[str, str]]:
     """Return the sets that Envoy accepts, and its reason for each set that it refuses, by name.
 
     Envoy refuses its whole configuration for one set without a usable key. Each try finds one such set.
@@ -79,7 +79,7 @@ def loadable(program: Path, sets: Iterable[Keys]) -> tuple[list[Keys], dict[str,
     return list(left.values()), refused
 
 
-def _refusal(program: Path, sets: Iterable[Keys]) -> tuple[str, str] | None:
+def _refusal(program: Path, sets: Iterable[KeySet]) -> tuple[str, str] | None:
     with tempfile.TemporaryDirectory(prefix="bare-envoy-") as folder:
         config = Path(folder) / "envoy.json"
         config.write_text(json.dumps(configuration(sets, 0)))
@@ -93,7 +93,7 @@ def _refusal(program: Path, sets: Iterable[Keys]) -> tuple[str, str] | None:
     return found["name"], found["reason"].strip()
 
 
-def configuration(sets: Iterable[Keys], port: int) -> dict:
+def configuration(sets: Iterable[KeySet], port: int) -> dict:
     """Return Envoy's bootstrap: one listener on loopback, which answers 200 to what the JWT filter lets through."""
     sets = list(sets)
     routes = [{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "passed\n"}}}]
@@ -114,7 +114,7 @@ def configuration(sets: Iterable[Keys], port: int) -> dict:
     return {"static_resources": {"listeners": [listener]}}
 
 
-def _filter(sets: list[Keys]) -> dict:
+def _filter(sets: list[KeySet]) -> dict:
     """Return the JWT filter. It requires no issuer and no audience, since the vectors test signatures."""
     providers = {
         one.name: {"local_jwks": {"inline_string": one.jwks}, "clock_skew_seconds": one.skew, "forward": False}

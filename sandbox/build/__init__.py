@@ -1,1 +1,1 @@
-"""What the sandbox builds: programs, layers, images."""
+"""Builds the programs, layers and images of the sandbox."""

@@ -1,1 +1,1 @@
-"""The commands of python -m sandbox, each a list of small actions."""
+"""The commands of `python -m sandbox`."""

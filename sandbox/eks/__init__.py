@@ -1,1 +1,1 @@
-"""EKS's API over the sandbox's clusters."""
+"""The EKS API of the sandbox, in front of its real cluster."""

@@ -1,1 +1,1 @@
-"""The machine under the sandbox: requirements, cgroups, the link, kernel limits."""
+"""The machine that runs the sandbox: requirements, cgroups, network link, kernel limits."""

@@ -21,7 +21,7 @@ class Clock:
 
 
 def asked(answers, **options):
-    """Return the Answer of asking through these answers; the last one lasts."""
+    """Return the Polled of asking through these answers; the last one lasts."""
     clock, left = Clock(), list(answers)
 
     def ask():

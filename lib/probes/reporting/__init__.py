@@ -1,1 +1,1 @@
-"""What the probes found: results, baselines, tables and pictures."""
+"""The results of the probes, with baselines, tables and pictures."""

@@ -14,7 +14,7 @@ from lib.crypto import jwt
 from lib.errors import KeycloakError
 from lib.keycloak import browser_login, oidc, representations
 from lib.keycloak.admin import Keycloak, path
-from lib.keycloak.oauth_error import said as outcome
+from lib.keycloak.oauth_error import outcome
 from lib.polling import until
 from lib.probes.scenarios.requests import Scenario
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from lib.crypto import jwt
 from lib.errors import RunbookError
-from lib.polling import Answer, until
+from lib.polling import Polled, until
 from lib.probes.model import TABLES, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.baselines import Answers
@@ -222,7 +222,7 @@ def run_scenarios(
     return found
 
 
-def wait_for_answer(world: World, token: str, wanted: str, pause: float = 0.2) -> Answer:
+def wait_for_answer(world: World, token: str, wanted: str, pause: float = 0.2) -> Polled:
     """Ask until the answer is `wanted` STREAK times in a row, for LIMIT seconds at most; return the last answer."""
     return until(lambda: world.ask(token), lambda got: got == wanted, streak=STREAK, deadline=LIMIT, pause=pause)
 

@@ -1,1 +1,1 @@
-"""What the probes are sent to: this mesh, or a mesh elsewhere."""
+"""The targets of the probes: this mesh, or another mesh."""

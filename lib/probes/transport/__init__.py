@@ -1,1 +1,1 @@
-"""How a probe reaches the mesh: sockets, HTTP/2, curl in a pod."""
+"""The ways to send a probe: sockets, HTTP/2, curl in a pod."""

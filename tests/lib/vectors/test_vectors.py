@@ -182,7 +182,7 @@ def test_an_excuse_needs_a_right_signature():
 
 
 def test_the_stand_alone_envoy_listens_only_on_loopback_and_has_no_admin_port():
-    made = envoy.configuration([envoy.Keys("a", "{}"), envoy.Keys("b", "{}", 5)], 7)
+    made = envoy.configuration([envoy.KeySet("a", "{}"), envoy.KeySet("b", "{}", 5)], 7)
     (listener,) = made["static_resources"]["listeners"]
     assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 7}
     assert "admin" not in made
