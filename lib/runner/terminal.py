@@ -22,7 +22,7 @@ LOOK = 0.5  # seconds between two looks at what a step has recorded
 
 
 class Progress:
-    """Prints to `out` how a run of `total` steps gets on; the line of the running step is live on a terminal."""
+    """Prints to `out` the progress of a run with `total` steps; the line of the running step is live on a terminal."""
 
     def __init__(self, total: int, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._out, self._clock = total, out or sys.stdout, clock

@@ -1,8 +1,7 @@
-"""Whether one gets in by a load balancer: asked in an order that leaves no "unknown name" in a resolver's memory.
+"""Readiness of a load balancer: its state, its targets, its DNS name.
 
-A name that is asked for before it is known stays unknown for as long as its zone says: 10 minutes and more. So the load
-balancer's own state comes first, then whether it has somebody to send to, then its zone's own name servers, and only
-then the resolver that everybody here uses.
+Resolvers remember an unknown name for 10 minutes or more, as the name's zone says. So the check asks AWS for the load
+balancer's state and its targets first, then the zone's own name servers, and last the system's resolver.
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ AGAIN = 2.0  # seconds between two: AWS and name servers are asked politely
 
 
 def check(run: Run, name: str, namespace: str, port: int = PORT, known=None, resolved=None) -> None:
-    """Record, where a Service's address is a name, whether its load balancer serves and the name is known.
+    """Record whether a Service's load balancer serves and its DNS name is known; record nothing for an IP address.
 
-    Where it is an IP address there is nothing to look up, and nothing is recorded. `known` and `resolved` ask for a
-    name, at its zone and at the system's resolver.
+    `known` asks the name's zone for the name, `resolved` asks the system's resolver.
     """
     address = run.cluster.wait_address(name, namespace, run.params.deadline)
     if _is_ip(address):
@@ -50,14 +48,14 @@ def check(run: Run, name: str, namespace: str, port: int = PORT, known=None, res
 
 @aws_errors()
 def find_load_balancer(elbv2, address: str) -> dict:
-    """Return the load balancer with this DNS name: {} where there is none."""
+    """Return the load balancer with this DNS name, or {}."""
     found = paginate(elbv2, "describe_load_balancers", "LoadBalancers")
     return next((one for one in found if one["DNSName"].lower() == address.lower()), {})
 
 
 @aws_errors()
 def target_states(elbv2, arn: str, port: int) -> list[str]:
-    """Return the state of each target that a load balancer sends its `port` to, with the reason where there is one."""
+    """Return the state of each target that a load balancer sends its `port` to, with the reason if AWS gives one."""
     listeners = elbv2.describe_listeners(LoadBalancerArn=arn)["Listeners"]
     actions = [action for one in listeners if one.get("Port") == port for action in one["DefaultActions"]]
     found = [
@@ -69,7 +67,7 @@ def target_states(elbv2, arn: str, port: int) -> list[str]:
 
 
 def known_in_zone(name: str, zone_servers: Callable[[str], list[str]] | None = None, ask=None) -> bool | None:
-    """Return whether the name servers of the name's zone know it; None where none of them can be asked from here.
+    """Return whether the name servers of the name's zone know it; None if none of them answers.
 
     Nobody else is asked for the name itself: only for who serves the zones above it.
     """

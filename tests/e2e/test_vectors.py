@@ -124,7 +124,7 @@ def test_the_command_prints_the_table_in_time(places, tmp_path):
 def test_an_envoy_that_does_not_start_says_why(places):
     with (
         pytest.raises(RunbookError, match="invalid local jwks"),
-        envoy.running(places["envoy"], [envoy.Keys("a", "{}")]),
+        envoy.running(places["envoy"], [envoy.KeySet("a", "{}")]),
     ):
         raise AssertionError("it must not come so far")
 
@@ -173,7 +173,7 @@ def target(places) -> Target:
     rsa = RSAKey.generate_key(2048, {"kid": "rsa", "alg": "RS256"})
     ec = ECKey.generate_key("P-256", {"kid": "ec", "alg": "ES256"})
     keys = json.dumps({"keys": [rsa.as_dict(private=False), ec.as_dict(private=False)]})
-    with envoy.running(places["envoy"], [envoy.Keys("two", keys)]) as address:
+    with envoy.running(places["envoy"], [envoy.KeySet("two", keys)]) as address:
         yield Target(address, rsa, ec)
 
 
