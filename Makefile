@@ -11,7 +11,7 @@ SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run plan why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser check lock
+.PHONY: help env run plan why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser bench check lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ test-fast: env ## the tests that need no sandbox
 test-browser: env ## the pages in a headless Chromium (Debian's, installed if missing); screenshots in outputs/screenshots
 	@python3 tools/browser.py
 	@$(PYTHON) -m pytest -q -m browser
+
+bench: env ## how long runs take on the sandbox and what they cost: medians of ROUNDS=3, from nothing and again
+	@$(PYTHON) tools/bench.py --rounds $(or $(ROUNDS),3)
 
 check: env ## ruff, and no outputs in the notebooks
 	@$(PYTHON) -m ruff check .

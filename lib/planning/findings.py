@@ -41,7 +41,7 @@ def collect(run: Run, seen: AccountState, may: bool = False, today: date | None 
         *(one.problem for one in limits),
     ]
     tables = {
-        "What is there and differs": _drift_table(differences),
+        "Differences from the account": _drift_table(differences),
         "What AWS offers": _offered(params, seen, offer, today),
         "Quotas": _quota_table(limits),
         "What you may do": _missing(run, seen) if may else pd.DataFrame(),

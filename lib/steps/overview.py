@@ -141,7 +141,7 @@ def alt(parts: Mapping[str, str], added: Iterable[str] = (), step: str = "") -> 
     """Return the drawing in words, for screen readers."""
     there = "; ".join(f"{NAMES.get(name, name)}: {text}" for name, text in parts.items())
     names = ", ".join(NAMES.get(name, name) for name in added)
-    return f"What stands now: {there}." + (f" Step {step} is about: {names}." if names else "")
+    return f"In the cluster now: {there}." + (f" Step {step} is about: {names}." if names else "")
 
 
 def _cluster(run: Run) -> Cluster | None:

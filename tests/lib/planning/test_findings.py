@@ -139,7 +139,7 @@ def offered(*minors):
         ("1.37", "1.31.1", "got 1.37 (EKS offers 1.35 to 1.36, Istio 1.31 is made for 1.32 to 1.37); set "),
         ("1.31", "1.31.1", "got 1.31 (EKS offers 1.35 to 1.36"),
         ("1.36", "1.29.0", "set kubernetes_version: 1.35."),
-        ("1.36", "1.99.0", ""),  # nobody here knows what it is made for
+        ("1.36", "1.99.0", ""),  # no data on what it supports
     ],
 )
 def test_the_version_is_one_that_eks_offers_and_istio_is_made_for(wanted, istio, words):
@@ -462,7 +462,7 @@ def test_what_cannot_be_changed_stops_a_run_before_it_changes_what_can(session, 
     as_it_is = {"nat": "single", "kubernetes_version": "1.36"}
     here = run(session, SIMULATED, **as_it_is, node_count=3)
     assert plan.guard(here) is None
-    table = plan.tables(here)["What is there and differs"]
+    table = plan.tables(here)["Differences from the account"]
     rows = {(row.what, row.field): row for row in table.itertuples(index=False)}
     assert rows["node group workers", "node count"].found == "2"
     for changed, words in (
