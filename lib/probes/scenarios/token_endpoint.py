@@ -70,7 +70,7 @@ class Endpoint:
         """Return the tokens of a new session of the guest; KeycloakError if Keycloak refuses."""
         answer = self.grant(client=client)
         if answer.status_code != 200:
-            raise KeycloakError(f"expected tokens for {GUEST}, got {outcome(answer)}; check the realm {self.realm}.")
+            raise KeycloakError(f"No tokens for {GUEST}: {outcome(answer)}. Check the realm {self.realm}.")
         return self.kept(oidc.body(answer))
 
     def kept(self, body: dict) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Envoy's access log lines, and who answered."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,13 +25,13 @@ CODEC = (
 )
 ODD = GATEWAY.replace("/headers", '/x" 200 - " HTTP/1.1').replace("B12a", "F05")
 
-FIRST, LAST = read([GATEWAY])["B12a.figure-2"], read([DENIED], "sidecar")["B12a.figure-2"]
+first_hop, last_hop = read([GATEWAY])["B12a.figure-2"], read([DENIED], "sidecar")["B12a.figure-2"]
 APP = read([PASSED], "sidecar")["B12a.figure-2"]
 
 
 def test_a_line_is_a_hop():
-    assert FIRST == Hop("gateway", 401, "", "via_upstream", "0c5a", "10.0.0.7:8080")
-    assert LAST == Hop("sidecar", 401, "", "jwt_authn_access_denied{Jwt_is_expired}", "0c5a", "")
+    assert first_hop == Hop("gateway", 401, "", "via_upstream", "0c5a", "10.0.0.7:8080")
+    assert last_hop == Hop("sidecar", 401, "", "jwt_authn_access_denied{Jwt_is_expired}", "0c5a", "")
 
 
 def test_other_lines_are_passed_over():
@@ -50,11 +51,11 @@ CUT = Hop("gateway", 0, "DC", "downstream_remote_disconnect", "0c5a", "")
 @pytest.mark.parametrize(
     ("gateway", "sidecar", "answered"),
     [
-        (FIRST, LAST, "sidecar"),
-        (FIRST, APP, "application"),
-        (FIRST, None, "application"),
+        (first_hop, last_hop, "sidecar"),
+        (first_hop, APP, "application"),
+        (first_hop, None, "application"),
         (read([CODEC])["-"], None, "gateway"),
-        (None, LAST, "sidecar"),
+        (None, last_hop, "sidecar"),
         (None, None, "nobody"),
         (CUT, None, "nobody"),
     ],
@@ -65,18 +66,17 @@ def test_who_answered(gateway, sidecar, answered):
 
 def test_hops_of_two_requests_do_not_pass_for_one():
     other = read([DENIED.replace("0c5a", "beef")], "sidecar")["B12a.figure-2"]
-    assert mismatch(FIRST, other) == "request ids differ: gateway 0c5a, sidecar beef"
-    assert join({"x": FIRST}, {"x": other, "y": LAST}) == {
-        "x": Trail(FIRST, other, "sidecar", "request ids differ: gateway 0c5a, sidecar beef"),
-        "y": Trail(None, LAST, "sidecar"),
+    assert mismatch(first_hop, other) == "request ids differ: gateway 0c5a, sidecar beef"
+    assert join({"x": first_hop}, {"x": other, "y": last_hop}) == {
+        "x": Trail(first_hop, other, "sidecar", "request ids differ: gateway 0c5a, sidecar beef"),
+        "y": Trail(None, last_hop, "sidecar"),
     }
 
 
 class Api:
     """A cluster's API with one gateway pod that runs and one that has ended."""
 
-    class configuration:
-        host = "https://api"
+    configuration = SimpleNamespace(host="https://api")
 
     def __init__(self):
         self.asked = []
@@ -112,7 +112,7 @@ PAGES = {
 
 def test_logs_of_running_pods_are_fetched():
     api = Api()
-    assert fetch(Cluster(api), "istio=ingressgateway", "istio-system", 30) == {"B12a.figure-2": FIRST}
+    assert fetch(Cluster(api), "istio=ingressgateway", "istio-system", 30) == {"B12a.figure-2": first_hop}
     assert api.asked[1:] == [
         (PODS, [("labelSelector", "istio=ingressgateway")]),
         (f"{PODS}/one/log", [("container", "istio-proxy"), ("sinceSeconds", "30")]),
@@ -127,13 +127,13 @@ def waited(*pages, **options):
 
 
 def test_lines_that_come_late_are_waited_for():
-    assert waited({}, {"a": FIRST}, {"a": FIRST, "b": LAST}, quiet=0).keys() == {"a", "b"}
+    assert waited({}, {"a": first_hop}, {"a": first_hop, "b": last_hop}, quiet=0).keys() == {"a", "b"}
 
 
 def test_the_next_proxys_line_of_a_label_that_is_there_is_waited_for():
-    both = {"a": FIRST, "b": FIRST}
-    assert waited(both, {**both, "b": LAST}, quiet=2)["b"] == LAST
+    both = {"a": first_hop, "b": first_hop}
+    assert waited(both, {**both, "b": last_hop}, quiet=2)["b"] == last_hop
 
 
 def test_a_line_that_never_comes_does_not_keep_the_others():
-    assert waited({"a": FIRST}, deadline=0.1) == {"a": FIRST}
+    assert waited({"a": first_hop}, deadline=0.1) == {"a": first_hop}

@@ -182,13 +182,13 @@ def test_a_client_asks_for_itself_refreshes_and_logs_out(server, keycloak):
     issuer = f"{server.url}/realms/istio"
     endpoint, client = f"{issuer}/protocol/openid-connect/token", ("istio", "made-by-keycloak")
     assert oidc.client_token(endpoint, *client)["access_token"]
-    said = oidc.password_token(endpoint, *client, "alice", PASSWORD)
-    assert oidc.refreshed(endpoint, *client, said["refresh_token"])["access_token"]
-    assert oidc.introspection(issuer, *client, said["access_token"])["active"] is True
-    oidc.logout(issuer, *client, said["refresh_token"])
-    assert oidc.introspection(issuer, *client, said["access_token"])["active"] is False
+    tokens = oidc.password_token(endpoint, *client, "alice", PASSWORD)
+    assert oidc.refreshed(endpoint, *client, tokens["refresh_token"])["access_token"]
+    assert oidc.introspection(issuer, *client, tokens["access_token"])["active"] is True
+    oidc.logout(issuer, *client, tokens["refresh_token"])
+    assert oidc.introspection(issuer, *client, tokens["access_token"])["active"] is False
     with pytest.raises(KeycloakError, match="a refreshed token for the client istio failed: 400 invalid_grant"):
-        oidc.refreshed(endpoint, *client, said["refresh_token"])
+        oidc.refreshed(endpoint, *client, tokens["refresh_token"])
 
 
 def test_a_challenge_is_the_one_of_the_rfc():
