@@ -1,4 +1,4 @@
-"""Keycloak's answer in short: the status, with OAuth's error and Keycloak's description, or with what the answer holds.
+"""Keycloak's answer in short: the status, with OAuth's error and Keycloak's description.
 
 Examples: `401 invalid_grant/Invalid_user_credentials`; `200 token`, `200 active`, `200 inactive`, `302 code`.
 """

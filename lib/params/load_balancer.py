@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lib.kubernetes.load_balancer import IN_TREE, INSTANCE, IP, LBC, TLS, service_annotations, target_type
+from lib.kubernetes.service_annotations import IN_TREE, INSTANCE, IP, LBC, TLS, service_annotations, target_type
 
 if TYPE_CHECKING:
     from lib.params.model import Params

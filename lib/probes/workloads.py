@@ -10,7 +10,7 @@ import pandas as pd
 from lib import polling
 from lib.istio import installation, proxy
 from lib.istio.access_log import PROXY
-from lib.kubernetes import load_balancer
+from lib.kubernetes import service_annotations
 from lib.kubernetes.cluster import Execute
 from lib.names import PROBES, STRANGERS
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
@@ -66,7 +66,9 @@ def hardened_objects(run: Run) -> list[dict]:
     """Return the objects of the hardened profile with its gateway; none if the params leave the profile out."""
     if HARDENED not in run.params.profiles:
         return []
-    gateway = load_balancer.gateway(gateway_tls.with_tls_setting(run.load(f"hardened/{GATEWAY}.yaml"), run), run.params)
+    gateway = service_annotations.gateway(
+        gateway_tls.with_tls_setting(run.load(f"hardened/{GATEWAY}.yaml"), run), run.params
+    )
     return [
         *run.load("hardened/namespace.yaml"),
         *run.load("hardened/admission.yaml"),

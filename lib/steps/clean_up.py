@@ -6,7 +6,7 @@ import os
 
 import pandas as pd
 
-from lib.aws import cleanup, clusters, iam_roles, launch_template, session, tags, vpc
+from lib.aws import clusters, iam_roles, launch_template, leftovers, session, tags, vpc
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
@@ -85,9 +85,9 @@ def delete_load_balancers(run: Run) -> None:
         return
     elbv2, ec2, name = run.aws("elbv2"), run.aws("ec2"), run.params.cluster_name
     if _reachable(run):
-        left = lambda: [*_balanced(run), *cleanup.volumes(ec2, name)]  # noqa: E731
-        cleanup.wait_deleted(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
-    _tell(run, cleanup.delete_load_balancers(elbv2, name, run.params.deadline))
+        left = lambda: [*_balanced(run), *leftovers.volumes(ec2, name)]  # noqa: E731
+        leftovers.wait_deleted(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
+    _tell(run, leftovers.delete_load_balancers(elbv2, name, run.params.deadline))
 
 
 def delete_cluster(run: Run) -> None:
@@ -105,11 +105,11 @@ def delete_cluster(run: Run) -> None:
     run.changed("launch template", template, launch_template.delete_template(ec2, template, run.tags))
     run.changed("cluster", name, clusters.delete_cluster(service, name, run.tags))
     clusters.wait_cluster_gone(service, name, limit, **cluster.poll_interval(run))
-    _tell(run, cleanup.delete_leftovers(ec2, name, run.tags, min(limit, VANISH)))
+    _tell(run, leftovers.delete_leftovers(ec2, name, run.tags, min(limit, VANISH)))
     run.changed("network", name, vpc.delete_network(ec2, run.tags, limit))
     for role in (*cluster.addon_roles(name), *cluster.cluster_roles(name)):
         run.changed("role", role, iam_roles.delete_role(iam, role, run.tags))
-    for one in cleanup.identity_providers(iam, run.tags):
+    for one in leftovers.identity_providers(iam, run.tags):
         with session.aws_errors():
             iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=one.id)
         run.changed(one.kind, one.name, "deleted")
@@ -182,9 +182,9 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     found = [(kind, name) for kind, one in (("cluster", clusters.find_cluster(service, name)),) if one]
     if found and clusters.find_node_group(service, name, cluster.NODE_GROUP):
         found.append(("node group", cluster.NODE_GROUP))
-    made = [*_balanced(run), *cleanup.security_groups(ec2, name), *cleanup.volumes(ec2, name)]
-    made += [*cleanup.owned_objects(ec2, run.tags), *cleanup.identity_providers(iam, run.tags), *_logs(run)]
-    made += cleanup.interfaces(ec2, name, run.tags)
+    made = [*_balanced(run), *leftovers.security_groups(ec2, name), *leftovers.volumes(ec2, name)]
+    made += [*leftovers.owned_objects(ec2, run.tags), *leftovers.identity_providers(iam, run.tags), *_logs(run)]
+    made += leftovers.interfaces(ec2, name, run.tags)
     found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in made]
     found += [
         ("role", role)
@@ -194,16 +194,16 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     return [("account", *row) for row in found]
 
 
-def _balanced(run: Run) -> list[cleanup.AccountObject]:
+def _balanced(run: Run) -> list[leftovers.AccountObject]:
     elbv2, name = run.aws("elbv2"), run.params.cluster_name
-    return [*cleanup.load_balancers(elbv2, name), *cleanup.target_groups(elbv2, name)]
+    return [*leftovers.load_balancers(elbv2, name), *leftovers.target_groups(elbv2, name)]
 
 
-def _logs(run: Run) -> list[cleanup.AccountObject]:
-    return cleanup.log_groups(run.aws("logs"), run.params.cluster_name) if run.params.delete_log_group else []
+def _logs(run: Run) -> list[leftovers.AccountObject]:
+    return leftovers.log_groups(run.aws("logs"), run.params.cluster_name) if run.params.delete_log_group else []
 
 
-def _tell(run: Run, things: list[cleanup.AccountObject]) -> None:
+def _tell(run: Run, things: list[leftovers.AccountObject]) -> None:
     for one in things:
         run.changed(one.kind, one.name or one.id, "deleted")
 

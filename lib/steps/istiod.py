@@ -6,7 +6,7 @@ import pandas as pd
 
 from lib.aws import clusters, security_groups
 from lib.istio import installation, istioctl
-from lib.kubernetes import load_balancer
+from lib.kubernetes import service_annotations
 from lib.run import Run
 
 DEPRECATED = "authentication.istio.io/v1alpha1"  # removed in Istio 1.6
@@ -22,7 +22,7 @@ def objects(run: Run, authority: str) -> list[dict]:
     """
     params = run.params
     manifest = istioctl.manifest(params.istioctl, params.istio_hub, params.istio_tag, params.istio_settings, authority)
-    return load_balancer.gateway(manifest, params)
+    return service_annotations.gateway(manifest, params)
 
 
 def summary(changes: pd.DataFrame) -> pd.DataFrame:

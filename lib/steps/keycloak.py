@@ -14,10 +14,10 @@ from lib.http_client import over_http
 from lib.istio import proxy
 from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
-from lib.kubernetes import load_balancer, manifests
+from lib.kubernetes import manifests, service_annotations
 from lib.run import Run
 from lib.steps import authority, endpoints, gateway_tls, keycloak_database
-from lib.steps import load_balancer as steps_load_balancer
+from lib.steps import load_balancer_readiness
 
 TLS = "keycloak-tls"  # Secret
 ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets: the administrator, and the temporary first one
@@ -41,7 +41,7 @@ def gateway_objects(run: Run) -> list[dict]:
         objects = [one for one in objects if one["kind"] != "DestinationRule"]
         routes = _of_kind(objects, "VirtualService")["spec"]["http"]
         routes[-1]["route"][0]["destination"]["port"]["number"] = 80
-    return load_balancer.gateway(objects, run.params)
+    return service_annotations.gateway(objects, run.params)
 
 
 def routing(objects: list[dict]) -> list[dict]:
@@ -136,7 +136,7 @@ def ensure_administrator(run: Run) -> None:
 
 def check(run: Run) -> None:
     """Record whether Keycloak answers publicly and inside, and whether its administration is hidden."""
-    steps_load_balancer.check(run, endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE, gateway_tls.port(run))
+    load_balancer_readiness.check(run, endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE, gateway_tls.port(run))
     url, master = endpoints.keycloak_url(run), f"{console_url(run)}/realms/master"
     inside = f"{endpoints.inside_url(run)}/realms/master"
     discovery = oidc.discovery(master, url=inside, session=endpoints.keycloak_session(run))

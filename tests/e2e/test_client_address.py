@@ -10,7 +10,7 @@ import json
 import pytest
 
 from lib import params
-from lib.kubernetes import load_balancer
+from lib.kubernetes import service_annotations
 from lib.polling import until
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import over_sockets
@@ -40,7 +40,9 @@ def here(**changed) -> Run:
 def gateway(name: str) -> list[dict]:
     """Return the gateway of the hardened profile in another namespace, named and dressed for a way."""
     run = here(**WAYS[name])
-    things = load_balancer.gateway(gateway_tls.with_tls_setting(run.load("hardened/gateway.yaml"), run), run.params)
+    things = service_annotations.gateway(
+        gateway_tls.with_tls_setting(run.load("hardened/gateway.yaml"), run), run.params
+    )
     things = [one for one in things if one["kind"] not in ("EnvoyFilter", "VirtualService")]
     text = json.dumps(things).replace("httpbin-hardened.example", "*").replace("hardened-gateway", f"ways-{name}")
     made = json.loads(text.replace('"hardened"', f'"{HOME}"').replace('"gateway"', f'"{name}"'))

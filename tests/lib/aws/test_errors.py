@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from moto import mock_aws
 
 from lib import params
-from lib.aws import cleanup as aws_cleanup
+from lib.aws import leftovers as aws_cleanup
 from lib.aws import session as aws_session
 from lib.errors import AwsError, ClusterError
 from lib.record.events import Record

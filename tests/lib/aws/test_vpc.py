@@ -5,7 +5,7 @@ import pytest
 from moto import mock_aws
 
 from lib import names, params
-from lib.aws import cleanup, existing_subnets, nat_gateways
+from lib.aws import existing_subnets, leftovers, nat_gateways
 from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
@@ -102,9 +102,9 @@ def test_killed_after_each_single_write_it_goes_on_and_so_does_the_clean_up(ec2)
     assert {"AllocateAddress", "CreateRoute", "AssociateRouteTable", "CreateSubnet", "CreateVpc"} <= set(made)
     _, changes = ensure(ec2)
     assert {action for *_, action in changes} == {"unchanged"}
-    assert {one.kind for one in cleanup.owned_objects(ec2, TAGS)} == set(aws_vpc.planned_counts(3, "per-zone"))
+    assert {one.kind for one in leftovers.owned_objects(ec2, TAGS)} == set(aws_vpc.planned_counts(3, "per-zone"))
     gone = killed_again_and_again(ec2, lambda: aws_vpc.delete_network(ec2, TAGS))
-    assert ids(ec2) == before and not cleanup.owned_objects(ec2, TAGS)
+    assert ids(ec2) == before and not leftovers.owned_objects(ec2, TAGS)
     assert gone.index("DeleteNatGateway") < gone.index("ReleaseAddress") < gone.index("DeleteSubnet")
     assert aws_vpc.delete_network(ec2, TAGS) == "absent"
 

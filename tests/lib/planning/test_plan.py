@@ -17,7 +17,7 @@ from lib.errors import AwsError
 from lib.planning import plan
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import clean_up, cluster, load_balancer
+from lib.steps import clean_up, cluster, load_balancer_readiness
 from tests.support import account, whole_eks
 from tests.support.stated import IMAGES
 
@@ -204,7 +204,9 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     iam.create_open_id_connect_provider(Url="https://a.example", ThumbprintList=["0" * 40], Tags=tags)
     aws_session.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
     elbv2 = here.aws("elbv2")
-    load_balancer.target_states(elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80)
+    load_balancer_readiness.target_states(
+        elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80
+    )
     aws_session.client(session, "eks").delete_nodegroup(clusterName="demo", nodegroupName="workers")
     plan.guard(here)  # after a run that broke off between cluster and nodes
     cluster.ensure(here)

@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 
 from lib import params
-from lib.aws import cleanup as aws_cleanup
+from lib.aws import leftovers as aws_cleanup
 from lib.aws import session as aws_session
 from lib.aws import tags as aws_tags
 from lib.errors import AwsError, ClusterError

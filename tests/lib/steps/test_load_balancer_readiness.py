@@ -11,7 +11,7 @@ from moto import mock_aws
 from lib import params
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import load_balancer
+from lib.steps import load_balancer_readiness
 from tests.support import account
 from tests.support.stated import IMAGES
 
@@ -62,7 +62,7 @@ def way_in(session):
 
 def test_an_ip_address_is_nothing_to_look_up():
     here = run("198.18.0.101")
-    load_balancer.check(here, "web", "home", known=None, resolved=None)
+    load_balancer_readiness.check(here, "web", "home", known=None, resolved=None)
     assert not here.checks
 
 
@@ -71,13 +71,13 @@ def test_a_name_that_is_not_there_yet_is_waited_for_and_not_failed():
     known = lambda name: asked.append("zone") or len(asked) > 1  # noqa: E731
     resolved = lambda name: asked.append("resolver") or True  # noqa: E731
     here = run(deadline=20)
-    load_balancer.check(here, "web", "home", known=known, resolved=resolved)
+    load_balancer_readiness.check(here, "web", "home", known=known, resolved=resolved)
     assert asked == ["zone", "zone", "resolver"] and not [one for one in here.checks if one.red]
 
 
 def test_where_the_zone_does_not_know_it_the_resolver_is_not_asked():
     here, asked = run(), []
-    load_balancer.check(here, "web", "home", known=lambda name: False, resolved=asked.append)
+    load_balancer_readiness.check(here, "web", "home", known=lambda name: False, resolved=asked.append)
     assert not asked and rows(here)["its name is known to its zone"].red
     assert rows(here)["its name resolves here"].verdict == "skipped"
 
@@ -87,7 +87,7 @@ def test_the_load_balancer_comes_first(session, way_in):
     asked = []
     on_eks = {"cluster_source": "eks", "load_balancer_controller": "in-tree"}
     here = run(balancer["DNSName"], session, **on_eks)
-    load_balancer.check(here, "web", "home", known=asked.append, resolved=asked.append)
+    load_balancer_readiness.check(here, "web", "home", known=asked.append, resolved=asked.append)
     found = rows(here)
     states = [found[f"its load balancer is {state}"].verdict for state in ("active", "internet-facing")]
     assert states == ["pass", "pass"]
@@ -95,7 +95,7 @@ def test_the_load_balancer_comes_first(session, way_in):
     assert found["its name is known"].verdict == "skipped"
     register()
     here = run(balancer["DNSName"], session, **on_eks)
-    load_balancer.check(here, "web", "home", known=lambda name: True, resolved=lambda name: True)
+    load_balancer_readiness.check(here, "web", "home", known=lambda name: True, resolved=lambda name: True)
     assert not [one for one in here.checks if one.red] and len(here.checks) == 5
 
 
@@ -104,14 +104,18 @@ def test_an_internal_one_that_should_not_be_is_told(session, way_in):
     register()
     wanted = {"load_balancer_controller": "in-tree", "load_balancer_scheme": "internal", "cluster_source": "eks"}
     here = run(balancer["DNSName"], session, **wanted)
-    load_balancer.check(here, "web", "home", known=lambda name: True, resolved=lambda name: True)
+    load_balancer_readiness.check(here, "web", "home", known=lambda name: True, resolved=lambda name: True)
     row = rows(here)["its load balancer is internal"]
-    assert row.red and row.actual == "internet-facing" and "reached from the VPC only: set load_balancer_scheme" in row.reason
+    assert (
+        row.red
+        and row.actual == "internet-facing"
+        and "reached from the VPC only: set load_balancer_scheme" in row.reason
+    )
 
 
 def test_no_load_balancer_of_that_name(session):
     here = run(NAME, session, cluster_source="eks")
-    load_balancer.check(here, "web", "home")
+    load_balancer_readiness.check(here, "web", "home")
     assert rows(here)["its load balancer is active"].actual == "not there"
     assert "subnets with tags" in rows(here)["its load balancer is active"].reason
 
@@ -134,10 +138,10 @@ def test_the_zones_own_servers_are_asked(said, known):
             raise said
         return said
 
-    assert load_balancer.known_in_zone(NAME, lambda name: ["192.0.2.53"], ask) is known
+    assert load_balancer_readiness.known_in_zone(NAME, lambda name: ["192.0.2.53"], ask) is known
 
 
 def test_a_zone_that_cannot_be_asked_from_here_leaves_it_to_the_resolver():
     here = run()
-    load_balancer.check(here, "web", "home", known=lambda name: None, resolved=lambda name: True)
+    load_balancer_readiness.check(here, "web", "home", known=lambda name: None, resolved=lambda name: True)
     assert [one.verdict for one in here.checks] == ["pass", "pass"]

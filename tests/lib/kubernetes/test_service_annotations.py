@@ -6,11 +6,11 @@ import pytest
 import yaml
 
 from lib.errors import ParamsError
-from lib.kubernetes import load_balancer, manifests
+from lib.kubernetes import manifests, service_annotations
 from lib.params import ROOT, load
 from tests.support.tiny import write_params
 
-AWS = load_balancer.AWS
+AWS = service_annotations.AWS
 ARN = "arn:aws:acm:us-east-1:123456789012:certificate/1234"
 LBC = "load_balancer_controller: aws-load-balancer-controller\n"
 IN_TREE = "load_balancer_controller: in-tree\n"
@@ -27,7 +27,7 @@ def service(ports=PORTS, **spec):
 
 
 def notes(here, thing=None, of_gateway=True):
-    found = load_balancer.annotate(thing or service(), here, of_gateway)["metadata"].get("annotations", {})
+    found = service_annotations.annotate(thing or service(), here, of_gateway)["metadata"].get("annotations", {})
     tags = found.pop(f"{AWS}additional-resource-tags", "")
     assert tags == ("Project=istio-keycloak-runbook,Cluster=runbook" if found else "")
     return {key.removeprefix(AWS): value for key, value in found.items()}
@@ -35,9 +35,12 @@ def notes(here, thing=None, of_gateway=True):
 
 def test_where_the_params_say_nothing_nothing_is_said(tmp_path):
     here, things = params(tmp_path), manifests.load(ROOT / "notebooks/manifests/hardened/gateway.yaml")
-    assert load_balancer.annotate(service(), here, True) == service() and load_balancer.gateway(things, here) == things
+    assert (
+        service_annotations.annotate(service(), here, True) == service()
+        and service_annotations.gateway(things, here) == things
+    )
     for env in ("dev", "existing"):
-        assert notes(load(env)) == {} and load_balancer.topology(load(env)) == {}
+        assert notes(load(env)) == {} and service_annotations.topology(load(env)) == {}
 
 
 def test_in_tree(tmp_path):
@@ -66,7 +69,7 @@ def test_all_of_it(tmp_path):
         "load_balancer_source_ranges: [203.0.113.0/24]\nload_balancer_cross_zone: true\ntrusted_proxies: 1\n"
         f"load_balancer_annotations: {{{AWS}name: mine}}",
     )
-    made = load_balancer.annotate(service(), here, True)
+    made = service_annotations.annotate(service(), here, True)
     assert made["spec"]["loadBalancerSourceRanges"] == ["203.0.113.0/24"]
     assert made["spec"]["externalTrafficPolicy"] == "Local"
     found = notes(here)
@@ -76,7 +79,7 @@ def test_all_of_it(tmp_path):
     idle = {found[f"listener-attributes.TCP-{port}"] for port in (80, 443, 15021)}
     assert idle == {"tcp.idle_timeout.seconds=1800"}
     assert "healthcheck-path" not in found  # kube-proxy's own health check is asked
-    assert load_balancer.topology(here) == {"proxyProtocol": {}, "numTrustedProxies": 1}
+    assert service_annotations.topology(here) == {"proxyProtocol": {}, "numTrustedProxies": 1}
     assert "proxy-protocol" not in notes(here, of_gateway=False)
 
 
@@ -99,7 +102,7 @@ def test_istios_own_gateway_gets_annotations_and_its_pods_the_topology(tmp_path)
         {**pods, "metadata": {"name": "istiod"}}, {**service(), "metadata": {"name": "istiod"}},
     ]  # fmt: skip
     before = json.dumps(whole)
-    _, way, proxy, istiod, its = load_balancer.gateway(whole, here)
+    _, way, proxy, istiod, its = service_annotations.gateway(whole, here)
     assert json.dumps(whole) == before
     assert way["metadata"]["annotations"][f"{AWS}scheme"] == "internet-facing"
     told = proxy["spec"]["template"]["metadata"]["annotations"]
@@ -111,7 +114,9 @@ def test_istios_own_gateway_gets_annotations_and_its_pods_the_topology(tmp_path)
 
 def test_the_hardened_gateway_too(tmp_path):
     things = manifests.load(ROOT / "notebooks/manifests/hardened/gateway.yaml")
-    made = {one["kind"]: one for one in load_balancer.gateway(things, params(tmp_path, LBC + "trusted_proxies: 2"))}
+    made = {
+        one["kind"]: one for one in service_annotations.gateway(things, params(tmp_path, LBC + "trusted_proxies: 2"))
+    }
     assert made["Service"]["metadata"]["annotations"][f"{AWS}scheme"] == "internet-facing"
     told = made["Deployment"]["spec"]["template"]["metadata"]["annotations"]["proxy.istio.io/config"]
     assert yaml.safe_load(told) == {"gatewayTopology": {"numTrustedProxies": 2}}
