@@ -99,8 +99,10 @@ test-browser: env ## the pages in a headless Chromium (Debian's, installed if mi
 bench: env ## how long runs take on the sandbox and what they cost: medians of ROUNDS=3, from nothing and again
 	@$(PYTHON) tools/bench.py --rounds $(or $(ROUNDS),3)
 
-check: env ## ruff, and no outputs in the notebooks
+check: env ## style (ruff), types (mypy), plain English, and no outputs in the notebooks
 	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+	@$(PYTHON) tools/plain_english.py
 	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb notebooks/labs/*.ipynb
 
 lock: env ## pin pyproject.toml's dependencies again, with hashes

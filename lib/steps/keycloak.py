@@ -16,8 +16,7 @@ from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import manifests, service_annotations
 from lib.run import Run
-from lib.steps import authority, endpoints, gateway_tls, keycloak_database
-from lib.steps import load_balancer_readiness
+from lib.steps import authority, endpoints, gateway_tls, keycloak_database, load_balancer_readiness
 
 TLS = "keycloak-tls"  # Secret
 ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets: the administrator, and the temporary first one

@@ -56,9 +56,9 @@ def shown(address, name, **limits) -> tuple[str, x509.Certificate]:
     context = ssl.create_default_context(cafile=str(CA))
     for key, value in limits.items():
         setattr(context, key, value)
-    with socket.create_connection((address, 443), 5) as plain:
-        with context.wrap_socket(plain, server_hostname=name) as secure:
-            return secure.version(), x509.load_der_x509_certificate(secure.getpeercert(binary_form=True))
+    plain = socket.create_connection((address, 443), 5)
+    with plain, context.wrap_socket(plain, server_hostname=name) as secure:
+        return secure.version(), x509.load_der_x509_certificate(secure.getpeercert(binary_form=True))
 
 
 def test_each_certificate_is_verified_by_the_file_that_users_are_given(edges):
