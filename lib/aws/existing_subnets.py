@@ -98,7 +98,7 @@ def _found(ec2: EC2Client, ids: list[str], tags: dict[str, str]) -> list[dict[st
             return found
         raise AwsError(f"expected subnets with the tags {tags}, got none; check region, account and subnet_tags.")
     try:
-        return ec2.describe_subnets(SubnetIds=ids)["Subnets"]
+        return [dict(subnet) for subnet in ec2.describe_subnets(SubnetIds=ids)["Subnets"]]
     except ClientError as error:
         if "InvalidSubnet" not in error.response["Error"]["Code"]:
             raise
@@ -125,12 +125,16 @@ def _zones(ec2: EC2Client, subnets: list[dict[str, Any]]) -> list[str]:
 
 def _dns(ec2: EC2Client, vpc_id: str) -> list[str]:
     """Nodes resolve the API server's name, and register with their own."""
-    problems = []
-    for name in ("enableDnsSupport", "enableDnsHostnames"):
-        key = name[0].upper() + name[1:]
-        if not ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=name)[key]["Value"]:
-            problems.append(f"expected {name} of {vpc_id}, got it off; turn it on: nodes cannot register without.")
-    return problems
+    read = ec2.describe_vpc_attribute
+    enabled = {
+        "enableDnsSupport": read(VpcId=vpc_id, Attribute="enableDnsSupport")["EnableDnsSupport"],
+        "enableDnsHostnames": read(VpcId=vpc_id, Attribute="enableDnsHostnames")["EnableDnsHostnames"],
+    }
+    return [
+        f"expected {name} of {vpc_id}, got it off; turn it on: nodes cannot register without."
+        for name, attribute in enabled.items()
+        if not attribute["Value"]
+    ]
 
 
 def _route_problem(subnet: dict[str, Any], route: str) -> str:

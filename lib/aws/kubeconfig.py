@@ -1,4 +1,4 @@
-"""How kubectl and the Kubernetes client reach an EKS cluster: a token made on demand, a kubeconfig without a secret."""
+"""Tokens for EKS clusters, and a kubeconfig without a secret: its command makes a token for each kubectl call."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ import yaml
 from lib.aws import session as aws_session
 from lib.files import PRIVATE, write_atomic
 
-LIFETIME = timedelta(minutes=14)  # of a token: EKS takes it for 15 minutes from its date
+LIFETIME = timedelta(minutes=14)  # of a token: EKS accepts it for 15 minutes from its date
 API = "client.authentication.k8s.io/v1"
 
 
 @aws_session.aws_errors()
 def token(session: boto3.Session, cluster_name: str, endpoint_url: str | None = None, expires: int = 60) -> str:
-    """Return a bearer token for the cluster: a presigned STS GetCallerIdentity whose signature covers its name.
+    """Return a bearer token: a presigned URL of STS GetCallerIdentity, signed with the cluster's name.
 
-    As `aws eks get-token` makes it (awscli, customizations/eks/get_token.py). `expires` is the URL's, in seconds.
+    Args:
+        session: whose credentials sign the URL.
+        cluster_name: the EKS cluster.
+        endpoint_url: another STS endpoint than AWS's.
+        expires: lifetime of the URL in seconds.
+
+    Source: `aws eks get-token` (awscli, customizations/eks/get_token.py).
     """
     sts = aws_session.client(session, "sts", endpoint_url)
     sts.meta.events.register(
@@ -39,7 +45,7 @@ def print_exec_credential(
     profile: str | None = None,
     credentials_file: str | None = None,
 ) -> None:
-    """Print the ExecCredential that a Kubernetes client asks for: for its pipe, never for a notebook."""
+    """Print the ExecCredential with a token, for the Kubernetes client that runs this command; never in a notebook."""
     bearer = token(aws_session.session(region, profile, credentials_file), cluster_name, endpoint_url)
     ends = (datetime.now(UTC) + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
     status = {"expirationTimestamp": ends, "token": bearer}
@@ -59,19 +65,19 @@ def write_kubeconfig(
     profile: str | None = None,
     credentials_file: str | None = None,
 ) -> str:
-    """Write the kubeconfig, mode 0600, if it differs from the file; return "created", "changed" or "unchanged".
+    """Write the kubeconfig with mode 0600 if the file differs; return "created", "changed" or "unchanged".
 
-    It names the command that makes tokens: `python -m lib token …` with `root` on its path.
+    Its user is the command `python -m lib token …`, with `root` on Python's path.
     """
     file = str(Path(credentials_file).expanduser().absolute()) if credentials_file else None
     options = {"region": region, "endpoint-url": endpoint_url, "profile": profile, "credentials-file": file}
     command = _command(name, python, root, options)
     text = yaml.safe_dump(_document(name, endpoint, ca_data_b64, command), sort_keys=False)
-    there = path.exists()
-    if there and path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
+    exists = path.exists()
+    if exists and path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
         return "unchanged"
     write_atomic(path, text, PRIVATE)
-    return "changed" if there else "created"
+    return "changed" if exists else "created"
 
 
 def _command(name: str, python: str, root: Path, options: dict[str, str | None]) -> dict:
@@ -80,7 +86,7 @@ def _command(name: str, python: str, root: Path, options: dict[str, str | None])
         "apiVersion": API,
         "command": python,
         "args": ["-m", "lib", "token", "--cluster", name, *given],
-        # The second keeps a folder named lib, where kubectl happens to be called, from being taken for ours.
+        # PYTHONSAFEPATH: Python ignores a folder named lib in kubectl's working directory.
         "env": [{"name": "PYTHONPATH", "value": str(root)}, {"name": "PYTHONSAFEPATH", "value": "1"}],
         "interactiveMode": "Never",
     }

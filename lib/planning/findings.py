@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -49,7 +50,7 @@ def collect(run: Run, seen: AccountState, may: bool = False, today: date | None 
     return Findings(tables, [one for one in problems if one])
 
 
-def load_balancer_names(profiles: list[str]) -> list[str]:
+def load_balancer_names(profiles: Sequence[str]) -> list[str]:
     """Return the names of the load balancers that a run creates."""
     return ["keycloak-http", "istio-ingressgateway", *(["hardened gateway"] if HARDENED in profiles else [])]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from lib.aws.optional import NOT_KNOWN, try_read
@@ -52,7 +52,7 @@ def missing(iam: IAMClient, caller_arn: str, roles: list[str], actions: list[str
     ):
         for start in range(0, len(mine), BATCH):
             about = {"PolicySourceArn": source, "ActionNames": mine[start : start + BATCH], "ResourceArns": resources}
-            answer, why = try_read(lambda about=about: _simulated(iam, about))
+            answer, why = try_read(partial(_simulated, iam, about))
             if answer is None:
                 return PermissionReport(None, why)
             found += answer

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -75,7 +76,7 @@ def rows(client: Callable[[str], Any], more: Mapping[str, int], cluster: str, zo
         if number <= 0:
             continue
         limit, why = _limit(client("service-quotas"), *CODES[kind], defaults)
-        there, unseen = try_read(lambda kind=kind: _there(client, kind, cluster, zones))
+        there, unseen = try_read(partial(_there, client, kind, cluster, zones))
         found.append(Quota(kind, there, number, limit, why or unseen))
     return found
 
@@ -84,7 +85,8 @@ def vcpus(ec2: EC2Client, instance_type: str) -> int | None:
     """Return how many vCPUs an instance has; None if it is not known, or not of the standard families."""
     if not standard(instance_type):
         return None
-    found, _ = try_read(lambda: ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"])
+    types: list[Any] = [instance_type]  # the stubs take the types of their own list alone
+    found, _ = try_read(lambda: ec2.describe_instance_types(InstanceTypes=types)["InstanceTypes"])
     return found[0]["VCpuInfo"]["DefaultVCpus"] if found else None
 
 

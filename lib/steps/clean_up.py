@@ -1,4 +1,4 @@
-"""Step 99: what the runbook made, and taking it away in an order that leaves nothing behind."""
+"""Step 99: list what the runbook created, and delete it in an order that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 
 import pandas as pd
 
-from lib.aws import clusters, iam_roles, launch_template, leftovers, session, tags, vpc
+from lib.aws import clusters, iam_roles, launch_template, leftovers, tags, vpc
+from lib.aws.session import aws_errors
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
@@ -14,84 +15,84 @@ from lib.names import HARDENED, LABS, PROBES, STRANGERS
 from lib.polling import until, wait
 from lib.run import Run
 from lib.steps import authority, cluster, endpoints
-from lib.steps import guard as guards
+from lib.steps.guard import check_account, is_local
 
-VANISH = 600  # seconds that the cluster's controllers are given to take away what they made
+DELETION_DEADLINE = 600  # seconds that the cluster's controllers get to delete what they created
 SECURITY = "security.istio.io/v1"
 
 
 def inventory(run: Run) -> pd.DataFrame:
-    """Return what is there of what the runbook and its cluster made: objects of the cluster, and of the account."""
+    """Return the existing objects of the runbook and its cluster: those in the cluster, and those in the account."""
     return pd.DataFrame([*_in_cluster(run), *_in_account(run)], columns=["where", "kind", "name"])
 
 
 def guard(run: Run) -> None:
-    """Raise AwsError before anything is deleted, unless account and cluster are the ones meant and it is confirmed.
+    """Raise AwsError before anything is deleted if the account or the cluster is another, or CONFIRM=yes is missing.
 
-    At a local endpoint nobody is asked for a yes, and an existing cluster's account is none of the runbook's.
+    A local endpoint needs no CONFIRM=yes. For an existing cluster the runbook deletes nothing in the account.
     """
     if run.params.cluster_source == "existing":
         return
-    guards.check_account(run)
+    check_account(run)
     found = clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found:
         tags.check_owned(f"cluster {found['name']}", found.get("tags", {}), run.tags)
     doomed = _in_account(run)
-    if doomed and not guards.is_local(run) and os.environ.get("CONFIRM") != "yes":
+    if doomed and not is_local(run) and os.environ.get("CONFIRM") != "yes":
         raise AwsError(
-            f"expected CONFIRM=yes before {len(doomed)} things are deleted in account {run.params.account_id}, got "
-            f"none; see the list above, then say make clean-up ENV={run.params.env} CONFIRM=yes."
+            f"expected CONFIRM=yes before {len(doomed)} objects are deleted in account {run.params.account_id}, got "
+            f"none; read the list above, then run: make clean-up ENV={run.params.env} CONFIRM=yes."
         )
 
 
 def delete_cluster_objects(run: Run) -> None:
-    """Delete policies, then namespaces with all that is in them, then Istio, and wait until they are gone.
+    """Delete policies, then namespaces with their contents, then Istio, and wait until they are gone.
 
-    Of a cluster that is the runbook's own, all load balancers and volumes go, also those that others asked for. It is
-    deleted next, so what will not go there is left to the account's part.
+    In the runbook's own cluster, delete every Service of type LoadBalancer and every volume claim, whoever made it.
+    That cluster is deleted next, and the functions for the account delete what remains.
     """
     guard(run)
-    own = run.params.cluster_source == "eks"
-    if own:
+    own_cluster = run.params.cluster_source == "eks"
+    if own_cluster:
         _ensure_kubeconfig(run)
     if not _reachable(run):
         return
     for kind in ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication"):
-        for thing in _managed(run, SECURITY, kind):
-            run.delete({"apiVersion": SECURITY, "kind": kind, **thing})
-    for kind, thing in _costly(run) if own else []:
-        run.delete({"apiVersion": "v1", "kind": kind, **thing})
+        for metadata in _managed(run, SECURITY, kind):
+            run.delete({"apiVersion": SECURITY, "kind": kind, **metadata})
+    for kind, metadata in _billed_objects(run) if own_cluster else []:
+        run.delete({"apiVersion": "v1", "kind": kind, **metadata})
     for namespace in _namespaces(run):
         run.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     for api_version, kind in _CLUSTER_WIDE:
-        for thing in _managed(run, api_version, kind):
-            run.delete({"apiVersion": api_version, "kind": kind, **thing})
-    gone = {"good": lambda left: not left, "deadline": min(run.params.deadline, VANISH)}
-    if own:
-        until(lambda: [*_in_cluster(run), *_costly(run)], what="the runbook's objects gone", **gone)
+        for metadata in _managed(run, api_version, kind):
+            run.delete({"apiVersion": api_version, "kind": kind, **metadata})
+    what, limit = "the runbook's objects gone", min(run.params.deadline, DELETION_DEADLINE)
+    if own_cluster:
+        until(lambda: [*_in_cluster(run), *_billed_objects(run)], lambda left: not left, deadline=limit, what=what)
     else:
-        wait("the runbook's objects gone", lambda: _in_cluster(run), **gone)
+        wait(what, lambda: _in_cluster(run), lambda left: not left, deadline=limit)
         run.params.authority_file.unlink(missing_ok=True)
 
 
 def delete_load_balancers(run: Run) -> None:
-    """Delete the load balancers that Kubernetes made, where it does not do so itself, and wait until they are gone.
+    """Wait until Kubernetes has deleted its load balancers, delete those that remain, and wait until they are gone.
 
-    As long as the cluster answers, its controllers are given time; what they leave, or nobody can delete any more, goes
-    by the cluster's tags.
+    If the cluster answers, its controllers get DELETION_DEADLINE seconds. The runbook finds the rest by the cluster's
+    tags.
     """
     guard(run)
     if run.params.cluster_source == "existing":
         return
     elbv2, ec2, name = run.aws("elbv2"), run.aws("ec2"), run.params.cluster_name
     if _reachable(run):
-        left = lambda: [*_balanced(run), *leftovers.volumes(ec2, name)]  # noqa: E731
-        leftovers.wait_deleted(left, "load balancers and volumes gone", min(run.params.deadline, VANISH))
-    _tell(run, leftovers.delete_load_balancers(elbv2, name, run.params.deadline))
+        left = lambda: [*_load_balancing(run), *leftovers.volumes(ec2, name)]  # noqa: E731
+        leftovers.wait_deleted(left, "load balancers and volumes gone", min(run.params.deadline, DELETION_DEADLINE))
+    _mark_deleted(run, leftovers.delete_load_balancers(elbv2, name, run.params.deadline))
 
 
 def delete_cluster(run: Run) -> None:
-    """Delete node group, cluster, what is left of both, network and roles; an existing cluster is left alone."""
+    """Delete node group, cluster, their leftovers, network and roles; nothing if the cluster is an existing one."""
     guard(run)
     if run.params.cluster_source == "existing":
         return
@@ -105,16 +106,16 @@ def delete_cluster(run: Run) -> None:
     run.changed("launch template", template, launch_template.delete_template(ec2, template, run.tags))
     run.changed("cluster", name, clusters.delete_cluster(service, name, run.tags))
     clusters.wait_cluster_gone(service, name, limit, **cluster.poll_interval(run))
-    _tell(run, leftovers.delete_leftovers(ec2, name, run.tags, min(limit, VANISH)))
+    _mark_deleted(run, leftovers.delete_leftovers(ec2, name, run.tags, min(limit, DELETION_DEADLINE)))
     run.changed("network", name, vpc.delete_network(ec2, run.tags, limit))
     for role in (*cluster.addon_roles(name), *cluster.cluster_roles(name)):
         run.changed("role", role, iam_roles.delete_role(iam, role, run.tags))
     for one in leftovers.identity_providers(iam, run.tags):
-        with session.aws_errors():
+        with aws_errors():
             iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=one.id)
         run.changed(one.kind, one.name, "deleted")
     for one in _logs(run):
-        with session.aws_errors():
+        with aws_errors():
             run.aws("logs").delete_log_group(logGroupName=one.id)
         run.changed(one.kind, one.id, "deleted")
     for file in (run.params.kubeconfig, run.params.authority_file):
@@ -122,10 +123,10 @@ def delete_cluster(run: Run) -> None:
 
 
 def check(run: Run) -> pd.DataFrame:
-    """Record whether nothing is left, with the names of what is; return it."""
+    """Record whether nothing is left, with the names of the remaining objects; return these."""
     left = inventory(run)
     names = "; ".join(f"{row.kind} {row.name}" for row in left.itertuples(index=False))
-    advice = "run make clean-up again: it goes on where it was" if names else ""
+    advice = "run make clean-up again: it continues where it stopped" if names else ""
     run.check("nothing is left", "nothing", names or "nothing", advice)
     return left
 
@@ -155,12 +156,12 @@ def _namespaces(run: Run) -> list[str]:
 
 
 def _managed(run: Run, api_version: str, kind: str) -> list[dict]:
-    found = [thing for thing in run.cluster.items(api_version, kind) if _is_ours(thing)]
-    return [{"metadata": {key: thing["metadata"].get(key) for key in ("name", "namespace")}} for thing in found]
+    found = [item for item in run.cluster.items(api_version, kind) if _is_ours(item)]
+    return [{"metadata": {key: item["metadata"].get(key) for key in ("name", "namespace")}} for item in found]
 
 
-def _is_ours(thing: dict | None) -> bool:
-    fields = (thing or {}).get("metadata", {}).get("managedFields", [])
+def _is_ours(manifest: dict | None) -> bool:
+    fields = (manifest or {}).get("metadata", {}).get("managedFields", [])
     return any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in fields)
 
 
@@ -168,9 +169,7 @@ def _in_cluster(run: Run) -> list[tuple[str, str, str]]:
     if not _reachable(run):
         return []
     wide = [
-        ("cluster", kind, thing["metadata"]["name"])
-        for api, kind in _CLUSTER_WIDE
-        for thing in _managed(run, api, kind)
+        ("cluster", kind, item["metadata"]["name"]) for api, kind in _CLUSTER_WIDE for item in _managed(run, api, kind)
     ]
     return [("cluster", "Namespace", name) for name in _namespaces(run)] + wide
 
@@ -182,10 +181,10 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     found = [(kind, name) for kind, one in (("cluster", clusters.find_cluster(service, name)),) if one]
     if found and clusters.find_node_group(service, name, cluster.NODE_GROUP):
         found.append(("node group", cluster.NODE_GROUP))
-    made = [*_balanced(run), *leftovers.security_groups(ec2, name), *leftovers.volumes(ec2, name)]
-    made += [*leftovers.owned_objects(ec2, run.tags), *leftovers.identity_providers(iam, run.tags), *_logs(run)]
-    made += leftovers.interfaces(ec2, name, run.tags)
-    found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in made]
+    objects = [*_load_balancing(run), *leftovers.security_groups(ec2, name), *leftovers.volumes(ec2, name)]
+    objects += [*leftovers.owned_objects(ec2, run.tags), *leftovers.identity_providers(iam, run.tags), *_logs(run)]
+    objects += leftovers.interfaces(ec2, name, run.tags)
+    found += [(one.kind, " ".join(filter(None, (one.id.rpartition(":")[2], one.name)))) for one in objects]
     found += [
         ("role", role)
         for role in (*cluster.addon_roles(name), *cluster.cluster_roles(name))
@@ -194,7 +193,7 @@ def _in_account(run: Run) -> list[tuple[str, str, str]]:
     return [("account", *row) for row in found]
 
 
-def _balanced(run: Run) -> list[leftovers.AccountObject]:
+def _load_balancing(run: Run) -> list[leftovers.AccountObject]:
     elbv2, name = run.aws("elbv2"), run.params.cluster_name
     return [*leftovers.load_balancers(elbv2, name), *leftovers.target_groups(elbv2, name)]
 
@@ -203,26 +202,23 @@ def _logs(run: Run) -> list[leftovers.AccountObject]:
     return leftovers.log_groups(run.aws("logs"), run.params.cluster_name) if run.params.delete_log_group else []
 
 
-def _tell(run: Run, things: list[leftovers.AccountObject]) -> None:
-    for one in things:
+def _mark_deleted(run: Run, objects: list[leftovers.AccountObject]) -> None:
+    for one in objects:
         run.changed(one.kind, one.name or one.id, "deleted")
 
 
-def _costly(run: Run) -> list[tuple[str, dict]]:
-    """What in the cluster has something in the account that costs money: load balancers and volumes."""
-    things = [
-        ("Service", thing)
-        for thing in run.cluster.items("v1", "Service")
-        if thing["spec"].get("type") == "LoadBalancer"
-    ]
-    things += [("PersistentVolumeClaim", thing) for thing in run.cluster.items("v1", "PersistentVolumeClaim")]
-    return [(kind, {"metadata": {key: one["metadata"][key] for key in ("name", "namespace")}}) for kind, one in things]
+def _billed_objects(run: Run) -> list[tuple[str, dict]]:
+    """Return the cluster's objects that AWS bills: Services with a load balancer, and claims for a volume."""
+    services = [item for item in run.cluster.items("v1", "Service") if item["spec"].get("type") == "LoadBalancer"]
+    found = [("Service", item) for item in services]
+    found += [("PersistentVolumeClaim", item) for item in run.cluster.items("v1", "PersistentVolumeClaim")]
+    return [(kind, {"metadata": {key: one["metadata"][key] for key in ("name", "namespace")}}) for kind, one in found]
 
 
 def _ensure_kubeconfig(run: Run) -> None:
-    """A run that was interrupted may have made the cluster and not its kubeconfig."""
-    here, found = run.params, clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
-    if found and found.get("endpoint") and not here.kubeconfig.exists():
+    """Write the kubeconfig if an interrupted run created the cluster without it."""
+    found = clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
+    if found and found.get("endpoint") and not run.params.kubeconfig.exists():
         cluster.ensure_kubeconfig(run)
 
 

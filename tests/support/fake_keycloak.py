@@ -193,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
         text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         self.answer(*self.route(place.path.strip("/").split("/"), query, text))
 
-    do_GET = do_POST = do_PUT = do_DELETE = handle_one
+    do_GET = do_POST = do_PUT = do_DELETE = handle_one  # noqa: N815 (http.server's names)
 
     def route(self, parts, query, text):
         """Return (status, answer)."""

@@ -77,7 +77,7 @@ def no_file_is_left():
     (params.ROOT / ".kube" / f"{ENV}-ca.pem").unlink(missing_ok=True)
 
 
-def run(cluster, **changed):
+def new_run(cluster, **changed):
     made = Run("03-keycloak", params.Params(env=ENV, cluster_source="existing", **IMAGES, **changed), Record())
     made.cluster = cluster
     if made.params.tls != "off" and not cluster.find("v1", "Secret", authority.AUTHORITY, authority.HOME):

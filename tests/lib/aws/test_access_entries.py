@@ -94,7 +94,7 @@ def test_a_cluster_of_the_old_mode_has_none(session):
     assert access_entries.list_entries(None, there) == [("not known", "CONFIG_MAP", "", "see the ConfigMap aws-auth")]
 
 
-def test_an_endpoint_without_entries_is_told_in_a_sentence():
+def test_an_endpoint_without_access_entries_is_a_clear_error():
     with mock_aws():
         session = boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
         there = cluster(session)
@@ -105,7 +105,7 @@ def test_an_endpoint_without_entries_is_told_in_a_sentence():
             ensure(session, there, {"principal_arn": somebody(session, "dev"), "groups": ["a"]})
 
 
-def test_who_may_not_look_is_told_so(session):
+def test_a_caller_without_the_right_to_list_gets_not_known(session):
     there, client = cluster(session), aws_session.client(session, "eks")
     refused = type("Answer", (), {"status_code": 403})(), {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
     client.meta.events.register("before-call.eks.ListAccessEntries", lambda **_: refused)

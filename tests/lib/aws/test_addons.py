@@ -1,4 +1,4 @@
-"""Add-ons are created once, updated if they differ, and waited for; a missing add-on is an error before any change."""
+"""Add-ons: created once, updated if they differ, waited for; an unknown version is refused before any write."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_another_role_of_its_pods_is_an_update_too(session, there):
     assert ensure(session, there, addons.EBS_CSI_DRIVER)[1] == "unchanged"  # whose role is not the runbook's to say
 
 
-def test_an_update_that_fails_is_told_with_what_to_do(session, there):
+def test_a_failed_update_says_what_to_do(session, there):
     cue = {**TAGS, "eks-sandbox/update": "ConfigurationConflict"}
     ensure(session, there, "aws-ebs-csi-driver", tags=cue)
     with pytest.raises(
@@ -101,13 +101,13 @@ def test_an_update_that_fails_is_told_with_what_to_do(session, there):
         ),
     ],
 )
-def test_what_ails_an_add_on_is_told(session, there, health, error, words):
+def test_health_issues_of_an_add_on_are_in_the_error(session, there, health, error, words):
     ensure(session, there, "coredns", tags={**TAGS, "eks-sandbox/health": health})
     with pytest.raises(error, match=words):
         addons.wait_addon_active(aws_session.client(session, "eks"), "demo", "coredns", 1, pause=0.01)
 
 
-def test_what_eks_does_not_have_is_told(session, there):
+def test_an_unknown_version_or_setting_is_refused_with_the_choices(session, there):
     with pytest.raises(
         AwsError, match=r"add-on coredns in a version for Kubernetes 1.36 \(v.*\), got v0.0.1; choose one"
     ):
@@ -124,7 +124,7 @@ def test_an_add_on_of_somebody_else_is_let_alone(session, there):
         ensure(session, there, "coredns")
 
 
-def test_an_endpoint_without_add_ons_is_told_in_a_sentence():
+def test_an_endpoint_without_add_ons_is_a_clear_error():
     with mock_aws():
         session = boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
         there = cluster(session)

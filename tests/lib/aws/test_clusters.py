@@ -1,5 +1,7 @@
 """The cluster, its roles and its network against moto's AWS in this process: twice made is once changed."""
 
+from types import SimpleNamespace
+
 import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
@@ -99,7 +101,7 @@ def test_what_somebody_else_made_is_left_alone(session, iam):
             call()
 
 
-def test_what_cannot_change_is_told(session, iam):
+def test_a_field_that_cannot_change_is_an_error(session, iam):
     build(session, iam)
     made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
     cluster = made.describe_cluster(name="demo")["cluster"]
@@ -115,12 +117,14 @@ def test_whoami(session):
     assert aws_session.whoami(aws_session.client(session, "sts")).keys() == {"account", "arn", "user_id"}
 
 
+class ResourceNotFoundException(Exception):
+    """No such cluster."""
+
+
 class FakeEks:
     """EKS whose describe answers, and whose create refuses, in the order given."""
 
-    class exceptions:
-        class ResourceNotFoundException(Exception):
-            """No such cluster."""
+    exceptions = SimpleNamespace(ResourceNotFoundException=ResourceNotFoundException)
 
     def __init__(self, statuses=(), refusals=()):
         self.statuses, self.refusals, self.created, self.updated = list(statuses), list(refusals), 0, []
@@ -158,7 +162,7 @@ def refusal(code, message):
     return ClientError({"Error": {"Code": code, "Message": message}}, "CreateCluster")
 
 
-def test_a_failed_cluster_is_told_at_once():
+def test_a_failed_cluster_is_an_error_at_once():
     fake = FakeEks(["CREATING", "CREATING", "FAILED"])
     seen = []
     with pytest.raises(AwsError, match="got FAILED .InsufficientFreeAddresses: subnet is full .the.*; delete it"):

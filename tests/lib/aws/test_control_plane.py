@@ -1,4 +1,4 @@
-"""The settings of a control plane: set at creation, updated if they differ, and each update is waited for."""
+"""The control plane's settings except its version: set at creation, changed if they differ, each waited for."""
 
 from types import SimpleNamespace
 
@@ -77,7 +77,7 @@ def test_the_key_of_secrets_is_given_once(session):
         assert told.field == "KMS key of secrets" and told.change == "no"
 
 
-def test_an_update_that_fails_is_told(session):
+def test_a_failed_update_is_an_error_with_its_code(session):
     found = cluster(session, ControlPlaneConfig(cidrs=MINE))
     service = aws_session.client(session, "eks")
     service.tag_resource(resourceArn=found["arn"], tags={"eks-sandbox/update": "OperationNotPermitted"})
@@ -85,20 +85,20 @@ def test_an_update_that_fails_is_told(session):
         ensure(session, ControlPlaneConfig(cidrs=MINE, logs=["api"]))
 
 
-def test_on_a_real_account_it_must_be_said_who_may_reach_the_api(session, monkeypatch):
+def test_a_real_account_requires_public_access_cidrs(session, monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
-    here = params.Params(**VALUES, account_id="123456789012")
-    run = SimpleNamespace(params=here, aws=lambda name: aws_session.client(session, name), tags=TAGS)
-    for ask in (lambda: plan.guard(run), lambda: ControlPlaneConfig.of(here)):
+    wanted = params.Params(**VALUES, account_id="123456789012")
+    run = SimpleNamespace(params=wanted, aws=lambda name: aws_session.client(session, name), tags=TAGS)
+    for ask in (lambda: plan.guard(run), lambda: ControlPlaneConfig.of(wanted)):
         with pytest.raises(
             AwsError, match="expected public_access_cidrs in the params, .*checkip.*0.0.0.0/0 for everyb"
         ):
             ask()
-    plan.guard(SimpleNamespace(**{**vars(run), "params": here.model_copy(update={"public_access_cidrs": MINE})}))
+    plan.guard(SimpleNamespace(**{**vars(run), "params": wanted.model_copy(update={"public_access_cidrs": MINE})}))
 
 
 @pytest.mark.parametrize(
-    ("said", "cidrs"),
+    ("values", "cidrs"),
     [
         ({"aws_endpoint_url": "http://127.0.0.1:1"}, None),
         ({"public_access_cidrs": MINE}, MINE),
@@ -106,15 +106,15 @@ def test_on_a_real_account_it_must_be_said_who_may_reach_the_api(session, monkey
         ({"endpoint_public_access": False}, None),
     ],
 )
-def test_what_the_params_say_is_what_eks_is_told(said, cidrs):
-    reach = ControlPlaneConfig.of(params.Params(**VALUES, **said)).endpoint_access
+def test_the_params_set_the_endpoint_access_of_eks(values, cidrs):
+    reach = ControlPlaneConfig.of(params.Params(**VALUES, **values)).endpoint_access
     assert reach.get("publicAccessCidrs") == cidrs and reach["endpointPrivateAccess"] is True
 
 
 def test_the_plan_tells_of_it():
     found = {"name": "demo", "resourcesVpcConfig": {"endpointPublicAccess": True, "publicAccessCidrs": ["0.0.0.0/0"]}}
-    told = control_plane.differences_from_params(found, params.Params(**VALUES, public_access_cidrs=MINE))
-    assert [(one.field, one.found, one.wanted, one.change) for one in told] == [
+    found_differences = control_plane.differences_from_params(found, params.Params(**VALUES, public_access_cidrs=MINE))
+    assert [(one.field, one.found, one.wanted, one.change) for one in found_differences] == [
         ("endpointPrivateAccess", "false", "true", "yes"),
         ("publicAccessCidrs", "0.0.0.0/0", "203.0.113.7/32", "yes"),
     ]

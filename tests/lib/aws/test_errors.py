@@ -1,4 +1,4 @@
-"""A refusal by AWS becomes a message with the remedy, and every resource of an aborted creation stays known."""
+"""A refusal of AWS becomes a sentence that says what to do, and the next run finds each half-created object."""
 
 import re
 from contextlib import contextmanager
@@ -47,11 +47,11 @@ def test_the_page_has_the_errors_that_matter():
     assert len(TABLE) >= 16 and len({code for code, _ in TABLE}) == len(TABLE)
 
 
-def test_an_encoded_refusal_is_told_how_to_decode_and_not_shown():
+def test_an_encoded_refusal_says_how_to_decode_it_without_its_text():
     message = f"You are not authorized to perform this operation. Encoded authorization failure message: {'x1Y' * 300}"
-    with pytest.raises(AwsError, match="aws sts decode-authorization-message") as told, aws_session.aws_errors():
+    with pytest.raises(AwsError, match="aws sts decode-authorization-message") as raised, aws_session.aws_errors():
         raise refusal("UnauthorizedOperation", message)
-    assert "x1Y" not in str(told.value) and len(str(told.value)) < 400
+    assert "x1Y" not in str(raised.value) and len(str(raised.value)) < 400
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_no_code_is_made_up():
     assert not health.advice().keys() - {code for shape in shapes for code in MODEL.shape_for(shape).enum}
 
 
-def test_an_issue_is_told_with_its_code_its_message_and_what_to_do():
+def test_an_issue_has_its_code_its_message_and_what_to_do():
     found = {"health": {"issues": [{"code": "NodeCreationFailure", "message": "Instances failed to join."}]}}
     assert health.issues(found).startswith("NodeCreationFailure: Instances failed to join (the instances came")
     assert health.issues({"health": {"issues": [{"code": "New", "message": "x"}]}}) == "New: x"
@@ -56,7 +56,7 @@ def test_one_that_is_over_is_not_asked_for():
     assert ended(fake, status="Successful") and not fake.asked
 
 
-def test_one_that_fails_or_never_ends_is_told():
+def test_a_failed_or_endless_update_is_an_error():
     errors = [{"errorCode": "PodEvictionFailure", "errorMessage": "Reached max retries"}]
     with pytest.raises(
         AwsError, match="node group workers to be Successful, got Failed: PodEvictionFailure: .*Disruption"

@@ -86,7 +86,7 @@ def test_size_labels_and_taints_are_changed_in_place(session):
         ({"node_ami_type": "BOTTLEROCKET_x86_64"}, "AMI type"),
     ],
 )
-def test_what_is_fixed_is_told_in_a_sentence(session, changed, part):
+def test_a_fixed_field_that_differs_is_an_error(session, changed, part):
     ensured(session)
     with pytest.raises(AwsError, match=f"expected {part} of node group workers to be .*cannot be changed; set the par"):
         ensured(session, **changed)

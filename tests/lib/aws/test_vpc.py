@@ -71,7 +71,7 @@ def test_nodes_are_in_private_subnets_and_get_out_by_nat(ec2, way, count):
     assert {action for *_, action in changes} == {"unchanged"}
 
 
-def test_the_run_that_made_it_is_said_and_never_asked_for(ec2):
+def test_the_tag_run_names_the_creating_run_and_is_no_condition(ec2):
     ensure(ec2, 2, extra={"Run": "one"})
     _, changes = ensure(ec2, 2, extra={"Run": "two"})
     assert {action for *_, action in changes} == {"unchanged"}
@@ -113,7 +113,7 @@ def killed_again_and_again(ec2, act):
     seen = []
     while True:
         try:
-            with stopping(ec2, 1):
+            with Interrupted(ec2, 1):
                 act()
             return seen
         except KeyboardInterrupt as stopped:
@@ -166,7 +166,7 @@ class Slow:
 QUICK = {"sleep": lambda _: None}
 
 
-def test_a_nat_gateway_is_waited_for_and_its_failure_told_with_awss_reason():
+def test_wait_for_a_nat_gateway_raises_awss_reason_if_it_fails():
     nat_gateways.wait_available(Slow(["pending", "pending", "available"]), ["nat-1"], TAGS, 60, **QUICK)
     failed = Slow(["pending", "failed"], FailureCode="InsufficientFreeAddressesInSubnet", FailureMessage="it is full.")
     with pytest.raises(AwsError, match="nat-1 to be available, got failed .InsufficientFreeAddresses.*it is full"):
@@ -184,11 +184,11 @@ def test_an_address_is_released_only_when_its_gateway_is_gone():
     assert going.done == ["release"]
 
 
-def test_in_place_of_a_failed_one_another_is_made():
-    slow, told = Slow(["failed"]), []
-    found = nat_gateways.ensure_gateways(slow, "demo", {"a": "subnet-1"}, TAGS, {}, lambda *row: told.append(row))
+def test_a_failed_nat_gateway_is_replaced():
+    slow, changes = Slow(["failed"]), []
+    found = nat_gateways.ensure_gateways(slow, "demo", {"a": "subnet-1"}, TAGS, {}, lambda *row: changes.append(row))
     assert found == {"a": "nat-2"} and slow.done == ["create"]
-    assert told == [("address", "demo-nat-a", "unchanged"), ("nat gateway", "demo-nat-a", "created")]
+    assert changes == [("address", "demo-nat-a", "unchanged"), ("nat gateway", "demo-nat-a", "created")]
 
 
 # Subnets that are there
@@ -408,7 +408,7 @@ def ids(ec2):
     return found
 
 
-class stopping:
+class Interrupted:
     """Clients that stop everything after the n-th writing call."""
 
     def __init__(self, ec2, number):

@@ -1,6 +1,7 @@
 """What an apply did, told from the object before and after."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,8 +14,7 @@ KINDS = {"resources": [{"name": "configmaps", "namespaced": True, "kind": "Confi
 class Api:
     """A cluster's API that holds one object, and answers an apply with another."""
 
-    class configuration:
-        host = "https://api"
+    configuration = SimpleNamespace(host="https://api")
 
     def __init__(self, before, after):
         self.pages = {"GET": before, "PATCH": after}

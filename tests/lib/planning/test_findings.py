@@ -148,7 +148,7 @@ def test_the_version_is_one_that_eks_offers_and_istio_is_made_for(wanted, istio,
     assert words in told and bool(told) == bool(words) and source == "EKS"
 
 
-def test_where_the_two_do_not_meet_at_all_it_is_said():
+def test_istio_and_eks_without_a_common_version_is_a_finding():
     found, source = availability.versions(offered("1.20", "1.21"))
     told = availability.version_problem("1.21", "1.31.1", found, source, date(2026, 1, 1))
     assert told.endswith("set another istio_tag: no version suits both.")
@@ -352,7 +352,7 @@ def test_a_session_is_asked_for_as_its_role_with_its_path_where_that_is_known(ro
     assert set(asked) == {source}
 
 
-def test_where_iam_may_not_be_asked_it_is_said():
+def test_a_caller_without_the_right_to_simulate_is_a_finding():
     answer = permissions.missing(Iam(refused=refusal("iam:SimulatePrincipalPolicy")), "arn:aws:iam::1:user/a", ["r"])
     assert answer == permissions.PermissionReport(None, "not known: iam:SimulatePrincipalPolicy is not allowed")
     nobody = permissions.missing(Iam(), "arn:aws:sts::1:federated-user/ann", ["r"])
@@ -439,7 +439,7 @@ def test_a_cluster_in_extended_support_is_priced_so(session):
     assert price("1.33")["usd_per_hour"] == 0.60
 
 
-def test_in_an_account_that_is_full_nothing_is_made_and_each_reason_is_told(session, monkeypatch):
+def test_a_full_account_stops_the_run_with_each_reason(session, monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
     for n in range(4):
         account.client(session, "ec2").create_vpc(CidrBlock=f"10.{n}.0.0/16")

@@ -124,7 +124,7 @@ def test_a_local_endpoint_and_an_existing_cluster_ask_nothing(session, changed):
     plan.guard(run(session, account_id=None, **changed))
 
 
-def test_it_is_told_in_sentences(session):
+def test_the_plan_is_in_sentences(session):
     here = run(session, node_instance_type="p5.48xlarge")
     lines = plan.summary(here, plan.rows(here))
     assert lines[0].startswith("You are arn:aws:") and f"account {ACCOUNT}" in lines[0]
@@ -141,7 +141,7 @@ def test_a_nat_gateway_is_priced_with_its_address_and_its_nodes_without(session)
     assert set(table["load balancer"]) == {0.0225}  # internal ones have no public address
 
 
-def test_subnets_that_are_there_are_kept_and_no_vpc_is_made(session):
+def test_existing_subnets_are_kept_and_no_vpc_is_created(session):
     ec2 = aws_session.client(session, "ec2")
     net, _ = aws_vpc.ensure_network(ec2, "theirs", "10.0.0.0/16", names.tags("theirs"))
     table = plan.rows(run(session, subnet_ids=net["subnet_ids"]))

@@ -54,7 +54,7 @@ def test_an_istio_that_nobody_mends_any_more_is_refused():
     assert not run("1.31.1")["Istio 1.31 gets fixes"].red
 
 
-def test_of_an_istio_that_is_not_in_the_data_nothing_is_said():
+def test_an_istio_without_data_gives_no_finding():
     (check,) = run("1.99.0").values()
     assert check.verdict == verdicts.SKIPPED and "knows nothing of Istio 1.99" in check.reason
 

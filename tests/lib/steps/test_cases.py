@@ -16,7 +16,7 @@ def test_two_rows_differ_between_the_figures():
     assert len(both) == len(cases.FIGURE_2) and set(both["differs"]) == {"", "◀"}
 
 
-def test_the_articles_istio_said_401_to_a_missing_token():
+def test_the_articles_istio_answered_401_to_a_missing_token():
     changed = cases.changed_since_article(table(cases.FIGURE_2))
     assert sorted(changed.values.tolist()) == [[who, "none", 401, 403] for who in ("sleep", "user", "visitor")]
 

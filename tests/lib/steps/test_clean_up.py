@@ -72,13 +72,13 @@ def session(monkeypatch):
         (params.ROOT / ".kube" / name).unlink(missing_ok=True)
 
 
-def run(session, cluster=None, client=None, **changed):
+def new_run(session, cluster=None, client=None, **changed):
     values = {"env": ENV, "cluster_source": "eks", "cluster_name": account.NAME, "istio_tag": "1"}
     values |= {"account_id": ACCOUNT, "delete_log_group": True, "deadline": 5}
-    made = Run("99-clean-up", params.Params(**{**values, **IMAGES, **changed}), Record())
-    made.aws = client or (lambda name: account.client(session, name))
-    made.cluster = cluster or Unreachable()
-    return made
+    run = Run("99-clean-up", params.Params(**{**values, **IMAGES, **changed}), Record())
+    run.aws = client or (lambda name: account.client(session, name))
+    run.cluster = cluster or Unreachable()
+    return run
 
 
 def fill(session):
@@ -91,26 +91,26 @@ def fill(session):
     return net
 
 
-def clean(here):
-    clean_up.delete_cluster_objects(here)
-    clean_up.delete_load_balancers(here)
-    clean_up.delete_cluster(here)
-    return clean_up.check(here)
+def clean(run):
+    clean_up.delete_cluster_objects(run)
+    clean_up.delete_load_balancers(run)
+    clean_up.delete_cluster(run)
+    return clean_up.check(run)
 
 
 def test_all_of_it_goes_though_nobody_answers_for_the_cluster(session):
     account.foreign(session)
     before = account.everything(session)
     fill(session)
-    listed = set(clean_up.inventory(run(session))["kind"])
+    listed = set(clean_up.inventory(new_run(session))["kind"])
     assert {"cluster", "node group", "load balancer", "target group", "security group", "volume", "role", "vpc",
             "network interface", "identity provider", "log group", "subnet"} <= listed  # fmt: skip
-    here = run(session)
-    here.params.authority_file.parent.mkdir(exist_ok=True)
-    here.params.authority_file.write_text("-----BEGIN CERTIFICATE-----")
-    assert clean(here).empty and not [one for one in here.checks if one.red]
-    assert account.everything(session) == before and not here.params.authority_file.exists()
-    assert clean(run(session)).empty
+    run = new_run(session)
+    run.params.authority_file.parent.mkdir(exist_ok=True)
+    run.params.authority_file.write_text("-----BEGIN CERTIFICATE-----")
+    assert clean(run).empty and not [one for one in run.checks if one.red]
+    assert account.everything(session) == before and not run.params.authority_file.exists()
+    assert clean(new_run(session)).empty
 
 
 def test_interrupted_after_each_single_call_it_goes_on(session):
@@ -121,12 +121,12 @@ def test_interrupted_after_each_single_call_it_goes_on(session):
     stopping = _interrupting(session)
     while True:
         try:
-            clean(run(session, client=stopping))
+            clean(new_run(session, client=stopping))
         except KeyboardInterrupt as stopped:
             interrupted.append(str(stopped))
         else:
             break
-    assert account.everything(session) == before and clean_up.inventory(run(session)).empty
+    assert account.everything(session) == before and clean_up.inventory(new_run(session)).empty
     kinds = ["LoadBalancer", "TargetGroup", "Nodegroup", "Cluster", "Volume", "Vpc", "SecurityGroup", "Subnet", "Role"]
     kinds += ["LogGroup", "RouteTable", "InternetGateway", "NetworkInterface", "OpenIDConnectProvider"]
     kinds += ["NatGateway"]
@@ -139,17 +139,17 @@ def test_what_is_left_of_a_cluster_that_is_gone_is_found(session):
     service = account.client(session, "eks")
     service.delete_nodegroup(clusterName=account.NAME, nodegroupName="workers")
     service.delete_cluster(name=account.NAME)
-    assert {"load balancer", "volume"} <= set(clean_up.inventory(run(session))["kind"])
-    assert clean(run(session)).empty
+    assert {"load balancer", "volume"} <= set(clean_up.inventory(new_run(session))["kind"])
+    assert clean(new_run(session)).empty
 
 
 def test_where_the_cluster_answers_its_own_controllers_do_it(session):
     account.made_by_kubernetes(session, account.build(session))
     cluster = Reachable(session)
-    here = run(session, cluster)
-    assert clean(here).empty
+    run = new_run(session, cluster)
+    assert clean(run).empty
     assert cluster.deleted == [("Service", "theirs", "their"), ("PersistentVolumeClaim", "theirs", "their")]
-    assert not [row for row in here.changes if row["kind"] == "load balancer"]
+    assert not [row for row in run.changes if row["kind"] == "load balancer"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_where_the_cluster_answers_its_own_controllers_do_it(session):
             "yes",
             f"Your credentials are of account {ACCOUNT}, the params name 210987654321",
         ),
-        ({}, "", "things are deleted in account 123456789012, got none; see the list above, then say make clean-up"),
+        ({}, "", "objects are deleted in account 123456789012, got none; read the list above, then run: make clean-up"),
     ],
 )
 def test_it_stops_before_the_first_delete(session, monkeypatch, changed, confirm, words):
@@ -170,14 +170,14 @@ def test_it_stops_before_the_first_delete(session, monkeypatch, changed, confirm
     monkeypatch.setenv("CONFIRM", confirm)
     for step in (clean_up.delete_cluster_objects, clean_up.delete_load_balancers, clean_up.delete_cluster):
         with pytest.raises(AwsError, match=words):
-            step(run(session, **changed))
+            step(new_run(session, **changed))
     assert account.everything(session) == before
 
 
 def test_at_a_local_endpoint_nobody_is_asked(session, monkeypatch):
     fill(session)
     monkeypatch.delenv("CONFIRM")
-    assert clean(run(session, aws_endpoint_url="http://127.0.0.1:1", account_id=None)).empty
+    assert clean(new_run(session, aws_endpoint_url="http://127.0.0.1:1", account_id=None)).empty
 
 
 def test_a_cluster_of_that_name_without_our_tags_stops_it(session):
@@ -190,7 +190,7 @@ def test_a_cluster_of_that_name_without_our_tags_stops_it(session):
     before = account.everything(session)
     for step in (clean_up.delete_cluster_objects, clean_up.delete_load_balancers, clean_up.delete_cluster):
         with pytest.raises(AwsError, match="cluster demo: expected the tags .*this runbook did not create it"):
-            step(run(session))
+            step(new_run(session))
     assert account.everything(session) == before
 
 
@@ -201,12 +201,12 @@ def test_in_a_vpc_of_somebody_elses_a_load_balancers_interface_is_known_by_its_g
     about = {"GroupName": "k8s-traffic", "Description": "d", "VpcId": net["vpc_id"]}
     ours = ec2.create_security_group(**about, **mark)["GroupId"]
     theirs = ec2.create_security_group(**{**about, "GroupName": "theirs"})["GroupId"]
-    made = {}
-    for group, told in ((ours, "ELB net/a/1"), (ours, "a pod"), (theirs, "ELB net/b/2")):
-        about = {"SubnetId": net["subnet_ids"][0], "Groups": [group], "Description": told}
-        made[told] = ec2.create_network_interface(**about)["NetworkInterface"]["NetworkInterfaceId"]
+    interface_ids = {}
+    for group, description in ((ours, "ELB net/a/1"), (ours, "a pod"), (theirs, "ELB net/b/2")):
+        about = {"SubnetId": net["subnet_ids"][0], "Groups": [group], "Description": description}
+        interface_ids[description] = ec2.create_network_interface(**about)["NetworkInterface"]["NetworkInterfaceId"]
     found = aws_cleanup.interfaces(ec2, account.NAME, account.TAGS)
-    assert [(one.id, one.name) for one in found] == [(made["ELB net/a/1"], "ELB net/a/1")]
+    assert [(one.id, one.name) for one in found] == [(interface_ids["ELB net/a/1"], "ELB net/a/1")]
 
 
 def test_what_stays_is_named(session):
@@ -217,12 +217,10 @@ def test_what_stays_is_named(session):
     image = ec2.describe_images()["Images"][0]["ImageId"]
     instance = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdh")
-    here = run(session)
-    assert (
-        list(clean(here)["name"]) == [f"{volume} in-use"] and net["vpc_id"] not in account.everything(session)["vpcs"]
-    )
-    (check,) = here.checks
-    assert check.red and check.actual == f"volume {volume} in-use" and "goes on where it was" in check.reason
+    run = new_run(session)
+    assert list(clean(run)["name"]) == [f"{volume} in-use"] and net["vpc_id"] not in account.everything(session)["vpcs"]
+    (check,) = run.checks
+    assert check.red and check.actual == f"volume {volume} in-use" and "continues where it stopped" in check.reason
 
 
 def test_tags_are_asked_for_in_batches(session):
@@ -234,11 +232,11 @@ def test_tags_are_asked_for_in_batches(session):
     assert [one.name for one in aws_cleanup.target_groups(elbv2, account.NAME)] == ["g0", f"g{aws_cleanup.BATCH + 1}"]
 
 
-def test_an_existing_clusters_account_is_not_touched(session):
+def test_an_existing_clusters_account_stays_unchanged(session):
     fill(session)
     before = account.everything(session)
-    here = run(session, cluster_source="existing", account_id=None)
-    assert clean(here).empty and account.everything(session) == before
+    run = new_run(session, cluster_source="existing", account_id=None)
+    assert clean(run).empty and account.everything(session) == before
 
 
 def _interrupting(session):
@@ -250,8 +248,8 @@ def _interrupting(session):
 
     @cache
     def client(name):
-        made = aws_session.client(session, name)
-        made.meta.events.register("after-call.*.*", after)
-        return made
+        client = aws_session.client(session, name)
+        client.meta.events.register("after-call.*.*", after)
+        return client
 
     return client

@@ -12,8 +12,8 @@ ENV = "of-step-01s-tests"
 
 @pytest.fixture
 def session():
-    with whole_eks.account() as made:
-        yield made
+    with whole_eks.account() as account:
+        yield account
     (params.ROOT / ".kube" / ENV).unlink(missing_ok=True)
 
 

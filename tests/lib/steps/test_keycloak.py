@@ -7,21 +7,21 @@ from lib.errors import KeycloakError
 from lib.steps import authority, endpoints, gateway_tls
 from lib.steps import keycloak as steps_keycloak
 from tests.support.fake_keycloak import FakeKeycloak
-from tests.support.little_cluster import ENV, IMAGES, Cluster, Served, deployment, environment, no_file_is_left, run  # noqa: F401
+from tests.support.little_cluster import ENV, IMAGES, Cluster, Served, deployment, environment, new_run, no_file_is_left  # noqa: F401
 
 
 @pytest.fixture
 def keycloak():
     """A Keycloak after its very first start: it has its temporary administrator, and nobody else."""
     with FakeKeycloak() as server:
-        here = run(Served(server), tls="off")
-        steps_keycloak.ensure_passwords(here)
+        run = new_run(Served(server), tls="off")
+        steps_keycloak.ensure_passwords(run)
         server.admin("POST", [], {}, {"realm": "master"})
         server.realms["master"]["roles"]["admin"] = {"id": "r", "name": "admin"}
-        known = here.read_secret(steps_keycloak.BOOTSTRAP, endpoints.KEYCLOAK)
+        known = run.read_secret(steps_keycloak.BOOTSTRAP, endpoints.KEYCLOAK)
         first = {"id": "u0", "role-mappings": [{"name": "admin"}]}
         server.realms["master"]["users"]["u0"] = {**first, **{key: known[key] for key in ("username", "password")}}
-        yield here, server
+        yield run, server
 
 
 def names(server):
@@ -29,16 +29,16 @@ def names(server):
 
 
 def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(keycloak):
-    here, server = keycloak
-    steps_keycloak.ensure_administrator(here)
+    run, server = keycloak
+    steps_keycloak.ensure_administrator(run)
     assert (
         names(server) == ["keycloak"]
-        and ("Secret", endpoints.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
+        and ("Secret", endpoints.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in run.cluster.kept
     )
     assert server.realms["master"]["realm"]["bruteForceProtected"] is True
     server.writes.clear()
-    again = run(here.cluster, tls="off")
-    here.cluster.kept["Deployment", endpoints.KEYCLOAK, "keycloak"] = deployment(steps_keycloak.objects(here))
+    again = new_run(run.cluster, tls="off")
+    run.cluster.kept["Deployment", endpoints.KEYCLOAK, "keycloak"] = deployment(steps_keycloak.objects(run))
     steps_keycloak.ensure_passwords(again)
     steps_keycloak.ensure_administrator(again)
     assert server.writes == [] and {row["action"] for row in again.changes} == {"unchanged"}
@@ -46,7 +46,7 @@ def test_the_first_administrator_makes_a_lasting_one_and_goes_with_the_secret(ke
 
 @pytest.mark.parametrize("calls", range(1, 9))
 def test_wherever_it_was_interrupted_the_next_run_ends_with_one_administrator(keycloak, calls):
-    here, server = keycloak
+    run, server = keycloak
     serve, left = server.admin, [calls]
 
     def until_killed(method, *rest):
@@ -58,23 +58,23 @@ def test_wherever_it_was_interrupted_the_next_run_ends_with_one_administrator(ke
 
     server.admin = until_killed
     try:
-        steps_keycloak.ensure_administrator(here)
+        steps_keycloak.ensure_administrator(run)
     except KeycloakError:
         server.admin = serve
-        steps_keycloak.ensure_administrator(run(here.cluster, tls="off"))
+        steps_keycloak.ensure_administrator(new_run(run.cluster, tls="off"))
     assert names(server) == ["keycloak"]
-    assert ("Secret", endpoints.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in here.cluster.kept
+    assert ("Secret", endpoints.KEYCLOAK, steps_keycloak.BOOTSTRAP) not in run.cluster.kept
 
 
-def test_a_password_that_is_not_the_administrators_is_told(keycloak):
-    here, _ = keycloak
-    here.cluster.delete("v1", "Secret", steps_keycloak.BOOTSTRAP, endpoints.KEYCLOAK)
+def test_a_password_that_is_not_the_administrators_is_an_error(keycloak):
+    run, _ = keycloak
+    run.cluster.delete("v1", "Secret", steps_keycloak.BOOTSTRAP, endpoints.KEYCLOAK)
     with pytest.raises(KeycloakError, match="expected the password in the Secret keycloak/keycloak-admin"):
-        steps_keycloak.ensure_administrator(here)
+        steps_keycloak.ensure_administrator(run)
 
 
 def test_one_replica_keeps_no_cluster_and_waits_for_its_database():
-    things = steps_keycloak.objects(run(Served()))
+    things = steps_keycloak.objects(new_run(Served()))
     assert [thing["kind"] for thing in things] == ["Service", "Deployment"]
     assert environment(things)["KC_CACHE"]["value"] == "local"
     assert environment(things)["KC_HOSTNAME"]["value"] == "https://198.18.0.2"
@@ -82,7 +82,7 @@ def test_one_replica_keeps_no_cluster_and_waits_for_its_database():
 
 
 def test_replicas_find_each_other_and_one_of_them_stays():
-    things = steps_keycloak.objects(run(Served(), keycloak_replicas=2))
+    things = steps_keycloak.objects(new_run(Served(), keycloak_replicas=2))
     assert [thing["kind"] for thing in things] == ["Service", "Deployment", "PodDisruptionBudget"]
     spec = deployment(things)["spec"]
     assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
@@ -90,9 +90,9 @@ def test_replicas_find_each_other_and_one_of_them_stays():
     assert {"containerPort": 7800} in spec["template"]["spec"]["containers"][0]["ports"]
 
 
-def test_another_authority_starts_keycloak_anew():
+def test_another_authority_restarts_keycloak():
     cluster = Served()
-    notes = lambda: deployment(steps_keycloak.objects(run(cluster)))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
+    notes = lambda: deployment(steps_keycloak.objects(new_run(cluster)))["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
     before = notes()
     assert before == notes()
     cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("two"))
@@ -100,18 +100,18 @@ def test_another_authority_starts_keycloak_anew():
 
 
 def test_without_tls_nothing_speaks_of_it():
-    here = run(Served(), tls="off")
-    things = steps_keycloak.objects(here)
+    run = new_run(Served(), tls="off")
+    things = steps_keycloak.objects(run)
     known = environment(things)
     assert known["KC_HTTP_ENABLED"]["value"] == "true" and not [name for name in known if "HTTPS" in name]
     assert known["KC_HOSTNAME"]["value"] == "http://198.18.0.2"
-    way = steps_keycloak.gateway_objects(here)
+    way = steps_keycloak.gateway_objects(run)
     assert "DestinationRule" not in [thing["kind"] for thing in way] and "443" not in str(way)
-    assert steps_keycloak.ensure_certificates(here) == {} and gateway_tls.port(here) == 80
+    assert steps_keycloak.ensure_certificates(run) == {} and gateway_tls.port(run) == 80
 
 
 def test_the_public_way_passes_realms_and_resources_alone():
-    ways = next(one for one in steps_keycloak.gateway_objects(run(Served())) if one["kind"] == "VirtualService")[
+    ways = next(one for one in steps_keycloak.gateway_objects(new_run(Served())) if one["kind"] == "VirtualService")[
         "spec"
     ]["http"]
     refused, passed = ways

@@ -28,15 +28,15 @@ class Cluster:
         return self.address
 
 
-def run(address=NAME, session=None, **changed):
+def new_run(address=NAME, session=None, **changed):
     values = {"env": "real", "cluster_source": "existing", "istio_tag": "1", "deadline": 5, **IMAGES, **changed}
-    made = Run("07-gateway", params.Params(**values), Record())
-    made.cluster, made.aws = Cluster(address), lambda name: account.client(session, name)
-    return made
+    run = Run("07-gateway", params.Params(**values), Record())
+    run.cluster, run.aws = Cluster(address), lambda name: account.client(session, name)
+    return run
 
 
-def rows(here):
-    return {check.name.partition(": ")[2]: check for check in here.checks}
+def rows(run):
+    return {check.name.partition(": ")[2]: check for check in run.checks}
 
 
 @pytest.fixture
@@ -61,87 +61,84 @@ def way_in(session):
 
 
 def test_an_ip_address_is_nothing_to_look_up():
-    here = run("198.18.0.101")
-    load_balancer_readiness.check(here, "web", "home", known=None, resolved=None)
-    assert not here.checks
+    run = new_run("198.18.0.101")
+    load_balancer_readiness.check(run, "web", "home", known=None, resolved=None)
+    assert not run.checks
 
 
 def test_a_name_that_is_not_there_yet_is_waited_for_and_not_failed():
     asked = []
     known = lambda name: asked.append("zone") or len(asked) > 1  # noqa: E731
     resolved = lambda name: asked.append("resolver") or True  # noqa: E731
-    here = run(deadline=20)
-    load_balancer_readiness.check(here, "web", "home", known=known, resolved=resolved)
-    assert asked == ["zone", "zone", "resolver"] and not [one for one in here.checks if one.red]
+    run = new_run(deadline=20)
+    load_balancer_readiness.check(run, "web", "home", known=known, resolved=resolved)
+    assert asked == ["zone", "zone", "resolver"] and not [one for one in run.checks if one.red]
 
 
 def test_where_the_zone_does_not_know_it_the_resolver_is_not_asked():
-    here, asked = run(), []
-    load_balancer_readiness.check(here, "web", "home", known=lambda name: False, resolved=asked.append)
-    assert not asked and rows(here)["its name is known to its zone"].red
-    assert rows(here)["its name resolves here"].verdict == "skipped"
+    run, asked = new_run(), []
+    load_balancer_readiness.check(run, "web", "home", known=lambda name: False, resolved=asked.append)
+    assert not asked and rows(run)["its name is known to its zone"].red
+    assert rows(run)["its name resolves here"].verdict == "skipped"
 
 
 def test_the_load_balancer_comes_first(session, way_in):
     balancer, register = way_in
     asked = []
     on_eks = {"cluster_source": "eks", "load_balancer_controller": "in-tree"}
-    here = run(balancer["DNSName"], session, **on_eks)
-    load_balancer_readiness.check(here, "web", "home", known=asked.append, resolved=asked.append)
-    found = rows(here)
+    run = new_run(balancer["DNSName"], session, **on_eks)
+    load_balancer_readiness.check(run, "web", "home", known=asked.append, resolved=asked.append)
+    found = rows(run)
     states = [found[f"its load balancer is {state}"].verdict for state in ("active", "internet-facing")]
     assert states == ["pass", "pass"]
     assert found["it has a healthy target"].reason == "nothing is registered for port 80" and not asked
     assert found["its name is known"].verdict == "skipped"
     register()
-    here = run(balancer["DNSName"], session, **on_eks)
-    load_balancer_readiness.check(here, "web", "home", known=lambda name: True, resolved=lambda name: True)
-    assert not [one for one in here.checks if one.red] and len(here.checks) == 5
+    run = new_run(balancer["DNSName"], session, **on_eks)
+    load_balancer_readiness.check(run, "web", "home", known=lambda name: True, resolved=lambda name: True)
+    assert not [one for one in run.checks if one.red] and len(run.checks) == 5
 
 
-def test_an_internal_one_that_should_not_be_is_told(session, way_in):
+def test_a_load_balancer_of_the_other_scheme_is_red_with_the_fix(session, way_in):
     balancer, register = way_in
     register()
     wanted = {"load_balancer_controller": "in-tree", "load_balancer_scheme": "internal", "cluster_source": "eks"}
-    here = run(balancer["DNSName"], session, **wanted)
-    load_balancer_readiness.check(here, "web", "home", known=lambda name: True, resolved=lambda name: True)
-    row = rows(here)["its load balancer is internal"]
-    assert (
-        row.red
-        and row.actual == "internet-facing"
-        and "reached from the VPC only: set load_balancer_scheme" in row.reason
-    )
+    run = new_run(balancer["DNSName"], session, **wanted)
+    load_balancer_readiness.check(run, "web", "home", known=lambda name: True, resolved=lambda name: True)
+    row = rows(run)["its load balancer is internal"]
+    assert row.red and row.actual == "internet-facing"
+    assert "reached from the VPC only: set load_balancer_scheme" in row.reason
 
 
 def test_no_load_balancer_of_that_name(session):
-    here = run(NAME, session, cluster_source="eks")
-    load_balancer_readiness.check(here, "web", "home")
-    assert rows(here)["its load balancer is active"].actual == "not there"
-    assert "subnets with tags" in rows(here)["its load balancer is active"].reason
+    run = new_run(NAME, session, cluster_source="eks")
+    load_balancer_readiness.check(run, "web", "home")
+    assert rows(run)["its load balancer is active"].actual == "not there"
+    assert "subnets with tags" in rows(run)["its load balancer is active"].reason
 
 
 def answer(rcode=dns.rcode.NOERROR, address=""):
-    made = dns.message.make_response(dns.message.make_query(NAME, "A"))
-    made.set_rcode(rcode)
+    response = dns.message.make_response(dns.message.make_query(NAME, "A"))
+    response.set_rcode(rcode)
     if address:
-        made.answer.append(dns.rrset.from_text(f"{NAME}.", 60, "IN", "A", address))
-    return made
+        response.answer.append(dns.rrset.from_text(f"{NAME}.", 60, "IN", "A", address))
+    return response
 
 
 @pytest.mark.parametrize(
-    ("said", "known"),
+    ("response", "known"),
     [(answer(address="203.0.113.7"), True), (answer(dns.rcode.NXDOMAIN), False), (answer(), False), (OSError(), None)],
 )
-def test_the_zones_own_servers_are_asked(said, known):
-    def ask(name, server):
-        if isinstance(said, Exception):
-            raise said
-        return said
+def test_the_zones_name_servers_are_queried(response, known):
+    def query(name, server):
+        if isinstance(response, Exception):
+            raise response
+        return response
 
-    assert load_balancer_readiness.known_in_zone(NAME, lambda name: ["192.0.2.53"], ask) is known
+    assert load_balancer_readiness.known_in_zone(NAME, lambda name: ["192.0.2.53"], query) is known
 
 
 def test_a_zone_that_cannot_be_asked_from_here_leaves_it_to_the_resolver():
-    here = run()
-    load_balancer_readiness.check(here, "web", "home", known=lambda name: None, resolved=lambda name: True)
-    assert [one.verdict for one in here.checks] == ["pass", "pass"]
+    run = new_run()
+    load_balancer_readiness.check(run, "web", "home", known=lambda name: None, resolved=lambda name: True)
+    assert [one.verdict for one in run.checks] == ["pass", "pass"]

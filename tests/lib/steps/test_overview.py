@@ -1,7 +1,7 @@
-"""The overview draws the cluster's objects, and derives the allowed callers from its policies."""
+"""The picture comes from the cluster's objects, and the table of permissions from its policies."""
 
-import xml.etree.ElementTree as XML
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,7 +15,7 @@ GATEWAY = "cluster.local/ns/istio-system/sa/gw"
 
 
 class Cluster:
-    """Objects by kind; a missing object is not found."""
+    """A cluster that finds the given objects only."""
 
     def __init__(self, *things):
         self.things = things
@@ -44,10 +44,10 @@ def thing(kind, name, namespace=None, **more):
 
 def pod(app, namespace="foo", sidecar=True, account="", **labels):
     names = ["app", "istio-proxy"] if sidecar else ["app"]
-    made = thing("Pod", f"{app}-1", namespace)
-    made["metadata"]["labels"] = {"app": app, **labels}
-    made["spec"] = {"containers": [{"name": name} for name in names], "serviceAccountName": account or app}
-    return made
+    pod = thing("Pod", f"{app}-1", namespace)
+    pod["metadata"]["labels"] = {"app": app, **labels}
+    pod["spec"] = {"containers": [{"name": name} for name in names], "serviceAccountName": account or app}
+    return pod
 
 
 def balanced(name, namespace, **address):
@@ -106,7 +106,7 @@ def test_who_may_ask_follows_from_the_policies(objects, expected):
     assert [may["httpbin"][caller] for caller in overview.CALLERS] == expected
 
 
-def test_each_part_is_told_as_it_is():
+def test_each_part_has_its_state():
     parts = overview.facts(mesh_of(STRICT, TOKENS, FIGURE_2), HERE)["parts"]
     assert (
         parts["cluster"] == "Kubernetes v1.36.3" and parts["mtls"] == "STRICT" and parts["keycloak"] == "198.18.0.102"
@@ -129,11 +129,11 @@ def test_before_istio_a_cluster_is_drawn_too():
 
 def test_the_drawing_marks_what_its_step_adds_in_words_and_what_is_not_there_yet():
     drawn = overview.drawing(overview.facts(mesh_of(STRICT), HERE), "12")
-    picture = XML.fromstring(drawn[: drawn.index("</svg>") + 6])
-    said = " ".join(picture.itertext())
-    assert "▶ httpbin-figure-1" in said and said.count("not yet") == 3  # that, the realm, PostgreSQL
+    picture = ElementTree.fromstring(drawn[: drawn.index("</svg>") + 6])
+    text = " ".join(picture.itertext())
+    assert "▶ httpbin-figure-1" in text and text.count("not yet") == 3  # that, the realm, PostgreSQL
     assert "Step 12 is about: httpbin-figure-1." in picture.get("aria-label")
-    assert "amazonaws.com" not in said and "…" in said  # an address that is too long for its box
+    assert "amazonaws.com" not in text and "…" in text  # an address that is too long for its box
     assert "▶" not in overview.drawing(overview.facts(mesh_of(), HERE))
 
 
@@ -156,18 +156,18 @@ def test_every_step_adds_something_that_the_drawing_knows():
         ("12", None, "01-cluster"),
     ],
 )
-def test_a_step_out_of_order_is_told_which_must_come_first(step, objects, first):
+def test_a_step_out_of_order_names_the_step_before_it(step, objects, first):
     parts = overview.facts(None if objects is None else Cluster(*objects), HERE)["parts"]
     assert overview.missing(parts, step).endswith(f"found none; run {first} first.")
 
 
 def test_every_step_has_what_it_needs_once_the_steps_before_it_are_done():
     for step, names in overview.NEEDED.items():
-        made = [name for number, added in overview.ADDED.items() if number < step for name in added]
-        assert set(names) <= set(made), step
-        assert overview.missing(dict.fromkeys(made, "there"), step) == ""
+        earlier = [name for number, added in overview.ADDED.items() if number < step for name in added]
+        assert set(names) <= set(earlier), step
+        assert overview.missing(dict.fromkeys(earlier, "there"), step) == ""
         for name in names:
-            parts = dict.fromkeys(set(made) - {name}, "there")
+            parts = dict.fromkeys(set(earlier) - {name}, "there")
             assert f"expected {overview.NAMES.get(name, name)}, found none" in overview.missing(parts, step)
 
 
