@@ -93,7 +93,7 @@ def _published(cluster: Cluster, uri: str) -> tuple[list[dict] | None, str, int 
         if name.endswith(routes.CLUSTER_DOMAIN):
             return None, f"no Service has the name {name}", None
         return *_fetch(uri), None
-    metadata, labels = service["metadata"], service["spec"]["selector"]
+    metadata, labels = service["metadata"], service["spec"].get("selector") or {}  # a Service may have none
     pods = routes.selected(cluster.items("v1", "Pod", metadata["namespace"]), service)
     running = [pod for pod in pods if is_running(pod)]
     if not running:
