@@ -16,6 +16,7 @@ from lib.aws.clusters import BUSY
 from lib.aws.eks_updates import wait_update
 from lib.aws.session import aws_errors, is_unreadable, is_unsupported, paginate
 from lib.aws.tags import check_owned
+from lib.ensured import Ensured
 from lib.errors import AwsError
 from lib.params.eks import AddOn
 from lib.polling import wait
@@ -53,7 +54,7 @@ def ensure_addon(
     deadline: float,
     role_arn: str = "",
     **options: Any,
-) -> tuple[dict[str, Any], str]:
+) -> Ensured:
     """Create the add-on, or update its version, configuration or role.
 
     The add-on replaces what EKS installed by default (resolveConflicts OVERWRITE). With version "default", an installed
@@ -88,12 +89,12 @@ def ensure_addon(
     version = _version(name, wanted, cluster["version"], offered, found)
     request = create_request(cluster["name"], name, version, wanted.configuration, role_arn)
     if found is None:
-        return dict(eks.create_addon(**request, resolveConflicts="OVERWRITE", tags=tags)["addon"]), "created"
+        return Ensured(dict(eks.create_addon(**request, resolveConflicts="OVERWRITE", tags=tags)["addon"]), "created")
     check_owned(f"add-on {name}", found.get("tags", {}), tags)
     configuration = json.loads(found.get("configurationValues") or "{}")
     is_same = found["addonVersion"] == version and configuration == wanted.configuration
     if is_same and (not role_arn or _role_arns(eks, found) == {role_arn}):
-        return found, "unchanged"
+        return Ensured(found, "unchanged")
     if found["status"] in BUSY:
         wait(
             f"add-on {name} to finish its current change", lambda: get_addon(eks, cluster["name"], name)["status"],
@@ -102,7 +103,7 @@ def ensure_addon(
     request.setdefault("configurationValues", "{}")
     update = eks.update_addon(**request, resolveConflicts="PRESERVE")["update"]
     wait_update(eks, cluster["name"], update, f"add-on {name}", deadline, of={"addonName": name}, **options)
-    return get_addon(eks, cluster["name"], name), "changed"
+    return Ensured(get_addon(eks, cluster["name"], name), "changed")
 
 
 @aws_errors()

@@ -14,6 +14,7 @@ from lib.aws import drift, health
 from lib.aws.eks_updates import wait_update
 from lib.aws.session import aws_errors, error_code
 from lib.aws.tags import check_owned
+from lib.ensured import Ensured
 from lib.errors import AwsError
 from lib.polling import until, wait
 
@@ -63,7 +64,7 @@ def ensure_cluster(
     config: ControlPlaneConfig | None = None,
     deadline: float = 3600,
     **options: Any,
-) -> tuple[dict[str, Any], str]:
+) -> Ensured:
     """Create the cluster, or update its Kubernetes version and wait for the update.
 
     Args:
@@ -88,16 +89,16 @@ def ensure_cluster(
     found = _cluster(eks, name)
     if found is None:
         request = create_request(name, version, role_arn, subnet_ids, tags, config)
-        return create_with_new_role(lambda: eks.create_cluster(**request)["cluster"], options), "created"
+        return Ensured(create_with_new_role(lambda: eks.create_cluster(**request)["cluster"], options), "created")
     check_owned(f"cluster {name}", found.get("tags", {}), tags)
     if found["version"] != version and found["status"] in BUSY:  # an interrupted run may have started an update
         found = wait_cluster_active(eks, name, deadline, **options)
     drift.check_changeable(drift.of_cluster(found, name, version, role_arn, subnet_ids))
     if found["version"] == version:
-        return found, "unchanged"
+        return Ensured(found, "unchanged")
     update = eks.update_cluster_version(name=name, version=version)["update"]
     wait_update(eks, name, update, f"cluster {name}", deadline, **{"pause": PAUSE, **options})
-    return get_cluster(eks, name), "changed"
+    return Ensured(get_cluster(eks, name), "changed")
 
 
 @aws_errors()

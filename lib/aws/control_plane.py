@@ -14,6 +14,7 @@ from lib.aws import drift
 from lib.aws.clusters import get_cluster
 from lib.aws.eks_updates import wait_update
 from lib.aws.session import aws_errors
+from lib.ensured import Ensured
 from lib.errors import AwsError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def ensure(
     deadline: float,
     tell: Callable[[str], None] = lambda what: None,
     **options: Any,
-) -> tuple[dict[str, Any], str]:
+) -> Ensured:
     """Change the settings of an ACTIVE cluster that differ, one update after the other.
 
     Args:
@@ -150,7 +151,7 @@ def ensure(
     for setting, change in changes:  # EKS takes one update at a time
         tell(setting)
         wait_update(eks, name, change()["update"], f"cluster {name} ({setting})", deadline, **options)
-    return (get_cluster(eks, name), "changed") if changes else (found, "unchanged")
+    return Ensured(get_cluster(eks, name), "changed") if changes else Ensured(found, "unchanged")
 
 
 def _endpoint_access(found: dict[str, Any]) -> dict[str, Any]:

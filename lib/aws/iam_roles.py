@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.aws.session import aws_errors, paginate
 from lib.aws.tags import check_owned, tag_dict, tag_list
+from lib.ensured import Action, Ensured
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -23,9 +24,7 @@ def create_request(name: str, service: str, tags: dict[str, str]) -> dict[str, A
 
 
 @aws_errors()
-def ensure_role(
-    iam: IAMClient, name: str, service: str, policies: list[str], tags: dict[str, str]
-) -> tuple[dict[str, Any], str]:
+def ensure_role(iam: IAMClient, name: str, service: str, policies: list[str], tags: dict[str, str]) -> Ensured:
     """Create or update a role and attach its managed policies.
 
     Args:
@@ -54,8 +53,8 @@ def ensure_role(
     for policy in sorted(set(policies) - set(attached_policies(iam, name))):
         iam.attach_role_policy(RoleName=name, PolicyArn=policy)
         changes.append(policy)
-    action = "created" if "created" in changes else "changed" if changes else "unchanged"
-    return get_role(iam, name), action
+    action: Action = "created" if "created" in changes else "changed" if changes else "unchanged"
+    return Ensured(get_role(iam, name), action)
 
 
 @aws_errors()

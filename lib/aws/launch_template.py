@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.aws.session import aws_errors
 from lib.aws.tags import check_owned, tag_dict, tag_list, tag_specification
+from lib.ensured import Ensured
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -39,9 +40,7 @@ def create_request(name: str, data: dict[str, Any], tags: dict[str, str]) -> dic
 
 
 @aws_errors()
-def ensure_template(
-    ec2: EC2Client, name: str, data: dict[str, Any], tags: dict[str, str]
-) -> tuple[dict[str, str], str]:
+def ensure_template(ec2: EC2Client, name: str, data: dict[str, Any], tags: dict[str, str]) -> Ensured:
     """Create the launch template, or a new version if the latest one differs.
 
     Returns:
@@ -53,15 +52,15 @@ def ensure_template(
     found = _template(ec2, name)
     if found is None:
         ec2.create_launch_template(**create_request(name, data, tags))
-        return {"name": name, "version": "1"}, "created"
+        return Ensured({"name": name, "version": "1"}, "created")
     check_owned(f"launch template {name}", tag_dict(found.get("Tags", [])), tags)
     versions = ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Latest"])
     (latest,) = versions["LaunchTemplateVersions"]
     if _contains(latest["LaunchTemplateData"], data):  # EC2 adds fields
-        return {"name": name, "version": str(latest["VersionNumber"])}, "unchanged"
+        return Ensured({"name": name, "version": str(latest["VersionNumber"])}, "unchanged")
     request: Any = data
     version = ec2.create_launch_template_version(LaunchTemplateName=name, LaunchTemplateData=request)
-    return {"name": name, "version": str(version["LaunchTemplateVersion"]["VersionNumber"])}, "changed"
+    return Ensured({"name": name, "version": str(version["LaunchTemplateVersion"]["VersionNumber"])}, "changed")
 
 
 @aws_errors()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.aws import tags as aws_tags
 from lib.aws.session import aws_errors
+from lib.ensured import Action
 from lib.errors import AwsError
 from lib.polling import wait
 
@@ -94,7 +95,7 @@ def wait_available(ec2: EC2Client, ids: list[str], tags: Tags, deadline: float, 
 @aws_errors()
 def ensure_route(
     ec2: EC2Client, vpc_id: str, label: str, subnet_ids: list[str], target: dict[str, str], tags: Tags, extra: Tags
-) -> str:
+) -> Action:
     """Create or update a route table with a default route, and associate it with subnets.
 
     Args:
@@ -109,7 +110,8 @@ def ensure_route(
     Returns:
         "created", "changed" or "unchanged".
     """
-    named, action = {**tags, "Name": label}, "unchanged"
+    named: Tags = {**tags, "Name": label}
+    action: Action = "unchanged"
     table: Any = aws_tags.find_one(ec2.describe_route_tables, "RouteTables", named)
     if table is None:
         specification = aws_tags.tag_specification("route-table", {**named, **extra})

@@ -14,6 +14,7 @@ from lib.aws.clusters import BUSY, create_with_new_role, find_node_group, wait_n
 from lib.aws.eks_updates import wait_update
 from lib.aws.session import aws_errors
 from lib.aws.tags import check_owned
+from lib.ensured import Ensured
 
 if TYPE_CHECKING:
     from mypy_boto3_eks import EKSClient
@@ -99,7 +100,7 @@ def ensure_node_group(
     version: str | None = None,
     deadline: float = 1800,
     **options: Any,
-) -> tuple[dict[str, Any], str]:
+) -> Ensured:
     """Create the node group, or update it and wait for the updates.
 
     Size, labels and taints change in place. Another Kubernetes version, or another version of the launch template,
@@ -129,7 +130,7 @@ def ensure_node_group(
     found = find_node_group(eks, cluster, name)
     if found is None:
         request = create_request(cluster, name, role_arn, subnet_ids, nodes, tags, template, version)
-        return create_with_new_role(lambda: eks.create_nodegroup(**request)["nodegroup"], options), "created"
+        return Ensured(create_with_new_role(lambda: eks.create_nodegroup(**request)["nodegroup"], options), "created")
     what = f"node group {name}"
     check_owned(what, found.get("tags", {}), tags)
     template_name = template["name"] if template else ""
@@ -148,8 +149,8 @@ def ensure_node_group(
         update = eks.update_nodegroup_version(**names, **newer)["update"]
         wait_update(eks, cluster, update, what, deadline, of={"nodegroupName": name}, **options)
     if not config and not newer:
-        return found, "unchanged"
-    return find_node_group(eks, cluster, name) or found, "changed"
+        return Ensured(found, "unchanged")
+    return Ensured(find_node_group(eks, cluster, name) or found, "changed")
 
 
 def _config_changes(found: dict[str, Any], nodes: NodeGroupConfig) -> dict[str, Any]:

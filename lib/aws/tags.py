@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from lib.ensured import Action
 from lib.errors import AwsError
 
 Tags = dict[str, str]
@@ -44,7 +45,7 @@ def tag_specification(kind: str, tags: Tags) -> dict[str, Any]:
     return {"TagSpecifications": [{"ResourceType": kind, "Tags": tag_list(tags)}]}
 
 
-def mark_changed(action: str) -> str:
+def mark_changed(action: Action) -> Action:
     """Return the action after one more change: "unchanged" becomes "changed"; "created" stays "created"."""
     return "changed" if action == "unchanged" else action
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lib.aws import nat_gateways as gateways
 from lib.aws import tags as aws_tags
 from lib.aws.session import aws_errors
+from lib.ensured import Action
 from lib.errors import AwsError
 
 if TYPE_CHECKING:
@@ -214,8 +215,8 @@ def _check_no_private_subnets(ec2: EC2Client, name: str, tags: Tags, is_private:
         )
 
 
-def _ensure_vpc(ec2: EC2Client, name: str, cidr: str, tags: Tags, extra: Tags) -> tuple[str, str]:
-    action = "unchanged"
+def _ensure_vpc(ec2: EC2Client, name: str, cidr: str, tags: Tags, extra: Tags) -> tuple[str, Action]:
+    action: Action = "unchanged"
     found: Any = aws_tags.find_one(ec2.describe_vpcs, "Vpcs", {**tags, "Name": name})
     if found is None:
         found, action = ec2.create_vpc(**_vpc_request(name, cidr, tags, extra))["Vpc"], "created"
@@ -232,8 +233,8 @@ def _ensure_vpc(ec2: EC2Client, name: str, cidr: str, tags: Tags, extra: Tags) -
     return found["VpcId"], action
 
 
-def _ensure_internet_gateway(ec2: EC2Client, name: str, vpc_id: str, tags: Tags, extra: Tags) -> tuple[str, str]:
-    action = "unchanged"
+def _ensure_internet_gateway(ec2: EC2Client, name: str, vpc_id: str, tags: Tags, extra: Tags) -> tuple[str, Action]:
+    action: Action = "unchanged"
     found: Any = aws_tags.find_one(ec2.describe_internet_gateways, "InternetGateways", {**tags, "Name": name})
     if found is None:
         request = _named("internet-gateway", name, tags, extra)
@@ -245,8 +246,10 @@ def _ensure_internet_gateway(ec2: EC2Client, name: str, vpc_id: str, tags: Tags,
     return gateway_id, action
 
 
-def _ensure_subnet(ec2: EC2Client, request: dict[str, Any], label: str, tags: Tags, is_public: bool) -> tuple[str, str]:
-    action = "unchanged"
+def _ensure_subnet(
+    ec2: EC2Client, request: dict[str, Any], label: str, tags: Tags, is_public: bool
+) -> tuple[str, Action]:
+    action: Action = "unchanged"
     found: Any = aws_tags.find_one(ec2.describe_subnets, "Subnets", {**tags, "Name": label})
     if found is None:
         found, action = ec2.create_subnet(**request)["Subnet"], "created"
