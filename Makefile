@@ -90,7 +90,7 @@ test: test-fast test-browser ## everything: the fast tests, the pages in a brows
 	@$(PYTHON) -m pytest -q -m sandbox
 
 test-fast: env ## the tests that need no sandbox
-	@$(PYTHON) -m pytest -q -m "not sandbox and not browser" -n 2 --dist loadfile
+	@$(PYTHON) -m pytest -q -m "not sandbox and not browser"
 
 test-browser: env ## the pages in a headless Chromium (Debian's, installed if missing); screenshots in outputs/screenshots
 	@python3 tools/browser.py

@@ -23,6 +23,7 @@ from lib.record.check import Check, actions, failure, passed
 from lib.record.events import Record
 
 if TYPE_CHECKING:
+    import boto3
     import pandas as pd  # imported where a table is made: commands without tables start sooner
 
 MANIFESTS = ROOT / "notebooks" / "manifests"
@@ -79,9 +80,14 @@ class Run:
         """Return a boto3 client for the environment's AWS endpoint."""
         from lib.aws import session as aws_session
 
+        return aws_session.client(self._session, service, self.params.aws_endpoint_url)
+
+    @cached_property
+    def _session(self) -> boto3.Session:  # one for all clients: each session reads AWS's descriptions for itself
+        from lib.aws import session as aws_session
+
         params = self.params
-        session = aws_session.session(params.region, params.aws_profile, params.aws_credentials_file)
-        return aws_session.client(session, service, params.aws_endpoint_url)
+        return aws_session.session(params.region, params.aws_profile, params.aws_credentials_file)
 
     @property
     def tags(self) -> dict[str, str]:

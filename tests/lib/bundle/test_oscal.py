@@ -210,9 +210,9 @@ def checks_of(notebook: Path) -> list[str]:
 
 
 def named(call: ast.Call) -> str:
-    """Return the name of the check that run.check… or callers.check_status makes, with {} for what is filled in."""
+    """Return the name of the check that run.check… or callers.check_… makes, with {} for what is filled in."""
     function = ast.unparse(call.func)
-    if not re.fullmatch(r"run\.check(_until|_ready)?|callers\.check_status", function):
+    if not re.fullmatch(r"run\.check(_until|_ready)?|callers\.check_(status|reason|peer)", function):
         return ""
     first = call.args[function.startswith("callers.")]
     parts = first.values if isinstance(first, ast.JoinedStr) else [first]
