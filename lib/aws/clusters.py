@@ -176,10 +176,10 @@ def wait_cluster_gone(eks: EKSClient, name: str, deadline: float, tell: Progress
 def create_with_new_role(create: Callable[[], Any], options: dict[str, Any]) -> dict[str, Any]:
     """Call `create` again until IAM has propagated a new role to EKS; other errors are raised at once."""
 
-    def attempt() -> dict[str, Any] | ClientError:
+    def attempt() -> dict[str, Any] | Exception:
         try:
             return dict(create())
-        except ClientError as error:  # a value, since only one kind of refusal is worth another attempt
+        except Exception as error:  # a value, whatever its kind: only one refusal is worth another attempt
             return error
 
     answer = until(
@@ -190,7 +190,7 @@ def create_with_new_role(create: Callable[[], Any], options: dict[str, Any]) -> 
     return answer.value
 
 
-def _is_unknown_role(result: dict[str, Any] | ClientError) -> bool:
+def _is_unknown_role(result: dict[str, Any] | Exception) -> bool:
     refused = isinstance(result, ClientError) and error_code(result) == "InvalidParameterException"
     return refused and "role" in str(result).lower()
 

@@ -244,3 +244,15 @@ def test_which_ports_a_security_group_keeps_shut(session):
     assert security_groups.closed_ports(ec2, group, (15012, 15017)) == [15017]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": own}])
     assert security_groups.closed_ports(ec2, group, (15012, 15017)) == []
+
+
+def test_an_error_that_is_not_about_a_new_role_is_raised_at_once():
+    asked = []
+
+    def create():
+        asked.append(1)
+        raise ConnectionError("cut off")
+
+    with pytest.raises(ConnectionError):
+        clusters.create_with_new_role(create, {"sleep": lambda seconds: None})
+    assert asked == [1]
