@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from typing import TypedDict
 
 from lib.polling import until, wait
@@ -92,10 +93,15 @@ def stop() -> None:
             until(lambda: not serving(), deadline=KILL)
 
 
-def claim_lock() -> None:
-    """Take LOCK for as long as this process lives. Raises BlockingIOError if another process holds it."""
-    lock = os.open(LOCK, os.O_WRONLY | os.O_CREAT, 0o644)  # never closed: the kernel releases it
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+@contextlib.contextmanager
+def claimed_lock() -> Iterator[None]:
+    """Hold LOCK while the block runs. Raises BlockingIOError if another process holds it.
+
+    The block deletes STATE last, and the lock is free at once: who sees no STATE may start the next process.
+    """
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def write_state() -> None:

@@ -20,7 +20,11 @@ from sandbox.paths import AWS_PORT, CREDENTIALS, LOGS, REGION, version
 
 def serve() -> None:
     """Serve AWS in this process until SIGTERM."""
-    endpoint.claim_lock()
+    with endpoint.claimed_lock():
+        _serve()
+
+
+def _serve() -> None:
     nodes = Nodes(build(lambda line: None))
     CREDENTIALS.parent.mkdir(parents=True, exist_ok=True)
     server = aws_server.serve(
