@@ -166,7 +166,7 @@ def test_a_certificate_near_its_end_is_made_anew_and_shown_without_a_restart(her
     signer = here.read_secret(authority.AUTHORITY, authority.HOME)
     long_ago = before.not_valid_before_utc - datetime.timedelta(days=70)
     old = certificates.issue(signer[authority.CERTIFICATE], signer[authority.KEY], [address], long_ago)
-    authority._keep(here, "gateway-tls", "istio-system", *old)
+    authority._put(here, "gateway-tls", "istio-system", *old)
     code, bundle = run("--only", "07")
     assert code == 0
     made = [row["action"] for row in rows(bundle, "changes.csv") if row["name"] == "gateway-tls"]
