@@ -132,9 +132,9 @@ def test_an_envoy_that_does_not_start_says_why(places):
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="without setpriv Envoy outlives a killed Python")
 def test_a_killed_python_takes_its_envoy_along(places, tmp_path):
     code = (
-        "import pathlib, sys, signal; from lib.probes import bare\n"
+        "import pathlib, sys, signal; from lib.vectors import envoy\n"
         'key = \'{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}\'\n'
-        "with bare.running(pathlib.Path(sys.argv[1]), [bare.Keys('a', key)]) as address:\n"
+        "with envoy.running(pathlib.Path(sys.argv[1]), [envoy.KeySet('a', key)]) as address:\n"
         "    print(address, flush=True); signal.pause()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
