@@ -128,7 +128,7 @@ def test_two_replicas_share_a_database_elsewhere_that_they_verify(way, elsewhere
 def test_without_tls_the_run_is_red_where_nobody_answers_for_it(way):
     way(tls="off")
     code, said = lib("--only", "2")
-    assert code == 1 and "tls: off, so who is on the way reads passwords and tokens" in said
+    assert code == 1 and "tls: off sends passwords and tokens in plain text" in said
 
 
 def test_without_tls_all_else_is_as_it_should_be(way, monkeypatch):
