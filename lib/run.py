@@ -206,7 +206,7 @@ class Run:
         why: Why = None,
         pause: float = PAUSE,
     ) -> None:
-        """Ask for up to `deadline` seconds until the answer is `expected`; record it with its seconds.
+        """Ask for as long as a part may take to start until the answer is `expected`; record it with its seconds.
 
         A red check's reason includes the text that `why` returns.
         """
