@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 
-HOME = Path(os.environ.get("EKS_SANDBOX_HOME") or Path.home() / ".cache" / "eks-sandbox")
+DEFAULT_HOME = Path.home() / ".cache" / "eks-sandbox"
+HOME = Path(os.environ.get("EKS_SANDBOX_HOME") or DEFAULT_HOME)
 PARTS = HOME / "parts"  # finished builds, one folder each, named by what went into them
 BIN = HOME / "bin"  # kubectl and istioctl for people, as links
+CRDS = HOME / "gateway-api"  # the Gateway API's CustomResourceDefinitions, a link too
 LOGS = HOME / "logs"
 NODES = HOME / "nodes"  # images that a cluster's node has imported, kept between starts
 RUN = HOME / "run"  # the state of what runs now; `down` empties it
@@ -21,6 +24,16 @@ AWS_URL = f"http://127.0.0.1:{AWS_PORT}"
 CREDENTIALS = HOME / "aws" / "credentials"
 REGION = "us-east-1"
 LINKS = os.environ.get("EKS_SANDBOX_LINKS") or "198.18.0.0/15"  # RFC 2544: no host of the Internet is there
+
+
+def tag(home: Path) -> str:
+    """Return three letters for the links and cgroups of a sandbox with a home of its own; "" for the usual home."""
+    if home == DEFAULT_HOME:
+        return ""
+    return "".join(chr(ord("a") + byte % 26) for byte in hashlib.sha256(str(home).encode()).digest()[:3])
+
+
+TAG = tag(HOME)
 
 HUB = "eks-sandbox.local"  # no registry: the images are built here, and named so that nobody takes them for others'
 

@@ -1,4 +1,4 @@
-"""The operations that the runbook calls and moto lacks."""
+"""The operations that moto lacks, and those of STS, whose sessions the sandbox keeps itself."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sandbox.aws.gate import Answer
 from sandbox.aws.service_quotas import Quotas
-from sandbox.iam import authorization
-from sandbox.iam.signed_call import Call, Refusal
+from sandbox.iam import authorization, sessions
+from sandbox.iam.signed_call import Answer, Call, Refusal
 
 SUPPORT = {  # last days of standard and extended support: EKS user guide, "Understand the Kubernetes version lifecycle"
     "1.35": ("2027-03-27", "2028-03-27"),
@@ -28,6 +27,8 @@ class MissingOperations:
         self.quotas = quotas
         self.answers: dict[str, Callable[[Call], Answer]] = {
             "iam:SimulatePrincipalPolicy": _simulation,
+            "sts:AssumeRole": sessions.assume_role,
+            "sts:GetCallerIdentity": sessions.caller_identity,
             "eks:DescribeClusterVersions": lambda call: _json(versions(kubernetes_version)),
             **dict.fromkeys((f"servicequotas:{name}" for name in QUOTA_CALLS), self._quota),
         }
@@ -53,7 +54,7 @@ def versions(kubernetes_version: str) -> dict:
 
 
 def _simulation(call: Call) -> Answer:
-    source = call.form.get("PolicySourceArn", "")
+    source = call.params["PolicySourceArn"]
     if not authorization.known(source):
         return Refusal("NoSuchEntity", f"The source with ARN {source} cannot be found.", "404 Not Found")
     return "text/xml", authorization.simulation(call)

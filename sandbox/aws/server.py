@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import BaseWSGIServer, make_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from sandbox.aws.gate import Gate, recorder
 from sandbox.aws.missing_operations import MissingOperations
@@ -17,7 +17,7 @@ from sandbox.aws.service_quotas import Quotas
 from sandbox.eks import api
 from sandbox.eks.clusters import Clusters, MakeNode
 from sandbox.eks.delays import Delays
-from sandbox.iam import access_keys, authorization
+from sandbox.iam import access_keys, authorization, resources
 
 
 class EndpointFailed(Exception):
@@ -81,8 +81,10 @@ def serve(
         api.install(clusters)
         moto = DomainDispatcherApplication(create_backend_app)
         overview, quotas = partial(api.overview, region, processes), Quotas()
-        rules, missing = (authorization.refusal, quotas.refusal), MissingOperations(kubernetes_version, quotas)
-        gate = Gate(moto, access_keys.find, overview, recorder(calls_log), log, rules, missing)
+        rules = (authorization.not_enforced, authorization.refusal, quotas.refusal)
+        missing, names = MissingOperations(kubernetes_version, quotas), {f"{host}:{port}", f"localhost:{port}"}
+        callers = (access_keys.find, resources.completed)
+        gate = Gate(moto, names, *callers, overview, recorder(calls_log), log, rules, missing)
         handler = type("Handler", (_Handler,), {"write_line": staticmethod(log)})
         server = make_server(host, port, gate, threaded=True, request_handler=handler, fd=opened.fileno())
     return Server(server, clusters)
@@ -98,7 +100,8 @@ def _open(host: str, port: int) -> socket.socket:
         ) from None
 
 
-class _Handler(MotoRequestHandler):
+class _Handler(WSGIRequestHandler):
+    timeout = 30  # seconds of silence after which a connection ends
     write_line: Callable[[str], None]
 
     def log(self, type: str, message: str, *args: object) -> None:

@@ -40,7 +40,7 @@ def _backend(call: Call, service: Any) -> Any:
 def _nat_in_zone(call: Call) -> int:
     ec2 = _backend(call, "ec2")
     try:
-        zone = ec2.get_subnet(call.form.get("SubnetId", "")).availability_zone
+        zone = ec2.get_subnet(call.params.get("SubnetId", "")).availability_zone
     except Exception:  # an unknown subnet: moto refuses the call next
         return 0
     gateways = [gateway for gateway in ec2.nat_gateways.values() if gateway.state != "deleted"]
@@ -48,7 +48,7 @@ def _nat_in_zone(call: Call) -> int:
 
 
 def _node_groups(call: Call) -> int:
-    cluster = _backend(call, "eks").clusters.get(call.parts[1] if len(call.parts) > 1 else "")
+    cluster = _backend(call, "eks").clusters.get(call.params["clusterName"])
     return len(cluster.nodegroups) if cluster else 0
 
 
@@ -97,7 +97,7 @@ class Quotas:
 
     def answer(self, call: Call) -> dict | Refusal:
         """Return the Service Quotas API's answer to GetServiceQuota, the lists and RequestServiceQuotaIncrease."""
-        request = call.json
+        request = call.params
         quotas = [quota for quota in QUOTAS if quota.service == request.get("ServiceCode")]
         if call.action in ("ListServiceQuotas", "ListAWSDefaultServiceQuotas"):
             default = call.action == "ListAWSDefaultServiceQuotas"

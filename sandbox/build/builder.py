@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from sandbox.build.parts import Part, keys, parts
-from sandbox.paths import BIN, HOME, LOGS, PARTS
+from sandbox.paths import BIN, CRDS, HOME, LOGS, PARTS
 
 
 class BuildFailed(Exception):
@@ -25,13 +25,14 @@ def build(tell: Callable[[str], None] = print, only: tuple[str, ...] = ()) -> di
 
     Args:
         tell: takes one line of progress.
-        only: the names of the parts to build, all if empty. They must include what they need; old parts then stay.
+        only: the names of the parts to build, all but the optional if empty. They must include what they need; old
+            parts then stay.
 
     Raises:
         BuildFailed: a part, or a tool that it needs, is not to be had.
     """
     named = keys(parts())
-    wanted = [part for part in parts() if not only or part.name in only]
+    wanted = chosen(parts(), only)
     folders = {part.name: PARTS / f"{part.name}-{named[part.name]}" for part in wanted}
     LOGS.mkdir(parents=True, exist_ok=True)
     with (HOME / "build.lock").open("w") as lock:
@@ -42,10 +43,17 @@ def build(tell: Callable[[str], None] = print, only: tuple[str, ...] = ()) -> di
             shutil.rmtree(PARTS / "tmp", ignore_errors=True)
             _Progress(missing, len(wanted), tell).run(folders)
             if not only:
-                _drop_old(folders)
+                _drop_old({PARTS / f"{name}-{key}" for name, key in named.items()})
         if not only:
-            _link_programs(folders["programs"])
+            for name in ("kubectl", "istioctl"):
+                _link(BIN / name, folders["programs"] / name)
+            _link(CRDS, folders["gateway-api"])
     return folders
+
+
+def chosen(all_parts: list[Part], only: tuple[str, ...] = ()) -> list[Part]:
+    """Return the parts named in `only`; without names, all but the optional."""
+    return [part for part in all_parts if (part.name in only if only else not part.optional)]
 
 
 def is_whole(folder: Path) -> bool:
@@ -124,20 +132,19 @@ def require_tools(missing: list[Part]) -> None:
                 )
 
 
-def _drop_old(folders: dict[str, Path]) -> None:
-    keep = set(folders.values())
+def _drop_old(keep: set[Path]) -> None:
     for path in PARTS.iterdir():
         if path not in keep:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _link_programs(programs: Path) -> None:
-    BIN.mkdir(parents=True, exist_ok=True)
-    for name in ("kubectl", "istioctl"):
-        link = BIN / f".{name}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(programs / name)
-        link.rename(BIN / name)
+def _link(path: Path, target: Path) -> None:
+    """Make a link, or let an existing one lead elsewhere in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    link = path.with_name(f".{path.name}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+    link.rename(path)
 
 
 def drop_caches() -> None:

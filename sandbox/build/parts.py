@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from sandbox.build import debian_layers
+from sandbox.build import authorizer_image, conformance, debian_layers, login_images
 from sandbox.build.image_catalogue import images_of, names
-from sandbox.build.oci_images import archive
+from sandbox.build.oci_images import Image, archive
 from sandbox.paths import HOME, PARTS, VERSIONS, version
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +29,12 @@ GO_PROGRAMS = (
     "istio.io/istio/pilot/cmd/pilot-agent",
     "istio.io/istio/istioctl/cmd/istioctl",
 )
+OAUTH2_PROXY = "github.com/oauth2-proxy/oauth2-proxy/v7"  # a Go module of its own: Istio's pins do not hold for it
+GATEWAY_API = "sigs.k8s.io/gateway-api"  # the version that this Istio is built with, so that istiod knows every field
 KUBE_NAMES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
+
+
+Make = Callable[[Path, IO], None]  # fills an empty folder, and writes what programs say into the log
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,10 @@ class Part:
 
     name: str
     inputs: str
-    make: Callable[[Path, IO], None]
+    make: Make
     needs: tuple[str, ...] = ()
     lane: str = "other"  # "go" compiles on both cores for minutes, while the other lane downloads and unpacks
+    optional: bool = False  # built by its name alone, never with all parts
 
 
 def parts() -> list[Part]:
@@ -49,19 +55,31 @@ def parts() -> list[Part]:
     code = _read("debian_layers.py")
     return [
         Part("go", _read("locks/go.lock"), _go_toolchain, lane="go"),
+        Part("gateway-api", _pinned(GATEWAY_API), _gateway_api, ("go",), lane="go"),
         Part("programs", _go_inputs() + json.dumps(_go_flags()), _programs, ("go",), lane="go"),
+        Part("oauth2-proxy", _files_in("oauth2_proxy") + json.dumps(_proxy_flags()), _oauth2_proxy, ("go",), lane="go"),
+        Part("deny-list", _files_in("deny_list") + json.dumps(_small_flags()), _deny_list, ("go",), lane="go"),
+        Part("authorizer", authorizer_image.inputs() + str(_small_flags()), _authorizer, ("go",), lane="go"),
         Part("envoy", _read("locks/envoy.lock"), _envoy),
         Part("base", debian + code, _base),
         Part("jre", debian + code + _JRE, _debian_layer(_JRE), ("base",)),
         Part("keycloak", keycloak + code + str(_KEYCLOAK_BUILD), _keycloak, ("base", "jre")),
         Part("postgres", debian + code + _POSTGRES + _USER, _debian_layer(_POSTGRES, _USER), ("base",)),
         Part("node", debian + code + _NODE, _debian_layer(_NODE), ("base",)),
+        Part("redis", debian + code + _REDIS, _debian_layer(_REDIS), ("base",)),
         Part(
             "images",
             json.dumps(names()) + _read("image_catalogue.py") + _read("oci_images.py"),
-            _images,
-            ("programs", "envoy", "base", "jre", "keycloak", "postgres"),
+            _archive(images_of, _IMAGES),
+            _IMAGES,
         ),
+        Part(
+            "login-images",
+            json.dumps(login_images.names()) + _read("login_images.py") + _read("oci_images.py"),
+            _archive(login_images.images_of, _LOGIN_IMAGES),
+            _LOGIN_IMAGES,
+        ),
+        Part("conformance", conformance.inputs(), _conformance, ("go",), lane="go", optional=True),
     ]
 
 
@@ -98,8 +116,11 @@ def _wanted_go() -> tuple[int, ...]:
 
 
 def _go_inputs() -> str:
-    files = sorted(path for path in (HERE / "go").rglob("*") if path.is_file())
-    return "\n".join(path.read_text() for path in files) + " ".join(GO_PROGRAMS)
+    return _files_in("go") + " ".join(GO_PROGRAMS)
+
+
+def _files_in(folder: str) -> str:
+    return "\n".join(path.read_text() for path in sorted((HERE / folder).rglob("*")) if path.is_file())
 
 
 def _go_flags() -> list[str]:
@@ -117,30 +138,70 @@ def _go_flags() -> list[str]:
     return ["-mod=readonly", "-trimpath", "-tags=disable_pgv", "-gcflags=all=-dwarf=false", "-ldflags", link]
 
 
-def _programs(folder: Path, log: IO) -> None:
-    go = (PARTS / f"go-{keys(parts())['go']}" / "go").resolve()
+def _small_flags(link: str = "") -> list[str]:
+    return ["-mod=readonly", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", f"-s -w {link}".strip()]
+
+
+def _proxy_flags() -> list[str]:
+    return _small_flags(f"-X {OAUTH2_PROXY}/pkg/version.VERSION=v{version('oauth2-proxy')}")
+
+
+def _run_go(log: IO, *words: str, stdout: IO | int, folder: str = "go") -> str:
+    go = (_built("go") / "go").resolve()
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOGC": "400", "GOBIN": ""}
     environment |= {"GOMODCACHE": str(HOME / "go" / "mod"), "GOCACHE": str(HOME / "go" / "build")}
+    command, where = [str(go), *words], HERE / folder
+    done = subprocess.run(
+        command, cwd=where, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log, check=True, text=True
+    )
+    return done.stdout
 
-    def run_go(*words: str, stdout: IO | int) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [str(go), *words],
-            cwd=HERE / "go",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=log,
-            check=True,
-            text=True,
-        )
 
-    run_go("build", *_go_flags(), "-v", "-o", f"{folder}/", *GO_PROGRAMS, stdout=log)
+def _gateway_api(folder: Path, log: IO) -> None:
+    """Copy the standard channel's CustomResourceDefinitions from the module, which Istio is built with too."""
+    module = json.loads(_run_go(log, "mod", "download", "-json", GATEWAY_API, stdout=subprocess.PIPE))
+    for file in (Path(module["Dir"]) / "config" / "crd" / "standard").glob(f"{_GROUP}_*.yaml"):
+        text = file.read_text()
+        if "\nkind: CustomResourceDefinition\n" in text:
+            (folder / file.name).write_text(text)
+
+
+_GROUP = "gateway.networking.k8s.io"
+
+
+def _pinned(module: str) -> str:
+    return "\n".join(line for line in _read("go/go.sum").splitlines() if line.startswith(f"{module} "))
+
+
+def _programs(folder: Path, log: IO) -> None:
+    _run_go(log, "build", *_go_flags(), "-v", "-o", f"{folder}/", *GO_PROGRAMS, stdout=log)
     (folder / "server").rename(folder / "etcd")
     for name in KUBE_NAMES:
         (folder / name).symlink_to("kube")
-    module = run_go("list", "-m", "-f", "{{.Dir}}", "istio.io/istio", stdout=subprocess.PIPE)
-    bootstrap = Path(module.stdout.strip()) / "tools" / "packaging" / "common" / "envoy_bootstrap.json"
+    module = _run_go(log, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio", stdout=subprocess.PIPE)
+    bootstrap = Path(module.strip()) / "tools" / "packaging" / "common" / "envoy_bootstrap.json"
     shutil.copyfile(bootstrap, folder / "envoy_bootstrap.json")
+
+
+def _oauth2_proxy(folder: Path, log: IO) -> None:
+    program = str(folder / "oauth2-proxy")
+    _run_go(log, "build", *_proxy_flags(), "-v", "-o", program, OAUTH2_PROXY, stdout=log, folder="oauth2_proxy")
+
+
+def _authorizer(folder: Path, log: IO) -> None:
+    _run_go(log, "build", *_small_flags(), "-o", str(folder / "authorizer"), ".", stdout=log, folder="authorizer")
+    authorizer_image.write(folder)
+
+
+def _deny_list(folder: Path, log: IO) -> None:
+    _run_go(log, "build", *_small_flags(), "-o", str(folder / "deny-list"), ".", stdout=log, folder="deny_list")
+
+
+def _conformance(folder: Path, log: IO) -> None:
+    def go(*words: str) -> str:
+        return _run_go(log, *words, stdout=subprocess.PIPE, folder="conformance")
+
+    conformance.write(folder, go, _small_flags())
 
 
 def _envoy(folder: Path, log: IO) -> None:
@@ -153,16 +214,8 @@ def _envoy(folder: Path, log: IO) -> None:
 
 def _uv_install(lock: str, target: Path, log: IO) -> None:
     uv = Path(sys.executable).with_name("uv")
-    command = [
-        str(uv),
-        "pip",
-        "install",
-        "--require-hashes",
-        "--target",
-        str(target),
-        "-r",
-        str(HERE / "locks" / f"{lock}.lock"),
-    ]
+    command = [str(uv), "pip", "install", "--require-hashes", "--target", str(target)]
+    command += ["-r", str(HERE / "locks" / f"{lock}.lock")]
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
 
 
@@ -174,6 +227,7 @@ def _base(folder: Path, log: IO) -> None:
 _JRE = "openjdk-17-jre-headless"
 _NODE = "containerd runc containernetworking-plugins iptables nftables conntrack ethtool socat iproute2 kmod procps"
 _POSTGRES = "postgresql-15"
+_REDIS = "redis-server"
 _USER = """
 mkdir -p /etc/postgresql-common
 echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
@@ -182,7 +236,7 @@ useradd --system --uid 999 --gid 999 --home-dir /var/lib/postgresql --no-create-
 """
 
 
-def _debian_layer(packages: str, first: str = "") -> Callable[[Path, IO], None]:
+def _debian_layer(packages: str, first: str = "") -> Make:
     def make(folder: Path, log: IO) -> None:
         upper = debian_layers.layer([_built("base") / "root"], folder, first + debian_layers.install(packages), log)
         debian_layers.pack(upper, folder / "layer.tar")
@@ -201,16 +255,9 @@ _KEYCLOAK_BUILD = (
 def _keycloak(folder: Path, log: IO) -> None:
     wanted = VERSIONS["keycloak"]
     artifact = f"org.keycloak:keycloak-quarkus-dist:{wanted['version']}:zip"
-    command = [
-        "mvn",
-        "-q",
-        "-B",
-        "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy",
-        f"-Dartifact={artifact}",
-    ]
-    subprocess.run(
-        [*command, f"-DoutputDirectory={folder}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True
-    )
+    copy = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+    command = ["mvn", "-q", "-B", copy, f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
+    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
     package = next(folder.glob("*.zip"))
     with package.open("rb") as content:
         got = hashlib.file_digest(content, "sha256").hexdigest()
@@ -227,12 +274,17 @@ def _keycloak(folder: Path, log: IO) -> None:
     debian_layers.pack(upper, folder / "layer.tar")
 
 
-def _images(folder: Path, log: IO) -> None:
-    needed = ("programs", "envoy", "base", "jre", "keycloak", "postgres")
-    digests = archive(images_of({name: _built(name) for name in needed}, folder), folder / "images.tar")
-    (folder / "digests.json").write_text(json.dumps(digests, indent=1))
-    for path in folder.glob("*.layer.tar"):
-        path.unlink()
+_IMAGES = ("programs", "envoy", "base", "jre", "keycloak", "postgres")
+_LOGIN_IMAGES = ("base", "oauth2-proxy", "redis", "deny-list")
+
+
+def _archive(images: Callable[[dict[str, Path], Path], list[Image]], needs: tuple[str, ...]) -> Make:
+    def make(folder: Path, log: IO) -> None:
+        archive(images({name: _built(name) for name in needs}, folder), folder / "images.tar")
+        for path in folder.glob("*.layer.tar"):
+            path.unlink()
+
+    return make
 
 
 def _built(name: str) -> Path:

@@ -23,7 +23,13 @@ ENTRY_IN_USE = "The specified access entry resource is already in use on this cl
 POLICY_NOT_FOUND = (
     "The specified policyArn could not be found. You can view available access policies with 'list-access-policies'."
 )
-RESERVED = ("system:", "eks:", "aws:", "amazon:", "iam:")  # no group may begin so: API_CreateAccessEntry
+RESERVED = (
+    "system:",
+    "eks:",
+    "aws:",
+    "amazon:",
+    "iam:",
+)  # no group and no user name may begin so: API_CreateAccessEntry
 PATHS = (
     "{0}/access-policies$",
     "{0}/clusters/(?P<name>[^/]+)/access-entries$",
@@ -42,10 +48,11 @@ class AccessApi(EksBaseApi):
             raise ResourceInUseException(clusterName=access.cluster, message=ENTRY_IN_USE)
         if kind not in (STANDARD, NODES):
             self._refuse(f"expected an entry of the type {STANDARD} or {NODES} in the sandbox, got {kind}.")
-        if not known(principal):
+        if not (owner := known(principal)):
             self._refuse("The specified principalArn is invalid: invalid principal.")
-        self._check_groups(groups)
-        entry = access.add(principal, groups, self._get_param("username") or "", kind, self._get_param("tags"))
+        username = self._get_param("username") or ""
+        self._check_names(groups, username)
+        entry = access.add(principal, owner.id, groups, username, kind, self._get_param("tags"))
         return ActionResult({"accessEntry": entry})
 
     def describe_access_entry(self) -> ActionResult:
@@ -61,8 +68,8 @@ class AccessApi(EksBaseApi):
     def update_access_entry(self) -> ActionResult:
         """API_UpdateAccessEntry: change an entry's groups and user name."""
         entry, groups, username = self._entry(), self._get_param("kubernetesGroups"), self._get_param("username")
+        self._check_names(groups or [], username or "")
         if groups is not None:
-            self._check_groups(groups)
             entry["kubernetesGroups"] = groups
         entry.update(username=username or entry["username"], modifiedAt=utcnow())
         return ActionResult({"accessEntry": entry})
@@ -120,9 +127,13 @@ class AccessApi(EksBaseApi):
             raise ResourceNotFoundException(clusterName=self._get_param("name"), message=POLICY_NOT_FOUND)
         return name
 
-    def _check_groups(self, groups: list[str]) -> None:
+    def _check_names(self, groups: list[str], username: str) -> None:
         if wrong := [group for group in groups if group.startswith(RESERVED)]:
             self._refuse(f"The kubernetes group name {wrong[0]} is invalid, it cannot start with {RESERVED[0]}")
+        before, template, _ = username.partition("{{SessionName")
+        if username.startswith(RESERVED) or (template and ":" not in before):
+            rule = f"it cannot start with {', '.join(RESERVED)}, and needs a colon before {{{{SessionName}}}}"
+            self._refuse(f"The username {username} is invalid: {rule}")
 
 
 def _names(entry: dict) -> dict[str, str]:

@@ -28,20 +28,30 @@ class AccessEntries:
     def __init__(self, cluster: str, cluster_arn: str, mode: str, administrator: Identity | None) -> None:
         self.cluster, self.arn, self.mode = cluster, cluster_arn.replace(":cluster/", ":access-entry/"), mode
         self.entries: dict[str, dict] = {}
-        self._master = administrator.principal if administrator and mode == CONFIG_MAP else None
+        self._master = _unique(administrator) if administrator and mode == CONFIG_MAP else None
         if administrator and mode != CONFIG_MAP:
-            self.add(administrator.principal)
+            self.add(administrator.principal, _unique(administrator))
             self.associate(administrator.principal, "AmazonEKSClusterAdminPolicy", {"type": "cluster"})
 
     def add(
         self,
         principal: str,
+        unique: str,
         groups: Iterable[str] = (),
         username: str = "",
         kind: str = STANDARD,
         tags: dict | None = None,
     ) -> dict:
-        """Add an entry for a principal's ARN; return the entry as API_AccessEntry has it, with its policies."""
+        """Add an entry for a principal; return the entry as API_AccessEntry has it, with policies and unique id.
+
+        Args:
+            principal: its ARN.
+            unique: its unique id in IAM: a later principal with this ARN does not get the entry's rights.
+            groups: Kubernetes groups.
+            username: Kubernetes' name of the user; by default EKS's.
+            kind: STANDARD or NODES.
+            tags: of the entry.
+        """
         account, name = principal.split(":")[4], re.split("[:/]", principal)[-1]
         entry = {
             "clusterName": self.cluster,
@@ -54,6 +64,7 @@ class AccessEntries:
             "type": kind,
             "username": username or _username(principal),
             "policies": {},
+            "unique": unique,
         }
         self.entries[principal] = entry
         return entry
@@ -72,18 +83,23 @@ class AccessEntries:
         Source: name, uid and extra are as in aws-iam-authenticator, pkg/server/server.go.
         """
         entry, session = self._entry_of(identity.principal), identity.arn.rpartition("/")[2]
-        if identity.principal == self._master:
+        if _unique(identity) == self._master:
             name, groups = identity.arn, ["system:masters"]
         elif entry is None:
             raise Refused(
                 f"expected a principal with an access entry of the cluster {self.cluster}, "
                 f"got {identity.arn}, who has none."
             )
+        elif entry["unique"] != _unique(identity):
+            raise Refused(
+                f"expected the principal that the access entry of {entry['principalArn']} was made for, "
+                "got a later one of the same name; delete the entry and create it again."
+            )
         elif entry["type"] != STANDARD:
             raise Refused(f"expected an access entry of the type {STANDARD}, got {entry['type']}, which is for nodes.")
         else:
-            name, groups = entry["username"].replace("{{SessionName}}", session), list(entry["kubernetesGroups"])
-        uid = f"aws-iam-authenticator:{identity.account}:{identity.user_id.partition(':')[0]}"
+            name, groups = _filled(entry["username"], session), list(entry["kubernetesGroups"])
+        uid = f"aws-iam-authenticator:{identity.account}:{_unique(identity)}"
         canonical = entry["principalArn"] if entry else identity.principal
         return {
             "username": name, "uid": uid, "groups": groups,
@@ -100,6 +116,16 @@ class AccessEntries:
         entry = self.entries.get(principal, {"policies": {}})
         granted = [(name, policy["accessScope"]) for name, policy in list(entry["policies"].items())]
         return access_policies.allows(granted, spec)
+
+
+def _unique(identity: Identity) -> str:
+    """Return the unique id of the user or role in IAM; a session has its role's."""
+    return identity.user_id.partition(":")[0]
+
+
+def _filled(username: str, session: str) -> str:
+    """Source: aws-iam-authenticator, README, "What are the available templates": SessionName has - for @."""
+    return username.replace("{{SessionNameRaw}}", session).replace("{{SessionName}}", session.replace("@", "-"))
 
 
 def _without_path(principal: str) -> str:

@@ -6,8 +6,8 @@ of these names, without rules for custom resources. EKS's policies for services 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 
 PREFIX = "arn:aws:eks::aws:cluster-access-policy/"
 Rule = tuple[frozenset[str], frozenset[str], frozenset[str]]
@@ -78,7 +78,12 @@ def _covers(scope: Mapping, spec: Mapping) -> bool:
     if scope["type"] == "cluster":
         return True
     namespace = spec.get("resourceAttributes", {}).get("namespace", "")
-    return bool(namespace) and any(fnmatchcase(namespace, pattern) for pattern in scope["namespaces"])
+    return bool(namespace) and any(_matches(pattern, namespace) for pattern in scope["namespaces"])
+
+
+def _matches(pattern: str, namespace: str) -> bool:
+    """Return whether a namespace has the form of a pattern, where * is the only wildcard. Source: API_AccessScope."""
+    return bool(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), namespace))
 
 
 def _permits(rules: tuple[Rule, ...], spec: Mapping) -> bool:

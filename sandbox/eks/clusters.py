@@ -16,10 +16,13 @@ from sandbox.eks.access_entries import AccessEntries
 from sandbox.eks.delays import Delays
 from sandbox.eks.models import EksCluster, EksNodegroup
 from sandbox.iam.sigv4 import FindIdentity
-from sandbox.node.authenticator import Authenticate, Authorize, verify
+from sandbox.node.authenticator import verify
+from sandbox.node.command_lines import POD_SECURITY_LEVELS
+from sandbox.node.webhook import Authenticate, Authorize
 
 HEALTH_TAG = "eks-sandbox/health"  # the status and code that the tagged object gets, as in "DEGRADED AccessDenied"
 FORCED_MESSAGE = "It was asked to fail."
+POD_SECURITY_TAG = "eks-sandbox/pod-security"  # the level for namespaces without a label; as on EKS by default
 
 
 class Node(Protocol):
@@ -43,13 +46,21 @@ class Worker(Protocol):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...  # noqa: D102
 
 
-MakeNode = Callable[[str, str, Authenticate, Authorize], Node]  # cluster name, Kubernetes version, …
+MakeNode = Callable[[str, str, Authenticate, Authorize, str], Node]  # cluster name, Kubernetes version, …, pod security
 
 
 def forced_health(tags: dict[str, str]) -> tuple[str, dict]:
     """Return the status and the health that HEALTH_TAG asks for."""
     status, _, code = tags[HEALTH_TAG].partition(" ")
     return status, {"issues": [{"code": code, "message": FORCED_MESSAGE, "resourceIds": []}] if code else []}
+
+
+def pod_security(tags: dict) -> str:
+    """Return the level that POD_SECURITY_TAG asks for. Raises ValueError for an unknown level."""
+    level = tags.get(POD_SECURITY_TAG, POD_SECURITY_LEVELS[0])
+    if level not in POD_SECURITY_LEVELS:
+        raise ValueError(f"expected the tag {POD_SECURITY_TAG} among {', '.join(POD_SECURITY_LEVELS)}, got {level!r}.")
+    return level
 
 
 def _one_thread(name: str) -> Worker:
@@ -105,7 +116,8 @@ class Clusters:
         authenticate = self.authenticator(cluster.name, cluster.access)
 
         def work() -> None:
-            node = self.make_node(cluster.name, self.kubernetes_version, authenticate, cluster.access.allows)
+            callers = authenticate, cluster.access.allows
+            node = self.make_node(cluster.name, self.kubernetes_version, *callers, pod_security(cluster.tags))
             running.node = node
             node.start_control_plane()
             cluster.endpoint = node.endpoint

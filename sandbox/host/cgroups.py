@@ -6,9 +6,10 @@ import contextlib
 from pathlib import Path
 
 from lib.polling import until
+from sandbox.paths import TAG
 
 ROOT = Path("/sys/fs/cgroup")
-PREFIX = "eks-sandbox-"
+PREFIX = f"eks-sandbox{TAG and '.'}{TAG}-"
 DEADLINE = 20  # seconds until the last process of a killed node has left its cgroup; usually less than one
 _V2 = ("cpuset", "cpu", "io", "memory", "pids")
 

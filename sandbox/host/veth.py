@@ -7,9 +7,9 @@ import json
 import subprocess
 from dataclasses import dataclass
 
-from sandbox.paths import LINKS
+from sandbox.paths import LINKS, TAG
 
-PREFIX = "eks"  # of the interfaces' names on this machine
+PREFIX = f"eks{TAG}"  # of the interfaces' names on this machine
 POOL = range(101, 151)  # the last number of a load balancer's address; a run of the notebooks needs fewer than 10
 
 
@@ -72,6 +72,11 @@ def taken(network: ipaddress.IPv4Network) -> str:
 def leftovers() -> list[str]:
     """Return the sandbox's links that exist on this machine."""
     return [link["ifname"] for link in json.loads(_ip("-j", "link", "show", "type", "veth")) if _ours(link["ifname"])]
+
+
+def down(name: str) -> None:
+    """Let nothing pass a link any more."""
+    subprocess.run(["ip", "link", "set", name, "down"], check=False, capture_output=True)
 
 
 def remove(name: str) -> None:

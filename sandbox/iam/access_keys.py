@@ -1,16 +1,16 @@
-"""The owners of the account's access keys, from moto's IAM and STS, and the account's first administrator."""
+"""The owners of the account's access keys: users of moto's IAM, sessions of its roles; the first administrator."""
 
 from __future__ import annotations
 
 import hmac
 import secrets
+import string
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core.config import default_user_config
-from moto.core.utils import utcnow
-from moto.iam.models import iam_backends
-from moto.sts.models import sts_backends
+from moto.iam.models import Role, User, iam_backends
 
 from lib.files import PRIVATE, write_atomic
 from sandbox.iam.sigv4 import Identity
@@ -18,7 +18,9 @@ from sandbox.iam.sigv4 import Identity
 PARTITION = "aws"
 ADMINISTRATOR = "admin"
 PROFILE = "sandbox"
+LETTERS = string.ascii_uppercase + string.digits
 ADMINISTRATOR_POLICY = f"arn:{PARTITION}:iam::aws:policy/AdministratorAccess"
+_sessions: dict[str, tuple[Identity, datetime]] = {}  # by access key, with their end
 
 
 def find(access_key: str, session_token: str | None) -> Identity | None:
@@ -42,6 +44,22 @@ def ensure_administrator(credentials_file: Path) -> str:
     return user.arn
 
 
+def holder(identity: Identity) -> User | Role | None:
+    """Return the user or role of an identity, by its unique id: one of the same name made later is another."""
+    iam, unique = iam_backends[ACCOUNT][PARTITION], identity.user_id.partition(":")[0]
+    return iam.roles.get(unique) or next((user for user in list(iam.users.values()) if user.id == unique), None)
+
+
+def open_session(role: Role, name: str, policies: tuple[str, ...], seconds: int) -> tuple[Identity, datetime]:
+    """Open a session of a role that ends with the role, or after `seconds`; return its identity and its end."""
+    token, key = secrets.token_urlsafe(200), "ASIA" + "".join(secrets.choice(LETTERS) for _ in range(16))
+    arn = f"arn:{PARTITION}:sts::{ACCOUNT}:assumed-role/{role.name}/{name}"
+    made = Identity(arn, ACCOUNT, f"{role.id}:{name}", key, secrets.token_urlsafe(30), token, policies)
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    _sessions[key] = made, until
+    return made, until
+
+
 def _user(access_key: str) -> Identity | None:
     for user in list(iam_backends[ACCOUNT][PARTITION].users.values()):
         for key in user.access_keys:
@@ -51,9 +69,8 @@ def _user(access_key: str) -> Identity | None:
 
 
 def _session(access_key: str, session_token: str) -> Identity | None:
-    role = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(access_key)
-    if role is None or role.expiration <= utcnow():
+    identity, until = _sessions.get(access_key, (None, None))
+    if identity is None or until is None or until <= datetime.now(UTC) or holder(identity) is None:
         return None
-    if not hmac.compare_digest(role.session_token.encode(), session_token.encode()):
-        return None
-    return Identity(role.arn, ACCOUNT, role.user_id, access_key, role.secret_access_key, session_token)
+    right = hmac.compare_digest(str(identity.session_token).encode(), session_token.encode())
+    return identity if right else None

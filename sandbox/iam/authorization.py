@@ -1,87 +1,64 @@
 """Enforces the caller's IAM policies on each call, and simulates them.
 
-Managed and inline policies of users, their groups and roles count. Calls on IAM's roles, EKS, S3 and log groups have
-their resource's ARN; calls on other services need a policy for "*". Permissions boundaries and the policies of
-sessions, organisations and resources do not count.
+Managed and inline policies of users, their groups and roles count, and the policies of a role's session. A call whose
+resource the sandbox cannot tell needs a policy for "*". sandbox/iam/enforced.py has what is refused because nothing
+enforces it, such as permissions boundaries. Policies of organisations do not exist here.
 """
 
 from __future__ import annotations
 
+import re
 from xml.sax.saxutils import escape
 
-from moto.iam.models import Group, IAMBackend, ManagedPolicy, Role, User, iam_backends
+from moto.iam.models import IAMBackend, ManagedPolicy, Role, User, iam_backends
 
-from sandbox.iam.access_keys import ACCOUNT, PARTITION
-from sandbox.iam.policy_evaluation import ALLOWED, DENIED, decide
+from sandbox.iam.access_keys import ACCOUNT, PARTITION, holder
+from sandbox.iam.enforced import SERVICES
+from sandbox.iam.policy_evaluation import ALLOWED, DENIED, NOT_ALLOWED, decide
+from sandbox.iam.resources import permissions
 from sandbox.iam.signed_call import Call, Refusal
+from sandbox.iam.trust_policies import may_assume, role_of
 
-FREE = ("sts:GetCallerIdentity", "sts:GetSessionToken")  # need no permission: API_GetCallerIdentity of STS
+FREE = ("sts:GetCallerIdentity",)  # needs no permission: API_GetCallerIdentity of STS
 CODES = {"ec2": "UnauthorizedOperation", "iam": "AccessDenied", "sts": "AccessDenied", "s3": "AccessDenied"}
 CODES |= {"elasticloadbalancing": "AccessDenied"}  # other services: AccessDeniedException
-S3_NAMES = {  # calls whose permission has another name: "Required permissions for Amazon S3 API operations"
-    "HeadObject": "GetObject", "HeadBucket": "ListBucket", "ListObjects": "ListBucket", "ListObjectsV2": "ListBucket",
-    "ListBuckets": "ListAllMyBuckets", "CreateMultipartUpload": "PutObject", "UploadPart": "PutObject",
-    "CompleteMultipartUpload": "PutObject", "CopyObject": "PutObject", "DeleteObjects": "DeleteObject",
-}  # fmt: skip
-LINKED = {  # calls that create the service's service-linked role if the account has none
-    "eks:CreateCluster": "eks.amazonaws.com",
-    "eks:CreateNodegroup": "eks-nodegroup.amazonaws.com",
-    "elasticloadbalancing:CreateLoadBalancer": "elasticloadbalancing.amazonaws.com",
-}
 FORBIDDEN = "403 Forbidden"
+SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)  # API_AssumeRole
+
+
+def not_enforced(call: Call) -> Refusal | None:
+    """Return why the sandbox refuses a call: nothing enforces what it asks for."""
+    service = SERVICES[call.service]
+    unknown = service.permissions is not None and call.action not in service.permissions
+    parts = [call.action, *(name for name in call.params if call.params[name] is not None)]
+    found = call.action if unknown else next((part for part in parts if part in service.refused), None)
+    if not found:
+        return None
+    message = f"The sandbox enforces nothing of {call.service}'s {found}, and so refuses it; docs/sandbox.md says why."
+    return Refusal("NotImplemented", message, "501 Not Implemented")
 
 
 def refusal(call: Call) -> Refusal | None:
     """Return why the caller may not make this call, or None."""
     if call.name in FREE:
         return None
-    documents = policies(call.identity.arn)
     for action, resource, context in permissions(call):
-        decision = decide(documents, action, resource, {**_context(call), **context})
+        decision = _decision(call, action, resource, context)
+        if call.name == "sts:AssumeRole":
+            decision = _trust(call, decision)
         if decision != ALLOWED:
             return _refusal(call, action, resource, decision)
     return None
 
 
-def permissions(call: Call) -> list[tuple[str, str, dict[str, str]]]:
-    """Return the permissions that a call needs, its own first: (action, resource, values of condition keys).
-
-    AWS needs further permissions if the call tags, passes a role to a service, or is the first call to a service.
-    """
-    name = S3_NAMES.get(call.action, call.action) if call.service == "s3" else call.action
-    found: list[tuple[str, str, dict[str, str]]] = [(f"{call.service}:{name}", _resource(call), {})]
-    if call.service == "ec2" and any(key.startswith("TagSpecification") for key in call.form):
-        found.append(("ec2:CreateTags", "*", {}))
-    if call.service == "iam" and any(key.startswith("Tags.member") for key in call.form) and call.action != "TagRole":
-        kind = call.action.removeprefix("Create")
-        found.append((f"iam:Tag{kind}", _resource(call), {}))
-    if call.service == "eks":
-        found += [("iam:PassRole", role, {"iam:PassedToService": "eks.amazonaws.com"}) for role in _passed_roles(call)]
-        if call.json.get("podIdentityAssociations"):
-            found.append(("eks:CreatePodIdentityAssociation", _resource(call), {}))
-        if call.json.get("launchTemplate"):
-            found.append(("ec2:RunInstances", "*", {}))
-        if call.json.get("encryptionConfig"):
-            found += [("kms:DescribeKey", "*", {}), ("kms:CreateGrant", "*", {})]
-        if call.json.get("tags") and call.action.startswith("Create"):
-            found.append(("eks:TagResource", _resource(call), {}))
-    if call.name in LINKED and not _has_linked_role(LINKED[call.name]):
-        found.append(("iam:CreateServiceLinkedRole", "*", {"iam:AWSServiceName": LINKED[call.name]}))
-    return found
-
-
-def policies(arn: str) -> list[str]:
-    """Return the policy documents of a user, a role or a role's session."""
-    iam, (kind, *names) = _iam(), arn.rpartition(":")[2].split("/")
-    if kind in ("role", "assumed-role"):
-        name = names[-1] if kind == "role" else names[0]
-        holders: list[Role | User | Group] = [one for one in iam.roles.values() if one.name == name]
-    else:
-        users = [one for one in iam.users.values() if one.arn == arn]
-        groups = [group for group in iam.groups.values() if any(user in group.users for user in users)]
-        holders = [*users, *groups]
-    inline = [text for holder in holders for text in holder.policies.values()]
-    return inline + [_document(one) for holder in holders for one in holder.managed_policies.values()]
+def policies(owner: User | Role | None) -> list[str]:
+    """Return the policy documents of a user or role."""
+    if owner is None:
+        return []
+    groups = [group for group in list(_iam().groups.values()) if owner in group.users]
+    holders = [owner, *groups]
+    inline = [text for one in holders for text in one.policies.values()]
+    return inline + [document(policy) for one in holders for policy in one.managed_policies.values()]
 
 
 def simulation(call: Call) -> str:
@@ -89,27 +66,53 @@ def simulation(call: Call) -> str:
 
     Source: IAM API reference, API_SimulatePrincipalPolicy.
     """
-    documents, rows = policies(call.form.get("PolicySourceArn", "")), []
-    context = _simulated_context(call)
-    for action in call.list("ActionNames"):
-        for resource in call.list("ResourceArns") or ["*"]:
-            decision = decide(documents, action, resource, context)
-            rows.append(
-                f"<member><EvalActionName>{escape(action)}</EvalActionName><EvalDecision>{decision}</EvalDecision>"
-                f"<EvalResourceName>{escape(resource)}</EvalResourceName><MatchedStatements/><MissingContextValues/>"
-                "</member>"
-            )
+    documents = policies(known(call.params["PolicySourceArn"])) + call.params.get("PolicyInputList", [])
+    entries = call.params.get("ContextEntries", [])
+    context = {one["ContextKeyName"]: value for one in entries for value in one.get("ContextKeyValues", [])[:1]}
+    rows = "".join(
+        f"<member><EvalActionName>{escape(action)}</EvalActionName>"
+        f"<EvalDecision>{decide(documents, action, resource, context)}</EvalDecision>"
+        f"<EvalResourceName>{escape(resource)}</EvalResourceName><MatchedStatements/><MissingContextValues/></member>"
+        for action in call.params["ActionNames"]
+        for resource in call.params.get("ResourceArns") or ["*"]
+    )
     return (
         '<SimulatePrincipalPolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/">'
-        f"<SimulatePrincipalPolicyResult><IsTruncated>false</IsTruncated><EvaluationResults>{''.join(rows)}"
+        f"<SimulatePrincipalPolicyResult><IsTruncated>false</IsTruncated><EvaluationResults>{rows}"
         "</EvaluationResults></SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>"
     )
 
 
-def known(arn: str) -> bool:
-    """Return whether a user or role with this ARN exists."""
-    iam = _iam()
-    return arn in {user.arn for user in iam.users.values()} | {role.arn for role in iam.roles.values()}
+def known(arn: str) -> User | Role | None:
+    """Return the user or role with this ARN."""
+    holders: list[User | Role] = [*_iam().users.values(), *_iam().roles.values()]
+    return next((one for one in holders if one.arn == arn), None)
+
+
+def document(policy: ManagedPolicy) -> str:
+    """Return the default version of a managed policy."""
+    return next(one.document for one in policy.versions if one.version_id == policy.default_version_id)
+
+
+def _decision(call: Call, action: str, resource: str, more: dict[str, str]) -> str:
+    owner = holder(call.identity)
+    context = {**_context(call, owner), **more}
+    decisions = [decide(policies(owner), action, resource, context)]
+    if call.identity.session_policies:  # they take rights away, and give none
+        decisions.append(decide(call.identity.session_policies, action, resource, context))
+    return next((one for one in (DENIED, NOT_ALLOWED) if one in decisions), ALLOWED)
+
+
+def _trust(call: Call, decision: str) -> str:
+    """Return the decision of AssumeRole, for which the role's trust policy counts too."""
+    role, name = role_of(call.params["RoleArn"]), call.params.get("RoleSessionName", "")
+    context = _context(call, holder(call.identity)) | {"sts:RoleSessionName": name}
+    if "ExternalId" in call.params:
+        context["sts:ExternalId"] = call.params["ExternalId"]
+    allowed_by_session = decision == ALLOWED or not call.identity.session_policies
+    if role and allowed_by_session and SESSION_NAME.fullmatch(name):
+        return ALLOWED if may_assume(role, call.identity, context, decision) else NOT_ALLOWED
+    return DENIED if decision == DENIED else NOT_ALLOWED
 
 
 def _refusal(call: Call, action: str, resource: str, decision: str) -> Refusal:
@@ -124,56 +127,11 @@ def _refusal(call: Call, action: str, resource: str, decision: str) -> Refusal:
     return Refusal(code, message, FORBIDDEN)
 
 
-def _resource(call: Call) -> str:
-    """Return the ARN of the call's resource, * for a service without resources in the sandbox."""
-    account = f"{call.region}:{ACCOUNT}"
-    if call.service == "iam" and "RoleName" in call.form:
-        found = _iam().roles.values()
-        return next((one.arn for one in found if one.name == call.form["RoleName"]), _role(call.form["RoleName"]))
-    if call.service == "iam" and "OpenIDConnectProviderArn" in call.form:
-        return call.form["OpenIDConnectProviderArn"]
-    if call.service == "eks" and call.parts[:1] == ["clusters"]:
-        name, *rest = [*call.parts[1:], ""] if call.parts[1:] else [call.json.get("name", "*"), ""]
-        if rest[0] == "node-groups" and rest[1]:
-            return f"arn:aws:eks:{account}:nodegroup/{name}/{rest[1]}/*"
-        return f"arn:aws:eks:{account}:cluster/{name}" if name != "*" else "*"
-    if call.service == "s3":
-        return f"arn:aws:s3:::{'/'.join(call.parts)}" if call.parts else "*"
-    if call.service == "logs" and (group := call.json.get("logGroupName")):
-        return f"arn:aws:logs:{account}:log-group:{group}"
-    return "*"
-
-
-def _passed_roles(call: Call) -> list[str]:
-    body = call.json
-    nested = [one.get("roleArn") for one in body.get("podIdentityAssociations", []) if isinstance(one, dict)]
-    asked = [body.get("roleArn"), body.get("nodeRole"), body.get("serviceAccountRoleArn"), *nested]
-    return [one for one in asked if isinstance(one, str)]
-
-
-def _context(call: Call) -> dict[str, str]:
-    arn = call.identity.principal
-    return {"aws:RequestedRegion": call.region, "aws:PrincipalArn": arn, "aws:PrincipalAccount": ACCOUNT}
-
-
-def _simulated_context(call: Call) -> dict[str, str]:
-    found, number = {}, 1
-    while name := call.form.get(f"ContextEntries.member.{number}.ContextKeyName"):
-        found[name] = call.form.get(f"ContextEntries.member.{number}.ContextKeyValues.member.1", "")
-        number += 1
-    return found
-
-
-def _has_linked_role(service: str) -> bool:
-    return any(f"/aws-service-role/{service}/" in one.arn for one in _iam().roles.values())
-
-
-def _document(policy: ManagedPolicy) -> str:
-    return next(one.document for one in policy.versions if one.version_id == policy.default_version_id)
-
-
-def _role(name: str) -> str:
-    return f"arn:{PARTITION}:iam::{ACCOUNT}:role/{name}"
+def _context(call: Call, owner: User | Role | None) -> dict[str, str]:
+    arn = owner.arn if owner else call.identity.principal
+    known = {"aws:RequestedRegion": call.region, "aws:PrincipalArn": arn, "aws:PrincipalAccount": ACCOUNT}
+    known["aws:userid"] = call.identity.user_id
+    return known | ({"aws:username": owner.name} if isinstance(owner, User) else {})
 
 
 def _iam() -> IAMBackend:

@@ -29,6 +29,7 @@ class Identity:
     access_key: str
     secret: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+    session_policies: tuple[str, ...] = field(default=(), repr=False)  # of AssumeRole: they only take rights away
 
     @property
     def principal(self) -> str:

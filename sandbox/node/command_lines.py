@@ -12,6 +12,7 @@ POD_NETWORK = "10.244.0.0/16"
 SERVICE_NETWORK = "10.100.0.0/16"  # one of EKS's two defaults: API_KubernetesNetworkConfigRequest
 DNS = "10.100.0.10"
 SOCKET = "/run/containerd.sock"
+POD_SECURITY_LEVELS = ("privileged", "baseline", "restricted")  # Kubernetes, "Pod Security Standards"
 
 KILL_CONTAINERS = (
     f"alias ctr='ctr -a {SOCKET} -n k8s.io'\n"
@@ -31,6 +32,7 @@ def certificates(node: str, host: str, node_name: str) -> list[Certificate]:
         ("etcd-client", "kube-apiserver-etcd-client", "", ()),
         ("front-proxy", "front-proxy-client", "", ()),
         ("webhook", "eks-authenticator", "", (host,)),
+        ("apiserver-webhook", "kube-apiserver-webhook-client", "", ()),
         ("controller-manager", "system:kube-controller-manager", "", ()),
         ("scheduler", "system:kube-scheduler", "", ()),
         ("kubelet", f"system:node:{node_name}", "system:nodes", ()),
@@ -40,8 +42,13 @@ def certificates(node: str, host: str, node_name: str) -> list[Certificate]:
     ]
 
 
-def files(webhook_url: str) -> dict[str, str]:
-    """Return the files of ETC by name; the webhook at `webhook_url` answers both kinds of review."""
+def files(webhook_url: str, pod_security: str) -> dict[str, str]:
+    """Return the files of ETC by name.
+
+    Args:
+        webhook_url: of the webhook that answers both kinds of review.
+        pod_security: the level of POD_SECURITY_LEVELS that namespaces without a label enforce.
+    """
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "hairpinMode": True}
     route = [{"dst": "0.0.0.0/0"}]
     bridge["ipam"] = {
@@ -54,6 +61,7 @@ def files(webhook_url: str) -> dict[str, str]:
     return {
         "authentication-webhook.json": json.dumps(_webhook(f"{webhook_url}/authenticate")),
         "authorization-webhook.json": json.dumps(_webhook(f"{webhook_url}/authorize")),
+        "admission.json": json.dumps(_admission(pod_security)),
         "10-bridge.conflist": json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, ports]}),
         "containerd.toml": _CONTAINERD.format(socket=SOCKET, pause=names()["pause"], etc=ETC),
         "resolv.conf": "",
@@ -61,14 +69,28 @@ def files(webhook_url: str) -> dict[str, str]:
 
 
 def _webhook(url: str) -> dict:
+    client = {
+        f"client-{kind}": f"{ETC}/apiserver-webhook.{end}" for kind, end in (("certificate", "crt"), ("key", "key"))
+    }
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "w",
         "clusters": [{"name": "w", "cluster": {"server": url, "certificate-authority": f"{ETC}/ca.crt"}}],
-        "users": [{"name": "apiserver"}],
+        "users": [{"name": "apiserver", "user": client}],
         "contexts": [{"name": "w", "context": {"cluster": "w", "user": "apiserver"}}],
     }
+
+
+def _admission(pod_security: str) -> dict:
+    """Source: Kubernetes, "Enforce Pod Security Standards by configuring the built-in admission controller"."""
+    configuration = {
+        "apiVersion": "pod-security.admission.config.k8s.io/v1",
+        "kind": "PodSecurityConfiguration",
+        "defaults": {"enforce": pod_security, "enforce-version": "latest"},
+    }
+    plugins = [{"name": "PodSecurity", "configuration": configuration}]
+    return {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins}
 
 
 # restrict_oom_score_adj: without it runc fails on a host without CAP_SYS_RESOURCE.
@@ -117,7 +139,9 @@ def etcd() -> list[str]:
     ]
     urls = [f"--listen-client-urls={url}", f"--advertise-client-urls={url}", f"--listen-peer-urls={peer}"]
     urls += [f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}"]
-    return ["etcd", "--data-dir=/run/etcd", "--unsafe-no-fsync", "--log-level=warn", *urls, *tls]
+    # A single member has nobody to send heartbeats to: rarer ones only wake it less often
+    pace = ["--heartbeat-interval=500", "--election-timeout=5000"]  # ms
+    return ["etcd", "--data-dir=/run/etcd", "--unsafe-no-fsync", "--log-level=warn", *pace, *urls, *tls]
 
 
 def apiserver(address: str) -> list[str]:
@@ -135,10 +159,12 @@ def apiserver(address: str) -> list[str]:
         f"--tls-private-key-file={ETC}/apiserver.key",
         f"--client-ca-file={ETC}/ca.crt",
         "--authorization-mode=Node,RBAC,Webhook",
-        "--enable-admission-plugins=NodeRestriction",
+        # A Service with external addresses could take the API server's, the webhook's or a load balancer's
+        "--enable-admission-plugins=NodeRestriction,DenyServiceExternalIPs",
+        f"--admission-control-config-file={ETC}/admission.json",
         f"--authentication-token-webhook-config-file={ETC}/authentication-webhook.json",
         "--authentication-token-webhook-version=v1",
-        "--authentication-token-webhook-cache-ttl=1m",
+        "--authentication-token-webhook-cache-ttl=10s",  # a deleted access entry's groups work that much longer
         f"--authorization-webhook-config-file={ETC}/authorization-webhook.json",
         "--authorization-webhook-version=v1",
         "--authorization-webhook-cache-authorized-ttl=10s",  # a removed access policy works that much longer
@@ -204,6 +230,7 @@ def kubelet(node_name: str, address: str, node_group: str) -> list[str]:
         f"--hostname-override={node_name}",
         f"--node-ip={address}",
         f"--node-labels=eks.amazonaws.com/nodegroup={node_group}",
+        "--housekeeping-interval=30s",  # how often it reads some hundred cgroups, for metrics that nobody reads here
     ]
 
 
@@ -234,14 +261,14 @@ def kubelet_config(cgroup_root: str) -> dict:
         "serializeImagePulls": False,
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
-        "nodeStatusUpdateFrequency": "5s",
         "podLogsDir": "/var/log/pods",
     }
 
 
 def proxy(node_name: str) -> list[str]:
     """Return kube-proxy's command line."""
-    rest = [f"--cluster-cidr={POD_NETWORK}", "--conntrack-max-per-core=0", "--metrics-bind-address=127.0.0.1:10249"]
+    rest = [f"--cluster-cidr={POD_NETWORK}", "--conntrack-max-per-core=0"]
+    rest += ["--metrics-bind-address=127.0.0.1:10249", "--healthz-bind-address=127.0.0.1:10256"]
     return [
         "kube-proxy",
         f"--kubeconfig={ETC}/proxy.kubeconfig",

@@ -11,6 +11,7 @@ from typing import Any
 import urllib3
 from kubernetes import client, config, watch
 
+from lib.errors import ClusterError
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.manifests import load, ordered
 from lib.kubernetes.status import is_ready
@@ -90,7 +91,7 @@ class Controllers:
                     if self._stopped.is_set():
                         return
                     if event["type"] in ("ADDED", "MODIFIED"):
-                        act(event["object"])
+                        attempt(act, event["object"], self.log)
             except (client.ApiException, urllib3.exceptions.HTTPError) as error:
                 if not self._stopped.wait(0.5):
                     self.log(f"controllers: watching again after {type(error).__name__}")
@@ -137,3 +138,11 @@ class Controllers:
         if ours and not volume.metadata.deletion_timestamp:
             shutil.rmtree(self.disk / VOLUMES / volume.metadata.name, ignore_errors=True)
             self.core.delete_persistent_volume(volume.metadata.name)
+
+
+def attempt(act: Callable[[Any], None], object_: Any, log: Callable[[str], None]) -> None:
+    """Act on one object, and log if the API server refuses that: one user's object must not stop the others'."""
+    try:
+        act(object_)
+    except (client.ApiException, ClusterError) as error:
+        log(f"controllers: {object_.metadata.name} is left as it is: {type(error).__name__}")

@@ -10,8 +10,36 @@ mkdir -p opt/kube etc/kubernetes var/lib/containerd var/lib/kubelet var/lib/volu
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount --rbind /sys/fs/cgroup sys/fs/cgroup
-mount --rbind /dev dev
+mount -o remount,ro,bind sys # not its cgroups, which are mounts of their own
 mount -t tmpfs -o mode=755 tmpfs run
+
+# The kernel's settings are this machine's. The node writes those of its network alone; those that the kubelet would
+# change (setupKernelTunables) have its values in the node's view, and stay on this machine as they are.
+mount --bind proc/sys proc/sys
+mount --bind proc/sys/net proc/sys/net
+for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
+    kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
+  file="run/$(basename "${setting%=*}")"
+  echo "${setting#*=}" > "$file"
+  mount --bind "$file" "proc/sys/${setting%=*}"
+done
+mount -o remount,ro,bind proc/sys
+
+# No disk, no kernel log, nothing but what programs expect: the kubelet reads an empty /dev/kmsg.
+mount -t tmpfs -o mode=755,nosuid,size=64k tmpfs dev
+for device in null=null zero=zero full=full random=random urandom=urandom tty=tty null=kmsg; do
+  : > "dev/${device#*=}"
+  mount --bind "/dev/${device%=*}" "dev/${device#*=}"
+done
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts dev/pts
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs dev/shm
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+for number in 0=stdin 1=stdout 2=stderr; do
+  ln -s "/proc/self/fd/${number%=*}" "dev/${number#*=}"
+done
+
 mount -t tmpfs tmpfs tmp
 mount --bind "$IMAGES" var/lib/containerd
 mount --bind "$STATE/kubelet" var/lib/kubelet

@@ -15,7 +15,13 @@ from sandbox.node.command_lines import PATH
 
 INIT = Path(__file__).with_name("init.sh")
 KINDS = ("--net", "--mount", "--pid", "--uts", "--ipc")
+ROOT = ("--root", "--wd=/")  # of nsenter: the node's root file system
 FIRST_PROCESS, FILE_SYSTEM = 10, 20  # seconds; both take well below one on an idle machine
+
+
+def enter(pid: int, *options: str) -> list[str]:
+    """Return the words before a program that runs in namespaces of a process: those of nsenter's `options`."""
+    return ["nsenter", "--target", str(pid), *options, "--"]
 
 
 class Namespaces:
@@ -50,7 +56,12 @@ class Namespaces:
     @property
     def network_command(self) -> list[str]:
         """The words before a program of this machine that runs in the node's network."""
-        return ["nsenter", "--target", str(self.pid), "--net", "--"]
+        return self._enter("--net")
+
+    @property
+    def root_command(self) -> list[str]:
+        """The words before a program of the node's root file system that runs in this machine's network."""
+        return self._enter("--mount", *ROOT)
 
     def run(self, command: list[str], stdin: IO | None = None, check: bool = False) -> subprocess.CompletedProcess:
         """Run a program in the namespaces until it ends; return its exit code and output."""
@@ -86,7 +97,10 @@ class Namespaces:
 
     @property
     def _command(self) -> list[str]:
-        return ["nsenter", "--target", str(self.pid), *KINDS, "--root", "--wd=/", "--"]
+        return self._enter(*KINDS, *ROOT)
+
+    def _enter(self, *options: str) -> list[str]:
+        return enter(self.pid, *options)
 
 
 def _description(program: subprocess.Popen) -> dict:

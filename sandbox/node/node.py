@@ -12,10 +12,11 @@ from pathlib import Path
 from lib.kubernetes.cluster import Cluster
 from lib.polling import wait
 from sandbox.host import cgroups, veth
-from sandbox.node import authenticator, certificates, command_lines
-from sandbox.node.authenticator import Authenticate, Authorize
+from sandbox.host.link_filter import LinkFilter
+from sandbox.node import certificates, command_lines, webhook
 from sandbox.node.controllers import Controllers
 from sandbox.node.namespaces import Namespaces
+from sandbox.node.webhook import Authenticate, Authorize
 from sandbox.paths import LOGS, NODES, RUN
 
 WEBHOOK_PORT = 8443
@@ -38,6 +39,7 @@ class Node:
         parts: the built parts' folders.
         authenticate: maps a token to its user.
         authorize: decides a SubjectAccessReview, after RBAC.
+        pod_security: the level of command_lines.POD_SECURITY_LEVELS for namespaces without a label.
         log: takes one line.
     """
 
@@ -48,6 +50,7 @@ class Node:
         parts: dict[str, Path],
         authenticate: Authenticate,
         authorize: Authorize,
+        pod_security: str,
         log: Callable[[str], None],
     ) -> None:
         self.name, self.parts, self.log = name, parts, log
@@ -55,12 +58,13 @@ class Node:
         self.state, self.images = RUN / name, NODES / name / "containerd"
         self.etc, self.logs = self.state / "etc", LOGS / name
         self.endpoint = f"https://{self.link.node}:6443"
-        self.ca_pem = b""
+        self.ca_pem, self.pod_security = b"", pod_security
         self.node_name = f"ip-{self.link.node.replace('.', '-')}.ec2.internal"
         self._authenticate, self._authorize = authenticate, authorize
         self._namespaces: Namespaces | None = None
         self._controllers: Controllers | None = None
         self._webhook: ThreadingHTTPServer | None = None
+        self._filter: LinkFilter | None = None
         self._import = threading.Thread(target=self._import_images, daemon=True)
         self._import_error = ""
 
@@ -119,6 +123,8 @@ class Node:
             self._webhook = None
         if self._namespaces:
             self._namespaces.close()
+        if self._filter:
+            self._filter.close()
         veth.remove(self.link.name)
         cgroups.wait_removed(self.name)
         shutil.rmtree(self.state, ignore_errors=True)
@@ -163,6 +169,7 @@ class Node:
         self._namespaces = Namespaces(self.logs, {**settings, "LOWERS": lowers, "NODE_NAME": self.node_name})
         self._namespaces.wait_ready()
         veth.up(self.link, self._namespaces.pid, self._namespaces.network_command)
+        self._filter = LinkFilter(self.link, WEBHOOK_PORT, self._namespaces.root_command)
 
     def _make_certificates(self) -> None:
         ca = certificates.authority(self.etc, "ca", f"eks-sandbox {self.name}")
@@ -174,7 +181,8 @@ class Node:
         for name in ("controller-manager", "scheduler", "kubelet", "proxy"):
             self._write_kubeconfig(name, inside)
         self._write_kubeconfig("admin", self.etc)
-        for file, content in command_lines.files(f"https://{self.link.host}:{WEBHOOK_PORT}").items():
+        url = f"https://{self.link.host}:{WEBHOOK_PORT}"
+        for file, content in command_lines.files(url, self.pod_security).items():
             (self.etc / file).write_text(content)
 
     def _write_kubeconfig(self, name: str, pki: Path) -> None:
@@ -182,10 +190,9 @@ class Node:
         certificates.kubeconfig(self.etc / f"{name}.kubeconfig", self.endpoint, *files)
 
     def _start_webhook(self) -> None:
-        files = self.etc / "webhook.crt", self.etc / "webhook.key"
-        self._webhook = authenticator.serve(
-            self.link.host, WEBHOOK_PORT, *files, self._authenticate, self.log, self._authorize
-        )
+        files = self.etc / "webhook.crt", self.etc / "webhook.key", self.etc / "apiserver-webhook.crt"
+        reviews = self._authenticate, self.log, self._authorize
+        self._webhook = webhook.serve(self.link.host, WEBHOOK_PORT, *files, *reviews)
 
     def _wait_for_api_server(self) -> None:
         cluster = Cluster.from_kubeconfig(self.admin_kubeconfig)
@@ -202,20 +209,24 @@ class Node:
         self._controllers.start()
 
     def _import_images(self) -> None:
-        """Import the images into containerd, once for each build of them; keep an error for `join`."""
+        """Import each part's images into containerd, once for each build of them; keep an error for `join`."""
         mark = self.images.parent / "imported"
-        if mark.is_file() and mark.read_text() == self.parts["images"].name:
+        imported = mark.read_text().splitlines() if mark.is_file() else []
+        archives = [part for part in self.parts.values() if (part / "images.tar").is_file()]
+        missing = [part for part in archives if part.name not in imported]
+        if not missing:
             return
         answers = lambda: self.namespaces.run(command_lines.ctr("version")).returncode == 0  # noqa: E731
         wait("containerd", answers, deadline=CONTAINERD)
-        with (self.parts["images"] / "images.tar").open("rb") as content:
-            done = self.namespaces.run(command_lines.ctr("-n", "k8s.io", "images", "import", "-"), stdin=content)
-        if done.returncode:
-            message = done.stderr.strip()[-200:]
-            log = self.logs / "containerd.log"
-            self._import_error = f"expected containerd to import the images, got {message}; see {log}"
-            return
-        mark.write_text(self.parts["images"].name)
+        for part in missing:
+            with (part / "images.tar").open("rb") as content:
+                done = self.namespaces.run(command_lines.ctr("-n", "k8s.io", "images", "import", "-"), stdin=content)
+            if done.returncode:
+                message = done.stderr.strip()[-200:]
+                log = self.logs / "containerd.log"
+                self._import_error = f"expected containerd to import the images, got {message}; see {log}"
+                return
+        mark.write_text("\n".join(part.name for part in archives))
 
     def _spawn(self, name: str, command: list[str]) -> None:
         self.namespaces.spawn(name, command)

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from lib import params
+from sandbox.build import authorizer_image
 from sandbox.build.image_catalogue import names
-from sandbox.build.parts import GO_PROGRAMS, HERE, Part, keys, parts
+from sandbox.build.parts import GO_PROGRAMS, HERE, OAUTH2_PROXY, Part, keys, parts
 from sandbox.paths import HUB, VERSIONS
 
 MODULES = {
@@ -18,13 +20,16 @@ MODULES = {
 }
 
 
+AUTHORIZER = {"opa": "github.com/open-policy-agent/opa", "cel": "cel.dev/cel-go"}
+
+
 def part(name, inputs="", needs=()):
     return Part(name, inputs, lambda folder, log: None, needs)
 
 
-def go_mod():
-    """The version of each module that go.mod requires, by its path."""
-    return dict(re.findall(r"^(?:require )?\t?(\S+) (v\S+)", (HERE / "go" / "go.mod").read_text(), re.M))
+def go_mod(folder="go"):
+    """The version of each module that a go.mod requires, by its path."""
+    return dict(re.findall(r"^(?:require )?\t?(\S+) (v\S+)", (HERE / folder / "go.mod").read_text(), re.M))
 
 
 CHAIN = [part("a", "1"), part("b", "2", ("a",)), part("c", "3", ("b",)), part("d", "4")]
@@ -63,7 +68,15 @@ def test_a_part_comes_after_its_needs():
 
 def test_go_parts_run_in_their_own_lane():
     assert {one.lane for one in parts()} == {"go", "other"}
-    assert [one.name for one in parts() if one.lane == "go"] == ["go", "programs"]
+    assert [one.name for one in parts() if one.lane == "go"] == [
+        "go",
+        "gateway-api",
+        "programs",
+        "oauth2-proxy",
+        "deny-list",
+        "authorizer",
+        "conformance",
+    ]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -71,6 +84,28 @@ def test_go_mod_has_the_pinned_version(name):
     pin = VERSIONS[name]
     assert go_mod()[MODULES[name]] == pin.get("module", f"v{pin['version']}")
     assert pin["from"] == f"Go module {MODULES[name]}"
+
+
+def test_oauth2_proxys_own_go_mod_has_its_pinned_version_and_asks_for_no_newer_go():
+    pin, text = VERSIONS["oauth2-proxy"], (HERE / "oauth2_proxy" / "go.mod").read_text()
+    assert go_mod("oauth2_proxy")[OAUTH2_PROXY] == f"v{pin['version']}"
+    assert pin["from"] == f"Go module {OAUTH2_PROXY}"
+    assert OAUTH2_PROXY in (HERE / "oauth2_proxy" / "tools.go").read_text() and "replace" not in text
+    assert "\ngo 1.26.0\n" in text
+
+
+@pytest.mark.parametrize("name", AUTHORIZER)
+def test_the_authorizer_has_the_pinned_version(name):
+    assert f"v{VERSIONS[name]['version']}" == go_mod("authorizer")[AUTHORIZER[name]]
+    assert VERSIONS[name]["from"] == f"Go module {AUTHORIZER[name]}"
+
+
+def test_the_authorizer_moves_no_other_part_and_dev_names_its_image():
+    built = {one.name: one for one in parts()}
+    text = (HERE / "authorizer" / "main.go").read_text()
+    assert [name for name, one in built.items() if text in one.inputs] == ["authorizer"]
+    assert [one.name for one in parts() if "authorizer" in one.needs] == []
+    assert params.load("dev").authorizer_image == authorizer_image.NAME
 
 
 def test_istios_version_and_its_commit_agree():

@@ -1,7 +1,7 @@
 """The catalogue: every image that it names is made, of layers that are there."""
 
 from lib import params
-from sandbox.build import image_catalogue
+from sandbox.build import image_catalogue, login_images
 
 BUILT = {
     "programs": ("pause", "coredns", "pilot-discovery", "pilot-agent", "go-httpbin", "envoy_bootstrap.json"),
@@ -47,3 +47,16 @@ def test_the_images_of_the_eks_params_exist_under_their_public_names(tmp_path):
     for name, image in found.items():
         program, version = image.name.rsplit("/", 1)[1].split(":")
         assert name.endswith(f":{version}") or program == "curl"
+
+
+def test_the_images_of_the_login_are_built_and_stand_in_for_the_public_ones(tmp_path):
+    parts = {**built(tmp_path), **{name: tmp_path / name for name in ("oauth2-proxy", "redis", "deny-list")}}
+    for part, file in (("oauth2-proxy", "oauth2-proxy"), ("redis", "layer.tar"), ("deny-list", "deny-list")):
+        parts[part].mkdir()
+        (parts[part] / file).write_text(part)
+    images = login_images.images_of(parts, tmp_path)
+    assert sorted(image.name for image in images) == sorted(login_images.names().values())
+    assert all(path.is_file() for image in images for path in image.layers) and all(image.user for image in images)
+    here, dev = params.load("eks"), params.load("dev")
+    assert {name for image in images for name in image.also} == {here.oauth2_proxy_image, here.redis_image}
+    assert {image.name for image in images} == {dev.oauth2_proxy_image, dev.redis_image, dev.deny_list_image}

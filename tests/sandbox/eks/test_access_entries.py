@@ -1,11 +1,13 @@
 """Who may talk to a cluster and do what: its creator and who has an access entry, by tokens that boto3 makes."""
 
-import boto3
+import json
+
 import pytest
 
+from sandbox.eks import access_policies
 from sandbox.iam import access_keys
 from sandbox.iam.sigv4 import Refused
-from tests.support import eks_token
+from tests.support import account, eks_token
 
 
 def user(world, name):
@@ -13,12 +15,20 @@ def user(world, name):
     iam.create_user(UserName=name)
     iam.attach_user_policy(UserName=name, PolicyArn=access_keys.ADMINISTRATOR_POLICY)
     key = iam.create_access_key(UserName=name)["AccessKey"]
-    return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name="us-east-1")
+    return account.session(key["AccessKeyId"], key["SecretAccessKey"], region_name="us-east-1")
 
 
 def assumed(world, role, name):
+    """A session of a role, which from now on trusts the account's callers too."""
+    principals = {"Service": "ec2.amazonaws.com", "AWS": "arn:aws:iam::123456789012:root"}
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": principals, "Action": "sts:AssumeRole"}],
+    }
+    name_of_role = role.rpartition("/")[2]
+    world.client("iam").update_assume_role_policy(RoleName=name_of_role, PolicyDocument=json.dumps(trust))
     made = world.client("sts").assume_role(RoleArn=role, RoleSessionName=name)["Credentials"]
-    return boto3.Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], region_name="us-east-1")
+    return account.session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], region_name="us-east-1")
 
 
 def test_the_creator_is_administrator_and_nobody_else(world):
@@ -40,7 +50,7 @@ def test_the_creator_is_administrator_and_nobody_else(world):
     with pytest.raises(Refused, match="signature for the cluster runbook"):
         authenticate(eks_token.made(world.session, "other", world.server.url))
     with pytest.raises(Refused, match="access key"):
-        stranger = boto3.Session("AKIANOBODY", "x", region_name="us-east-1")
+        stranger = account.session("AKIANOBODY", "x", region_name="us-east-1")
         authenticate(eks_token.made(stranger, "runbook", world.server.url))
 
 
@@ -190,3 +200,39 @@ def test_config_map_mode_has_no_entries_and_the_creator_is_administrator(world, 
     assert node.authenticate(eks_token.made(world.session, "runbook", world.server.url))["groups"] == ["system:masters"]
     code, sentence = refusal(world.client("eks").list_access_entries, clusterName="runbook")[1:]
     assert code == "InvalidRequestException" and "authentication mode must be set to one of" in sentence
+
+
+def test_a_later_user_of_the_same_name_does_not_get_the_entry(world):
+    """EKS user guide, "Create access entries": the ARN is equal, and the unique id is another."""
+    node, iam, session = world.active(), world.client("iam"), user(world, "eva")
+    named = {"clusterName": "runbook", "principalArn": "arn:aws:iam::123456789012:user/eva"}
+    world.client("eks").create_access_entry(**named, kubernetesGroups=["readers"])
+    assert node.authenticate(eks_token.made(session, "runbook", world.server.url))["groups"] == ["readers"]
+    iam.delete_access_key(UserName="eva", AccessKeyId=session.get_credentials().access_key)
+    iam.detach_user_policy(UserName="eva", PolicyArn=access_keys.ADMINISTRATOR_POLICY)
+    iam.delete_user(UserName="eva")
+    later = eks_token.made(user(world, "eva"), "runbook", world.server.url)
+    with pytest.raises(Refused, match="got a later one of the same name"):
+        node.authenticate(later)
+    world.client("eks").delete_access_entry(**named)
+    world.client("eks").create_access_entry(**named)
+    assert node.authenticate(later)["groups"] == []
+
+
+@pytest.mark.parametrize(
+    "username", ["system:kube-controller-manager", "eks:x", "{{SessionName}}", "a{{SessionNameRaw}}"]
+)
+def test_a_reserved_user_name_is_refused(world, username, refusal):
+    world.active()
+    world.client("iam").create_user(UserName="eva")
+    named = {"clusterName": "runbook", "principalArn": "arn:aws:iam::123456789012:user/eva"}
+    eks = world.client("eks")
+    assert refusal(eks.create_access_entry, **named, username=username)[:2] == (400, "InvalidParameterException")
+    eks.create_access_entry(**named, username="team:{{SessionName}}")
+    assert refusal(eks.update_access_entry, **named, username=username)[:2] == (400, "InvalidParameterException")
+
+
+def test_a_scope_has_no_wildcard_but_the_star():
+    assert access_policies._matches("team-*-x", "team-a-b-x")
+    for pattern in ("team-?", "team-[a-z]", "team", "*b"):
+        assert not access_policies._matches(pattern, "team-a")

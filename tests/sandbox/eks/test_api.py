@@ -2,10 +2,10 @@
 
 import base64
 
-import boto3
 import pytest
 from botocore.exceptions import WaiterError
 
+from tests.support import account
 from tests.support.eks_world import VERSION, FakeNode
 
 
@@ -139,7 +139,7 @@ def test_more_invalid_clusters(world, refusal):
     assert "two different AZs" in refusal(world.cluster, name="x", resourcesVpcConfig=one_zone)[2]
     assert "trusted entity" in refusal(world.cluster, name="x", roleArn=world.role("node", "ec2.amazonaws.com"))[2]
     held = world.session.get_credentials()
-    elsewhere = boto3.Session(held.access_key, held.secret_key, region_name="eu-west-1")
+    elsewhere = account.session(held.access_key, held.secret_key, region_name="eu-west-1")
     assert "us-east-1" in refusal(world.cluster, name="x", session=elsewhere)[2]
     assert "unsupported" in refusal(eks.update_cluster_version, name="runbook", version="1.37")[2]
     assert refusal(eks.update_cluster_version, name="runbook", version=VERSION)[1] == "InvalidParameterException"

@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from lib.polling import until
-from sandbox.eks.clusters import Clusters
+from sandbox.eks.clusters import POD_SECURITY_TAG, Clusters
 
 
 class FakeNode:
@@ -24,16 +26,29 @@ class FakeNode:
 def test_closing_the_sandbox_stops_every_node():
     nodes, lines = {}, []
 
-    def make_node(name, version, authenticate, authorize):
+    def make_node(name, *_):
         nodes[name] = FakeNode(name)
         return nodes[name]
 
     clusters = Clusters(make_node, "1.36", "us-east-1", set(), lambda *_: None, lines.append)
     started = [
-        SimpleNamespace(name=name, status="CREATING", access=SimpleNamespace(allows=None)) for name in ("bad", "good")
+        SimpleNamespace(name=name, status="CREATING", access=SimpleNamespace(allows=None), tags={})
+        for name in ("bad", "good")
     ]
     for cluster in started:
         clusters.start(cluster)
     assert until(lambda: [cluster.status for cluster in started] == ["ACTIVE"] * 2, deadline=5, pause=0.01).held
     clusters.stop()
     assert nodes["good"].stopped and "cluster bad: expected the link to go" in lines
+
+
+@pytest.mark.parametrize(("tags", "level"), [({}, "privileged"), ({POD_SECURITY_TAG: "baseline"}, "baseline")])
+def test_a_tag_sets_the_pod_security_of_a_cluster(world, tags, level):
+    assert world.active(tags=tags).pod_security == level
+
+
+def test_an_unknown_pod_security_fails_with_a_sentence(world):
+    world.cluster(tags={POD_SECURITY_TAG: "Baseline"})
+    found = lambda: world.client("eks").describe_cluster(name="runbook")["cluster"]  # noqa: E731
+    assert until(lambda: found()["status"] == "FAILED", deadline=5, pause=0.01).held
+    assert "among privileged, baseline, restricted, got 'Baseline'" in found()["health"]["issues"][0]["message"]

@@ -7,7 +7,7 @@ import pytest
 
 from sandbox.host import cgroups
 
-GROUP = "eks-sandbox-one"
+GROUP = f"{cgroups.PREFIX}one"
 
 
 def hierarchy(folder, files=()):

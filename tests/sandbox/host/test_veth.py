@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from sandbox.host.veth import POOL, Link, taken
-from sandbox.paths import LINKS
+from sandbox.paths import DEFAULT_HOME, LINKS, TAG, tag
 
 POOL_OF_ALL = ipaddress.ip_network(LINKS)
 needs_ip = pytest.mark.skipif(not shutil.which("ip"), reason="needs ip (Debian package iproute2)")
@@ -15,7 +15,7 @@ needs_ip = pytest.mark.skipif(not shutil.which("ip"), reason="needs ip (Debian p
 @pytest.mark.parametrize("number", [0, 1])
 def test_addresses_of_a_link(number):
     link, first = Link(number), POOL_OF_ALL[0] + 256 * number
-    assert link.name == f"eks{number}"
+    assert link.name == f"eks{TAG}{number}"
     assert link.network == ipaddress.ip_network(f"{first}/24")
     assert (link.host, link.node) == (str(first + 1), str(first + 10))
     assert link.load_balancers == [str(first + last) for last in range(101, 151)]
@@ -51,3 +51,9 @@ def test_a_free_network_is_not_in_use():
 @pytest.mark.parametrize("network", ["127.0.0.0/8", "127.0.0.0/24", "127.4.5.0/24"])
 def test_loopback_is_in_use_for_every_prefix_length(network):
     assert taken(ipaddress.ip_network(network)) == "lo"
+
+
+def test_a_second_sandbox_of_the_machine_has_links_of_its_own():
+    assert tag(DEFAULT_HOME) == ""
+    other = tag(DEFAULT_HOME.parent / "other")
+    assert other.isalpha() and len(f"eks{other}255") <= 15  # IFNAMSIZ of linux/if.h, without the final zero

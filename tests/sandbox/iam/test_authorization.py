@@ -4,7 +4,6 @@ import json
 import re
 from functools import cache
 
-import boto3
 import pytest
 
 from lib import params
@@ -15,6 +14,7 @@ from lib.record.events import Record
 from lib.run import Run
 from lib.steps import clean_up, cluster
 from sandbox.iam.policy_evaluation import ALLOWED, DENIED, NOT_ALLOWED, decide
+from tests.support import account
 from tests.support.stated import IMAGES
 
 NAME = "least"
@@ -47,6 +47,13 @@ def allow(action, resource="*", **more):
 
 def deny(action, resource="*", **more):
     return {**allow(action, resource, **more), "Effect": "Deny"}
+
+
+def trust(*principals):
+    """The trust policy of a role that these callers may assume."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"AWS": list(principals)}, "Action": "sts:AssumeRole"}
+    ]})  # fmt: skip
 
 
 PASSED = {"Condition": {"StringEquals": {"iam:PassedToService": ["eks.amazonaws.com", "ec2.amazonaws.com"]}}}
@@ -101,7 +108,7 @@ class User:
         self.world, self.name, self.iam = world, name, world.client("iam")
         self.arn = self.iam.create_user(UserName=name)["User"]["Arn"]
         self.key = self.iam.create_access_key(UserName=name)["AccessKey"]
-        self.session = boto3.Session(self.key["AccessKeyId"], self.key["SecretAccessKey"], region_name="us-east-1")
+        self.session = account.session(self.key["AccessKeyId"], self.key["SecretAccessKey"], region_name="us-east-1")
         self.client = cache(lambda service: world.client(service, session=self.session))
 
     def may(self, *actions, resource="*", name="rights", **more):
@@ -157,11 +164,11 @@ def test_permissions_come_from_groups_and_roles_too_and_a_deny_wins(user, refusa
     iam.add_user_to_group(GroupName="readers", UserName=user.name)
     assert ec2.describe_vpcs()["Vpcs"]
     user.may("sts:AssumeRole")
-    role = user.world.role("reader", "ec2.amazonaws.com")
+    role = iam.create_role(RoleName="trusting", AssumeRolePolicyDocument=trust(user.arn))["Role"]["Arn"]
     made = user.client("sts").assume_role(RoleArn=role, RoleSessionName="monday")["Credentials"]
-    session = boto3.Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], "us-east-1")
+    session = account.session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], "us-east-1")
     assert refusal(user.world.client("ec2", session).describe_vpcs)[1] == "UnauthorizedOperation"
-    iam.put_role_policy(RoleName="reader", PolicyName="p", PolicyDocument=document(allow("ec2:*")))
+    iam.put_role_policy(RoleName="trusting", PolicyName="p", PolicyDocument=document(allow("ec2:*")))
     assert user.world.client("ec2", session).describe_vpcs()["Vpcs"]
     text = document(deny("ec2:DescribeVpcs"))
     iam.put_user_policy(UserName=user.name, PolicyName="no", PolicyDocument=text)

@@ -44,7 +44,8 @@ def test_no_flag_is_repeated_or_disables_a_protection(name):
 def test_apiserver_asks_rbac_and_the_webhook():
     found = flags(LINES["apiserver"])
     assert found["authorization-mode"] == "Node,RBAC,Webhook"
-    assert found["enable-admission-plugins"] == "NodeRestriction"
+    assert found["enable-admission-plugins"] == "NodeRestriction,DenyServiceExternalIPs"
+    assert found["admission-control-config-file"] == "/etc/kubernetes/admission.json"
     assert found["authentication-token-webhook-config-file"] == "/etc/kubernetes/authentication-webhook.json"
     assert found["authentication-token-webhook-version"] == found["authorization-webhook-version"] == "v1"
     assert found["authorization-webhook-config-file"] == "/etc/kubernetes/authorization-webhook.json"
@@ -133,10 +134,16 @@ def test_the_networks_are_apart_and_dns_is_a_service():
 
 
 def test_written_files_parse_in_their_formats():
-    found = command_lines.files("https://198.18.0.1:4600")
+    found = command_lines.files("https://198.18.0.1:4600", "baseline")
     for file, path in (("authentication-webhook.json", "authenticate"), ("authorization-webhook.json", "authorize")):
         cluster = {"server": f"https://198.18.0.1:4600/{path}", "certificate-authority": "/etc/kubernetes/ca.crt"}
         assert json.loads(found[file])["clusters"] == [{"name": "w", "cluster": cluster}]
+        client = {"client-certificate": "/etc/kubernetes/apiserver-webhook.crt",
+                  "client-key": "/etc/kubernetes/apiserver-webhook.key"}  # fmt: skip
+        assert json.loads(found[file])["users"] == [{"name": "apiserver", "user": client}]
+    assert by_file()["apiserver-webhook"][1:] == ("", ())  # no group of Kubernetes, no server
+    (plugin,) = json.loads(found["admission.json"])["plugins"]
+    assert plugin["name"] == "PodSecurity" and plugin["configuration"]["defaults"]["enforce"] == "baseline"
     bridge, _ = json.loads(found["10-bridge.conflist"])["plugins"]
     assert bridge["ipam"]["ranges"] == [[{"subnet": command_lines.POD_NETWORK}]]
     containerd = tomllib.loads(found["containerd.toml"])

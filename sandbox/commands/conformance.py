@@ -1,0 +1,113 @@
+"""Run the Gateway API's conformance suite on the sandbox's cluster, and keep its report."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from lib.errors import MissingStep
+from lib.istio.gateway_api import API
+from lib.kubernetes.cluster import Cluster
+from sandbox.build.builder import BuildFailed, build
+from sandbox.build.conformance import PROGRAM
+from sandbox.commands import endpoint
+from sandbox.commands.conformance_report import FEATURES, MESH, results, tables, unexplained
+from sandbox.node.command_lines import ctr
+from sandbox.node.namespaces import KINDS, ROOT, enter
+from sandbox.paths import LOGS, PROJECT, RUN, version
+
+CLASS = "istio"
+PROFILES = ("GATEWAY-HTTP", "GATEWAY-TLS", "GATEWAY-GRPC", "GATEWAY-TCP")
+REPORT = PROJECT / "outputs" / "conformance" / "report.yaml"
+LOG = LOGS / "conformance.log"
+FIRST = "Set gateway_api: gateway-api in params/dev.yml. Then run make run ENV=dev ONLY=01, and ONLY=02."
+# Go prints at once which test runs, and all results after the last test
+LINES = r"(    --- \w+:|=== (RUN|CONT)) +TestConformance/({})( |$)"
+LIMIT = "60m"  # of the whole suite, which takes 5 minutes
+# For the test of static addresses: Istio's own runs of the suite name these two
+ADDRESSES = ("-usable-address=infra-backend-v1.gateway-conformance-infra.svc.cluster.local", "-unusable-address=foo")
+
+
+def run(tell: Callable[[str], None], test: str = "") -> int:
+    """Run the suite, or one test of it; return 0, or 1 if a failure has no known reason or the one test does not pass.
+
+    Raises:
+        BuildFailed: the suite is not to be had.
+        MissingStep: no cluster runs, or it lacks the GatewayClass.
+    """
+    running = endpoint.clusters() or []
+    if not running:
+        raise MissingStep(f"No cluster runs. {FIRST}")
+    kubeconfig = RUN / running[0]["name"] / "etc" / "admin.kubeconfig"
+    require_class(Cluster.from_kubeconfig(kubeconfig))
+    suite = build(tell, only=("go", "conformance"))["conformance"]
+    _import_images(running[0]["processes"]["containerd"]["pid"], suite / "images.tar")
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.unlink(missing_ok=True)
+    _run_suite([str(suite / PROGRAM), *options(test)], kubeconfig, tell, LINES.format(re.escape(test) or "[^/ ]+"))
+    if not REPORT.is_file():
+        raise BuildFailed(f"expected a report of the suite, got none; see {LOG}")
+    found = results(LOG.read_text())
+    passed, failed, skipped = (len(found[word]) for word in ("PASS", "FAIL", "SKIP"))
+    tell(f"\n{passed} tests passed, {failed} failed, {skipped} were skipped.")
+    if test:  # the report counts all other tests as skipped
+        tell(f"log: {LOG}")
+        return 0 if passed and not failed else 1
+    report = yaml.safe_load(REPORT.read_text())
+    tell(f"\n{tables(report, found['FAIL'])}\n\nreport: {REPORT}; log: {LOG}")
+    return 1 if unexplained(report, found["FAIL"]) else 0
+
+
+def require_class(cluster: Cluster) -> None:
+    """Raise MissingStep if istiod has not made its GatewayClass: it needs the Gateway API's definitions."""
+    if not cluster.find(API, "GatewayClass", CLASS):
+        raise MissingStep(f"The cluster has no GatewayClass {CLASS}. {FIRST}")
+
+
+def options(test: str = "") -> list[str]:
+    """Return the suite's options: all features but those that FEATURES explains, and those of meshes.
+
+    Args:
+        test: the name of one test to run.
+    """
+    about = {"organization": "istio", "project": "istio", "url": "https://istio.io", "contact": "none"}
+    words = {**about, "version": version("istio"), "gateway-class": CLASS, "report-output": str(REPORT)}
+    words |= {"conformance-profiles": ",".join(PROFILES), "exempt-features": ",".join([*FEATURES, *MESH])}
+    words |= {"run-test": test} if test else {}
+    return ["-test.v", f"-test.timeout={LIMIT}", "-test.run=^TestConformance$", "-all-features", *ADDRESSES] + [
+        f"-{name}={value}" for name, value in words.items()
+    ]
+
+
+def _import_images(pid: int, images: Path) -> None:
+    """Import images into the containerd of a running node, whose process `pid` is."""
+    command = [*enter(pid, *KINDS, *ROOT), *ctr("-n", "k8s.io", "images", "import", "-")]
+    with images.open("rb") as content:
+        done = subprocess.run(command, stdin=content, capture_output=True, text=True)
+    if done.returncode:
+        raise BuildFailed(f"expected containerd to import {images}, got: {done.stderr.strip()[-200:]}")
+
+
+def _run_suite(command: list[str], kubeconfig: Path, tell: Callable[[str], None], lines: str) -> None:
+    """Run the suite, its output into LOG; tell the lines that match the pattern `lines`."""
+    environment = {"KUBECONFIG": str(kubeconfig), "HOME": "/nonexistent", "PATH": "/usr/bin:/bin"}
+    with (
+        LOG.open("w") as log,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        ) as suite,
+    ):
+        assert suite.stdout
+        for line in suite.stdout:
+            log.write(line)
+            if re.match(lines, line):
+                tell(line.strip())
