@@ -10,7 +10,7 @@ RunbookError
 ├── AwsError         AWS refused, or answered otherwise than expected
 ├── ClusterError     the Kubernetes API refused, or answered otherwise than expected
 ├── IstioError       istioctl or the mesh
-├── LegacyError      an old policy that has no equal today
+├── LegacyError      an old policy or gateway that has no equal today
 └── KeycloakError    Keycloak refused, or answered otherwise than expected
 """
 
@@ -79,7 +79,7 @@ class IstioError(RunbookError):
 
 
 class LegacyError(RunbookError):
-    """An old policy has no equal today, or cannot be read; names the field."""
+    """An old policy or gateway has no equal today, or cannot be read; names the field."""
 
 
 class KeycloakError(RunbookError):

@@ -9,10 +9,10 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from lib.crypto import trust_store
 from lib.errors import ClusterError
@@ -60,26 +60,30 @@ def over_http(
     timeout: float = 5,
     agent: str = "",
     to: str = "",
+    headers: Mapping[str, str] | None = None,
+    data: str = "",
 ) -> Answer:
     """Ask on one fresh connection, without proxy or redirects; `timeout` in seconds holds for each step of it.
 
     Over https the server's certificate is verified (lib.trust), by the URL's host whatever `host` says.
     `agent` is the User-Agent: it identifies the request in access logs. `to` is an address to connect to in
-    place of the URL's host, which is asked for and verified all the same (`--connect-to` of curl).
+    place of the URL's host, which is asked for and verified all the same (`--connect-to` of curl). `headers` are
+    further headers, and `data` is the request's body.
     """
     place = urlsplit(url)
     connection = _connection(place.scheme, place.hostname or "", place.port, timeout, to)
     target = (place.path or "/") + (f"?{place.query}" if place.query else "")
     start = time.perf_counter()
     try:
-        connection.request(method, target, headers={**_headers(token, host, agent), "Connection": "close"})
+        sent = {**_headers(token, host, agent, headers), "Connection": "close"}
+        connection.request(method, target, body=data.encode() or None, headers=sent)
         got = connection.getresponse()
-        status, headers, body = got.status, _joined(got.getheaders()), got.read().decode(errors="replace")
+        status, found, body = got.status, _joined(got.getheaders()), got.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         return _none(_why(error), _ms(start))
     finally:
         connection.close()
-    return _answer(status, headers, body, _ms(start))
+    return _answer(status, found, body, _ms(start))
 
 
 def over_exec(
@@ -91,6 +95,8 @@ def over_exec(
     method: str = "GET",
     timeout: float = 5,
     agent: str = "",
+    headers: Mapping[str, str] | None = None,
+    data: str = "",
 ) -> Answer:
     """Ask from inside a pod: `execute(argv, stdin)` runs its curl (7.83 or newer) and gives (stdout, exit code).
 
@@ -98,15 +104,14 @@ def over_exec(
     where curl itself did not run.
     """
     mark = f"--{uuid.uuid4().hex}--"
-    ((body, about_json),) = run_curl(
-        execute, _config(url, method, _headers(token, host, agent), timeout, mark), mark, 1
-    )
+    sent = _headers(token, host, agent, headers)
+    ((body, about_json),) = run_curl(execute, _config(url, method, sent, timeout, mark, data), mark, 1)
     meta = json.loads(about_json, strict=False)
     about, latency = meta["curl"], round(meta["curl"]["time_total"] * 1000, 1)
     if about["exitcode"]:
         return _none(EXITS.get(about["exitcode"]) or about["errormsg"], latency)
-    headers = _joined((name, value) for name, values in meta["headers"].items() for value in values)
-    return _answer(about["http_code"], headers, body, latency)
+    found = _joined((name, value) for name, values in meta["headers"].items() for value in values)
+    return _answer(about["http_code"], found, body, latency)
 
 
 def run_curl(
@@ -146,6 +151,11 @@ def curl_settings(settings: Iterable[tuple[str, str]]) -> str:
     return "".join(f"{name} = {quoted(value)}\n" if value else f"{name}\n" for name, value in settings)
 
 
+def port(url: SplitResult) -> int:
+    """Return the port that a URL leads to: its own, or that of its scheme (RFC 9110, section 4.2)."""
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
 def peer(answer: Answer) -> str:
     """Return the SPIFFE id of httpbin's caller, from the X-Forwarded-Client-Cert in its /headers; "" without one.
 
@@ -168,14 +178,18 @@ def quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def _headers(token: str | None, host: str | None, agent: str = "") -> dict[str, str]:
+def _headers(
+    token: str | None, host: str | None, agent: str = "", more: Mapping[str, str] | None = None
+) -> dict[str, str]:
     bearer = {} if token is None else {"Authorization": f"Bearer {_line(token)}"}
-    return bearer | ({"Host": _line(host)} if host else {}) | ({"User-Agent": _line(agent)} if agent else {})
+    own = bearer | ({"Host": _line(host)} if host else {}) | ({"User-Agent": _line(agent)} if agent else {})
+    return own | {_line(name): _line(value) for name, value in (more or {}).items()}
 
 
-def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark: str) -> str:
+def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark: str, data: str = "") -> str:
     options = [("url", _line(url)), ("request", _line(method))]
     options += [("header", f"{name}: {value}") for name, value in headers.items()]
+    options += [("data-raw", data)] if data else []
     options += [
         ("max-time", str(timeout)),
         ("noproxy", "*"),

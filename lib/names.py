@@ -6,10 +6,16 @@ PROJECT = "istio-keycloak-runbook"  # the value of the tag Project
 
 # Namespaces
 ISTIO_SYSTEM = "istio-system"
+ISTIO_INGRESS = "istio-ingress"  # the ingress gateway, if the Gateway API's kinds make it
 KEYCLOAK, KEYCLOAK_EDGE = "keycloak", "keycloak-edge"  # Keycloak and its database; the public gateway in front of it
 HARDENED = "hardened"  # the hardened profile of httpbin; the profile has the namespace's name
 PROBES, STRANGERS = "probes", "bar"  # workloads with policies for single probes; callers that no policy lists
 LABS = "labs"
+ROLES = "roles"  # the application of step 15, whose callers have roles
+LOGIN = "login"  # the application that people reach with a browser, and its gateway
+
+
+GATEWAY_GROUP = "gateway.networking.k8s.io"  # of the Kubernetes Gateway API's kinds
 
 
 def tags(cluster_name: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""The params of Keycloak's database that do not fit each other."""
+"""The params of Keycloak, of its database and its paths, that do not fit each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,8 +15,23 @@ def driver(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(url.removeprefix("jdbc:")).query))
 
 
+def relative_path(command: Sequence[str]) -> str:
+    """Return the path under which a command of kc.sh serves Keycloak, "" for the root."""
+    for place, word in enumerate(command):
+        name, equals, value = word.partition("=")
+        if name == "--http-relative-path":
+            path = value if equals else (*command, "")[place + 1]
+            return path if path.strip("/") else ""
+    return ""
+
+
 def problems(params: Params) -> Iterator[str]:
     """Yield each reason why the params of Keycloak's database do not fit each other."""
+    if path := relative_path(params.keycloak_command):
+        yield (
+            f"keycloak_command sets http-relative-path to {path}, and the runbook asks Keycloak at / (health checks, "
+            "issuer, jwksUri, routes); remove the option"
+        )
     address, file = params.keycloak_database, params.keycloak_database_ca_file
     if not address:
         if file:

@@ -25,9 +25,9 @@ class AccessEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     principal_arn: Principal = Field(description="the role or user; a role's sessions have what the role has")
-    policy: Policy | None = Field(None, description="an access policy of EKS, such as AmazonEKSViewPolicy")
-    scope: Literal["cluster"] | Namespaces = Field("cluster", description="cluster, or a list of namespaces")
-    groups: list[str] = Field([], description="Kubernetes groups, for RBAC objects of your own")
+    policy: Policy | None = Field(default=None, description="an access policy of EKS, such as AmazonEKSViewPolicy")
+    scope: Literal["cluster"] | Namespaces = Field(default="cluster", description="cluster, or a list of namespaces")
+    groups: list[str] = Field(default=[], description="Kubernetes groups, for RBAC objects of your own")
 
     @model_validator(mode="after")
     def _rights(self) -> AccessEntry:

@@ -63,13 +63,17 @@ def certificate_problems(params: Params) -> Iterator[str]:
 
 
 def _ranges_problems(params: Params) -> Iterator[str]:
+    families: dict[int, list[int]] = {}  # the lengths of the prefixes, for IPv4 and IPv6
     for text in params.load_balancer_source_ranges:
         try:
-            ipaddress.ip_network(text)
+            network = ipaddress.ip_network(text)
+            families.setdefault(network.version, []).append(network.prefixlen)
         except ValueError as error:
             yield f"load_balancer_source_ranges must be networks such as 203.0.113.0/24; {error}"
-    if any(text.endswith("/0") for text in params.load_balancer_source_ranges[1:]):
+    if any(0 in lengths and len(lengths) > 1 for lengths in families.values()):
         yield "load_balancer_source_ranges holds everybody (/0) beside others, which then mean nothing; remove one"
+    if 6 in families and params.load_balancer_controller == IN_TREE:
+        yield f"load_balancer_source_ranges has IPv6, which the in-tree controller refuses; remove it, or take {LBC}"
 
 
 def _contradictions(params: Params) -> Iterator[str]:

@@ -94,6 +94,12 @@ class Params(BaseModel):
 
     delete_log_group: bool = Field(False, description="the clean-up deletes the control plane's log group as well")
 
+    # The record
+    witness: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="a file, git:repository or s3://bucket/prefix for each run's digest, where nobody can change it",
+    )
+
     # Encryption on the user's way
     tls: Literal["own-ca", "given", "off"] = Field("own-ca", description="whose certificates gateways show, if any")
     keycloak_host: Host | None = Field(
@@ -107,6 +113,14 @@ class Params(BaseModel):
     istio_hub: str = "docker.io/istio"
     istio_tag: str
     istio_settings: list[str] = Field([], description="further key=value settings for istioctl")
+    gateway_api: Literal["istio", "gateway-api"] = Field(
+        "istio",
+        description="whose kinds make the gateways: Istio's Gateway and VirtualService, or Gateway and HTTPRoute",
+    )
+    gateway_api_crds: str | None = Field(
+        None,
+        description="gateway-api: a file or folder with its CRDs, which step 02 applies; empty: they exist already",
+    )
 
     # Keycloak
     keycloak_image: str
@@ -166,6 +180,28 @@ class Params(BaseModel):
     namespace: DnsLabel = "foo"
     httpbin_image: str
     sleep_image: str
+
+    # The login of people with a browser (step 13)
+    login_engine: Literal["envoy", "oauth2-proxy", "none"] = Field(
+        "envoy",
+        description="what turns a login into a token: the OAuth 2.0 filter of a gateway's Envoy, or oauth2-proxy, an "
+        "external authorizer; none: no login",
+    )
+    oauth2_proxy_image: str = "quay.io/oauth2-proxy/oauth2-proxy:v7.15.6"
+    deny_list_image: str = Field(
+        "",
+        description="step 14: refuses the tokens of ended sessions; build it of sandbox/build/deny_list; empty: none",
+    )
+    redis_image: str = Field("docker.io/library/redis:7.0", description="where oauth2-proxy keeps sessions")
+    login_host: Host | None = Field(None, description="the application's public name; empty is its address")
+
+    # Roles (step 15)
+    role_engines: Annotated[list[Literal["mesh", "opa", "cel"]], Field(min_length=1)] = Field(
+        ["mesh", "opa", "cel"], description="what decides by roles: the mesh alone, or an authorizer by OPA or CEL"
+    )
+    authorizer_image: str | None = Field(
+        None, description="the image of sandbox/build/authorizer, for opa and cel; empty: the mesh decides alone"
+    )
 
     # Probes
     profiles: Annotated[list[Literal["figure-2", "figure-1", "hardened"]], Field(min_length=1)] = Field(
@@ -245,11 +281,14 @@ def _filled(value: Any, environment: Mapping[str, str]) -> Any:
 def _read(path: Path) -> dict:
     try:
         values = yaml.load(path.read_text(), Loader=UniqueKeys)
-    except (TypeError, RecursionError):
-        raise ParamsError(f"{_short(path)}: expected plain keys and a few levels; simplify the values.") from None
     except yaml.YAMLError as error:
         raise ParamsError(
             f"{_short(path)}: expected YAML, got: {' '.join(str(error).split())}; correct that line."
+        ) from None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:  # a date 2026-13-45, say
+        raise ParamsError(
+            f"{_short(path)}: expected plain keys, plain values and a few levels, got: {str(error)[:200]}; "
+            "quote the value, or simplify it."
         ) from None
     if not isinstance(values, dict):
         raise ParamsError(f"{_short(path)}: expected keys and values, got {type(values).__name__}; see params/dev.yml.")

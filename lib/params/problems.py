@@ -53,6 +53,8 @@ def _lines(model: type[BaseModel], error: Any) -> Iterator[str]:
     else:
         misread = error["type"] in ("string_type", "literal_error") and isinstance(error["input"], MISREAD)
         remedy = f"YAML reads it as {type(error['input']).__name__}: quote it" if misread else "change it"
+        if misread and isinstance(error["input"], (int, float)) and not isinstance(error["input"], bool):
+            remedy = f"with papermill take -r {key}, not -p; {remedy}"  # -p makes a number of it too
         yield f"expected for {key}: {message}; got {error['input']!r:.200}; {remedy}"
 
 

@@ -70,6 +70,68 @@ def test_a_text_that_yaml_reads_as_another_type_needs_quotes(tmp_path, more):
         load("tiny", folder=tmp_path)
 
 
+def test_a_number_that_papermill_made_of_an_account_says_how_to_give_it(tmp_path):
+    write_params(tmp_path)
+    with pytest.raises(ParamsError, match="got 12345678901; with papermill take -r account_id, not -p; .*: quote it"):
+        load("tiny", {"account_id": 12345678901}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "? [a]\n: b",
+        "a: " + "[" * 3000,
+        "a: 2026-13-45",
+        "a: !!int x",
+        "a: !!bool x",
+        "a: !!timestamp x",
+        "a: \xff",
+        "\0",
+    ],
+)
+def test_a_file_that_yaml_cannot_read_is_a_sentence(tmp_path, text):
+    (tmp_path / "tiny.yml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"tiny\.yml: expected .*, got: .*; (correct|quote)"):
+        load("tiny", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("controller", "ranges", "words"),
+    [
+        ("in-tree", ["0.0.0.0/0", "203.0.113.0/24"], "holds everybody"),
+        ("in-tree", ["203.0.113.0/24", "0.0.0.0/0"], "holds everybody"),
+        ("in-tree", ["::/0"], "which the in-tree controller refuses"),
+        ("aws-load-balancer-controller", ["2001:db8::/32", "::/0"], "holds everybody"),
+        ("aws-load-balancer-controller", ["0.0.0.0/0", "::/0"], ""),
+        ("aws-load-balancer-controller", ["0.0.0.0/0", "2001:db8::/32"], ""),
+    ],
+)
+def test_source_ranges_in_any_order_and_of_both_families(tmp_path, controller, ranges, words):
+    more = f"load_balancer_controller: {controller}\nload_balancer_source_ranges: {ranges}"
+    if words:
+        assert words in sentence(tmp_path, more)
+    else:
+        write_params(tmp_path, more=more)
+        assert load("tiny", folder=tmp_path).load_balancer_source_ranges == ranges
+
+
+@pytest.mark.parametrize(
+    ("command", "refused"),
+    [
+        ("[start, --http-relative-path=/auth]", True),
+        ("[start, --http-relative-path, /auth]", True),
+        ("[start, --http-relative-path=/]", False),
+        ("[start, --db=postgres]", False),
+    ],
+)
+def test_keycloak_under_another_path_is_refused_at_once(tmp_path, command, refused):
+    if refused:
+        assert "keycloak_command sets http-relative-path to /auth" in sentence(tmp_path, f"keycloak_command: {command}")
+    else:
+        write_params(tmp_path, more=f"keycloak_command: {command}")
+        assert load("tiny", folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     "more", ["? [a, b]\n: c", "a: " + "[" * 1500, "node_labels: &a {b: *a}", "on: x", "? {a: b}\n: c"]
 )
