@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +16,12 @@ def rendered(template: str, **values: object) -> str:
 def source(template: str) -> str:
     """Return a file of lib/templates as it is."""
     return _loader().get_source(_environment(), template)[0]
+
+
+def fenced(language: str, text: str) -> str:
+    """Return the text as a block of Markdown, with a fence that is longer than each run of backticks in the text."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 @cache

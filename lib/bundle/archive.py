@@ -1,4 +1,7 @@
-"""A bundle as one zip file, byte for byte reproducible, and its upload to S3."""
+"""A bundle as one zip file, byte for byte reproducible, and its upload to S3.
+
+The zip stores its files without compression: two versions of zlib compress the same file to different bytes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can have (APPNOTE 4.4.6)
+LONGEST = 36500  # days that S3 can lock an object for (S3 API, DefaultRetention)
+TOLERANCE = 3600  # seconds between this machine's clock and S3's
+KEY_BYTES = 1024  # of an object's key (S3 User Guide, "Naming Amazon S3 objects")
+DAYS = {"Days": 1, "Years": 365}  # the units of a bucket's default rule
 MODE = 0o100644 << 16  # a regular file, in the upper half of a zip entry's external attributes
 
 
@@ -33,10 +40,10 @@ def pack(folder: Path, file: Path, trusted: Sequence[Ed25519PublicKey]) -> Path:
         raise BundleError(
             f"The bundle does not verify, so it is not packed: {problems[0]} `make verify` lists every problem."
         )
-    with draft(file) as half, ZipFile(half, "w", ZIP_DEFLATED, compresslevel=9) as packed:
+    with draft(file) as half, ZipFile(half, "w", ZIP_STORED) as packed:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", EPOCH)
-            entry.external_attr, entry.compress_type = MODE, ZIP_DEFLATED
+            entry.external_attr = MODE
             packed.writestr(entry, path.read_bytes())
     return file
 
@@ -50,21 +57,25 @@ def upload(
         file: the zip.
         target: s3://bucket/prefix.
         s3: a boto3 client.
-        retain_days: how long the object is locked (governance mode), for a bucket with object lock and no default rule.
+        retain_days: the days that the object is locked at least. A longer default rule of the bucket counts instead;
+            0 leaves the time to that rule. The mode is the rule's, or governance mode without a rule.
         now: the clock.
 
     Returns:
         A sentence that says where the object is and until when it is locked.
 
     Raises:
-        BundleError: the object exists, or the bucket cannot lock it as asked; nothing was uploaded.
+        BundleError: the object exists, or the bucket cannot lock it as asked; nothing was uploaded. Or S3 locked the
+            uploaded object for a shorter time than asked.
         AwsError: S3 refused the request.
     """
-    bucket, prefix = _bucket_and_prefix(target)
-    key, data = f"{prefix}{file.name}", file.read_bytes()
+    if not 0 <= retain_days <= LONGEST:
+        raise BundleError(f"S3 cannot lock an object for {retain_days} days. Use a RETAIN between 1 and {LONGEST}.")
+    bucket, key = bucket_and_key(target, file.name)
+    data, time = file.read_bytes(), (now or partial(datetime.now, UTC))()
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
     with session.aws_errors():
-        until: dict[str, Any] = _retention(s3, bucket, retain_days, (now or partial(datetime.now, UTC))())
+        until: dict[str, Any] = _retention(s3, bucket, retain_days, time)
         try:
             until |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
             s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*", **until)
@@ -73,20 +84,32 @@ def upload(
                 raise
             raise BundleError(f"s3://{bucket}/{key} exists and is never overwritten. Name another prefix.") from None
         locked = s3.head_object(Bucket=bucket, Key=key).get("ObjectLockRetainUntilDate")
+    if retain_days and (not locked or (locked - time).total_seconds() < retain_days * 86400 - TOLERANCE):
+        until_when = f"until {locked:%Y-%m-%d}" if locked else "not at all"
+        raise BundleError(
+            f"s3://{bucket}/{key} was uploaded, but S3 locked it {until_when} instead of {retain_days} days. "
+            "Check the bucket's rule and the permission s3:PutObjectRetention."
+        )
     kept = f"locked until {locked:%Y-%m-%d}" if locked else "not locked"
     return f"s3://{bucket}/{key}, {kept}"
 
 
-def _bucket_and_prefix(target: str) -> tuple[str, str]:
-    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", target)
-    if not match:
+def bucket_and_key(target: str, name: str) -> tuple[str, str]:
+    """Return the bucket of s3://bucket/prefix and the key of an object `name`; BundleError if it is no S3 address."""
+    match = re.fullmatch(r"s3://([a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9])(?:/([^\x00-\x1f\x7f]*))?", target)
+    if not match or re.fullmatch(r"[\d.]+", match[1]):
         raise BundleError(f"{target!r} is no S3 address. Write it as s3://bucket/prefix.")
-    prefix = (match[2] or "").strip("/")
-    return match[1], f"{prefix}/" if prefix else ""
+    parts = [*(match[2] or "").strip("/").split("/"), name] if (match[2] or "").strip("/") else [name]
+    if {"", ".", ".."} & {*parts}:
+        raise BundleError(f"{target!r} has an empty part, `.` or `..` in its prefix. Name each folder of the prefix.")
+    key = "/".join(parts)
+    if len(key.encode()) > KEY_BYTES:
+        raise BundleError(f"The key of {name} in {match[1]} is longer than {KEY_BYTES} bytes. Use a shorter prefix.")
+    return match[1], key
 
 
 def _retention(s3: S3Client, bucket: str, days: int, now: datetime) -> dict:
-    """Return the lock arguments of put_object: none if the bucket has no object lock, or has a default rule."""
+    """Return the lock arguments of put_object: none without object lock, or if the default rule locks long enough."""
     try:
         lock: dict = {**s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]}
     except s3.exceptions.ClientError as error:
@@ -99,10 +122,14 @@ def _retention(s3: S3Client, bucket: str, days: int, now: datetime) -> dict:
                 f"{bucket} has no object lock, so it cannot keep the object {days} days. Name another bucket."
             )
         return {}
-    if "Rule" in lock:  # it may be stricter than `days`
+    rule = lock.get("Rule", {}).get("DefaultRetention", {})
+    if rule and days <= max(rule.get(unit, 0) * length for unit, length in DAYS.items()):
         return {}
     if not days:
         raise BundleError(
             f"{bucket} has object lock without a default rule. Say how many days it locks the object: RETAIN=days."
         )
-    return {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": now + timedelta(days=days)}
+    return {
+        "ObjectLockMode": rule.get("Mode", "GOVERNANCE"),
+        "ObjectLockRetainUntilDate": now + timedelta(days=days),
+    }

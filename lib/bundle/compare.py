@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from yaml import YAMLError
 
 from lib.bundle import latency, object_diff, seal
+from lib.bundle.contradictions import shape_problems
+from lib.bundle.verify import verify
 from lib.errors import BundleError
 from lib.record import row as record_row
 
@@ -18,12 +22,30 @@ SIGNS = {"fail": "✗"}
 SLOWER, SECONDS, MILLISECONDS = 2.0, 5.0, 5.0
 
 
-def runs(folder: Path) -> pd.DataFrame:
-    """Return a row for each bundle in an environment's folder, oldest first; a bundle without seal is `incomplete`."""
-    columns = ["run", "verdict", "steps", "checks", "passed", "created", "changed", "seconds", "commit"]
-    return pd.DataFrame(
-        [_row(path) for path in sorted(folder.iterdir()) if path.is_dir()], columns=columns, dtype=object
-    )
+def runs(folder: Path, trusted: Sequence[Ed25519PublicKey] = ()) -> pd.DataFrame:
+    """Return a row for each bundle in an environment's folder, oldest first.
+
+    A bundle without seal is `incomplete`, one whose run.json is not readable is `unreadable`. `verifies` is what
+    `verifies` says of it, by the keys that are trusted.
+    """
+    columns = ["run", "verdict", "verifies", "steps", "checks", "passed", "created", "changed", "seconds", "commit"]
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return pd.DataFrame([_row(path, trusted) for path in folders], columns=columns, dtype=object)
+
+
+def verifies(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> str:
+    """Return `verifies`, or `does not verify` with the first reason; the pages of notebooks are not made again."""
+    problems = verify(folder, trusted, pages=False).problems
+    return f"does not verify: {problems[0]}" if problems else "verifies"
+
+
+def sealed_run(folder: Path) -> dict | None:
+    """Return a bundle's run.json if it can be read and follows its schema, else None."""
+    try:
+        run = seal.read_run(folder)
+    except BundleError:
+        return None
+    return None if shape_problems(run) else run
 
 
 def compare(one: Path, other: Path) -> dict[str, pd.DataFrame]:
@@ -36,28 +58,48 @@ def compare(one: Path, other: Path) -> dict[str, pd.DataFrame]:
         BundleError: a folder is no sealed bundle.
     """
     old, new = _contents(one), _contents(other)
-    old["live objects"], new["live objects"] = object_diff.differences(one, other)
+    try:
+        old["live objects"], new["live objects"] = object_diff.differences(one, other)
+    except (YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"The live objects cannot be compared ({type(error).__name__}). Verify both runs.") from None
     rules = {"seconds": _same_duration, "latencies": _not_slower}
     tables = {part: _differing(old[part], new[part], rules.get(part, str.__eq__)) for part in old}
     return {part: table for part, table in tables.items() if not table.empty}
 
 
-def _row(folder: Path) -> dict:
+def _row(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> dict:
     if not (folder / seal.SUMS).is_file():
-        return {"run": folder.name, "verdict": "incomplete"}
-    run = seal.read_run(folder)
+        return {"run": folder.name, "verdict": "incomplete", "verifies": "no"}
+    state = "yes" if verifies(folder, trusted) == "verifies" else "no"
+    run = sealed_run(folder)
+    if run is None:
+        return {"run": folder.name, "verdict": "unreadable", "verifies": "no"}
     ran = sum(step["verdict"] != "not run" for step in run["steps"])
     kept = {key: run["totals"][key] for key in ("checks", "passed", "created", "changed")}
-    return {"run": folder.name, "verdict": run["verdict"], "steps": ran, **kept, "seconds": run["seconds"]} | {
-        "commit": f"{run['commit'][:8]}{'+' if run['dirty'] else ''}"
-    }
+    return {
+        "run": folder.name,
+        "verdict": run["verdict"],
+        "verifies": state,
+        "steps": ran,
+        **kept,
+        "seconds": run["seconds"],
+    } | {"commit": f"{run['commit'][:8]}{'+' if run['dirty'] else ''}"}
 
 
 def _contents(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the values of a bundle that can be compared, by part and name."""
     if not (folder / seal.SUMS).is_file():
         raise BundleError(f"{folder} is no sealed bundle: it has no {seal.SUMS}. Name a run that ended.")
-    run = seal.read_run(folder)
+    run = sealed_run(folder)
+    if run is None:
+        raise BundleError(f"{folder} is not readable: its {seal.RUN} does not follow its schema. Verify it.")
+    try:
+        return _parts(folder, run)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder} is not readable ({type(error).__name__}: {error}). Verify it.") from None
+
+
+def _parts(folder: Path, run: dict) -> dict[str, dict[str, Any]]:
     versions = {f"{part} {name}": value for part, names in run["versions"].items() for name, value in names.items()}
     answers = seal.read_rows(folder, "responses.csv")
     good = [row for row in answers if record_row.verdict(row) == "pass"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from urllib.parse import quote
@@ -18,7 +19,13 @@ FEW = 25  # a part with more differences is folded
 LEFT, SLOT, BAR, HEIGHT, HEAD, FOOT = 56, 24, 18, 240, 24, 96  # sizes of the picture, in its own units
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between two lines of the picture
 LINES = 5  # at most, in the picture
-WORDS = {"pass": "passed", "fail": "failed", "error": "ended by an error", "incomplete": "never sealed"}
+WORDS = {
+    "pass": "passed",
+    "fail": "failed",
+    "error": "ended by an error",
+    "incomplete": "never sealed",
+    "unreadable": "not readable",
+}
 
 
 def write_comparison(one: Path, other: Path, tables: dict[str, pd.DataFrame]) -> Path:
@@ -30,10 +37,13 @@ def write_comparison(one: Path, other: Path, tables: dict[str, pd.DataFrame]) ->
     return path
 
 
-def write_history(folder: Path) -> Path:
-    """Write history.html into an environment's folder of bundles; return the path."""
-    table = compare.runs(folder).fillna("").to_dict("records")
-    rows = [{**row, **_page_and_steps(folder / row["run"])} for row in table]
+def write_history(folder: Path, table: pd.DataFrame | None = None) -> Path:
+    """Write history.html into an environment's folder of bundles; return the path.
+
+    `table` is what `compare.runs` returns, if the caller has it already.
+    """
+    table = compare.runs(folder) if table is None else table
+    rows = [{**row, **_page_and_steps(folder / row["run"])} for row in table.fillna("").to_dict("records")]
     svg = Markup(picture(rows)) if rows else ""
     path = folder / "history.html"
     text = rendered("history.html.j2", env=folder.name, rows=rows[::-1], picture=svg, words=WORDS)
@@ -49,7 +59,7 @@ def picture(rows: list[dict]) -> str:
     """
     newest = rows[-NEWEST:]
     top = max([float(row["seconds"] or 0) for row in newest] + [1.0])
-    tick = next((seconds for seconds in TICKS if top / seconds <= LINES), TICKS[-1])
+    tick = next((seconds for seconds in TICKS if top / seconds <= LINES), math.ceil(top / LINES))
     return rendered(
         "history.svg.j2",
         alt=alt(newest),
@@ -60,7 +70,7 @@ def picture(rows: list[dict]) -> str:
         foot=HEAD + HEIGHT,
         left=LEFT,
         bar=BAR,
-        signs={**MARKS, "incomplete": "?"},
+        signs={**MARKS, "incomplete": "?", "unreadable": "?"},
     )
 
 
@@ -86,10 +96,11 @@ def _bar(number: int, row: dict, scale: float) -> dict:
 
 
 def _page_and_steps(folder: Path) -> dict:
-    """Return `link` and `parts` of a bundle, both empty if it was never sealed."""
-    if not (folder / seal.SUMS).is_file():
+    """Return `link` and `parts` of a bundle, both empty if it was never sealed or is not readable."""
+    run = compare.sealed_run(folder) if (folder / seal.SUMS).is_file() else None
+    if run is None:
         return {"link": "", "parts": []}
-    steps = [step for step in seal.read_run(folder)["steps"] if step["verdict"] != "not run"]
+    steps = [step for step in run["steps"] if step["verdict"] != "not run"]
     parts = [(step["step"], step["verdict"], step["seconds"]) for step in steps]
     return {"link": _link(folder, folder.parent), "parts": parts}
 

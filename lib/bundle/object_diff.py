@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lib import strict
 
 VOLATILE = (
     "resourceVersion",
@@ -16,6 +19,8 @@ VOLATILE = (
     "creationTimestamp",
     "managedFields",
 )  # fields of metadata that differ in every run
+MOST = 100_000  # values of one object
+DEEP = 100  # levels of one object; libyaml builds values by recursion, and 50,000 levels end the process
 LONG = 120  # characters; a longer value is cut and gets its SHA-256
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -40,9 +45,22 @@ def objects(folder: Path) -> dict[str, dict[str, str]]:
     """Return the fields of the objects in a bundle's objects/, by "kind namespace name"; the last copy counts."""
     fields: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob("objects/*.yaml")):
-        for body in filter(None, yaml.load_all(path.read_text(encoding="utf-8"), Loader)):
-            fields[_name(body)] = dict(_leaves(_lasting(body)))
+        text = strict.text(path)
+        _refuse_depth(text)
+        for body in filter(None, yaml.load_all(text, Loader)):
+            leaves = list(islice(_leaves(_lasting(body)), MOST + 1))
+            if len(leaves) > MOST:  # aliases can make a small file into any number of values
+                raise ValueError(f"{_name(body)} has more than {MOST} values")
+            fields[_name(body)] = dict(leaves)
     return fields
+
+
+def _refuse_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEP:
+            raise ValueError(f"an object is nested deeper than {DEEP} levels")
 
 
 def _differing(name: str, fields: dict[str, str] | None, others: dict[str, str] | None) -> dict[str, str]:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import Error as SecureSystemsError
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
+from lib import strict
 from lib.bundle import signing_key
 
 FILE, KEY_FILE = "provenance.dsse.json", "signer.pem"
 PAYLOAD = "application/vnd.in-toto+json"
+BEFORE = "previous run"  # the name of the material that is the run before
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 BUILD, BUILDER = "urn:istio-keycloak-runbook:run:v1", "urn:istio-keycloak-runbook:runner"
 
@@ -61,10 +64,46 @@ def sign(statement: dict, key: Ed25519PrivateKey) -> str:
 def read(folder: Path) -> tuple[dict, Envelope]:
     """Return the statement in a bundle and its envelope; raise ValueError if the file holds no statement."""
     try:
-        envelope = Envelope.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
-        return json.loads(envelope.payload), envelope
-    except (KeyError, TypeError, AttributeError, OSError) as error:
+        envelope = Envelope.from_dict(strict.json_value(strict.text(folder / FILE, strict.SMALL)))
+        statement = strict.json_value(envelope.payload.decode())
+        str(envelope.payload_type).encode()
+    except (KeyError, TypeError, AttributeError, ValueError, SecureSystemsError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
+    if not isinstance(statement, dict) or not isinstance(envelope.payload_type, str):
+        raise ValueError("its payload or its payload's type is of another kind than a statement has")
+    return statement, envelope
+
+
+def unsigned(folder: Path, envelope: Envelope) -> str:
+    """Return what an envelope holds that no signature covers, "" if it is as `sign` writes it."""
+    if envelope.payload_type != PAYLOAD:
+        return f"its payloadType is {envelope.payload_type}, expected {PAYLOAD}"
+    if len(envelope.signatures) != 1:
+        return f"it has {len(envelope.signatures)} signatures, expected one"
+    written = json.dumps(envelope.to_dict(), indent=1) + "\n"
+    more = [name for one in envelope.signatures.values() for name in one.unrecognized_fields]
+    if more or strict.text(folder / FILE, strict.SMALL) != written:
+        return "it has fields or spaces that `sign` does not write, and that nobody signed"
+    return ""
+
+
+def place(statement: dict) -> tuple[str, str, dict[str, str] | None]:
+    """Return the SHA-256 that a statement is about, the run's name, and the run before it as {run, sha256} or None.
+
+    Raises:
+        ValueError: the statement is not as `statement` makes it.
+    """
+    try:
+        predicate = statement["predicate"]
+        subject, name = statement["subject"][0]["digest"]["sha256"], predicate["runDetails"]["metadata"]["invocationId"]
+        materials = predicate["buildDefinition"]["resolvedDependencies"]
+        before = [one for one in materials if one["name"] == BEFORE and "uri" in one]
+        previous = {"run": before[0]["uri"], "sha256": before[0]["digest"]["sha256"]} if before else None
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"the statement lacks {error}") from None
+    if not all(isinstance(one, str) for one in (subject, name, *(previous or {}).values())):
+        raise ValueError("the statement has other values than texts")
+    return subject, name, previous
 
 
 def signer(envelope: Envelope, keys: Iterable[Ed25519PublicKey]) -> Ed25519PublicKey | None:
@@ -76,7 +115,7 @@ def _signed_by(envelope: Envelope, key: Ed25519PublicKey) -> bool:
     try:
         envelope.verify([SSlibKey.from_crypto(key, keyid=signing_key.fingerprint(key))], 1)
         return True
-    except VerificationError:
+    except (VerificationError, ValueError):
         return False
 
 
@@ -87,5 +126,5 @@ def _materials(run: dict) -> list[dict]:
         {"name": name, "digest": dict([value.split(":", 1)])} for name, value in run["images"].items() if ":" in value
     ]
     before = run["previous"]
-    chain = [{"name": "previous run", "uri": before["run"], "digest": {"sha256": before["sha256"]}}] if before else []
+    chain = [{"name": BEFORE, "uri": before["run"], "digest": {"sha256": before["sha256"]}}] if before else []
     return [source, lock, *images, *chain]

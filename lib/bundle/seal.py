@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
-import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib.bundle import index_page, oscal, provenance, signing_key
-from lib.bundle.environment import digest
+from lib import spreadsheet, strict
+from lib.bundle import derived, index_page, provenance, signing_key
+from lib.bundle.chain import previous_run
+from lib.bundle.derived import COUNTS, RUN, SUMS, TABLES, Events, count
+from lib.bundle.verify import INCOMPLETE, UNSUMMED, files, verify
+from lib.errors import BundleError
 from lib.files import write_atomic
-from lib.record import junit, verdicts
-from lib.record.events import read
+from lib.record import verdicts
+from lib.record.event_shape import fault, is_time
+from lib.record.events import cleaned_fields, without_halves
 from lib.redact import clean, cleaned
+from lib.redact.cells import scrub_cell
 
-SUMS, JUNIT, RUN = "SHA256SUMS", "junit.xml", "run.json"
-UNSUMMED = (SUMS, provenance.FILE)  # SHA256SUMS does not list itself, nor the signed statement about it
-ACTIONS = ("created", "changed", "unchanged", "deleted")
-IDENTITY = ("cluster_arn", "endpoint", "kube_system_uid")  # the facts that identify the cluster
-LISTS = ("real", "emulated")  # the facts whose values of all steps are joined to a list
+__all__ = ["COUNTS", "RUN", "SUMS", "TABLES", "UNSUMMED", "count", "files", "previous_run"]
+
 EVIDENCE = ("objects", "mesh")  # folders that steps write evidence to
-STANDING = "standing"  # the fact with the parts of the cluster at the end: lib.steps.overview.facts
-TABLED = ("images", "addresses")  # the facts whose values of all steps are merged: digests by image, addresses by part
-COUNTS = {"passed": "pass", "failed": "fail", "errors": "error", "skipped": "skipped", "waived": "waived"}
-
-TABLES = {  # file: the event of its rows, its columns after step and at
-    "checks.csv": ("check", "name expected actual verdict passed seconds tries reason"),
-    "responses.csv": (
-        "response",
-        "figure request caller token expected got reason latency_ms seconds tries passed"
-        " probe title status_line details flags hop verdict note finding closed_by source",
-    ),
-    "tokens.csv": ("token", "name fingerprint alg kid typ iss aud azp sub scope iat exp lifetime"),
-    "changes.csv": ("change", "kind namespace name action"),
-}
+KEPT = ("env", "started", "finished", "seconds", "commit", "dirty", "requirements_lock_sha256", "exit_code")
+FIXED = ("at", "event", "key", "verdict", "passed", "action", "file", "sha256", "step")  # fields of events
+SHOWN = 1000  # characters of a line that is no event
 
 
 def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
@@ -59,23 +48,10 @@ def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
     return folder
 
 
-def count(events: list[dict]) -> dict[str, int]:
-    """Return the counts of a step's events: checks made, checks by verdict (see COUNTS), changes by action.
-
-    A response is a check too. A skipped check was not made.
-    """
-    kinds = Counter(event["verdict"] for event in events if event["event"] in ("check", "response"))
-    actions = Counter(event["action"] for event in events if event["event"] == "change")
-    made = kinds.total() - kinds[verdicts.SKIPPED]
-    return {
-        "checks": made,
-        **{name: kinds[kind] for name, kind in COUNTS.items()},
-        **{name: actions[name] for name in ACTIONS},
-    }
-
-
 def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[str] = frozenset()) -> dict:
-    """Finish the bundle of a run, whatever its verdict. SHA256SUMS is written last.
+    """Finish the bundle of a run, whatever its verdict, and verify what was written.
+
+    SHA256SUMS is written last. A bundle that does not verify gets INCOMPLETE.txt instead, with the reasons.
 
     Args:
         folder: the bundle, with the executed notebooks, their pages and the events of each step.
@@ -86,142 +62,215 @@ def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[s
 
     Returns:
         The content of run.json.
+
+    Raises:
+        BundleError: a file cannot be written, for example because the disk is full.
     """
-    _scrub(folder, secrets)
-    events = {row["step"]: read(folder / "events" / f"{row['step']}.jsonl") for row in run["steps"]}
-    names = [row["step"] for row in run["steps"]]
-    run = cleaned(_complete(run, events), secrets) | {"run": folder.name, "previous": previous_run(folder)}
-    for row, name in zip(run["steps"], names, strict=True):
-        row["step"] = name  # a step's name is a file's name, so it is not redacted even if a secret is this word
-    tables = {name: _rows(events, kind, columns.split()) for name, (kind, columns) in TABLES.items()}
-    for name, rows in tables.items():
-        _write_csv(folder / name, ["step", "at", *TABLES[name][1].split()], rows)
-    write_atomic(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
-    write_atomic(folder / "params.yml", yaml.safe_dump(run["params"], sort_keys=False, allow_unicode=True))
-    write_atomic(folder / JUNIT, junit.document(_cases(tables), f"{run['env']} {run['started']}"))
-    write_atomic(folder / oscal.FILE, oscal.document(run, tables))
-    write_atomic(folder / "index.html", index_page.index(run, tables, files(folder)))
+    try:
+        run = _written(folder, run, key, secrets)
+        problems = verify(folder, [key.public_key()], alone=True).problems
+    except Exception as error:
+        _unseal(folder, [f"{type(error).__name__}: {clean(str(error), secrets)}"])
+        raise BundleError(
+            f"The bundle {folder} is incomplete ({type(error).__name__}: {clean(str(error), secrets)}). "
+            "Make room on the disk, or look at the file that the reason names, and run again."
+        ) from error
+    if problems:
+        _unseal(folder, problems)
+    return run
+
+
+def incomplete(folder: Path) -> str:
+    """Return why a bundle could not be sealed, "" if it is sealed."""
+    if (folder / SUMS).is_file():
+        return ""
+    reasons = strict.text(folder / INCOMPLETE).splitlines() if (folder / INCOMPLETE).is_file() else []
+    return reasons[0] if reasons else f"it has no {SUMS}"
+
+
+def read_run(folder: Path) -> dict:
+    """Return the content of a bundle's run.json; raise BundleError if it is not readable."""
+    try:
+        run = strict.json_value(strict.text(folder / RUN, strict.SMALL))
+    except ValueError as error:
+        raise BundleError(f"{RUN} of {folder} is not readable: {error}. Name another run.") from None
+    if not isinstance(run, dict):
+        raise BundleError(f"{RUN} of {folder} is no JSON object. Name another run.")
+    return run
+
+
+def read_rows(folder: Path, name: str) -> list[dict]:
+    """Return the rows of the bundle's table `name`, as texts by column; raise BundleError if it is not readable."""
+    try:
+        return spreadsheet.rows(strict.text(folder / name))
+    except ValueError as error:
+        raise BundleError(f"{name} of {folder} is not readable: {error}. Name another run.") from None
+
+
+def _written(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[str]) -> dict:
+    """Write every file of the bundle and return the content of run.json."""
+    for leftover in folder.rglob(".*"):  # a draft of lib.files whose process was killed
+        if leftover.is_file():
+            leftover.unlink()
+    _rename(folder)
+    redacted = _clean_pages(folder, secrets)
+    for path in (path for kind in EVIDENCE for path in folder.glob(f"{kind}/**/*") if path.is_file()):
+        _clean_file(path, secrets)
+    events = {row["step"]: _events(folder, row["step"], run["started"], secrets) for row in run["steps"]}
+    steps = [_cleaned_values(row, ("step", "verdict", "started", "seconds"), secrets) for row in run["steps"]]
+    _add_evidence(folder, steps, events)
+    run = {**_cleaned_values(run, (*KEPT, "steps"), secrets), "steps": [_settled(row, events) for row in steps]}
+    run |= {**_span(run, events), "renderer": derived.renderer(), **({"redacted_pages": redacted} if redacted else {})}
+    for step, recorded in events.items():
+        if recorded or (folder / _events_file(step)).exists():
+            lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in recorded)
+            write_atomic(folder / _events_file(step), lines)
+    run = derived.complete(run, events) | {"run": folder.name, "previous": previous_run(folder)}
+    for name, content in derived.files(run, events, files(folder)).items():
+        write_atomic(folder / name, content)
     write_atomic(folder / provenance.KEY_FILE, signing_key.pem(key.public_key()))
-    sums = "".join(f"{digest(folder / name)}  {name}\n" for name in files(folder))
+    sums = "".join(f"{strict.digest(folder / name)}  {name}\n" for name in files(folder))
     statement = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
     write_atomic(folder / provenance.FILE, provenance.sign(statement, key))
     write_atomic(folder / SUMS, sums)
     return run
 
 
-def sealed(folder: Path) -> list[Path]:
-    """Return the sealed bundles of an environment's folder, oldest first."""
-    return sorted(path.parent for path in folder.glob(f"*/{SUMS}"))
+def _unseal(folder: Path, reasons: list[str]) -> None:
+    for name in (SUMS, provenance.FILE):
+        (folder / name).unlink(missing_ok=True)
+    try:
+        write_atomic(folder / INCOMPLETE, "".join(f"{' '.join(reason.split())}\n" for reason in reasons))
+    except OSError:  # the disk is full: without SHA256SUMS the bundle is incomplete anyway
+        (folder / INCOMPLETE).unlink(missing_ok=True)
 
 
-def previous_run(folder: Path) -> dict[str, str] | None:
-    """Return the sealed bundle before this one as {run, sha256}, the SHA-256 of its SHA256SUMS; None for the first."""
-    older = [bundle for bundle in sealed(folder.parent) if bundle.name < folder.name]
-    return {"run": older[-1].name, "sha256": digest(older[-1] / SUMS)} if older else None
+def _rename(folder: Path) -> None:
+    """Rename files whose names would need quotes in SHA256SUMS or would act on a terminal."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if (name := _fit(path.name)) != path.name:
+            path.rename(path.with_name(name))
 
 
-def read_run(folder: Path) -> dict:
-    """Return the content of a bundle's run.json."""
-    return json.loads((folder / RUN).read_text(encoding="utf-8"))
+def _fit(name: str) -> str:
+    unfit = [one for one in name if one == "\\" or not one.isprintable()]
+    return "".join(quote(one, safe="", errors="surrogateescape") if one in unfit else one for one in name)
 
 
-def read_rows(folder: Path, name: str) -> list[dict]:
-    """Return the rows of the bundle's table `name`, as texts by column."""
-    with (folder / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _clean_pages(folder: Path, secrets: AbstractSet[str]) -> list[str]:
+    """Redact the notebooks again: a cell may have shown a secret before a kernel reported it.
 
-
-def _complete(run: dict, events: dict[str, list[dict]]) -> dict:
-    steps = [{**row, **count(events[row["step"]])} for row in run["steps"]]
-    facts = [event for recorded in events.values() for event in recorded if event["event"] == "fact"]
-    last = {fact["key"]: fact["value"] for fact in facts}
-    whole = verdicts.worst(row["verdict"] for row in steps)
-    return {
-        **run,
-        "versions": {
-            "runner": run["versions"],
-            "cluster": {key: value for key, value in last.items() if key not in (*IDENTITY, *LISTS, *TABLED, STANDING)},
-        },
-        "cluster": {key: last[key] for key in IDENTITY if key in last},
-        **{key: _joined_list(facts, key) for key in LISTS},
-        **{key: _merged(facts, key) for key in TABLED},
-        STANDING: last.get(STANDING, {}),
-        "steps": steps,
-        "totals": {key: sum(row[key] for row in steps) for key in ("checks", *COUNTS, *ACTIONS)},
-        "verdict": whole,
-        "exit_code": run.get("exit_code") or verdicts.EXIT_CODES[whole],
-    }
-
-
-def _joined_list(facts: list[dict], key: str) -> list[str]:
-    values = [fact["value"] for fact in facts if fact["key"] == key]
-    flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
-    return list(dict.fromkeys(flat))
-
-
-def _merged(facts: list[dict], key: str) -> dict[str, str]:
-    return {name: value for fact in facts if fact["key"] == key for name, value in fact["value"].items()}
-
-
-def _rows(events: dict[str, list[dict]], kind: str, columns: list[str]) -> list[dict]:
-    return [
-        {"step": step, "at": event["at"], **{column: event.get(column, "") for column in columns}}
-        for step, recorded in events.items()
-        for event in recorded
-        if event["event"] == kind
-    ]
-
-
-def _cases(tables: dict[str, list[dict]]) -> Iterator[junit.Case]:
-    """Yield a case for each check and each response; the steps are the suites."""
-    for row in tables["checks.csv"]:
-        yield _case(row, "check", row["name"], row["actual"], row["reason"])
-    for row in tables["responses.csv"]:
-        request = row["title"] or f"{row['request']}, {row['caller']}, {row['token']}"
-        name = f"{row['probe']} {request}".strip()
-        yield _case(row, row["figure"], name, row["got"], row["note"] or row["reason"])
-
-
-def _case(row: dict, kind: str, name: str, got: object, reason: object) -> junit.Case:
-    message = f"expected {row['expected']}, got {got}" if row["verdict"] in verdicts.RED else str(reason)
-    about = (row["step"], f"{row['step']}.{kind}", name, float(row["seconds"] or 0))
-    return junit.Case(*about, row["verdict"], message, str(reason))
-
-
-def _write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def files(folder: Path) -> list[str]:
-    """Return the names that SHA256SUMS lists; a link counts as a file."""
-    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(name for path in paths if (name := str(path.relative_to(folder))) not in UNSUMMED)
-
-
-def _scrub(folder: Path, secrets: AbstractSet[str]) -> None:
-    """Redact every file again: a cell may have shown a secret before a kernel reported it."""
+    A page is made again if its notebook changed or the page is missing. Return the pages that still held something.
+    """
+    redacted = []
     for path in sorted(folder.glob("notebooks/*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        for cell in notebook["cells"]:
-            scrub_cell(cell, secrets)
-        write_atomic(path, json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-    for path in sorted(path for kind in ("html", *EVIDENCE) for path in folder.glob(f"{kind}/*")):
-        write_atomic(path, clean(path.read_text(encoding="utf-8"), secrets))
-    for path in sorted(folder.glob("events/*.jsonl")):
-        lines = (json.dumps(cleaned(event, secrets), ensure_ascii=False) + "\n" for event in read(path))
-        write_atomic(path, "".join(lines))
+        page = folder / "html" / f"{path.stem}.html"
+        try:
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            before = json.dumps(notebook, sort_keys=True)
+            for cell in notebook["cells"]:
+                scrub_cell(cell, secrets)
+            notebook["metadata"] = cleaned(notebook["metadata"], secrets)
+            text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+            write_atomic(path, without_halves(text) + "\n")
+            if before != json.dumps(notebook, sort_keys=True) or not page.is_file():
+                write_atomic(page, index_page.notebook(path))
+        except OSError:
+            raise
+        except Exception:  # half-written, or of another kind than nbconvert takes: it is kept as the text that it is
+            _clean_file(path, secrets)
+        if page.is_file() and _clean_file(page, secrets):
+            redacted.append(f"html/{page.name}")
+    return redacted
 
 
-def scrub_cell(cell: dict, secrets: AbstractSet[str]) -> None:
-    """Redact a cell's outputs in place."""
-    for output in cell.get("outputs", []):
-        for key in ("text", "data", "evalue", "traceback"):
-            if key in output:
-                output[key] = cleaned(_joined(output[key]) if key == "text" else output[key], secrets)
+def _clean_file(path: Path, secrets: AbstractSet[str]) -> bool:
+    """Redact a file of any bytes; return whether anything was redacted."""
+    before = path.read_bytes()
+    after = clean(before.decode("utf-8", "surrogateescape"), secrets).encode("utf-8", "surrogateescape")
+    if after != before:
+        write_atomic(path, after)
+    return after != before
 
 
-def _joined(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else "".join(text)
+def _events_file(step: str) -> str:
+    return f"events/{step}.jsonl"
+
+
+def _events(folder: Path, step: str, started: str, secrets: AbstractSet[str]) -> list[dict]:
+    """Return the events of a step, redacted; a line that is none becomes an event `unreadable`.
+
+    The last line is left out if it is cut off: a killed kernel leaves that, and its step is an error anyway.
+    """
+    path = folder / _events_file(step)
+    lines = path.read_bytes().decode("utf-8", "backslashreplace").split("\n") if path.is_file() else [""]
+    events: list[dict] = []
+    for line in lines[:-1]:
+        events.append(_event(line, events[-1]["at"] if events else started, secrets))
+    last = _event(lines[-1], started, secrets)
+    return events if last["event"] == "unreadable" else [*events, last]
+
+
+def _event(line: str, time: str, secrets: AbstractSet[str]) -> dict:
+    """Return the event of a line, redacted; `time` is that of an unreadable line without a time."""
+    try:
+        event = strict.json_value(line)
+        if isinstance(event, dict):
+            kept = {name: event[name] for name in FIXED if name in event}
+            event = cleaned_fields(str(event.get("event")), event, secrets) | kept
+            if isinstance(event.get("file"), str):
+                event["file"] = "/".join(map(_fit, event["file"].split("/")))
+    except ValueError:
+        event = None
+    if not fault(event):
+        return event
+    at = event.get("at") if isinstance(event, dict) else ""
+    text = clean(line, secrets).encode("utf-8", "replace").decode()
+    return {"at": at if is_time(at) else time, "event": "unreadable", "text": text[:SHOWN]}
+
+
+def _cleaned_values(values: dict, kept: tuple[str, ...], secrets: AbstractSet[str]) -> dict:
+    """Return a dict with its values redacted, except those of the keys `kept`, which the code compares."""
+    return {name: value if name in kept else cleaned(value, secrets) for name, value in values.items()}
+
+
+def _add_evidence(folder: Path, steps: list[dict], events: Events) -> None:
+    """Bring the SHA-256 of evidence up to date, as files were redacted, and name files that have no event yet."""
+    named: dict[str, dict] = {}
+    for recorded in events.values():
+        named |= {event["file"]: event for event in recorded if event["event"] == "evidence"}
+    for file in (name for name in files(folder) if name.startswith(tuple(f"{kind}/" for kind in EVIDENCE))):
+        digest = strict.digest(folder / file)
+        if file in named:
+            named[file]["sha256"] = digest
+        elif ran := [row for row in steps if row["started"]]:
+            about = {"at": ran[-1]["started"], "event": "evidence", "file": file, "sha256": digest}
+            events[ran[-1]["step"]].append(about)
+
+
+def _settled(row: dict, events: Events) -> dict:
+    """Return a step's row with the verdict that its events allow; `error` says why it is another one."""
+    recorded, verdict = events[row["step"]], row["verdict"]
+    lost = sum(event["event"] == "unreadable" for event in recorded)
+    made = derived.judged(recorded)
+    if verdict == "not run" and recorded:
+        reason, verdict = "The step was interrupted.", verdicts.ERROR
+        row = {**row, "started": min(event["at"] for event in recorded)}
+    elif lost and verdict != verdicts.ERROR:
+        reason, verdict = f"{lost} events of the step are not readable, so not all checks are known.", verdicts.ERROR
+    elif verdict == verdicts.PASS != made:
+        reason, verdict = f"Its checks make it {made}.", made
+    elif verdict == verdicts.FAIL and made == verdicts.PASS:
+        reason, verdict = "It ended as failed, but no check failed.", verdicts.ERROR
+    elif verdict == verdicts.FAIL:
+        reason, verdict = "", made
+    else:
+        return row
+    return {**row, "verdict": verdict, "error": f"{row['error']} {reason}".strip()}
+
+
+def _span(run: dict, events: Events) -> dict[str, str]:
+    """Return `started` and `finished` so that every event lies between: the clock may be set while a run goes on."""
+    times = [event["at"] for recorded in events.values() for event in recorded]
+    times += [row["started"] for row in run["steps"] if row["started"]]
+    return {"started": min([run["started"], *times]), "finished": max([run["finished"], *times])}

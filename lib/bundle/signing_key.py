@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from lib import strict
 from lib.errors import BundleError
 from lib.files import PRIVATE, write_atomic
 
@@ -70,7 +71,7 @@ def _create(path: Path) -> None:
 
 def _read(path: Path, load: Callable[[bytes], object], kind: type, word: str) -> Any:
     try:
-        key = load(path.read_bytes())
+        key = load(strict.content(path.resolve(strict=True), strict.SMALL))
     except (OSError, ValueError, TypeError) as error:
         problem = type(error).__name__
     else:

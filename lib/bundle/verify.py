@@ -1,26 +1,32 @@
-"""Checks that a bundle is what was sealed: its files, its signature, its place among the runs, and its own logic."""
+"""Checks that a bundle is what was sealed: its files, its signature, its place among the runs, and all that follows."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from jsonschema import Draft202012Validator, ValidationError
 from securesystemslib.dsse import Envelope
 
-from lib.bundle import provenance, seal, signing_key
-from lib.bundle.environment import digest
+from lib import strict
+from lib.bundle import chain, contradictions, provenance, recompute, signing_key
+from lib.bundle.derived import RUN, SUMS
 from lib.errors import BundleError
-from lib.record import verdicts
-from lib.record.events import read
 from lib.redact import forbidden
 
-SCHEMA = Path(__file__).parent / "schemas" / "run.schema.json"
+INCOMPLETE = "INCOMPLETE.txt"  # why a bundle was not sealed
+UNSUMMED = (SUMS, provenance.FILE)  # SHA256SUMS does not list itself, nor the signed statement about it
+LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+FOLDERS = ("notebooks", "html", "events")  # a run creates them at its start, so they may be empty
+WORD = (
+    "who and when, the commit, the versions, what is real and what is emulated, "
+    "and that the events and the notebooks show what happened"
+)
 
 
 @dataclass(frozen=True)
@@ -28,76 +34,156 @@ class Verification:
     """What a verification found: a sentence for each problem, and a note on each part that could not be checked."""
 
     problems: list[str]
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
     signer: str = ""  # the fingerprint of the trusted key that signed the bundle, "" if none did
+    looked_at: str = ""  # what was checked, in words
 
 
-def verify(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> Verification:
-    """Verify a bundle against the keys that are trusted.
+def verify(
+    folder: Path, trusted: Sequence[Ed25519PublicKey], *, alone: bool = False, pages: bool = True
+) -> Verification:
+    """Verify a bundle against the keys that are trusted. No input raises an exception, and none needs much memory.
 
-    A bundle without problems is complete and unchanged, is signed by one of the keys, has its place in the chain of
-    runs, and its verdict follows from its tables.
+    Args:
+        folder: the bundle.
+        trusted: the public keys of signers.
+        alone: leave the other runs and the pages of notebooks out: what `seal` does with what it has just written.
+        pages: make the pages of the notebooks again, which takes most of the time.
+
+    Returns:
+        A bundle without problems is complete and unchanged, is signed by one of the keys, has its place in the chain of
+        runs, and its tables, counts, verdict and pages follow from its events and notebooks.
     """
-    if not (folder / seal.SUMS).is_file():
-        return Verification(
-            [f"There is no {seal.SUMS} in {folder}: the run did not end, the bundle is incomplete."], []
+    folder = folder.resolve()
+    if not (folder / SUMS).is_file():
+        return Verification([_unsealed(folder)])
+    problems, names = _files(folder)
+    many = 0 if alone or not pages else sum(name.startswith("html/") for name in names)
+    made = {name for name in names if recompute.follows(name)}
+    with recompute.workers(many) as workers:
+        secrets = workers.map(partial(_secret, folder), [name for name in names if name not in made])
+        rest, equal = _contents(folder, trusted, names, workers, alone=alone, pages=pages)
+        # What follows byte for byte from files without a secret has none.
+        more = workers.map(partial(_secret, folder), sorted(made - {*equal}))
+        return replace(
+            rest, problems=list(dict.fromkeys([*problems, *filter(None, (*secrets, *more)), *rest.problems]))
         )
-    problems = [*_files(folder), *_content(folder)]
-    try:
-        run = seal.read_run(folder)
-    except (OSError, ValueError) as error:
-        return Verification([*problems, f"run.json is not readable: {type(error).__name__}: {error}."], [])
+
+
+def _contents(
+    folder: Path, trusted: Sequence[Ed25519PublicKey], names: list[str], workers: Executor, *, alone: bool, pages: bool
+) -> tuple[Verification, list[str]]:
+    """Verify what a complete bundle says; return the files too that are as they follow."""
     unsigned, statement, signer = _signature(folder, trusted)
-    if misshapen := _schema(run):
-        return Verification([*problems, *misshapen, *unsigned], [], signer)
-    problems += [*_statement(folder, run, statement), *_verdict(folder, run), *_times(folder, run)]
-    chain, notes = _chain(folder, run)
-    return Verification([*problems, *unsigned, *chain], notes, signer)
-
-
-def _files(folder: Path) -> list[str]:
-    lines = (folder / seal.SUMS).read_text(encoding="utf-8").splitlines()
-    sealed = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
-    present = set(seal.files(folder))
-    changed = [name for name in sorted(sealed.keys() & present) if digest(folder / name) != sealed[name]]
-    return (
-        [f"{name} was changed after the bundle was sealed." for name in changed]
-        + [f"{name} is missing." for name in sorted(sealed.keys() - present)]
-        + [f"{name} was added after the bundle was sealed." for name in sorted(present - sealed.keys())]
+    try:
+        run = strict.json_value(strict.text(folder / RUN, strict.SMALL))
+    except ValueError as error:
+        return Verification([f"{RUN} is not readable: {error}.", *unsigned], [], signer), []
+    if misshapen := contradictions.shape_problems(run):
+        return Verification([*misshapen, *unsigned], [], signer), []
+    problems = [*_name(folder, run), *_statement(folder, run, statement)]
+    found = recompute.check(folder, run, names, workers, pages=pages and not alone)
+    linked = chain.Chain([], [], "") if alone else _chain(folder, run, trusted)
+    looked_at = (
+        f"complete and unchanged ({len(names)} files by their SHA-256), signed by {signer[:16]}; "
+        f"before it: {linked.reach}; recomputed: {found.summary() or 'nothing'}. Only the signer's word: {WORD}."
     )
+    return Verification(
+        [*problems, *found.problems, *unsigned, *linked.problems],
+        [*found.notes, *linked.notes],
+        signer,
+        looked_at,
+    ), found.equal
 
 
-def _content(folder: Path) -> list[str]:
-    files = [name for name in seal.files(folder) if (folder / name).is_file()]
-    kinds = {name: forbidden((folder / name).read_text(encoding="utf-8", errors="replace")) for name in files}
-    return [f"{name} contains a secret: {kind}." for name, kind in kinds.items() if kind]
+def files(folder: Path) -> list[str]:
+    """Return the names that SHA256SUMS lists."""
+    return [name for name in strict.entries(folder)[0] if name not in UNSUMMED]
 
 
-def _schema(run: dict) -> list[str]:
-    errors = sorted(_validator().iter_errors(run), key=lambda error: list(map(str, error.path)))
-    return [f"run.json does not follow its schema: {_place(error)}: {error.message[:200]}." for error in errors[:3]]
+def _unsealed(folder: Path) -> str:
+    if (folder / SUMS).is_symlink() or (folder / SUMS).exists():
+        return f"{SUMS} in {folder} is no regular file: the bundle is incomplete."
+    if (folder / provenance.FILE).exists():
+        return (
+            f"There is no {SUMS} in {folder}: the run was sealed (its signed statement is there), and its {SUMS} was "
+            "removed, so the bundle is incomplete."
+        )
+    try:
+        reason = f" {INCOMPLETE} says: {strict.text(folder / INCOMPLETE, strict.SMALL).strip()[:500]}"
+    except ValueError:
+        reason = ""
+    return f"There is no {SUMS} in {folder}: the run did not end, the bundle is incomplete.{reason}"
 
 
-@cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+def _files(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the problems of the list of files, and the names that are listed and there."""
+    present, folders, others = strict.entries(folder)
+    problems: list[str] = []
+    try:
+        lines = strict.text(folder / SUMS, strict.SMALL).split("\n")
+    except ValueError as error:
+        return [f"{SUMS} is not readable: {error}."], []
+    pairs = [match.groups() for line in lines[:-1] if (match := LINE.fullmatch(line))]
+    names = [name for _, name in pairs]
+    if lines[-1] or len(pairs) < len(lines) - 1 or names != sorted(set(names)):
+        problems.append(f"{SUMS} is not as the runbook writes it: one line a file, sorted, each name once.")
+    sealed = {name: checksum for checksum, name in reversed(pairs)}
+    there = set(present) - set(UNSUMMED)
+    changed = [name for name in sorted(sealed.keys() & there) if strict.digest(folder / name) != sealed[name]]
+    wanted = {parent for name in sealed for parent in _parents(name)} | set(FOLDERS)
+    return (
+        problems
+        + [f"{name} is {kind}, where a file was sealed." for name, kind in others.items() if name in sealed]
+        + [
+            f"{name} was added after the bundle was sealed: {kind}."
+            for name, kind in others.items()
+            if name not in sealed
+        ]
+        + [f"{name} was changed after the bundle was sealed." for name in changed]
+        + [f"{name} is missing." for name in sorted(sealed.keys() - there - others.keys())]
+        + [f"{name} was added after the bundle was sealed." for name in sorted(there - sealed.keys())]
+        + [f"The folder {name} was added after the bundle was sealed." for name in folders if name not in wanted]
+    ), sorted(sealed.keys() & there)
 
 
-def _place(error: ValidationError) -> str:
-    return ".".join(map(str, error.path)) or "at its top"
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
+
+
+def _secret(folder: Path, name: str) -> str:
+    """Return a sentence if a listed file holds the shape of a secret."""
+    try:
+        kind = forbidden(strict.content(folder / name).decode("utf-8", "replace"))
+    except ValueError as error:
+        return f"{name} was not searched for secrets: {error}."
+    return f"{name} contains a secret: {kind}." if kind else ""
 
 
 def _signature(folder: Path, trusted: Sequence[Ed25519PublicKey]) -> tuple[list[str], dict | None, str]:
     """Return the signature's problems, the signed statement, and the fingerprint of the trusted key that signed."""
     try:
         statement, envelope = provenance.read(folder)
+        extra = provenance.unsigned(folder, envelope)
     except ValueError as error:
         return [f"{provenance.FILE} holds no signed statement ({error}). Nobody vouches for this bundle."], None, ""
+    problems = [f"{provenance.FILE} is not as it was signed: {extra}."] if extra else []
     if signer := provenance.signer(envelope, trusted):
         kind = forbidden(json.dumps(statement))
-        problems = [f"{provenance.FILE} contains a secret: {kind}."] if kind else []
-        return problems, statement, signing_key.fingerprint(signer)
-    return [_untrusted(folder, envelope, trusted)], statement, ""
+        problems += [f"{provenance.FILE} contains a secret: {kind}."] if kind else []
+        fingerprint = signing_key.fingerprint(signer)
+        if signing_key.pem(signer) != _text(folder / provenance.KEY_FILE):
+            problems.append(f"{provenance.KEY_FILE} is not the key that signed the bundle, which is {fingerprint}.")
+        return problems, statement, fingerprint
+    return [*problems, _untrusted(folder, envelope, trusted)], statement, ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return strict.text(path, strict.SMALL)
+    except ValueError:
+        return ""
 
 
 def _untrusted(folder: Path, envelope: Envelope, trusted: Sequence[Ed25519PublicKey]) -> str:
@@ -111,97 +197,30 @@ def _untrusted(folder: Path, envelope: Envelope, trusted: Sequence[Ed25519Public
         return f"The signature of {provenance.FILE} is not valid for any known key (trusted: {names})."
     return (
         f"The bundle is signed by {signing_key.fingerprint(enclosed)}, which is not a trusted key (trusted: {names}). "
-        "If the signer confirms that fingerprint to you, name the signer's key: KEY=signer.pem."
+        "Ask the signer for the fingerprint and for the public key, over another way than this bundle, and name that "
+        "key: KEY=signer-you-know.pem."
     )
+
+
+def _name(folder: Path, run: dict) -> list[str]:
+    if folder.name == run["run"]:
+        return []
+    return [f"The folder is named {folder.name}, but the run in it is {run['run']}: another run took its place."]
 
 
 def _statement(folder: Path, run: dict, statement: dict | None) -> list[str]:
     """Compare the signed statement with the files and the run. `_signature` reports a missing statement."""
     if statement is None:
         return []
-    expected = provenance.statement(run, seal.SUMS, digest(folder / seal.SUMS))
+    expected = provenance.statement(run, SUMS, strict.digest(folder / SUMS))
     if statement.get("subject") != expected["subject"]:
-        return [f"{seal.SUMS} was changed after it was signed: the files that it lists are not the signed files."]
-    return [] if statement == expected else [f"{provenance.FILE} and run.json state different facts."]
+        return [f"{SUMS} was changed after it was signed: the files that it lists are not the signed files."]
+    return [] if statement == expected else [f"{provenance.FILE} and {RUN} state different facts."]
 
 
-def _chain(folder: Path, run: dict) -> tuple[list[str], list[str]]:
-    """Check the chain of runs: each run names its predecessor. Return problems and notes."""
-    others = [bundle for bundle in seal.sealed(folder.absolute().parent) if bundle.name != folder.name]
-    if not others:
-        return [], ["no other run is beside it, so a run that was removed before or after it would not be noticed"]
-    problems = _predecessor(folder, run, others)
-    for other in others:
-        named = _run(other).get("previous") or {}
-        if named.get("run") == folder.name and named.get("sha256") != digest(folder / seal.SUMS):
-            problems.append(f"This run was replaced: {other.name}, the next run, names another {seal.SUMS} for it.")
-    return problems, []
-
-
-def _predecessor(folder: Path, run: dict, others: list[Path]) -> list[str]:
-    named, older = run["previous"], seal.previous_run(folder.absolute())
-    if named == older:
-        return []
-    if not named:
-        return [f"run.json says that this is its environment's first run, but {_name(older)} is older."]
-    predecessor = next((bundle for bundle in others if bundle.name == named["run"]), None)
-    if predecessor is None:
-        return [f"{named['run']}, the run before this one, was removed."]
-    if digest(predecessor / seal.SUMS) != named["sha256"]:
-        return [f"{named['run']}, the run before this one, was replaced after this run was sealed."]
-    return [f"{_name(older)} was inserted between {named['run']} and this run."]
-
-
-def _name(previous: dict[str, str] | None) -> str:
-    return previous["run"] if previous else "no run"
-
-
-def _run(folder: Path) -> dict:
+def _chain(folder: Path, run: dict, trusted: Sequence[Ed25519PublicKey]) -> chain.Chain:
     try:
-        return seal.read_run(folder)
-    except (OSError, ValueError):
-        return {}
-
-
-def _times(folder: Path, run: dict) -> list[str]:
-    """Check that all events lie between the run's start and its end."""
-    problems = []
-    for step in run["steps"]:
-        times = [event["at"] for event in read(folder / "events" / f"{step['step']}.jsonl")]
-        if times and not run["started"] <= min(times) <= max(times) <= run["finished"]:
-            problems.append(
-                f"The events of {step['step']} ({min(times)} to {max(times)}) are not within the run "
-                f"({run['started']} to {run['finished']})."
-            )
-    return problems
-
-
-def _verdict(folder: Path, run: dict) -> list[str]:
-    """Compute the verdicts again from the tables and compare them with run.json."""
-    try:
-        answers = [row for name in ("checks.csv", "responses.csv") for row in seal.read_rows(folder, name)]
-    except (OSError, ValueError) as error:
-        return [f"The tables are not readable: {type(error).__name__}: {error}."]
-    problems = [text for row in run["steps"] for text in _step(folder, row, answers)]
-    whole = verdicts.worst(row["verdict"] for row in run["steps"])
-    if run["verdict"] != whole:
-        problems.append(f"run.json has the verdict {run['verdict']}, but its steps make it {whole}.")
-    if (run["exit_code"] == 0) != (whole == verdicts.PASS):
-        problems.append(f"run.json has the exit code {run['exit_code']}, which does not fit the verdict {whole}.")
-    return problems
-
-
-def _step(folder: Path, row: dict, answers: list[dict]) -> list[str]:
-    step, claimed = row["step"], row["verdict"]
-    counts = Counter(answer.get("verdict") for answer in answers if answer["step"] == step)
-    problems = [
-        f"run.json counts {row[name]} checks of {step} as {kind}, but the tables have {counts[kind]}."
-        for name, kind in seal.COUNTS.items()
-        if counts[kind] != row[name]
-    ]
-    computed = verdicts.worst([verdicts.PASS, *(kind for kind in counts if kind in verdicts.RED)])
-    if claimed in (verdicts.PASS, verdicts.FAIL) and claimed != computed:
-        problems.append(f"run.json has the verdict {claimed} for {step}, but its checks make it {computed}.")
-    if claimed in (verdicts.PASS, verdicts.FAIL) and not (folder / "notebooks" / f"{step}.ipynb").is_file():
-        problems.append(f"{step} ran, but notebooks/{step}.ipynb is missing.")
-    return problems
+        known = chain.links(folder.parent, trusted)
+    except OSError as error:
+        return chain.Chain([], [f"the folder of its runs cannot be listed ({type(error).__name__})"], "not known")
+    return chain.check(run["run"], run["previous"], strict.digest(folder / SUMS), known)

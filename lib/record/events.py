@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing import Pipe
@@ -14,11 +15,14 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+from lib.record.event_shape import FIELDS, fault
 from lib.redact import clean, cleaned
 
 EVENTS = "RUNBOOK_EVENTS"  # environment: the step's event file
 SECRETS = "RUNBOOK_SECRETS_FD"  # environment: kernels write into this pipe what the headless run must redact
 POLL = 1  # seconds
+COUNTED = ("check", "response", "change")  # events that counts and verdicts follow from
+HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair
 
 
 class Record:
@@ -45,7 +49,7 @@ class Record:
     def write(self, event: str, **fields: object) -> dict:
         """Add one event with its UTC time (`at`, ISO, milliseconds); return the line as written, secrets redacted."""
         with self._lock:
-            line = {"at": self.clock(), "event": event, **cleaned(_plain(fields), self.secrets)}
+            line = {"at": self.clock(), "event": event, **cleaned_fields(event, _plain(fields), self.secrets)}
             self.events.append(line)
             if self.path:
                 with self.path.open("a", encoding="utf-8") as file:
@@ -118,12 +122,35 @@ class SecretsPipe:
 
 
 def read(path: Path) -> list[dict]:
-    """Return the events of a file; none if it is not there. A line cut off by a killed kernel is left out."""
+    """Return the events of a file; none if it is not there.
+
+    A line that is cut off, as a killed kernel or a full disk leaves it, is left out, and so is a check, a response or
+    a change that cannot be counted. `lib.bundle.seal` reports both.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    whole, last = lines[:-1], lines[-1]
-    return [json.loads(line) for line in whole] + ([json.loads(last)] if last.endswith("}") else [])
+    lines = path.read_bytes().decode("utf-8", "replace").split("\n")
+    return [event for line in lines if (event := _event(line)) is not None]
+
+
+def _event(line: str) -> dict | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or "event" not in event:
+        return None
+    return None if event["event"] in COUNTED and fault(event) else event
+
+
+def cleaned_fields(event: str, fields: dict, secrets: Set[str]) -> dict:
+    """Return the fields of an event redacted. The name of a fixed field says nothing: `token` names a probe's token."""
+    if event == "fact":
+        return cleaned(fields, secrets)  # the key names the value
+    values: dict = {}
+    for name, value in fields.items():
+        values |= {name: cleaned(value, secrets)} if name in FIELDS else cleaned({name: value}, secrets)
+    return values
 
 
 def now() -> str:
@@ -131,6 +158,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _plain(value: Any) -> Any:
-    """Return the value as JSON types; a value of any other type becomes text."""
-    return json.loads(json.dumps(value, default=str))
+def _plain(value: dict[str, object]) -> dict[str, Any]:
+    """Return the fields as JSON types; a value of any other type becomes text.
+
+    So do the numbers that JSON lacks (NaN), and half of a surrogate pair, which no file can hold.
+    """
+    return json.loads(without_halves(json.dumps(value, default=str, ensure_ascii=False)), parse_constant=str)
+
+
+def without_halves(text: str) -> str:
+    """Return a JSON text with each half of a surrogate pair, which no file can hold, as a visible escape."""
+    return HALF.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)

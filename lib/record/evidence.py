@@ -15,10 +15,13 @@ from lib.istio import proxy
 from lib.kubernetes.cluster import Cluster, Execute
 
 SECRET = "Secret"  # a kind that is never kept
+SIDECARS = "virtualInbound"
 ENFORCING = {
-    "virtualInbound": "of a sidecar: what comes in",
+    SIDECARS: "of a sidecar: what comes in",
     "0.0.0.0_8443": "of a gateway: what users ask",
     "0.0.0.0_8080": "of a gateway, in clear: nothing but a redirect, where there is TLS",
+    "0.0.0.0_443": "of a Gateway API gateway: what users ask",
+    "0.0.0.0_80": "of a Gateway API gateway, in clear: nothing but a redirect, if there is TLS",
 }
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -41,7 +44,9 @@ def listeners(execute: Execute) -> str:
     One that Envoy takes no connections at any more (draining) is not among them. IstioError where there is none.
     """
     dump = [one for one in _dump(execute, "dynamic_listeners") if "active_state" in one]
-    found = {one["name"]: one["active_state"]["listener"] for one in dump if one["name"] in ENFORCING}
+    inbound = {one["name"] for one in dump} & {SIDECARS}  # a sidecar's other listeners are for what goes out
+    wanted = inbound or ENFORCING.keys()
+    found = {one["name"]: one["active_state"]["listener"] for one in dump if one["name"] in wanted}
     if not found:
         names = ", ".join(one["name"] for one in dump) or "none"
         raise IstioError(f"expected a listener among {', '.join(ENFORCING)}, got {names}; check that it is a sidecar.")

@@ -15,7 +15,7 @@ NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]") 
 
 
 @dataclass(frozen=True)
-class Case:
+class TestCase:
     """One case of a suite: `verdict` is one of verdicts.VERDICTS, `message` says why, `text` what came."""
 
     suite: str
@@ -32,12 +32,12 @@ class Case:
         return OUTCOMES.get(self.verdict, SKIPPED)
 
 
-def document(cases: Iterable[Case], name: str) -> str:
+def document(cases: Iterable[TestCase], name: str) -> str:
     """Return the cases as JUnit XML, grouped by suite, times in seconds."""
-    suites: dict[str, list[Case]] = {}
+    suites: dict[str, list[TestCase]] = {}
     for case in cases:
         suites.setdefault(case.suite, []).append(case)
-    root = ET.Element("testsuites", name=name)
+    root = ET.Element("testsuites", name=xml_text(name))
     root.extend(_suite(title, members) for title, members in suites.items())
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -48,12 +48,12 @@ def xml_text(text: str) -> str:
     return NOT_XML.sub("?", text)
 
 
-def _suite(title: str, cases: Sequence[Case]) -> ET.Element:
+def _suite(title: str, cases: Sequence[TestCase]) -> ET.Element:
     outcomes = [case.outcome for case in cases]
     kinds = {"failures": FAILED, "errors": BROKE, "skipped": SKIPPED}
     counts = {name: str(outcomes.count(outcome)) for name, outcome in kinds.items()}
     time = _seconds(sum(case.seconds for case in cases))
-    suite = ET.Element("testsuite", {"name": title, "tests": str(len(cases)), **counts, "time": time})
+    suite = ET.Element("testsuite", {"name": xml_text(title), "tests": str(len(cases)), **counts, "time": time})
     for case in cases:
         about = {"classname": xml_text(case.classname), "name": xml_text(case.name), "time": _seconds(case.seconds)}
         element = ET.SubElement(suite, "testcase", about)

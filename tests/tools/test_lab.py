@@ -63,7 +63,7 @@ def test_a_file_that_the_tool_did_not_write_is_kept(originals, tmp_path):
 
 def test_the_links_of_every_notebook_lead_somewhere_from_its_copy(tmp_path):
     root = Path(lab.ROOT)
-    for part in ("docs", "lib", "params", "outputs", "sandbox", "README.md"):
+    for part in ("docs", "lib", "notebooks", "params", "outputs", "sandbox", "README.md"):
         (tmp_path / part).symlink_to(root / part)
     lab.renew(root / "notebooks", tmp_path / "work", NOW)
     for path in (tmp_path / "work").rglob("*.ipynb"):

@@ -1,26 +1,23 @@
 """A packed bundle in S3: S3 holds the bytes that were sent, locks them if the bucket can, and never overwrites them."""
 
+import os
 from datetime import UTC, datetime, timedelta
+from zipfile import ZIP_STORED, ZipFile
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lib.bundle import archive
 from lib.errors import AwsError, BundleError
+from tests.support.sealed_bundle import sealed
+from tests.support.tiny import KEY
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = {"Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 30}}}
 
 
 @pytest.fixture(scope="module")
-def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    yield boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
-    server.stop()
+def s3(empty_s3):
+    return empty_s3
 
 
 @pytest.fixture
@@ -77,3 +74,66 @@ def test_a_refusal_by_s3_is_a_sentence(s3, file):
         archive.upload(file, "s3://no-such-bucket-here", s3)
     with pytest.raises(BundleError, match="'plain' is no S3 address. Write it as s3://bucket/prefix"):
         archive.upload(file, "plain", s3)
+
+
+def test_a_longer_time_than_the_buckets_rule_is_kept_in_the_rules_mode(s3, file):
+    name = bucket(s3, "short", {"Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}})
+    sentence = archive.upload(file, f"s3://{name}", s3, 3650, now=lambda: NOW)
+    assert sentence.endswith(f"locked until {NOW + timedelta(days=3650):%Y-%m-%d}")
+    assert s3.head_object(Bucket=name, Key=file.name)["ObjectLockMode"] == "COMPLIANCE"
+
+
+@pytest.mark.parametrize("days", [-5, 36501, 10_000_000])
+def test_a_time_that_s3_cannot_keep_is_refused(s3, file, days):
+    name = bucket(s3, "locked", {})
+    with pytest.raises(BundleError, match=f"cannot lock an object for {days} days. Use a RETAIN between 1 and 36500"):
+        archive.upload(file, f"s3://{name}", s3, days)
+    assert "Contents" not in s3.list_objects_v2(Bucket=name)
+
+
+class Forgetful:
+    """An S3 that takes the object and says that it locked it until another time."""
+
+    exceptions = type("Exceptions", (), {"ClientError": KeyError})
+
+    def __init__(self, until):
+        self.until = until
+
+    def get_object_lock_configuration(self, **_):
+        return {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+
+    def put_object(self, **_):
+        return {}
+
+    def head_object(self, **_):
+        return {"ObjectLockRetainUntilDate": self.until} if self.until else {}
+
+
+@pytest.mark.parametrize(("until", "words"), [(None, "not at all"), (NOW + timedelta(days=1), "until ")])
+def test_a_lock_that_s3_did_not_set_as_asked_is_an_error(file, until, words):
+    with pytest.raises(BundleError, match=f"was uploaded, but S3 locked it {words}.* instead of 7 days"):
+        archive.upload(file, "s3://bucket", Forgetful(until), 7, now=lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["s3://bucket/../x", "s3://bucket/a/./b", "s3://bucket/a//b", "s3://b.u..c", "s3://10.0.0.1/x", "s3://b/x\ny",
+     "s3://bucket/" + "x" * 1024],
+)  # fmt: skip
+def test_an_address_that_others_would_read_otherwise_is_refused(s3, file, target):
+    with pytest.raises(BundleError, match="no S3 address|an empty part|longer than 1024 bytes"):
+        archive.upload(file, target, s3)
+
+
+def test_a_zip_has_the_same_bytes_with_every_zlib_and_follows_no_link(tmp_path):
+    folder, _ = sealed(tmp_path)
+    victim, link, planted = (tmp_path / name for name in ("victim", "one.zip", f".two.zip.{os.getpid()}"))
+    victim.write_text("kept")
+    link.symlink_to(victim)
+    planted.symlink_to(victim)
+    first = archive.pack(folder, link, [KEY.public_key()]).read_bytes()
+    again = archive.pack(folder, tmp_path / "two.zip", [KEY.public_key()])
+    assert again.read_bytes() == first and victim.read_text() == "kept" and not link.is_symlink()
+    with ZipFile(again) as packed:
+        assert {one.compress_type for one in packed.infolist()} == {ZIP_STORED} and packed.testzip() is None
+        assert packed.read(f"{folder.name}/run.json") == (folder / "run.json").read_bytes()

@@ -217,3 +217,12 @@ def test_a_bundle_that_was_changed_is_not_packed(two, tmp_path):
     with pytest.raises(BundleError, match="checks.csv"):
         archive.pack(two[0], tmp_path / "a.zip", TRUSTED)
     assert not list(tmp_path.glob("*.zip"))
+
+
+@pytest.mark.parametrize("deep", ["[" * 50_000, "- " * 50_000, "{a: " * 50_000])
+def test_objects_nested_without_end_are_refused_and_end_no_process(tmp_path, deep):
+    one, _ = sealed(tmp_path, evidence=True)
+    other, _ = sealed(tmp_path, evidence=True)
+    (one / "objects" / "01-a.yaml").write_text(deep)
+    with pytest.raises(BundleError, match=r"The live objects cannot be compared \(ValueError\)"):
+        compare.compare(one, other)

@@ -3,12 +3,17 @@
 import ast
 import json
 import re
+import shutil
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from trestle.oscal import OSCAL_VERSION
+from trestle.oscal.assessment_plan import AssessmentPlan
 from trestle.oscal.assessment_results import AssessmentResults
+from trestle.oscal.component import ComponentDefinition
 
 from lib.bundle import controls, oscal, seal
 from lib.params import ROOT
@@ -19,8 +24,14 @@ from tests.support.sealed_bundle import sealed
 RUN = {
     "user": "alice", "host": "box", "env": "tiny", "commit": "a" * 40, "dirty": False, "verdict": "pass",
     "started": "2026-01-31T12:00:00.000Z", "finished": "2026-01-31T12:00:10.000Z",
+    "versions": {"cluster": {"istiod": "1.31", "pods": {"a": [1]}, "": ""}},
     "steps": [{"step": "10-end-user-policy", "verdict": "pass"}, {"step": "12-figure-1", "verdict": "not run"}],
 }  # fmt: skip
+MODELS = {
+    "assessment-plan.json": AssessmentPlan,
+    "component-definition.json": ComponentDefinition,
+    "assessment-results.json": AssessmentResults,
+}
 WAIVER = "waived by dora until 2026-03-01: the chart is mended in March"
 AT = "2026-01-31T12:00:05.000Z"
 
@@ -54,16 +65,26 @@ def everything(verdict="pass"):
 
 
 def made(tables, run=RUN):
-    """Return the result, after trestle's model has read the document and lost nothing of it."""
-    text = oscal.document(run, tables)
-    given = json.loads(text)
-    read = AssessmentResults(**given["assessment-results"])
-    kept = json.loads(read.oscal_serialize_json())
-    assert comparable(kept) == comparable(given)
-    numbers = re.findall(r'"uuid": "(.*?)"', text)
-    assert len(numbers) == len(set(numbers)) and set(re.findall(r'-uuid": "(.*?)"', text)) <= set(numbers)
+    """Return the result, after trestle's models have read the three documents and lost nothing of them."""
+    texts = oscal.documents(run, tables)
+    defined: set[str] = set()
+    for name, read in MODELS.items():
+        given = json.loads(texts[name])
+        ((_, content),) = given.items()
+        kept = json.loads(read(**content).oscal_serialize_json())
+        assert comparable(kept) == comparable(given)
+        numbers = re.findall(r'"uuid": "(.*?)"', texts[name])
+        assert len(numbers) == len(set(numbers))
+        defined |= set(numbers)
+        # Each number that a document names is in that document or in the documents before it.
+        assert set(re.findall(r'(?:-uuid": "|#)([0-9a-f]{8}-[0-9a-f-]{27})', texts[name])) <= defined
     (result,) = given["assessment-results"]["results"]
     return result
+
+
+def document(run, tables):
+    """Return the assessment results as text."""
+    return oscal.documents(run, tables)["assessment-results.json"]
 
 
 def comparable(value):
@@ -160,33 +181,82 @@ def test_what_one_would_not_wish_is_an_open_risk_with_its_cure():
 
 
 def test_the_same_run_is_the_same_bytes_and_another_is_not():
-    one = oscal.document(RUN, everything())
-    assert one == oscal.document(dict(RUN), everything())
-    other = oscal.document({**RUN, "started": "2026-01-31T12:00:01.000Z"}, everything())
+    one = document(RUN, everything())
+    assert one == document(dict(RUN), everything())
+    other = document({**RUN, "started": "2026-01-31T12:00:01.000Z"}, everything())
     assert not set(re.findall(r'"uuid": "(.*?)"', one)) & set(re.findall(r'"uuid": "(.*?)"', other))
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-5.*", json.loads(one)["assessment-results"]["uuid"])
 
 
 def test_the_plan_is_the_notebooks_that_ran():
-    content = json.loads(oscal.document(RUN, everything()))["assessment-results"]
-    plan = next(one for one in content["back-matter"]["resources"] if content["import-ap"]["href"] == f"#{one['uuid']}")
+    texts = oscal.documents(RUN, everything())
+    content = json.loads(texts["assessment-results.json"])["assessment-results"]
+    planned = json.loads(texts[content["import-ap"]["href"]])["assessment-plan"]
+    plan = next(one for one in planned["back-matter"]["resources"] if "notebooks" in one["title"])
     assert plan["rlinks"] == [{"href": "notebooks/10-end-user-policy.ipynb"}] and "a" * 40 in plan["description"]
     assert content["metadata"]["oscal-version"] == OSCAL_VERSION
+
+
+def test_the_three_documents_name_each_other():
+    tables, texts = everything(), oscal.documents(RUN, everything())
+    plan = json.loads(texts["assessment-plan.json"])["assessment-plan"]
+    (component,) = json.loads(texts["component-definition.json"])["component-definition"]["components"]
+    assert plan["local-definitions"]["components"][0]["uuid"] == component["uuid"]
+    system = next(one for one in plan["back-matter"]["resources"] if plan["import-ssp"]["href"] == f"#{one['uuid']}")
+    assert system["rlinks"] == [{"href": "component-definition.json"}]
+    (implementation,) = component["control-implementations"]
+    required = {one["control-id"]: one for one in implementation["implemented-requirements"]}
+    tasks = {f"assessment-plan.json#{one['uuid']}": one for one in plan["tasks"]}
+    activities = {one["uuid"]: one for one in plan["local-definitions"]["activities"]}
+    for control in controls.load():
+        task = tasks.pop(required[control.id]["links"][0]["href"])
+        done = [activities.pop(one["activity-uuid"])["title"] for one in task["associated-activities"]]
+        assert done == [f"{control.name}: {line.what}" for line in control.evidence]
+        link = finding(made(tables), control.id)["links"][0]["href"]
+        assert link == f"component-definition.json#{required[control.id]['uuid']}"
+    assert not tasks and not activities
+
+
+def test_a_control_names_the_indicators_of_fedramp_that_list_it():
+    tables = everything()
+    (component,) = json.loads(oscal.documents(RUN, tables)["component-definition.json"])["component-definition"][
+        "components"
+    ]
+    required = component["control-implementations"][0]["implemented-requirements"]
+    named = {one["control-id"]: [prop["value"] for prop in one.get("props", [])] for one in required}
+    assert named["sc-13"] == ["KSI-SVC-SIN", "KSI-SVC-VRI"] and named["ia-9"] == named["au-10"] == []
+    told = {
+        one.id: [prop["value"] for prop in finding(made(tables), one.id).get("props", [])] for one in controls.load()
+    }
+    assert told == named
+    assert {one["value"] for one in component["props"]} == {"istiod 1.31", "pods {'a': [1]}"}
+
+
+def test_trestle_validates_the_three_together(tmp_path):
+    folder, _ = sealed(tmp_path / "run")
+    trestle = [sys.executable, "-m", "trestle"]
+    subprocess.run([*trestle, "init", "--local"], cwd=tmp_path, check=True, capture_output=True)
+    for name in MODELS:
+        place = tmp_path / {"component-definition.json": "component-definitions"}.get(name, name[:-5].rstrip("s") + "s")
+        (place / "run").mkdir(parents=True)
+        shutil.copy(folder / name, place / "run" / name)
+    done = subprocess.run([*trestle, "validate", "--all"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("VALID: Model") == 3, done.stdout + done.stderr
 
 
 def test_a_run_broken_as_a_whole_stays_readable():
     tables = {"checks.csv": [], "responses.csv": [probe(one.id, "error", "x" * 120) for one in model.load()] * 4}
     assert len(tables["responses.csv"]) > 1700
     assert "more rows did not pass" in made(tables)["remarks"]
-    assert len(oscal.document(RUN, tables)) < 1_000_000
+    assert len(document(RUN, tables)) < 1_000_000
 
 
 def test_a_bundle_has_it_and_its_tables_say_the_same(tmp_path):
     folder, run = sealed(tmp_path, "fail")
     text = (folder / "assessment-results.json").read_text()
-    assert AssessmentResults.oscal_read(folder / "assessment-results.json")
+    assert all(read.oscal_read(folder / name) for name, read in MODELS.items())
     tables = {name: seal.read_rows(folder, name) for name in seal.TABLES}
-    assert oscal.document(run, tables) == text
+    assert document(run, tables) == text
     assert "assessment-results.json" in (folder / "SHA256SUMS").read_text()
 
 
@@ -200,22 +270,32 @@ def checks_of(notebook: Path) -> list[str]:
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     modules = {name.split(".")[0] for name in called if ".check" in name and not name.startswith("run.")}
     files = {
-        name.asname or name.name: ROOT.joinpath(*node.module.split("."), f"{name.name}.py")
+        name.asname or name.name: path if path.is_file() else path.parent.with_suffix(".py")
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for name in node.names
+        for path in [ROOT.joinpath(*node.module.split("."), f"{name.name}.py")]
     }
+    for node in ast.walk(tree):  # person = Person(run)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) in files:
+            files |= {ast.unparse(target): files[ast.unparse(node.value.func)] for target in node.targets}
     trees = [tree, *(ast.parse(files[name].read_text()) for name in sorted(modules))]
-    return [name for one in trees for node in ast.walk(one) if isinstance(node, ast.Call) and (name := named(node))]
+    return [name for one in trees for node in ast.walk(one) if isinstance(node, ast.Call) for name in names_of(node)]
 
 
-def named(call: ast.Call) -> str:
-    """Return the name of the check that run.check… or callers.check_… makes, with {} for what is filled in."""
+def names_of(call: ast.Call) -> list[str]:
+    """Return the names of the checks that run.check… or callers.check_… makes, with {} for what is filled in."""
     function = ast.unparse(call.func)
-    if not re.fullmatch(r"run\.check(_until|_ready)?|callers\.check_(status|reason|peer)", function):
-        return ""
-    first = call.args[function.startswith("callers.")]
-    parts = first.values if isinstance(first, ast.JoinedStr) else [first]
+    if function == "callers.check_statuses":
+        return [filled(row.elts[0]) for row in call.args[1:]]
+    if not re.fullmatch(r"(self\.)?run\.check(_until|_ready)?|callers\.check_(status|reason|peer)", function):
+        return []
+    return [filled(call.args[function.startswith("callers.")])]
+
+
+def filled(name: ast.expr) -> str:
+    """Return the text of a string or f-string, with {} for each value."""
+    parts = name.values if isinstance(name, ast.JoinedStr) else [name]
     return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
 
 

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from lib.bundle import seal
+from lib.diagnose import bypasses
 from lib.record.check import Check
 from lib.record.events import Record
 from tests.support.sealed_bundle import ABOUT, AT, NOW, answer, edit, sealed, step
@@ -50,6 +51,24 @@ def test_sha256sum_agrees_and_so_does_verify(tmp_path):
     folder, _ = sealed(tmp_path)
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
     assert problems(folder) == []
+
+
+def test_the_page_lists_the_ways_around_the_policies_and_who_tried_them(tmp_path):
+    folder = seal.create("tiny", "a" * 40, NOW, tmp_path)
+    record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
+    write_notebook(folder / "notebooks" / "01-a.ipynb", "1")
+    ways = {"no sidecar": {"foo/<web>": "no proxy"}}
+    record.write("fact", key="standing", value={"parts": {}, "may": {}, "bypasses": ways})
+    record.write("response", **answer("hardened", 403, 403), probe="G15a", title="a copy without a sidecar")
+    seal.seal(folder, {**ABOUT, "steps": [step("01-a")]}, KEY)
+    assert problems(folder) == []
+    page = (folder / "index.html").read_text()
+    table = re.search(r'<section id="bypasses">.*?</section>', page, re.S)[0]
+    rows = [re.sub(r"<.*?>|\s+", " ", row) for row in re.findall(r"<tr>.*?</tr>", table, re.S)][1:]
+    assert "foo/&lt;web&gt;" in rows[0] and "no proxy" in rows[0] and "G15a" in rows[0] and "G01a" not in rows[0]
+    assert len(rows) == len(bypasses.KINDS) and all("none" in row for row in rows[1:])
+    folder, _ = sealed(tmp_path)
+    assert 'id="bypasses"' not in (folder / "index.html").read_text()
 
 
 def test_a_red_run_is_sealed_alike(tmp_path):
@@ -104,7 +123,7 @@ def test_a_step_keeps_its_name_if_a_secret_is_that_word(tmp_path):
         (lambda folder: (folder / "more.txt").write_text("x"), "more.txt was added after"),
         (lambda folder: (folder / "link").symlink_to("run.json"), "link was added after"),
         (lambda folder: (folder / "tokens.csv").unlink(), "tokens.csv is missing."),
-        (lambda folder: (folder / "SHA256SUMS").unlink(), "the run did not end, the bundle is incomplete"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "its SHA256SUMS was removed, so the bundle is incomplete"),
         (lambda folder: (folder / "run.json").write_text("{"), "run.json is not readable"),
         (edit("events/01-a.jsonl", "ready", TOKEN), "events/01-a.jsonl contains a secret: a token"),
     ],

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from lib import strict
 from lib.__main__ import main
-from lib.bundle import environment, provenance, seal, signing_key
+from lib.bundle import provenance, seal, signing_key
 from lib.bundle.verify import verify
 from lib.errors import BundleError
 from tests.support.sealed_bundle import ABOUT, NOW, edit, sealed
@@ -22,14 +23,14 @@ SUMS, STATEMENT = "SHA256SUMS", "provenance.dsse.json"
 def resum(folder):
     """Forge SHA256SUMS, as someone would who edits a bundle."""
     names = seal.files(folder)
-    (folder / SUMS).write_text("".join(f"{environment.digest(folder / name)}  {name}\n" for name in names))
+    (folder / SUMS).write_text("".join(f"{strict.digest(folder / name)}  {name}\n" for name in names))
 
 
 def resign(folder, key=KEY):
     """Forge all that a signer can: sums, and a statement that fits."""
     resum(folder)
     run = json.loads((folder / "run.json").read_text())
-    stated = provenance.statement(run, SUMS, environment.digest(folder / SUMS))
+    stated = provenance.statement(run, SUMS, strict.digest(folder / SUMS))
     (folder / STATEMENT).write_text(provenance.sign(stated, key))
 
 
@@ -76,15 +77,15 @@ def test_a_changed_file_is_named_and_new_sums_do_not_hide_it(tmp_path, act, file
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (drop_a_row, "run.json counts 3 checks of 01-a as pass, but the tables have 2"),
-        (edit("checks.csv", "pass,True", "fail,False"), "has the verdict pass for 01-a, but its checks make it fail"),
+        (drop_a_row, "responses.csv, line 3: the events make it '01-a,"),
+        (edit("checks.csv", "pass,True", "fail,False"), "checks.csv, line 2: the events make it '01-a,"),
         (
             edit("run.json", '"verdict": "pass"', '"verdict": "fail"'),
             "has the verdict fail for 01-a, but its checks make it pass",
         ),
         (
             edit("run.json", '"exit_code": 0', '"exit_code": 1'),
-            "has the exit code 1, which does not fit the verdict pass",
+            "run.json, exit_code: the events make it 0, the file has 1",
         ),
         (
             edit("run.json", '"exit_code": 0', '"exit_code": 7'),
@@ -173,6 +174,19 @@ def test_a_bundle_alone_says_that_its_chain_was_not_checked(tmp_path):
     assert found.problems == [] and "no other run is beside it" in found.notes[0]
 
 
+def test_a_bundle_from_before_the_plan_verifies_with_notes(tmp_path):
+    folder, run = sealed(tmp_path)
+    for name in ("assessment-plan.json", "component-definition.json"):
+        (folder / name).unlink()
+    resign(folder)
+    assert_problem(folder, "assessment-plan.json: it is not readable")  # these templates make it
+    edit("run.json", run["renderer"], "0" * 64)(folder)
+    resign(folder)
+    found = verify(folder, [KEY.public_key()])
+    assert found.problems == []
+    assert any("component-definition.json was made by another version" in note for note in found.notes), found.notes
+
+
 def test_another_tool_can_check_the_signature(tmp_path):
     folder, _ = sealed(tmp_path)
     envelope = json.loads((folder / STATEMENT).read_text())
@@ -189,7 +203,7 @@ def test_another_tool_can_check_the_signature(tmp_path):
 def test_the_statement_names_what_the_run_was_made_of(tmp_path):
     folder, run = sealed(tmp_path)
     stated, _ = provenance.read(folder)
-    assert stated["subject"] == [{"name": SUMS, "digest": {"sha256": environment.digest(folder / SUMS)}}]
+    assert stated["subject"] == [{"name": SUMS, "digest": {"sha256": strict.digest(folder / SUMS)}}]
     made = {one["name"]: one["digest"] for one in stated["predicate"]["buildDefinition"]["resolvedDependencies"]}
     assert made["source"] == {"gitCommit": ABOUT["commit"]} and made["requirements.lock"] == {"sha256": "b" * 64}
     assert made["istio/pilot:1"] == {"sha256": "c" * 64}

@@ -5,6 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from lib.record.event_shape import FIELDS
 from lib.record.events import Record, SecretsPipe, now, read
 from tests.support.tiny import TOKEN
 
@@ -62,3 +63,19 @@ def test_a_line_cut_off_is_left_out(tmp_path):
     (tmp_path / "e").write_text('{"event": "fact"}\n{"event": "ch')
     assert read(tmp_path / "e") == [{"event": "fact"}]
     assert read(tmp_path / "none") == []
+
+
+def test_the_name_of_a_fixed_field_redacts_nothing_and_any_other_name_does():
+    record = Record()
+    wanted = dict.fromkeys(sorted(FIELDS), "keyJ-0123456789-rotated")
+    assert record.write("response", **wanted).items() >= wanted.items()
+    assert record.write("response", client_secret="x9z")["client_secret"] == "[redacted]"  # noqa: S106
+    assert record.write("fact", key="DB_PASSWORD", value="x9z")["value"] == "[redacted]"
+
+
+def test_a_secret_that_equals_the_name_of_a_field_loses_no_field():
+    record = Record()
+    record.secret("passed")
+    record.secret("details")
+    assert record.write("response", passed=True, details="details")["passed"] is True
+    assert record.events[-1]["details"] == "[redacted]"

@@ -1,39 +1,39 @@
-"""A run as OSCAL assessment results: what its checks say about the controls of NIST SP 800-53.
+"""The OSCAL assessment results of a run: what its checks say about the controls of NIST SP 800-53.
 
 There is an observation for each line of evidence in controls.yml that selects rows, with counts, and an observation for
-each row that did not pass. There is a finding for each control that can be judged. lib.bundle.risks makes the risks.
-A run always gives the same bytes. Source: OSCAL 1.2.1, assessment-results model.
+each row that did not pass. There is a finding for each control that can be judged. lib.bundle.oscal.risks makes the
+risks. Source: OSCAL 1.2.1, assessment-results model.
 """
 
 from __future__ import annotations
 
-import json
-from uuid import UUID, uuid5
-
-from lib.bundle import risks
-from lib.bundle.controls import Control, Evidence, load
-from lib.bundle.risks import Risk, Uuid, prop
+from lib.bundle.controls import Control, EvidenceLine, load
+from lib.bundle.oscal import plan, risks
+from lib.bundle.oscal.risks import Risk, Uuid, prop, unless_empty
 from lib.record import row as record_row
 
-FILE = "assessment-results.json"
-VERSION = "1.2.1"  # of OSCAL
-SPACE = UUID("6f0c4c53-6d1b-5b0e-9c55-1a2f1b7f9d10")  # the namespace of the UUIDs (RFC 9562, version 5)
+RESULTS = "assessment-results.json"
 SINGLE = 500  # observations of rows that did not pass, at most; the tables have every row
 
-Lines = list[tuple[Evidence, list[dict]]]  # a control's lines of evidence, each with its rows
+Lines = list[tuple[EvidenceLine, list[dict]]]  # a control's lines of evidence, each with its rows
 
 
-def document(run: dict, tables: dict[str, list[dict]]) -> str:
-    """Return assessment-results.json: `run` is the content of run.json, `tables` are the bundle's rows by file name."""
-    uuid = _uuids(run)
-    content = {
+def results(run: dict, tables: dict[str, list[dict]], metadata: dict, uuid: Uuid) -> dict:
+    """Return the assessment results of a run.
+
+    Args:
+        run: the content of run.json.
+        tables: the bundle's rows by file name.
+        metadata: the metadata of the document.
+        uuid: returns the UUID of a name.
+    """
+    return {
         "uuid": uuid("assessment-results"),
-        "metadata": _metadata(run, uuid),
-        "import-ap": {"href": f"#{uuid('plan')}"},
+        "metadata": metadata,
+        "import-ap": {"href": plan.PLAN},
         "results": [_result(run, tables, uuid)],
-        "back-matter": {"resources": _resources(run, uuid)},
+        "back-matter": {"resources": [plan.catalogue(uuid)]},
     }
-    return json.dumps({"assessment-results": content}, indent=1, ensure_ascii=False) + "\n"
 
 
 def judgement(lines: Lines) -> str:
@@ -46,25 +46,6 @@ def judgement(lines: Lines) -> str:
     if any("fail" in count or "waived" in count for count in counts):
         return "not-satisfied"
     return "satisfied" if all("pass" in count and "error" not in count for count in counts) else ""
-
-
-def _uuids(run: dict) -> Uuid:
-    identity = [run[key] for key in ("env", "started", "finished", "commit", "user", "host")]
-    space = uuid5(SPACE, json.dumps(identity))
-    return lambda name: str(uuid5(space, name))
-
-
-def _metadata(run: dict, uuid: Uuid) -> dict:
-    return {
-        "title": f"End-user authentication with Istio and Keycloak: a run on {run['env']}",
-        "last-modified": run["finished"],
-        "version": run["started"],
-        "oscal-version": VERSION,
-        "props": [prop("commit", run["commit"] or "none"), prop("dirty", str(run["dirty"]).lower())],
-        "roles": [{"id": "assessor", "title": "Who ran the checks"}],
-        "parties": [{"uuid": uuid("assessor"), "type": "person", "name": f"{run['user']} on {run['host']}"}],
-        "responsible-parties": [{"role-id": "assessor", "party-uuids": [uuid("assessor")]}],
-    }
 
 
 def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
@@ -86,9 +67,9 @@ def _result(run: dict, tables: dict[str, list[dict]], uuid: Uuid) -> dict:
         "start": run["started"],
         "end": run["finished"],
         "reviewed-controls": _reviewed([control for control, lines in controls if any(some for _, some in lines)]),
-        **_unless_empty("observations", [*groups, *single.values()]),
-        **_unless_empty("risks", [risk.content for risk in known]),
-        **_unless_empty("findings", findings),
+        **unless_empty("observations", [*groups, *single.values()]),
+        **unless_empty("risks", [risk.content for risk in known]),
+        **unless_empty("findings", findings),
         **({"remarks": f"{left} more rows did not pass; the tables have every row."} if left else {}),
     }
 
@@ -102,11 +83,10 @@ def _reviewed(with_evidence: list[Control]) -> dict:
     description = "Controls of NIST SP 800-53 rev. 5. The checks of this run are evidence of a part of each control."
     if not with_evidence:
         description = "No check of this run is evidence of a control. A complete run has evidence of these controls."
-    chosen = [{"control-id": control.id} for control in with_evidence or load()]
-    return {"control-selections": [{"description": description, "include-controls": chosen}]}
+    return plan.selected(description, with_evidence or load())
 
 
-def _group(control: Control, line: Evidence, rows: list[dict], uuid: Uuid) -> dict:
+def _group(control: Control, line: EvidenceLine, rows: list[dict], uuid: Uuid) -> dict:
     tables = [table for table in ("checks.csv", "responses.csv") if any(row["table"] == table for row in rows)]
     steps = dict.fromkeys(row["step"] for row in rows)
     return {
@@ -116,18 +96,19 @@ def _group(control: Control, line: Evidence, rows: list[dict], uuid: Uuid) -> di
         "props": [prop(name, count) for name, count in record_row.counts(rows).items()],
         "methods": ["TEST"],
         "types": ["control-objective"],
+        "origins": [
+            {
+                "actors": [{"type": "party", "actor-uuid": uuid("assessor")}],
+                "related-tasks": [{"task-uuid": uuid(f"task {control.id}")}],
+            }
+        ],
+        "subjects": [{"subject-uuid": uuid("component"), "type": "component"}],
         "collected": max(row["at"] for row in rows),
         "relevant-evidence": [
-            *({"href": table, "description": f"the rows: {_selection(line, table)}"} for table in tables),
+            *({"href": table, "description": f"the rows: {plan.selection(line, table)}"} for table in tables),
             *({"href": f"html/{step}.html", "description": f"{step} as it ran"} for step in steps),
         ],
     }
-
-
-def _selection(line: Evidence, table: str) -> str:
-    """Return the conditions that select an observation's rows."""
-    kinds = ("steps", "words") if table == "checks.csv" else ("probes", "figures", "callers", "tokens")
-    return "; ".join(f"{kind} {', '.join(getattr(line, kind))}" for kind in kinds if getattr(line, kind))
 
 
 def _single(row: dict, uuid: str) -> dict:
@@ -157,35 +138,13 @@ def _finding(control: Control, lines: Lines, single: dict[int, dict], known: lis
         "uuid": uuid(f"finding {control.id}"),
         "title": f"{control.name} {control.title}: {state}",
         "description": f"{' '.join(control.why.split())} {record_row.summary(rows)}.",
+        **unless_empty("props", plan.indicators(control)),
+        "links": [{"href": f"{plan.COMPONENTS}#{uuid(f'implemented {control.id}')}", "rel": "implementation"}],
         "target": {
             "type": "statement-id",
             "target-id": f"{control.id}_smt",
             "status": {**status, **({"remarks": f"{'. '.join(remarks)}."} if remarks else {})},
         },
         "related-observations": [{"observation-uuid": one} for one in observations],
-        **_unless_empty("related-risks", [{"risk-uuid": risk["uuid"]} for risk in related]),
+        **unless_empty("related-risks", [{"risk-uuid": risk["uuid"]} for risk in related]),
     }
-
-
-def _resources(run: dict, uuid: Uuid) -> list[dict]:
-    ran = [row["step"] for row in run["steps"] if row["verdict"] != "not run"]
-    at = f"commit {run['commit']}{', with changes that are not in it' if run['dirty'] else ''}"
-    return [
-        {
-            "uuid": uuid("plan"),
-            "title": "The plan: the notebooks",
-            "description": f"The notebooks at {at} hold every request and its expected answer. "
-            "lib/bundle/controls.yml maps them to controls. The links lead to the copies that this run executed.",
-            **_unless_empty("rlinks", [{"href": f"notebooks/{step}.ipynb"} for step in ran]),
-        },
-        {
-            "uuid": uuid("catalogue"),
-            "title": "The catalogue of controls",
-            "citation": {"text": "NIST SP 800-53 rev. 5, Security and Privacy Controls, doi:10.6028/NIST.SP.800-53r5"},
-        },
-    ]
-
-
-def _unless_empty(name: str, values: list) -> dict[str, list]:
-    """Return the list by its name, or nothing if it is empty: OSCAL allows no empty list."""
-    return {name: values} if values else {}

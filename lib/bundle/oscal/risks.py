@@ -52,6 +52,11 @@ def prop(name: str, value: object) -> dict[str, str]:
     return {"name": name, "ns": NAMES, "value": " ".join(str(value).split())}
 
 
+def unless_empty(name: str, values: list) -> dict[str, list]:
+    """Return the list by its name, or nothing if it is empty: OSCAL allows no empty list."""
+    return {name: values} if values else {}
+
+
 def _waiver(reason: str, rows: list[dict], uuid: str) -> dict:
     match = WAIVED.search(reason)
     owner, day, why = match.group("owner", "day", "why") if match else ("", "", reason or "no reason was given")
