@@ -6,12 +6,24 @@ print(diagnose.ask(run.cluster, url, token=token))
 
 from __future__ import annotations
 
-from lib.diagnose import allowed, authorization, connectivity, jwt
+from collections.abc import Mapping
+
+from lib.diagnose import allowed, authorization, connectivity, jwt, login, refusers
+from lib.diagnose.collect import collect
 from lib.diagnose.diagnosis import Diagnosis, explain
-from lib.diagnose.evidence import Evidence, collect
+from lib.diagnose.evidence import Evidence
+from lib.diagnose.request import Request
 from lib.kubernetes.cluster import Cluster
 
-CAUSES = (connectivity.find_cause, jwt.find_cause, authorization.find_cause, allowed.find_cause)
+CAUSES = (
+    login.find_cause,
+    refusers.find_cause,
+    connectivity.find_cause,
+    jwt.find_cause,
+    authorization.find_cause,
+    refusers.filter_answer,
+    allowed.find_cause,
+)
 
 
 def ask(
@@ -22,6 +34,8 @@ def ask(
     host: str = "",
     method: str = "GET",
     to: str = "",
+    headers: Mapping[str, str] | None = None,
+    data: str = "",
 ) -> Diagnosis:
     """Send one request; return who refused it (or let it through), why, and what to change.
 
@@ -33,11 +47,13 @@ def ask(
         host: The Host header, if it is not the URL's host.
         method: The HTTP method.
         to: An address to connect to in place of the URL's host.
+        headers: Further headers. The diagnosis contains no value of a header that may be a secret.
+        data: The request's body.
 
     Raises:
         RunbookError: The caller's pod does not exist.
     """
-    return diagnose(collect(cluster, url, token, caller, host, method, to))
+    return diagnose(collect(cluster, Request(url, token, host, method, to, headers or {}, data), caller))
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:

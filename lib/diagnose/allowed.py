@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
-from lib.diagnose.authorization import not_yet_applied, policy_input
+from lib.diagnose import seen
+from lib.diagnose.authorization import not_known, not_yet_applied
+from lib.diagnose.connectivity import bypassed
 from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, workload_name
 from lib.diagnose.evidence import Evidence
 from lib.diagnose.pods import Workload
-from lib.istio import policies
+from lib.istio import evaluator, matching, policies
+from lib.istio.mesh import REVISION
 from lib.istio.policies import PEERS, REQUESTS, RULES
+
+PARAMETERS = re.compile(r";[^/?]*")  # of a path's segment (RFC 3986, section 3.3)
 
 
 def find_cause(evidence: Evidence) -> Diagnosis | None:
@@ -21,16 +28,49 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
         why = f"{workload_name(workload)} has no sidecar: nothing checks its requests"
         change = "label its namespace istio-injection=enabled, and restart its pods"
         return explain(evidence, "sidecar-missing", why, change)
-    rules = evidence.rules(RULES, workload)
-    if not rules:
-        return _misplaced_policy(evidence, workload) or _nothing_demanded(evidence, workload)
-    verdict = policies.decide(rules, policy_input(evidence))
+    if evidence.destination_port in workload.bypassed:
+        return bypassed(evidence, workload)
+    if not evidence.rules(RULES, workload):
+        found = _without_effect(evidence, workload) or _misplaced_policy(evidence, workload) or _lost_target(evidence)
+        return found or _nothing_demanded(evidence, workload)
+    verdict = seen.verdict(evidence)
+    if verdict.allowed is None:
+        return not_known(evidence, verdict, "the policies let the request in")
     if not verdict.allowed:
         return not_yet_applied(evidence, "the current policies refuse this request")
     if evidence.caller and not evidence.caller.proxied:
         return _permissive(evidence, workload)
     why = f"{verdict.policy} allows it" if verdict.policy else "no ALLOW policy applies, and no policy denies it"
+    if evidence.answer.status >= 400:  # the application's own refusal
+        why = f"{why}; the application itself answered {evidence.answer.status}"
+        change = "look into the application's log, not at the policies"
+        return explain(evidence, "allowed", why, change, _changed_path(evidence))
+    if found := _slipped(evidence) or _lost_target(evidence):
+        return found
     return explain(evidence, "allowed", why, "nothing, if this is intended")
+
+
+def _changed_path(evidence: Evidence) -> str:
+    """Return how Envoy changed the path before the application saw it, "" if it did not."""
+    made = matching.normalized(evidence.shown_path, evidence.mesh.normalization)
+    return "" if made in (None, evidence.shown_path) else f"Envoy sends the path {made} (pathNormalization)"
+
+
+def _slipped(evidence: Evidence) -> Diagnosis | None:
+    """Return the cause if another spelling of the path passes a policy that refuses the path itself."""
+    call, rules = seen.call(evidence), evidence.rules(RULES)
+    found = PARAMETERS.search(call.path or "")
+    ways = {"": replace(call, path=PARAMETERS.sub("", call.path or ""))} if found else {}
+    for how, asked in {**ways, **dict.fromkeys(matching.MERGING, call)}.items():
+        settings = replace(evidence.mesh, normalization=how or evidence.mesh.normalization)
+        verdict = evaluator.decide(rules, asked, settings)
+        if verdict.allowed is False and (verdict.action == "DENY" or any("not" in one.field for one in verdict.misses)):
+            spelt = f"the parameters {found[0]} in" if found and not how else "the slashes in"
+            why = f"{verdict.policy} refuses this path, but {spelt} {evidence.shown_path} make another path of it"
+            change = "allow the paths that are meant instead of refusing some; an application may take both for one"
+            change = f"set meshConfig.pathNormalization.normalization: {how}; or {change}" if how else change
+            return explain(evidence, "path-normalization", why, change)
+    return None
 
 
 def _permissive(evidence: Evidence, workload: Workload) -> Diagnosis:
@@ -41,11 +81,31 @@ def _permissive(evidence: Evidence, workload: Workload) -> Diagnosis:
     return explain(evidence, "permissive", why, change)
 
 
+def _without_effect(evidence: Evidence, workload: Workload) -> Diagnosis | None:
+    """Return the cause if an AuthorizationPolicy is meant for the workload and has no effect."""
+    found = [(policy, why) for policy, why in evidence.set_aside(workload) if policy["kind"] == RULES]
+    if not found:
+        return None
+    policy, reason = found[0]
+    why = f"the policy {policies.name(policy)} has no effect: {reason}"
+    if "revision" in reason:
+        change = f"remove the label {REVISION}, or write the revision {evidence.mesh.revision}"
+        return explain(evidence, "other-revision", why, change)
+    change = f"if it is meant to be enforced, remove the annotation {policies.DRY_RUN}"
+    return explain(evidence, "dry-run", why, change)
+
+
 def _misplaced_policy(evidence: Evidence, workload: Workload) -> Diagnosis | None:
     """Return the cause if a policy that selects no pod almost selects this workload."""
     name = workload_name(workload)
     for policy in (one for one in evidence.policies if one["kind"] == RULES):
         namespace, wanted = policy["metadata"]["namespace"], policies.selector(policy)
+        refs = [(one.get("kind"), one.get("name")) for one in policies.targets(policy)]
+        service = (evidence.service or {}).get("metadata", {}).get("name")
+        if namespace == workload.namespace and ("Service", service) in refs and not evidence.waypoint:
+            why = f"the policy {policies.name(policy)} targets the Service {service}, and only a waypoint reads such"
+            change = "write a selector with the labels of the pods instead of targetRefs, or put a waypoint before it"
+            return explain(evidence, "target-ref", why, change)
         if _selects_pods(evidence, namespace, wanted):
             continue
         if namespace == workload.namespace and policies.resembles(wanted, workload.labels):
@@ -55,6 +115,25 @@ def _misplaced_policy(evidence: Evidence, workload: Workload) -> Diagnosis | Non
         if namespace != workload.namespace and wanted and wanted.items() <= workload.labels.items():
             why = f"the policy {policies.name(policy)} applies only in its own namespace, and {name} is in another"
             return explain(evidence, "wrong-namespace", why, f"apply the policy in the namespace {workload.namespace}")
+    return None
+
+
+def _lost_target(evidence: Evidence) -> Diagnosis | None:
+    """Return the cause if a policy for the gateway on the way targets a Gateway that its namespace does not have."""
+    if not evidence.gateway:
+        return None
+    passed = [policies.name(one) for one in evidence.gateways]
+    for policy in (one for one in evidence.policies if one["kind"] == RULES):
+        home = policy["metadata"]["namespace"]
+        for name in [ref["name"] for ref in policies.targets(policy) if ref.get("kind") == "Gateway"]:
+            homes = [one.partition("/")[0] for one in passed if one.endswith(f"/{name}")]
+            meant = homes or home == evidence.gateway.namespace
+            if not meant or _selects_pods(evidence, home, {policies.GATEWAY_NAME: name}):
+                continue
+            why = f"the policy {policies.name(policy)} is in force nowhere: there is no Gateway {home}/{name}"
+            move = f"apply the policy in the namespace {', '.join(homes)}: targetRefs name its own namespace's"
+            correct = f"correct the name in its targetRefs; the request came by {', '.join(passed)}"
+            return explain(evidence, "target-ref", why, move if homes else correct)
     return None
 
 

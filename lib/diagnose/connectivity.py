@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
+from lib import http_client
+from lib.diagnose import nearest_rule, plain_text, refusers, seen
 from lib.diagnose.authorization import not_yet_applied
 from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, workload_name
 from lib.diagnose.evidence import Evidence
-from lib.diagnose.pods import Workload
-from lib.istio import policies, routes
+from lib.diagnose.pods import PROBE_FAILED, Workload
+from lib.istio import evaluator, policies, routes
+from lib.istio.gateway_api import NO_CONTROLLER
 
 CUT = ("connection reset", "closed without an answer", "cut off")
+LISTENER_CHANGES = {  # reasons of a listener's conditions: https://gateway-api.sigs.k8s.io/reference/spec/
+    "InvalidCertificateRef": "create the Secret with tls.crt and tls.key, or correct the listener's certificateRefs",
+    "RefNotPermitted": "apply a ReferenceGrant in the namespace of the Secret, or keep the Secret beside the Gateway",
+    NO_CONTROLLER: "give the Gateway the class of a controller that runs: kubectl get gatewayclasses",
+}
 NO_HANDSHAKE = ("TLS failed", *CUT)  # the answers of a gateway that has no certificate to present
-PLAIN_TCP = ("tcp", "tls", "mongo", "mysql", "redis")  # protocols without HTTP's fields
 
 
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of a missing answer, or of a 404 or 5xx that a proxy gave."""
     status = evidence.answer.status
+    if evidence.workload and evidence.workload.ambient and not evidence.gateway_hop:
+        return _ambient(evidence, evidence.workload)
     if status == 0:
         return _no_answer(evidence)
+    if not evidence.from_inside and not evidence.way_known and not evidence.gateway:
+        return _no_way(evidence)
     if evidence.refuser and evidence.refuser.details == "via_upstream":
         return None
     if status == 404:
@@ -39,7 +51,7 @@ def _no_answer(evidence: Evidence) -> Diagnosis:
         return _cut(evidence, evidence.caller, evidence.workload)
     if evidence.gateway and not evidence.gateways:
         return _no_gateway(evidence, evidence.gateway)
-    if found := _handshake(evidence):
+    if found := _not_programmed(evidence) or _handshake(evidence):
         return found
     if reason == "refused":
         why = f"nothing listens at {evidence.url}"
@@ -50,6 +62,56 @@ def _no_answer(evidence: Evidence) -> Diagnosis:
         change = "check NetworkPolicies and security groups, and whether the load balancer is internal"
         return explain(evidence, "timeout", why, change)
     return explain(evidence, "no-answer", f"the connection ended without an answer: {reason}", "read the evidence")
+
+
+def _ambient(evidence: Evidence, workload: Workload) -> Diagnosis:
+    """Tell what ztunnel enforces; it knows no HTTP, and treats the policies as for plain TCP."""
+    waypoint = evidence.waypoint
+    call = replace(seen.call(evidence), tcp=True)
+    if waypoint:
+        place, _, own = waypoint.rpartition("/")
+        principal = f"{evidence.mesh.trust_domain}/ns/{place or workload.namespace}/sa/{own}"
+        call = replace(call, principal=principal)
+    rules = evidence.rules(policies.RULES, workload)
+    fields = ", ".join(policies.http_fields(rules))
+    verdict = evaluator.decide(rules, call, evidence.mesh)
+    name = workload_name(workload)
+    judged = {True: "its policies allow the connection", False: f"the policy {verdict.policy} refuses the connection"}
+    judgement = "its policies cannot be judged" if verdict.allowed is None else judged[verdict.allowed]
+    why = (
+        f"{name} is in ambient mode: ztunnel checks principals, namespaces, addresses and ports, and only a waypoint "
+        f"checks HTTP and tokens; {judgement}"
+    )
+    change = "read what ztunnel did: kubectl -n istio-system logs ds/ztunnel; `why` does not read ztunnel or waypoints"
+    missed = nearest_rule.listed(verdict.misses)
+    notes = [
+        f"the nearest rule does not match in: {missed}" if missed else "",
+        f"the waypoint {waypoint} makes the connections, and ztunnel sees its principal" if waypoint else "",
+        f"ztunnel leaves out ALLOW rules with HTTP fields, of {', '.join(map(policies.name, rules))} {fields}: attach "
+        "them to a waypoint by targetRefs"
+        if fields
+        else "",
+    ]
+    return explain(evidence, "ambient", why, change, *notes)
+
+
+def _no_way(evidence: Evidence) -> Diagnosis:
+    why = f"{evidence.host} leads to no Service of this cluster, so it is not known which gateway answered"
+    change = "name the gateway's address: TO=<the address of its Service>, with the name in the URL"
+    return explain(evidence, "way-not-known", why, change)
+
+
+def _not_programmed(evidence: Evidence) -> Diagnosis | None:
+    """Explain a listener of the Gateway API, at the port that was asked, that its controller did not put in force."""
+    port = http_client.port(urlsplit(evidence.url))
+    for gateway in evidence.gateways:
+        for server in gateway["spec"]["servers"]:
+            problem = server.get("problem", "")
+            if problem and server["port"]["number"] == port:
+                why = f"the Gateway {policies.name(gateway)} has no listener in force at port {port}: {problem}"
+                change = refusers.change_for(problem, LISTENER_CHANGES, policies.name(gateway))
+                return explain(evidence, "listener-not-programmed", why, change)
+    return None
 
 
 def _handshake(evidence: Evidence) -> Diagnosis | None:
@@ -78,19 +140,34 @@ def _handshake(evidence: Evidence) -> Diagnosis | None:
 
 def _cut(evidence: Evidence, caller: Workload, workload: Workload) -> Diagnosis:
     mode, policy = evidence.mutual_tls()
+    if mode == "STRICT" and workload.proxied and (found := plain_text.find_cause(evidence)):
+        return found
     if not caller.proxied and workload.proxied and mode == "STRICT":
         why = f"{workload_name(caller)} has no sidecar and sends plain text, but {policy} requires mutual TLS"
         change = "give the caller a sidecar: label its namespace istio-injection=enabled, and restart its pod"
-        note = "a pod gets no sidecar if it is older than the label, or has hostNetwork"
-        return explain(evidence, "plain-text", why, change, note)
+        note = "a pod gets no sidecar if it is older than the label, or has hostNetwork; init containers run before it"
+        return explain(evidence, "plain-text", why, change, note, _port_level(evidence, policy))
     return explain(evidence, "no-answer", "the connection was cut", "read the evidence")
+
+
+def _port_level(evidence: Evidence, policy: str) -> str:
+    """Return why the portLevelMtls of the PeerAuthentication in force has no effect, "" if that is not so."""
+    peers = (one for one in evidence.rules(policies.PEERS, evidence.workload) if policies.name(one) == policy)
+    found = next(peers, {})
+    stated = {str(port) for port in (found.get("spec") or {}).get("portLevelMtls") or {}}
+    outer, inner = str(evidence.port.get("port")), evidence.destination_port
+    if stated and not policies.selector(found):
+        return f"portLevelMtls of {policy} has no effect: it needs a selector"
+    if outer in stated and inner not in stated:
+        return f"portLevelMtls of {policy} names {outer}, the Service's port; it needs the pods' port, {inner}"
+    return ""
 
 
 def _http_on_tcp(evidence: Evidence) -> Diagnosis | None:
     """Explain a rule with HTTP fields on a port that Istio treats as TCP: it allows nothing there."""
     protocol, guards = routes.protocol(evidence.port), evidence.rules(policies.RULES, evidence.workload)
     fields = ", ".join(policies.http_fields(guards))
-    if protocol not in PLAIN_TCP or not fields:
+    if protocol not in routes.PLAIN_TCP or not fields:
         return None
     port, names = evidence.port.get("name"), ", ".join(policies.name(one) for one in guards)
     why = (
@@ -108,10 +185,20 @@ def _no_gateway(evidence: Evidence, gateway: Workload) -> Diagnosis:
 def _no_route(evidence: Evidence) -> Diagnosis:
     if evidence.gateway and not evidence.gateways:
         return _no_gateway(evidence, evidence.gateway)
+    if found := refusers.route_not_accepted(evidence):
+        return found
     if evidence.gateway and evidence.hosts_served and evidence.virtuals:
         hosts = ", ".join(sorted({host for one in evidence.virtuals for host in one["spec"].get("hosts", [])}))
-        why = f"VirtualServices exist for {hosts}, but none routes {evidence.path}"
-        return explain(evidence, "path-not-routed", why, "add the path to the VirtualService's matches")
+        if claims := sorted({name for one in evidence.virtuals for name in routes.claim_matches(one)}):
+            why = f"a route for {hosts} exists only for tokens with certain claims ({', '.join(claims)})"
+            change = (
+                "send a valid token that has them: a RequestAuthentication at the gateway must read it; a route "
+                "without the claim would let in everybody"
+            )
+            return explain(evidence, "claim-route", why, change)
+        why = f"VirtualServices exist for {hosts}, but none routes {evidence.shown_path}"
+        change = "correct the path; or, if users may reach it, add it to the VirtualService's matches"
+        return explain(evidence, "path-not-routed", why, change)
     why = f"the gateway has no route for the host {evidence.host}"
     change = "use a host that a VirtualService has (HOST=…), or add this host to it and to its Gateway"
     return explain(evidence, "host-not-matched", why, change)
@@ -125,6 +212,10 @@ def _upstream(evidence: Evidence) -> Diagnosis:
         return explain(evidence, "no-pods", why, "correct the selector, or start the pods")
     if workload and not workload.ready:
         return _not_ready(evidence, workload)
+    if workload and evidence.destination_port in workload.bypassed:
+        return bypassed(evidence, workload)
+    if workload and evidence.mutual_tls()[0] == "STRICT" and (found := plain_text.find_cause(evidence)):
+        return found
     if workload and (found := _destination_rule(evidence, workload)):
         return found
     if workload and "no healthy upstream" in evidence.answer.reason:
@@ -135,17 +226,36 @@ def _upstream(evidence: Evidence) -> Diagnosis:
     return explain(evidence, "upstream", why, "check its pods, its ports, and mutual TLS on both sides")
 
 
+def bypassed(evidence: Evidence, workload: Workload) -> Diagnosis:
+    """Explain a port that the sidecar does not see."""
+    port = evidence.destination_port
+    why = (
+        f"the port {port} of {workload_name(workload)} goes past its sidecar (excludeInboundPorts): no policy and no "
+        "mutual TLS protects it"
+    )
+    change = (
+        f"remove {port} from the pods' annotation traffic.sidecar.istio.io/excludeInboundPorts and restart them; or "
+        "refuse callers by a NetworkPolicy"
+    )
+    note = "a caller with a sidecar sends mutual TLS, which the application does not understand: 503"
+    return explain(evidence, "port-bypassed", why, change, note)
+
+
 def _destination_rule(evidence: Evidence, workload: Workload) -> Diagnosis | None:
     """Explain a DestinationRule whose tls block contradicts what the workload accepts."""
     rule = evidence.destination_rule
     if not rule:
         return None
-    name, sends = policies.name(rule), rule["spec"]["trafficPolicy"]["tls"].get("mode", "DISABLE")
-    mode, policy = evidence.mutual_tls()
+    sends, place = routes.tls_of(rule, evidence.port.get("port"), evidence.route.subset if evidence.route else "")
+    name, (mode, policy) = policies.name(rule), evidence.mutual_tls()
     if workload.proxied and mode == "STRICT" and sends == "DISABLE":
         why = f"the DestinationRule {name} sends plain text (tls mode {sends}), but {policy} requires mutual TLS"
         change = "remove its tls block: without one, sidecars use mutual TLS where they can"
-        return explain(evidence, "destination-rule", why, change)
+        return explain(evidence, "destination-rule", why, change, f"the tls block is in {place}")
+    if workload.proxied and sends in ("SIMPLE", "MUTUAL"):
+        why = f"the DestinationRule {name} sends TLS of its own (tls mode {sends}), not the mesh's mutual TLS"
+        change = "remove its tls block, or write mode ISTIO_MUTUAL: SIMPLE and MUTUAL are for servers outside the mesh"
+        return explain(evidence, "destination-rule", why, change, f"the tls block is in {place}")
     if sends == "ISTIO_MUTUAL" and not workload.proxied:
         why = f"the DestinationRule {name} requires mutual TLS, but {workload_name(workload)} has no sidecar"
         return explain(evidence, "sidecar-missing", why, "give it a sidecar, or remove the rule's tls block")
@@ -154,8 +264,14 @@ def _destination_rule(evidence: Evidence, workload: Workload) -> Diagnosis | Non
 
 def _not_ready(evidence: Evidence, workload: Workload) -> Diagnosis:
     name, mode = workload_name(workload), evidence.mutual_tls()[0]
+    forbidden = "statuscode: 403" in workload.problem and evidence.rules(policies.RULES, workload)
+    if forbidden and workload.proxied and not workload.rewrites_probes:
+        names = ", ".join(policies.name(one) for one in forbidden)
+        why = f"no pod of {name} is ready ({workload.problem}): the kubelet's probe has no principal and no token"
+        change = f'remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"; or allow its path in {names}'
+        return explain(evidence, "probe-refused", why, change)
     plain = workload.proxied and mode == "STRICT" and not workload.rewrites_probes
-    if plain and "Readiness probe failed: Get" in workload.problem:
+    if plain and any(f"{words}: Get" in workload.problem for words in PROBE_FAILED):
         why = f"no pod of {name} is ready ({workload.problem}): the kubelet probes in plain text, STRICT refuses it"
         change = 'remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"'
         return explain(evidence, "probe-refused", why, change)

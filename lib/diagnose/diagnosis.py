@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from lib.diagnose.evidence import Evidence, token_line
 from lib.diagnose.pods import Workload
+from lib.diagnose.request import shown
 from lib.istio import policies
 from lib.istio.access_log import Hop
+from lib.redact import clean
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,18 @@ class Diagnosis:
 
     def one_line(self) -> str:
         """Return the three lines as one."""
-        return f"{self.refused}; why: {self.why}; change: {self.change}"
+        return clean(f"{self.refused}; why: {self.why}; change: {self.change}")
 
     def __str__(self) -> str:
         lines = [self.refused, f"why: {self.why}", f"change: {self.change}", *(f"  · {one}" for one in self.evidence)]
-        return "\n".join(lines)
+        return clean("\n".join(lines))
 
 
 def explain(evidence: Evidence, cause: str, why: str, change: str, *details: str) -> Diagnosis:
     """Return a diagnosis: `details` are the cause's own evidence, before the lines that every diagnosis has."""
-    return Diagnosis(cause, refusal(evidence), why, change, [*filter(None, details), *_common(evidence)])
+    texts = [refusal(evidence), why, change, *filter(None, details), *_common(evidence)]
+    first, second, third, *rest = (shown(text, evidence.secrets) for text in texts)  # the one redaction on the way out
+    return Diagnosis(cause, first, second, third, rest)
 
 
 def refusal(evidence: Evidence) -> str:
@@ -40,7 +45,27 @@ def refusal(evidence: Evidence) -> str:
     answer = evidence.answer
     if not answer.status:
         return f"no answer ({answer.reason}), on the way to {destination_name(evidence)}"
-    return f"{_who(evidence, evidence.refuser)}: {f'{answer.status} {answer.reason}'.strip()}"
+    page = answer.reason.lstrip().lower().startswith("<!doctype html")
+    words = f"{answer.status} {'(an HTML page)' if page else answer.reason}".strip()
+    if grpc_status(evidence):
+        words = f"{answer.status} with grpc-status {grpc_status(evidence)} {grpc_message(evidence)}".strip()
+    return f"{_who(evidence, evidence.refuser)}: {words}"
+
+
+def grpc_status(evidence: Evidence) -> str:
+    """Return the status of a gRPC refusal, which comes as HTTP 200 with a header; "" for any other answer."""
+    status = evidence.answer.headers.get("grpc-status", "0")
+    return "" if status == "0" else status
+
+
+def grpc_message(evidence: Evidence) -> str:
+    """Return the message of a gRPC answer."""
+    return unquote(evidence.answer.headers.get("grpc-message", ""))
+
+
+def body(evidence: Evidence) -> str:
+    """Return the words of a refusal: the body, or the message of a gRPC answer."""
+    return evidence.answer.body or evidence.answer.reason or grpc_message(evidence)
 
 
 def destination_name(evidence: Evidence) -> str:
@@ -75,11 +100,17 @@ def _common(evidence: Evidence) -> list[str]:
     if evidence.guard:
         in_force = [f"{one['kind']} {policies.name(one)}" for kind in policies.KINDS for one in evidence.rules(kind)]
         lines.append(f"in force at {workload_name(evidence.guard)}: {', '.join(in_force) or 'no policy'}")
+        for policy, why in evidence.set_aside():
+            lines.append(f"without effect: {policy['kind']} {policies.name(policy)}: {why}")
+    if evidence.log_problem:
+        lines.append(evidence.log_problem)
     return lines
 
 
 def _who(evidence: Evidence, hop: Hop | None) -> str:
     if hop is None:
+        if evidence.gateway and evidence.answered_at_the_edge:
+            return f"the gateway {workload_name(evidence.gateway)}"
         return f"a proxy or server on the way to {destination_name(evidence)}"
     if hop.details == "via_upstream":
         return f"the application {workload_name(evidence.workload)}"

@@ -1,23 +1,37 @@
-"""Pods as `why` needs them: the workload behind a Service, the caller, readiness, failed readiness probes."""
+"""Pods as `why` needs them: the workload behind a Service, the caller, readiness, failed probes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.errors import RunbookError
 from lib.istio import proxy
 from lib.istio.access_log import PROXY
+from lib.istio.mesh import REVISION
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.status import is_ready, is_running
 
-PROBE_FAILED = "Readiness probe failed"  # the kubelet's words, in an Event with reason Unhealthy
+PROBE_FAILED = ("Readiness probe failed", "Startup probe failed")  # the kubelet's words, in Events: reason Unhealthy
+WAYPOINT = "istio.io/use-waypoint"  # label of a namespace or Service
+REDIRECTED, DATA_PLANE = "ambient.istio.io/redirection", "istio.io/dataplane-mode"  # annotation; label
+UNIQUE = (  # labels that differ between the pods of a workload
+    "pod-template-hash",
+    "controller-revision-hash",
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+)
 IDENTIFYING = ("app", "istio", "app.kubernetes.io/name")  # labels that all pods of a workload share
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Some pods, described by the first one that is ready. `problem` says why none is ready, "" if one is."""
+    """Some pods, described by the first one that is ready. `problem` says why none is ready, "" if one is.
+
+    `revision` is the control plane's that injected the proxy, `addresses` are the pods', `bypassed` the ports that the
+    proxy does not see (excludeInboundPorts). In ambient mode ztunnel stands before the pods, and they have no proxy;
+    `waypoint` is what their namespace names as such.
+    """
 
     namespace: str
     labels: Mapping[str, str]
@@ -27,6 +41,11 @@ class Workload:
     ready: bool
     problem: str = ""
     rewrites_probes: bool = True
+    revision: str = ""
+    addresses: tuple[str, ...] = ()
+    bypassed: tuple[str, ...] = ()
+    ambient: bool = False
+    waypoint: str = ""
 
 
 def workload_of(pods: Sequence[Mapping], probe_failure: str = "") -> Workload | None:
@@ -37,21 +56,41 @@ def workload_of(pods: Sequence[Mapping], probe_failure: str = "") -> Workload | 
     if not pods:
         return None
     best = next((pod for pod in pods if is_ready(pod)), pods[0])
-    metadata = best["metadata"]
+    metadata, proxied = best["metadata"], proxy.has_proxy(dict(best))
+    notes = metadata.get("annotations") or {}
     return Workload(
         metadata["namespace"],
-        metadata.get("labels", {}),
+        metadata.get("labels") or {},
         best["spec"].get("serviceAccountName", "default"),
         metadata["name"],
-        proxy.has_proxy(dict(best)),
+        proxied,
         is_ready(best),
         "; ".join(filter(None, (_problem(best), probe_failure))) if not is_ready(best) else "",
-        metadata.get("annotations", {}).get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",
+        notes.get("sidecar.istio.io/rewriteAppHTTPProbers") != "false",
+        notes.get(REVISION, "") if proxied else "",
+        tuple(pod["status"]["podIP"] for pod in pods if pod["status"].get("podIP")),
+        _bypassed(notes),
+        notes.get(REDIRECTED) == "enabled",
     )
 
 
+def with_ambient(cluster: Cluster, workload: Workload) -> Workload:
+    """Return the workload, in ambient mode if its pods or its namespace say so and it has no sidecar."""
+    if workload.proxied or workload.ambient:
+        return replace(workload, ambient=workload.ambient and not workload.proxied)
+    namespace = cluster.find("v1", "Namespace", workload.namespace) or {}
+    labels = namespace.get("metadata", {}).get("labels") or {}
+    ambient = workload.labels.get(DATA_PLANE, labels.get(DATA_PLANE, "")) == "ambient"
+    return replace(workload, ambient=ambient, waypoint=labels.get(WAYPOINT, ""))
+
+
+def _bypassed(notes: Mapping[str, str]) -> tuple[str, ...]:
+    ports = notes.get("traffic.sidecar.istio.io/excludeInboundPorts", "")
+    return tuple(one.strip() for one in ports.split(",") if one.strip())
+
+
 def probe_failure(cluster: Cluster, pods: Sequence[Mapping]) -> str:
-    """Return the kubelet's last message about a failed readiness probe, "" if a pod is ready or none failed."""
+    """Return the kubelet's last message about a failed probe, "" if a pod is ready or none failed."""
     if any(map(is_ready, pods)) or not pods:
         return ""
     names = {pod["metadata"]["name"] for pod in pods}
@@ -61,13 +100,14 @@ def probe_failure(cluster: Cluster, pods: Sequence[Mapping]) -> str:
 
 
 def find_caller(pods: Sequence[Mapping], name: str) -> Workload:
-    """Return the workload with this app label, or namespace/app.
+    """Return the workload with this label app (or app.kubernetes.io/name), or namespace/app.
 
     Raises:
         RunbookError: No pod with that label runs, or several namespaces have one.
     """
     namespace, _, app = name.rpartition("/")
-    fitting = [one for one in pods if one["metadata"].get("labels", {}).get("app") == app]
+    labels = lambda one: one["metadata"].get("labels") or {}  # noqa: E731
+    fitting = [one for one in pods if app in (labels(one).get("app"), labels(one).get("app.kubernetes.io/name"))]
     fitting = [one for one in fitting if not namespace or one["metadata"]["namespace"] == namespace]
     namespaces = {one["metadata"]["namespace"] for one in fitting}
     if len(namespaces) > 1:
@@ -87,7 +127,9 @@ def application_container(workload: Workload, pods: Sequence[Mapping]) -> str:
 
 def label_selector(labels: Mapping[str, str]) -> str:
     """Return a selector by the labels that all pods of a workload share."""
-    return ",".join(f"{key}={labels[key]}" for key in IDENTIFYING if key in labels)
+    shared = {key: labels[key] for key in IDENTIFYING if key in labels}
+    shared = shared or {key: value for key, value in labels.items() if key not in UNIQUE}
+    return ",".join(f"{key}={value}" for key, value in shared.items())
 
 
 def _problem(pod: Mapping) -> str:
@@ -98,4 +140,4 @@ def _problem(pod: Mapping) -> str:
 
 
 def _failed_probe(event: Mapping) -> bool:
-    return event.get("reason") == "Unhealthy" and PROBE_FAILED in event.get("message", "")
+    return event.get("reason") == "Unhealthy" and event.get("message", "").startswith(PROBE_FAILED)

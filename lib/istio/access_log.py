@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.status import is_running
@@ -16,20 +18,48 @@ PROXY = "istio-proxy"  # the container, of gateways too
 PATIENCE = 5  # seconds
 QUIET = 1.4  # seconds without a new line: each Envoy keeps its lines back for one second
 LOOK = 0.5  # seconds between two reads of the logs: each reads the logs of some twenty pods
+READERS = 8  # logs that are read at once
 
 # Istio's default text format: EnvoyTextLogFormat in pilot/pkg/model/telemetry_logging.go. A "-" is an empty field.
 # The client chooses method and path, which may contain anything. So the pattern starts at the protocol.
 LINE = re.compile(
     r'^\[[^\]]+\] ".*? (?:HTTP/[\d.]+|-)" (?P<code>\d+) (?P<flags>\S+) (?P<details>\S+) \S+ ".*?" \d+ \d+ \d+ \S+ '
     r'".*?" "(?P<label>.*?)" "(?P<request_id>.*?)" ".*?" "(?P<upstream>[^"]*)" '
+    r"(?:\S+ \S+ (?P<local>\S+) (?P<client>\S+) (?P<sni>\S+))?"
 )
+# Envoy's command operators that a hop needs, and the keys of Istio's JSON log for the same
+OPERATORS = {
+    "RESPONSE_CODE": "code",
+    "RESPONSE_FLAGS": "flags",
+    "RESPONSE_CODE_DETAILS": "details",
+    "REQ(USER-AGENT)": "label",
+    "REQ(X-REQUEST-ID)": "request_id",
+    "UPSTREAM_HOST": "upstream",
+    "DOWNSTREAM_LOCAL_ADDRESS": "local",
+    "DOWNSTREAM_REMOTE_ADDRESS": "client",
+    "REQUESTED_SERVER_NAME": "sni",
+}
+JSON_KEYS = {
+    "response_code": "code",
+    "response_flags": "flags",
+    "response_code_details": "details",
+    "user_agent": "label",
+    "request_id": "request_id",
+    "upstream_host": "upstream",
+    "downstream_local_address": "local",
+    "downstream_remote_address": "client",
+    "requested_server_name": "sni",
+}
+OPERATOR = re.compile(r"%([A-Z_]+)(?:\(([^)]*)\))?(?::\d+)?%")
 
 
 @dataclass(frozen=True)
 class Hop:
     """One proxy's log line of one request; `upstream` is the address that it passed the request to, or "".
 
-    `flags` and `details` are Envoy's %RESPONSE_FLAGS% and %RESPONSE_CODE_DETAILS%, "" for none.
+    `flags` and `details` are Envoy's %RESPONSE_FLAGS% and %RESPONSE_CODE_DETAILS%, "" for none. `local` is the address
+    that the connection came to, `client` the client's (of X-Forwarded-For, if Envoy trusts it), each with its port;
+    `sni` is the server name of the TLS connection.
     """
 
     name: str
@@ -38,6 +68,9 @@ class Hop:
     details: str
     request_id: str
     upstream: str
+    local: str = field(default="", compare=False)
+    client: str = field(default="", compare=False)
+    sni: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,13 +83,56 @@ class Trail:
     mismatch: str = ""
 
 
-def read(lines: Iterable[str], name: str = GATEWAY) -> dict[str, Hop]:
+def read(lines: Iterable[str], name: str = GATEWAY, log_format: str = "") -> dict[str, Hop]:
     """Return the hops of access log lines by the request's label (its User-Agent); the last line of a label counts.
 
-    Lines in another format, such as the proxy's own messages, are skipped.
+    Reads Istio's text and JSON, and the text format that `log_format` states (meshConfig.accessLogFormat). Other
+    lines, such as the proxy's own messages, are skipped.
     """
-    matches = (LINE.match(line) for line in lines)
-    return {match["label"]: _hop(name, match) for match in matches if match}
+    pattern = pattern_of(log_format) if log_format and not log_format.lstrip().startswith("{") else LINE
+    keys = _json_keys(log_format)
+    found = [_of_json(line, keys) if line.startswith("{") else _of_text(line, pattern) for line in lines]
+    return {one["label"]: _hop(name, one) for one in found if one and one.get("label") and one.get("code", "-") != "-"}
+
+
+def pattern_of(log_format: str) -> re.Pattern[str]:
+    """Return the pattern of a line in a text format with Envoy's command operators."""
+    made, end, seen = "^", 0, set()
+    for one in OPERATOR.finditer(log_format):
+        made += re.escape(log_format[end : one.start()])
+        group = _operator(one)
+        made += f"(?P<{group}>.*?)" if group and group not in seen else ".*?"
+        seen.add(group)
+        end = one.end()
+    return re.compile(made + re.escape(log_format[end:].rstrip("\n")) + "$")
+
+
+def _operator(one: re.Match) -> str:
+    argument = (one[2] or "").partition("?")[0].upper()
+    return OPERATORS.get(f"{one[1]}({argument})" if argument else one[1], "")
+
+
+def _json_keys(log_format: str) -> Mapping[str, str]:
+    """Return which key of a JSON log has which of a hop's fields: Istio's, or those of a JSON format."""
+    try:
+        stated = json.loads(log_format) if log_format.lstrip().startswith("{") else {}
+    except ValueError:
+        stated = {}
+    own = {key: _operator(one) for key, text in stated.items() if (one := OPERATOR.fullmatch(str(text)))}
+    return {key: field for key, field in own.items() if field} or JSON_KEYS
+
+
+def _of_text(line: str, pattern: re.Pattern[str]) -> dict[str, str] | None:
+    match = pattern.match(line)
+    return {key: value or "-" for key, value in match.groupdict().items()} if match else None
+
+
+def _of_json(line: str, keys: Mapping[str, str]) -> dict[str, str] | None:
+    try:
+        stated = json.loads(line)
+    except ValueError:
+        return None
+    return {field: str(stated[key]) for key, field in keys.items() if stated.get(key) is not None}
 
 
 def who_answered(gateway: Hop | None, sidecar: Hop | None) -> str:
@@ -87,15 +163,33 @@ def join(gateways: dict[str, Hop], sidecars: dict[str, Hop]) -> dict[str, Trail]
     }
 
 
-def fetch(cluster: Cluster, labels: str, namespace: str, since_seconds: int, name: str = GATEWAY) -> dict[str, Hop]:
+def fetch(
+    cluster: Cluster, labels: str, namespace: str, since_seconds: int, name: str = GATEWAY, log_format: str = ""
+) -> dict[str, Hop]:
     """Return the hops that the proxies of all running pods with these labels logged in the last seconds."""
-    return read(raw_lines(cluster, labels, namespace, since_seconds), name)
+    return read(raw_lines(cluster, labels, namespace, since_seconds), name, log_format)
 
 
 def raw_lines(cluster: Cluster, labels: str, namespace: str, since_seconds: int) -> list[str]:
     """Return the lines that the proxies of all running pods with these labels wrote in the last seconds."""
-    pods = [pod["metadata"]["name"] for pod in cluster.items("v1", "Pod", namespace, labels) if is_running(pod)]
-    return [line for pod in pods for line in cluster.logs(pod, namespace, PROXY, since_seconds).splitlines()]
+    return lines_of(cluster, running(cluster, labels, namespace), since_seconds)
+
+
+def running(cluster: Cluster, labels: str, namespace: str) -> list[tuple[str, str]]:
+    """Return name and namespace of each running pod with these labels."""
+    pods = cluster.items("v1", "Pod", namespace, labels)
+    return [(pod["metadata"]["name"], namespace) for pod in pods if is_running(pod)]
+
+
+def lines_of(cluster: Cluster, pods: Iterable[tuple[str, str]], since_seconds: int) -> list[str]:
+    """Return the lines that the proxies of these pods wrote in the last seconds; reads several logs at once."""
+
+    def read_log(pod: tuple[str, str]) -> str:
+        name, namespace = pod
+        return cluster.logs(name, namespace, PROXY, since_seconds)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return [line for log in pool.map(read_log, pods) for line in log.splitlines()]
 
 
 def wait_for(
@@ -121,6 +215,7 @@ def wait_for(
     return until(ask, settled, deadline=deadline, pause=LOOK).value or {}
 
 
-def _hop(name: str, match: re.Match) -> Hop:
-    fields = {key: "" if match[key] == "-" else match[key] for key in ("flags", "details", "request_id", "upstream")}
-    return Hop(name, int(match["code"]), **fields)
+def _hop(name: str, found: Mapping[str, str]) -> Hop:
+    texts = ("flags", "details", "request_id", "upstream", "local", "client", "sni")
+    fields = {key: "" if found.get(key, "-") == "-" else found[key] for key in texts}
+    return Hop(name, int(found["code"]), **fields)

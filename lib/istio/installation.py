@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import NamedTuple, TypedDict
 
-import yaml
-
-from lib.istio import proxy
+from lib.istio import mesh, proxy
 from lib.kubernetes.cluster import Cluster
-from lib.names import ISTIO_SYSTEM
+from lib.names import HARDENED, ISTIO_INGRESS, ISTIO_SYSTEM, KEYCLOAK_EDGE
 
 ROOT_NAMESPACE = ISTIO_SYSTEM
 GATEWAY = "istio-ingressgateway"  # the ingress gateway's Service, Deployment and ServiceAccount
 PORTS = (15012, 15017)  # istiod's ports: for the proxies, and for the API server, which calls the injection webhook
 JWKS_CA, JWKS_CA_KEY = "pilot-jwks-extra-cacerts", "extra.pem"  # ConfigMap: CAs that istiod trusts when it fetches keys
+
+
+class GatewayService(NamedTuple):
+    """A gateway's Service of type LoadBalancer, and its Deployment."""
+
+    name: str
+    namespace: str
+    deployment: str
+
+
+# By the kinds that make the gateways. istiod names what it makes of a Gateway <Gateway>-<GatewayClass>.
+ISTIO, GATEWAY_API = "istio", "gateway-api"
+INGRESS = {
+    ISTIO: GatewayService(GATEWAY, ROOT_NAMESPACE, GATEWAY),
+    GATEWAY_API: GatewayService("httpbin-gateway-istio", ISTIO_INGRESS, "httpbin-gateway-istio"),
+}
+KEYCLOAK_GATEWAY = {
+    ISTIO: GatewayService("keycloak-http", KEYCLOAK_EDGE, "gateway"),
+    GATEWAY_API: GatewayService("keycloak-istio", KEYCLOAK_EDGE, "keycloak-istio"),
+}
+HARDENED_GATEWAY = {
+    ISTIO: GatewayService("gateway", HARDENED, "gateway"),
+    GATEWAY_API: GatewayService("gateway-istio", HARDENED, "gateway-istio"),
+}
 
 
 class Ingress(TypedDict):
@@ -24,21 +46,16 @@ class Ingress(TypedDict):
     labels: dict[str, str]
 
 
-def ingress(cluster: Cluster) -> Ingress:
+def ingress(cluster: Cluster, service: GatewayService = INGRESS[ISTIO]) -> Ingress:
     """Return the live ingress gateway's namespace, service account and labels.
 
     They come from the pod behind its Service, because charts differ: Helm's labels the pod `istio: ingress`.
     """
-    selector = cluster.get("v1", "Service", GATEWAY, ROOT_NAMESPACE)["spec"]["selector"]
-    pod = cluster.pod(",".join(f"{key}={value}" for key, value in selector.items()), ROOT_NAMESPACE)
+    selector = cluster.get("v1", "Service", service.name, service.namespace)["spec"]["selector"]
+    pod = cluster.pod(",".join(f"{key}={value}" for key, value in selector.items()), service.namespace)
     pod_labels = pod["metadata"]["labels"]
     labels = {"istio": pod_labels["istio"]} if "istio" in pod_labels else selector
-    return {"namespace": ROOT_NAMESPACE, "account": pod["spec"]["serviceAccountName"], "labels": labels}
-
-
-def ingress_selector(cluster: Cluster) -> str:
-    """Return the live ingress gateway's labels as a selector."""
-    return ",".join(f"{key}={value}" for key, value in ingress(cluster)["labels"].items())
+    return {"namespace": service.namespace, "account": pod["spec"]["serviceAccountName"], "labels": labels}
 
 
 def injects_sidecar(cluster: Cluster) -> bool:
@@ -50,5 +67,4 @@ def injects_sidecar(cluster: Cluster) -> bool:
 
 def trust_domain(cluster: Cluster) -> str:
     """Return the mesh's trust domain, the first part of each principal."""
-    mesh: dict[str, Any] = yaml.safe_load(cluster.get("v1", "ConfigMap", "istio", ROOT_NAMESPACE)["data"]["mesh"])
-    return mesh.get("trustDomain") or "cluster.local"
+    return mesh.read(cluster).trust_domain

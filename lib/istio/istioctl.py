@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lib.errors import IstioError
+from lib.istio.extension_providers import PROVIDERS
 
 LIMIT = 60  # seconds for one call of istioctl
 AUTHORITY_NOTE = "runbook/ca"  # annotation of pods that read an authority once, when they start
@@ -76,7 +77,8 @@ def _operator(authority: str) -> dict[str, Any]:
     """Return the operator file; its annotation restarts istiod, which reads the authority only when it starts."""
     notes = {AUTHORITY_NOTE: authority_digest(authority)}
     pilot = {"jwksResolverExtraRootCA": authority, "podAnnotations": notes} if authority else {}
-    return {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": {"values": {"pilot": pilot}}}
+    spec = {"values": {"pilot": pilot}, "meshConfig": {"extensionProviders": PROVIDERS}}
+    return {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": spec}
 
 
 def _without_istiods_fields(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from lib.errors import IstioError
@@ -21,6 +22,11 @@ def has_proxy(pod: dict[str, Any]) -> bool:
     spec = pod["spec"]
     containers = [*spec["containers"], *spec.get("initContainers", [])]
     return any(container["name"] == "istio-proxy" for container in containers)
+
+
+def is_gateway(pod: Mapping[str, Any]) -> bool:
+    """Return whether a pod is a gateway: the proxy is its only container."""
+    return all(container["name"] == "istio-proxy" for container in pod["spec"]["containers"])
 
 
 def admin_page(execute: Execute, path: str) -> str:
@@ -44,15 +50,28 @@ def spiffe_ids(execute: Execute) -> list[str]:
     return sorted({name["uri"] for name in names if "uri" in name})
 
 
+def config_dump(execute: Execute) -> dict[str, Any]:
+    """Return Envoy's whole configuration."""
+    return json.loads(admin_page(execute, "config_dump"))
+
+
+def provider(dump: Any, rule: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return Envoy's JWT provider for a RequestAuthentication's rule, None if Envoy has none for its issuer."""
+    found = [one for one in _providers(dump) if one.get("issuer", "") == rule.get("issuer", "")]
+    return found[-1] if found else None
+
+
+def keys_of(provider: Mapping[str, Any]) -> list[Key]:
+    """Return the keys in a JWT provider's configuration."""
+    source = provider.get("local_jwks", {})
+    text = source.get("inline_string") or base64.b64decode(source.get("inline_bytes", "")).decode()
+    return json.loads(text)["keys"] if text else []
+
+
 def jwks(execute: Execute) -> dict[str, list[Key]]:
     """Return the keys that a proxy really checks tokens with, by issuer."""
-    keys: dict[str, list[Key]] = {}
-    for provider in _providers(json.loads(admin_page(execute, "config_dump"))):
-        source = provider.get("local_jwks", {})
-        text = source.get("inline_string") or base64.b64decode(source.get("inline_bytes", "")).decode()
-        if text:
-            keys[provider.get("issuer", "")] = json.loads(text)["keys"]
-    return keys
+    found = {one.get("issuer", ""): keys_of(one) for one in _providers(config_dump(execute))}
+    return {issuer: keys for issuer, keys in found.items() if keys}
 
 
 def key_state(configured: list[Key] | None, published: list[Key]) -> str:
@@ -66,7 +85,7 @@ def key_state(configured: list[Key] | None, published: list[Key]) -> str:
         return "none"
     if any(str(key.get("n", "")).startswith(PLACEHOLDERS) for key in configured):
         return "placeholder"
-    expected = {(key["kid"], key.get("n", key.get("x"))) for key in published}
+    expected = {(key.get("kid"), key.get("n", key.get("x"))) for key in published}
     known = {(key.get("kid"), key.get("n", key.get("x"))) for key in configured}
     return "the issuer's" if expected <= known else "other"
 

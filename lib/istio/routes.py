@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from lib.kubernetes.status import is_terminating
 
 API = "networking.istio.io/v1"
 CLUSTER_DOMAIN = ".svc.cluster.local"
+PLAIN_TCP = ("tcp", "tls", "mongo", "mysql", "redis")  # protocols without HTTP's fields
 PROTOCOLS = ("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "udp", "mongo", "mysql", "redis")
 
 
 @dataclass(frozen=True)
 class Route:
-    """A way from a gateway to a Service: the VirtualService, what it removes, and where it leads to."""
+    """A way from a gateway to a Service: the VirtualService, what it changes, and where it leads to.
+
+    `answer` says what the route answers itself (a redirect, a direct response), "" if it leads to a Service.
+    """
 
     name: str
     destination: str
     port: int | None
     namespace: str
     removed: tuple[str, ...] = ()
+    path: str | None = None
+    host: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answer: str = ""
+    subset: str = ""
 
 
 def by_address(services: Iterable[Mapping], address: str) -> Mapping | None:
@@ -29,10 +40,21 @@ def by_address(services: Iterable[Mapping], address: str) -> Mapping | None:
     return next((service for service in services if address in _addresses(service)), None)
 
 
+def front(
+    services: Sequence[Mapping], host: str, resolve: Callable[[str], set[str]] = lambda _: set()
+) -> Mapping | None:
+    """Return the Service that a host leads to from outside: by its address, its load balancer's name, or by DNS."""
+    found = by_address(services, host) or (by_host(services, host, "") if host.endswith(CLUSTER_DOMAIN) else None)
+    if found or is_address(host):
+        return found
+    wanted, balanced = resolve(host), (one for one in services if one["spec"].get("type") == "LoadBalancer")
+    return next((one for one in balanced if wanted & _resolved(one, resolve)), None)
+
+
 def by_host(services: Iterable[Mapping], host: str, namespace: str) -> Mapping | None:
     """Return the Service that a host names, seen from a namespace: name, name.namespace, or in full."""
     short = host.removesuffix(".").removesuffix(CLUSTER_DOMAIN).removesuffix(".svc")
-    name, _, home = short.partition(".")
+    name, home = short.split(".")[-2:] if "." in short else (short, "")  # also web-0.web.shop
     wanted = {"name": name, "namespace": home or namespace}
     return next((service for service in services if wanted.items() <= service["metadata"].items()), None)
 
@@ -51,22 +73,87 @@ def routes(virtuals: Sequence[Mapping], gateways: Sequence[Mapping], host: str) 
     return [virtual for exactness, virtual in hits if exactness == most]
 
 
-def route(virtual: Mapping, path: str) -> Route | None:
-    """Return the route of a VirtualService for a path; None if none of its matches fits."""
-    for rule in virtual["spec"].get("http", []):
-        uris = [match.get("uri") for match in rule.get("match", [])]
-        if not uris or any(uri is None or _fits(uri, path) for uri in uris):
-            target = (rule.get("route") or [{}])[0]
-            removed = [
-                *rule.get("headers", {}).get("request", {}).get("remove", []),
-                *target.get("headers", {}).get("request", {}).get("remove", []),
-            ]
-            destination = target.get("destination", {})
-            home, name = virtual["metadata"]["namespace"], virtual["metadata"]["name"]
-            port = destination.get("port", {}).get("number")
-            headers = tuple(header.lower() for header in removed)
-            return Route(f"{home}/{name}", destination.get("host", ""), port, home, headers)
+def names(virtual: Mapping, host: str) -> bool:
+    """Return whether a VirtualService is for a host."""
+    return bool(_hit(virtual["spec"].get("hosts", []), host))
+
+
+def route(virtual: Mapping, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Route | None:
+    """Return the route of a VirtualService for a request; None if none of its matches fits.
+
+    Args:
+        virtual: The VirtualService.
+        path: The path, with or without the query.
+        method: The HTTP method.
+        headers: The request's headers by lower-case names. None: a condition on headers counts as met.
+    """
+    for rule in virtual["spec"].get("http") or []:
+        matches = rule.get("match") or [{}]
+        hit = next((one for one in matches if _meets(one, path, method, headers)), None)
+        if hit is not None:
+            return _route(virtual, rule, hit, path)
     return None
+
+
+def claim_matches(virtual: Mapping) -> list[str]:
+    """Return the claims that a VirtualService's matches compare: such a route exists only with the claim."""
+    matches = [match for rule in virtual["spec"].get("http") or [] for match in rule.get("match") or []]
+    conditions = [name for one in matches for key in ("headers", "withoutHeaders") for name in one.get(key) or {}]
+    return [name.removeprefix("@request.auth.") for name in conditions if name.startswith("@request.auth.")]
+
+
+def _route(virtual: Mapping, rule: Mapping, match: Mapping, path: str) -> Route:
+    target = (rule.get("route") or [{}])[0]
+    changes = [(one.get("headers") or {}).get("request") or {} for one in (rule, target)]
+    removed = tuple(name.lower() for one in changes for name in one.get("remove") or [])
+    added = {name.lower(): str(value) for one in changes for key in ("add", "set")
+             for name, value in (one.get(key) or {}).items()}  # fmt: skip
+    destination = target.get("destination") or {}
+    home, name = virtual["metadata"]["namespace"], virtual["metadata"]["name"]
+    rewrite = rule.get("rewrite") or {}
+    answer = next((one for one in ("redirect", "directResponse") if one in rule), "")
+    return Route(
+        f"{home}/{name}",
+        destination.get("host", ""),
+        (destination.get("port") or {}).get("number"),
+        home,
+        removed,
+        _rewritten(rewrite, match.get("uri") or {}, path),
+        rewrite.get("authority", ""),
+        added,
+        answer,
+        destination.get("subset", ""),
+    )
+
+
+def _rewritten(rewrite: Mapping, uri: Mapping, path: str) -> str | None:
+    """Return the path after a rewrite, None if the route has none. A prefix is replaced, anything else as a whole."""
+    bare, mark, query = path.partition("?")
+    if pattern := rewrite.get("uriRegexRewrite"):
+        with suppress(re.error):
+            return re.sub(pattern["match"], pattern.get("rewrite", ""), bare) + mark + query
+    if "uri" not in rewrite:
+        return None
+    rest = bare[len(uri.get("prefix", "/")) :] if "prefix" in uri or not uri else ""
+    made = rewrite["uri"] + rest
+    if rewrite["uri"].endswith("/") and rest.startswith("/"):
+        made = rewrite["uri"] + rest[1:]
+    return made + mark + query
+
+
+def _meets(match: Mapping, path: str, method: str, headers: Mapping[str, str] | None) -> bool:
+    if "uri" in match and not _fits(match["uri"], path.partition("?")[0]):
+        return False
+    if "method" in match and not _fits(match["method"], method):
+        return False
+    if headers is None:
+        return True
+    wanted = {name.lower(): one for name, one in (match.get("headers") or {}).items() if not name.startswith("@")}
+    found = all(name in headers and _fits(one or {}, headers[name]) for name, one in wanted.items())
+    barred = {
+        name.lower(): one for name, one in (match.get("withoutHeaders") or {}).items() if not name.startswith("@")
+    }
+    return found and not any(name in headers and _fits(one or {}, headers[name]) for name, one in barred.items())
 
 
 def serves(gateways: Iterable[Mapping], host: str) -> bool:
@@ -127,19 +214,39 @@ def selected(pods: Iterable[Mapping], service: Mapping) -> list[Mapping]:
     ]
 
 
-def rule_for(rules: Iterable[Mapping], service: Mapping, caller: str) -> Mapping | None:
-    """Return the DestinationRule with TLS settings for a Service, from the namespace of caller, Service or root."""
+def rules_for(rules: Iterable[Mapping], service: Mapping, caller: str) -> list[Mapping]:
+    """Return the DestinationRules for a Service, from the namespace of caller, Service or root: the first counts."""
     name, home = service["metadata"]["name"], service["metadata"]["namespace"]
     full = f"{name}.{home}{CLUSTER_DOMAIN}"
 
     def fits(rule: Mapping) -> bool:
-        host, namespace = rule["spec"]["host"], rule["metadata"]["namespace"]
+        host, namespace = rule["spec"].get("host", ""), rule["metadata"]["namespace"]
         own = host in (full, f"{name}.{home}", f"{name}.{home}.svc") or (host == name and namespace == home)
         return own or (host.startswith("*") and full.endswith(host[1:]))
 
-    fitting = [rule for rule in rules if fits(rule) and "tls" in rule["spec"].get("trafficPolicy", {})]
     precedence = {caller: 0, home: 1}
-    return min(fitting, key=lambda rule: precedence.get(rule["metadata"]["namespace"], 2), default=None)
+    rank = lambda one: (precedence.get(one["metadata"]["namespace"], 2), -len(one["spec"].get("host", "")))  # noqa: E731
+    return sorted(filter(fits, rules), key=rank)
+
+
+def tls_of(rule: Mapping, port: int | None, subset: str = "") -> tuple[str, str]:
+    """Return the TLS mode that a DestinationRule sets for a port, and which part sets it; "" for none of both.
+
+    A subset's setting counts before the rule's own, and a port's before the one of all ports.
+    """
+    spec = rule["spec"]
+    chosen: Mapping = next((one for one in spec.get("subsets") or [] if one.get("name") == subset), {})
+    for place, part in (
+        (f"subset {subset}", chosen.get("trafficPolicy")),
+        ("trafficPolicy", spec.get("trafficPolicy")),
+    ):
+        for level in (part or {}).get("portLevelSettings") or []:
+            if (level.get("port") or {}).get("number") == port:  # a port inherits nothing
+                stated = (level.get("tls") or {}).get("mode", "DISABLE") if "tls" in level else ""
+                return stated, f"{place}, port {port}"
+        if "tls" in (part or {}):
+            return (part or {})["tls"].get("mode", "DISABLE"), place
+    return "", ""
 
 
 def _servers(gateways: Iterable[Mapping]) -> list[Mapping]:
@@ -162,6 +269,11 @@ def _addresses(service: Mapping) -> set[str]:
     return {*public, *spec.get("clusterIPs", []), *spec.get("externalIPs", [])} - {None, "", "None"}
 
 
+def _resolved(service: Mapping, resolve: Callable[[str], set[str]]) -> set[str]:
+    known = _addresses(service)
+    return known | {address for name in known if not is_address(name) for address in resolve(name)}
+
+
 def _bound(virtual: Mapping) -> list[str]:
     home = virtual["metadata"]["namespace"]
     return [name if "/" in name else f"{home}/{name}" for name in virtual["spec"].get("gateways", ["mesh"])]
@@ -178,7 +290,11 @@ def _exactness(host: str) -> tuple[bool, int]:
     return not host.startswith("*"), len(host)
 
 
-def _fits(uri: Mapping, path: str) -> bool:
-    if "exact" in uri:
-        return path == uri["exact"]
-    return path.startswith(uri["prefix"]) if "prefix" in uri else True
+def _fits(match: Mapping, value: str) -> bool:
+    """Return whether a value fits a StringMatch; {} is any value."""
+    if "exact" in match:
+        return value == match["exact"]
+    if "regex" in match:
+        with suppress(re.error):
+            return re.fullmatch(match["regex"], value) is not None
+    return value.startswith(match.get("prefix", ""))

@@ -18,10 +18,11 @@ LBC, IN_TREE = "aws-load-balancer-controller", "in-tree"  # the two controllers 
 IP, INSTANCE = "ip", "instance"
 GATEWAY = "istio-ingressgateway"
 STATUS_PORT, HEALTH = 15021, "/healthz/ready"  # the health check of a gateway
+PROXY_CONFIG = "proxy.istio.io/config"  # annotation of a pod: its own part of the proxies' configuration
 TLS = 443  # the port at which the load balancer ends TLS, with a certificate of ACM
 
 
-class Settings(Protocol):
+class LoadBalancerSettings(Protocol):
     """The fields of the params that this module reads; lib.params describes each."""
 
     cluster_name: str
@@ -41,7 +42,7 @@ class Settings(Protocol):
     trusted_proxies: int
 
 
-def annotate(service: Object, params: Settings, of_gateway: bool = False) -> Object:
+def annotate(service: Object, params: LoadBalancerSettings, of_gateway: bool = False) -> Object:
     """Return a Service of type LoadBalancer with the params' annotations, source ranges and traffic policy.
 
     If the params name neither a controller nor annotations, the Service stays as it is. At port 443 the load balancer
@@ -60,16 +61,17 @@ def annotate(service: Object, params: Settings, of_gateway: bool = False) -> Obj
     return made
 
 
-def gateway(objects: list[Object], params: Settings) -> list[Object]:
+def gateway(objects: list[Object], params: LoadBalancerSettings) -> list[Object]:
     """Return a gateway's objects: its Service with annotations, its pods with the number of proxies before them.
 
     In Istio's whole manifest, which has CustomResourceDefinitions, only the ingress gateway's own objects change.
     """
     whole = any(obj["kind"] == "CustomResourceDefinition" for obj in objects)
-    return [obj if whole and obj["metadata"]["name"] != GATEWAY else _of_gateway(obj, params) for obj in objects]
+    made = [obj if whole and obj["metadata"]["name"] != GATEWAY else _of_gateway(obj, params) for obj in objects]
+    return made + [options for obj in objects if (options := _gateway_api_options(obj, params))]
 
 
-def topology(params: Settings) -> dict[str, Any]:
+def topology(params: LoadBalancerSettings) -> dict[str, Any]:
     """Return Istio's gatewayTopology: whether a PROXY header comes first, and how many proxies to trust.
 
     An NLB adds nothing to X-Forwarded-For. If no other proxy is before the gateway, that header is the client's own
@@ -79,7 +81,7 @@ def topology(params: Settings) -> dict[str, Any]:
     return {**found, "numTrustedProxies": params.trusted_proxies} if params.trusted_proxies else found
 
 
-def target_type(params: Settings) -> str:
+def target_type(params: LoadBalancerSettings) -> str:
     """Return the load balancer's targets: the pods' addresses (ip), or the nodes' ports (instance).
 
     The default is ip if the controller can do it; the in-tree one cannot. A request to a pod needs no second hop over
@@ -88,7 +90,7 @@ def target_type(params: Settings) -> str:
     return params.load_balancer_target_type or (IP if params.load_balancer_controller == LBC else INSTANCE)
 
 
-def service_annotations(service: Object, params: Settings, of_gateway: bool) -> dict[str, str]:
+def service_annotations(service: Object, params: LoadBalancerSettings, of_gateway: bool) -> dict[str, str]:
     """Return the annotations that the params ask for; {} without a controller of AWS."""
     controller, ports = params.load_balancer_controller, service["spec"]["ports"]
     if controller is None:
@@ -118,7 +120,7 @@ def service_annotations(service: Object, params: Settings, of_gateway: bool) -> 
     return notes
 
 
-def _attributes(params: Settings, ports: list[int]) -> dict[str, str]:
+def _attributes(params: LoadBalancerSettings, ports: list[int]) -> dict[str, str]:
     found: dict[str, str] = {}
     if params.load_balancer_cross_zone:
         found[f"{AWS}attributes"] = "load_balancing.cross_zone.enabled=true"
@@ -131,15 +133,43 @@ def _attributes(params: Settings, ports: list[int]) -> dict[str, str]:
     return found
 
 
-def _of_gateway(obj: Object, params: Settings) -> Object:
+def _gateway_api_options(obj: Object, params: LoadBalancerSettings) -> Object | None:
+    """Return the ConfigMap that adds the params to what istiod makes of a Gateway; None if there is nothing to add.
+
+    Source: istio.io, Kubernetes Gateway API, "Customizations": `infrastructure.parametersRef`
+    """
+    if obj["kind"] != "Gateway" or not obj["apiVersion"].startswith(f"{names.GATEWAY_GROUP}/"):
+        return None
+    ports = [{"port": one["port"]} for one in obj["spec"]["listeners"]]
+    plain = {"metadata": {}, "spec": {"ports": ports}}
+    service = annotate(plain, params, of_gateway=True)
+    data = {}
+    if service != plain:
+        spec = {key: value for key, value in service["spec"].items() if key != "ports"}
+        data["service"] = yaml.safe_dump({"metadata": service["metadata"], "spec": spec}, sort_keys=False)
+    if topology(params):
+        notes = {PROXY_CONFIG: yaml.safe_dump({"gatewayTopology": topology(params)}, sort_keys=False)}
+        template = {"metadata": {"annotations": notes}}
+        data["deployment"] = yaml.safe_dump({"spec": {"template": template}}, sort_keys=False)
+    if not data:
+        return None
+    metadata = {"name": f"{obj['metadata']['name']}-options", "namespace": obj["metadata"]["namespace"]}
+    obj["spec"].setdefault("infrastructure", {})["parametersRef"] = {
+        "group": "",
+        "kind": "ConfigMap",
+        "name": metadata["name"],
+    }
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def _of_gateway(obj: Object, params: LoadBalancerSettings) -> Object:
     if obj["kind"] == "Service":
         return annotate(obj, params, of_gateway=True)
     if obj["kind"] != "Deployment" or not topology(params):
         return obj
     made = copy.deepcopy(obj)
     metadata = made["spec"]["template"]["metadata"]
-    metadata["annotations"] = {
-        **(metadata.get("annotations") or {}),
-        "proxy.istio.io/config": yaml.safe_dump({"gatewayTopology": topology(params)}, sort_keys=False),
-    }
+    notes = metadata.get("annotations") or {}
+    config = {**yaml.safe_load(notes.get(PROXY_CONFIG, "{}")), "gatewayTopology": topology(params)}
+    metadata["annotations"] = {**notes, PROXY_CONFIG: yaml.safe_dump(config, sort_keys=False)}
     return made

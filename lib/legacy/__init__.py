@@ -5,21 +5,16 @@ python -m lib.legacy FILE… prints them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from lib.errors import LegacyError
-from lib.legacy import authn, rbac
-from lib.legacy.precedence import ruling
-from lib.legacy.read import Config, Found, read
+from lib.legacy import authn, destination_rules, present, rbac
+from lib.legacy.command import check_strict, flat
+from lib.legacy.precedence import older, ruling
+from lib.legacy.read import Config, Found, check_once, naming, read
 from lib.legacy.services import Services
 from lib.legacy.write import Translated, manifest
 
-NETWORKING = "networking.istio.io/"
-NEEDLESS = (
-    "DestinationRule {name} for {host} is needless and harmful today: clients detect mutual TLS, and this rule breaks "
-    "every call to a pod without a sidecar. Delete it."
-)
 ASSUMED = (
     "no MeshPolicy is among the files. The translation assumes the one of Istio's installation, PERMISSIVE, which is "
     "also today's default. If the mesh had another MeshPolicy, add it. If it had none, all traffic was plain text."
@@ -45,20 +40,25 @@ def translate(
     Raises:
         LegacyError: A field has no equal today; the message names the object and the field.
     """
+    manifests = flat(manifests)
     services = services or Services.of(manifests)
     made: list[Translated] = []
     old: list[Found] = []
     for each in manifests:
-        with _naming(f"{each.get('kind')} {(each.get('metadata') or {}).get('name')}"):
-            if each.get("kind") == "DestinationRule" and str(each.get("apiVersion", "")).startswith(NETWORKING):
-                made.append(_destination_rule(each))
+        with naming(f"{each.get('kind')} {(each.get('metadata') or {}).get('name')}"):
+            if destination_rules.is_rule(each):
+                made.append(destination_rules.translate(each))
+            elif present.is_present(each):
+                made.append(present.translate(each))
             elif each.get("kind") != "Service" or each.get("apiVersion") != "v1":
                 old.append(read(each, namespace))
-    _check_once([(one.kind, one.namespace, one.name) for one in old])
+    check_once([(one.kind, one.namespace, one.name) for one in old])
+    old, notes = older(old, services)
+    made += [Translated({}, [note]) for note in notes]
     over = ruling([one for one in old if one.kind in ("MeshPolicy", "Policy")], services, root)
     on, bindings = rbac.On(_config(old), root), _bindings(old)
     for one in old:
-        with _naming(str(one)):
+        with naming(str(one)):
             if one.kind in ("MeshPolicy", "Policy"):
                 made += authn.translate(one, root, over, services)
             elif one.kind == "ServiceRole":
@@ -68,29 +68,12 @@ def translate(
     services.check_apart({(policy.namespace, target.name) for policy, target in over.aimed} | rbac.named(old, on))
     made = _merged(made)
     objects = [(one.manifest["kind"], one.manifest["metadata"]) for one in made if one.manifest]
-    _check_once([(kind, metadata["namespace"], metadata["name"]) for kind, metadata in objects])
+    check_once([(kind, metadata["namespace"], metadata["name"]) for kind, metadata in objects])
     if old and not over.mesh:
         made.append(Translated({}, [], [ASSUMED]))
-    if strict and (careful := [warning for one in made for warning in one.warnings]):
-        raise LegacyError(
-            f"--strict refuses a translation with a warning: {careful[0]} Change the old policy, or leave out --strict."
-        )
+    if strict:
+        check_strict(made)
     return made
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the object's name before an error."""
-    try:
-        yield
-    except LegacyError as error:
-        raise LegacyError(f"{name}: {error}") from None
-
-
-def _check_once(keys: Sequence[tuple[str, str, str]]) -> None:
-    for kind, namespace, name in keys:
-        if keys.count((kind, namespace, name)) > 1:
-            raise LegacyError(f"{kind} {name} occurs twice in {namespace or 'the mesh'}. Rename one, or remove it.")
 
 
 def _config(old: Sequence[Found]) -> Config:
@@ -117,17 +100,6 @@ def _bindings(old: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
             raise LegacyError(f"{one}: its ServiceRole {key[1]!r} is not among the files. Add it.")
         made.setdefault(key, []).append(one)
     return made
-
-
-def _destination_rule(one: Mapping) -> Translated:
-    spec = one.get("spec") or {}
-    mode, host = spec.get("trafficPolicy", {}).get("tls", {}).get("mode"), str(spec.get("host", ""))
-    if mode == "ISTIO_MUTUAL" and host.startswith("*"):
-        return Translated({}, [NEEDLESS.format(name=one.get("metadata", {}).get("name"), host=host)])
-    raise LegacyError(
-        f"only a wildcard host with ISTIO_MUTUAL is translated, and this is {host} with {mode}. Keep the object, "
-        "and leave it out of the files."
-    )
 
 
 def _merged(made: Sequence[Translated]) -> list[Translated]:

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
-import yaml
-
-from lib.errors import LegacyError, ParamsError
-from lib.legacy import translate
+from lib.legacy import command, translate
 from lib.legacy.services import Services
-from lib.legacy.write import document
-from lib.params.yaml_loader import UniqueKeys
 
 UNSEEN = "careful: policies of the cluster that are not in the files were not seen. Translate all policies at once."
 
@@ -22,39 +15,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Print today's objects. Return 0; 1 (and print nothing) if an old one has no equal; 2 if a file is unreadable."""
     given = _parser().parse_args(arguments)
     try:
-        manifests = [manifest for path in given.files for manifest in _read(path)]
-        more = [manifest for path in given.services for manifest in _read(path)]
+        manifests, more = command.read(given.files), command.read(given.services)
         chosen = dict(map(_selector, given.selector))
-    except (OSError, ValueError, yaml.YAMLError, LegacyError, ParamsError) as error:
-        reason = " ".join(str(error).split())
-        print(f"cannot read the input: {reason}. Give YAML of Kubernetes objects.", file=sys.stderr)
-        return 2
+    except command.UNREADABLE as error:
+        return command.unreadable(error)
     services = Services.of([*manifests, *more], chosen)
-    try:
-        made = translate(manifests, services, given.root_namespace, given.namespace, given.strict)
-    except LegacyError as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 1
-    print(document(made), end="")
-    for one in made:
-        for warning in one.warnings:
-            print(f"careful: {_named(one.manifest)}{warning}", file=sys.stderr)
-    print(UNSEEN, file=sys.stderr)
-    return 0
-
-
-def _named(manifest: Mapping) -> str:
-    return (
-        f"{manifest['kind']} {manifest['metadata']['namespace']}/{manifest['metadata']['name']}: " if manifest else ""
+    return command.report(
+        lambda: translate(manifests, services, given.root_namespace, given.namespace, given.strict), UNSEEN
     )
-
-
-def _read(path: str) -> list[dict]:
-    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    found = [manifest for manifest in yaml.load_all(text, UniqueKeys) if manifest is not None]
-    if not all(isinstance(manifest, dict) and isinstance(manifest.get("metadata"), dict) for manifest in found):
-        raise ValueError(f"a document in {path} has no metadata")
-    return found
 
 
 def _selector(text: str) -> tuple[str, dict[str, str]]:

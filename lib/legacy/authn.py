@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from lib.errors import LegacyError
 from lib.legacy.precedence import Ruling, tokens
-from lib.legacy.read import Found, Jwt, Match, Spec, Target, Trigger
+from lib.legacy.read import Found, Jwt, Match, Spec, TargetSelector, Trigger
 from lib.legacy.services import Services
 from lib.legacy.write import Translated, manifest
 
@@ -49,6 +50,14 @@ TCP = (
     "manifest (--services): if the port names tell the protocols, the policy applies to the HTTP ports only."
 )
 TCP_WIDE = "Istio 1.4 asked for no token on plain TCP ports; this policy denies every connection to them, on all pods."
+GATEWAY = (
+    "At a gateway, the Gateway says what TLS a port takes: no PeerAuthentication. In the root namespace this selector "
+    "selects pods of every namespace: only gateways may have these labels."
+)
+GATEWAY_PORTS = (
+    "Istio 1.4 demanded the token on some ports of the gateway only; this policy demands it on all. Pass the gateway's "
+    "Service (--services) to keep the ports."
+)
 ALL_TCP = "All ports are plain TCP: Istio 1.4 asked for no token on them, and Istio asks for none now."
 
 Put = Callable[[str, str, dict], dict]  # builds an object from kind, name and spec
@@ -64,17 +73,21 @@ def translate(policy: Found, root: str, ruling: Ruling, services: Services) -> l
     made = []
     for target in spec.targets or [None]:
         selector = {"selector": {"matchLabels": services.labels(target.name, namespace)}} if target else {}
-        ports = services.ports(target.name, namespace, target.ports) if target else []
+        gateway = target is not None and namespace == root
+        unseen = gateway and target and target.ports and not services.knows_ports(target.name, namespace)
+        ports = services.ports(target.name, namespace, target.ports) if target and not unseen else []
         own = f"{policy.name}-{target.name}" if len(spec.targets) > 1 else policy.name
         put = _put(namespace, selector, policy.metadata)
-        made.append(_peers(spec, put, own, ports))
+        made.append(Translated({}, [GATEWAY]) if gateway else _peers(spec, put, own, ports))
         wider = ruling.wider(policy)
         if spec.origins and wider and tokens(wider) == tokens(policy):
             made[-1] = Translated(made[-1].manifest, [*made[-1].notes, INHERITED.format(wider=wider)])
         elif spec.origins:
             made.append(_origins(spec, put, own, ports))
             if not spec.origin_is_optional:
-                made.append(_demand(spec, put, own, namespace, target, ports, services))
+                demand = _demand(spec, put, own, namespace, target, ports, services)
+                careful = [one for one in demand.warnings if not (gateway and one == TCP)]
+                made.append(replace(demand, warnings=[*careful, *([GATEWAY_PORTS] if unseen else [])]))
     return made
 
 
@@ -132,7 +145,7 @@ def _origins(spec: Spec, put: Put, name: str, ports: list[int]) -> Translated:
 
 
 def _demand(
-    spec: Spec, put: Put, name: str, namespace: str, target: Target | None, ports: list[int], services: Services
+    spec: Spec, put: Put, name: str, namespace: str, target: TargetSelector | None, ports: list[int], services: Services
 ) -> Translated:
     """Return a DENY policy, not an ALLOW: Istio 1.4 authenticated a request before any authorization."""
     jwts = [one.jwt for one in spec.origins]

@@ -7,14 +7,15 @@ another as a whole. Policies that depend on replacement are refused here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from lib.errors import LegacyError
-from lib.legacy.read import Found, Jwt, Target
+from lib.legacy.read import Found, Jwt, TargetSelector
 from lib.legacy.services import Services
 
 DEFAULT = "default"
+OLDER = "{policy} had no effect on the Service {target}: the older policy {older} applied there."
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Ruling:
 
     mesh: Found | None = None
     spaces: dict[str, Found] = field(default_factory=dict)
-    aimed: Sequence[tuple[Found, Target]] = ()
+    aimed: Sequence[tuple[Found, TargetSelector]] = ()
 
     def wider(self, policy: Found) -> Found | None:
         """Return the wider policy that this one replaced."""
@@ -50,9 +51,9 @@ def ruling(found: Iterable[Found], services: Services, root: str) -> Ruling:
     """
     mesh: Found | None = None
     spaces: dict[str, Found] = {}
-    aimed: list[tuple[Found, Target]] = []
+    aimed: list[tuple[Found, TargetSelector]] = []
     for one in found:
-        _check_valid(one, root)
+        _check_valid(one, root, services)
         if one.kind == "MeshPolicy":
             mesh = one
         elif one.spec.targets:
@@ -69,13 +70,36 @@ def ruling(found: Iterable[Found], services: Services, root: str) -> Ruling:
     return made
 
 
+def older(found: Sequence[Found], services: Services) -> tuple[list[Found], list[str]]:
+    """Return the policies without the targets that an older policy has too, and a note on each; the older applied.
+
+    It takes both policies' ages: `kubectl get -o yaml` shows them.
+    """
+    made, notes = list(found), []
+    for place, policy in enumerate(made):
+        if policy.kind != "Policy" or not policy.created:
+            continue
+        rivals = [one for one in found if one.kind == "Policy" and one.namespace == policy.namespace]
+        left = []
+        for target in policy.spec.targets:
+            over = [one for one in rivals if "" < one.created < policy.created and target in one.spec.targets]
+            if over:
+                notes.append(OLDER.format(policy=policy, target=target.name, older=over[0].name))
+            else:
+                left.append(target)
+        if len(left) < len(policy.spec.targets):
+            made[place] = replace(policy, spec=policy.spec.model_copy(update={"targets": left}))
+    dropped = [one for one, before in zip(made, found, strict=True) if before.kind == "Policy" and before.spec.targets]
+    return [one for one in made if one not in dropped or one.spec.targets], notes
+
+
 def tokens(policy: Found) -> tuple:
     """Return what a policy demands of tokens, as a comparable value."""
     spec = policy.spec
     return spec.origins, bool(spec.origins) and spec.origin_is_optional
 
 
-def _check_valid(policy: Found, root: str) -> None:
+def _check_valid(policy: Found, root: str, services: Services) -> None:
     """Refuse an invalid policy. Source: Istio 1.4, pkg/config/validation (ValidateAuthenticationPolicy)."""
     spec, name = policy.spec, policy.name
     issuers = [one.jwt.issuer for one in spec.origins]
@@ -84,8 +108,10 @@ def _check_valid(policy: Found, root: str) -> None:
         problem = f"Istio accepted only a MeshPolicy {DEFAULT} without targets. Leave {name} out, or correct it."
     elif policy.kind == "Policy" and (name == DEFAULT) == bool(spec.targets):
         problem = f"a Policy has either targets, or the name {DEFAULT} and no targets. Correct {name}."
-    elif policy.namespace == root:
+    elif policy.namespace == root and not at_gateways(policy, services):
         problem = f"it is in {root}, where today's objects apply to the whole mesh. Select its pods by hand."
+    elif policy.namespace == root and any("jwt" in one.model_fields_set or one.mtls for one in spec.peers):
+        problem = "it has peers, and a gateway's Gateway says what TLS its ports take. Remove the peers."
     elif any(one.labels or one.subset or "." in one.name for one in spec.targets):
         problem = "a target has labels, a subset or a domain. Name the target by the Service's short name and ports."
     elif len(set(issuers)) < len(issuers):
@@ -96,7 +122,15 @@ def _check_valid(policy: Found, root: str) -> None:
         raise LegacyError(f"{policy}: {problem}")
 
 
-def _check_ports_apart(one: tuple[Found, Target], other: tuple[Found, Target], services: Services) -> None:
+def at_gateways(policy: Found, services: Services) -> bool:
+    """Return whether all targets of a policy are gateways whose labels are known."""
+    targets = policy.spec.targets
+    return bool(targets) and all(services.is_gateway(one.name, policy.namespace) for one in targets)
+
+
+def _check_ports_apart(
+    one: tuple[Found, TargetSelector], other: tuple[Found, TargetSelector], services: Services
+) -> None:
     """Refuse two policies for one port: the older one applied, and manifests do not show their age."""
     first, second = ((to.name, policy.namespace, to.ports) for policy, to in (one, other))
     if not first[2] or not second[2] or set(services.ports(*first)) & set(services.ports(*second)):

@@ -6,7 +6,7 @@ Source of the old rules: Istio 1.4, pilot/pkg/model/authorization.go and pilot/p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.errors import LegacyError
 from lib.legacy.precedence import Ruling
@@ -19,6 +19,7 @@ KIND = "AuthorizationPolicy"
 OPERATIONS = ("hosts", "not_hosts", "paths", "not_paths", "methods", "not_methods")
 HTTP = ("hosts", "notHosts", "paths", "notPaths", "methods", "notMethods")  # fields that a rule for TCP cannot have
 CONSTRAINTS = ("request.headers[", "destination.port", "destination.ip", "connection.sni")
+LABELS = "destination.labels["
 CLOSED = "RBAC was on: a request needs a rule that allows it. Today an ALLOW policy without rules does this."
 OPEN = "RBAC was off here: a policy that allows everything keeps it open beside the policy that closes the mesh."
 NOBODY = "Mode OFF: RBAC refused nothing. Today that needs no policy."
@@ -30,6 +31,15 @@ QUERY = (
     "would allow the paths with any query."
 )
 UNQUERIED = "Istio now compares a path without its query (?…): a path in notPaths is refused with any query too."
+CONTROL_PLANE = ({"istio": "ingressgateway"}, {"istio": "egressgateway"})  # of Istio's charts
+BY_LABELS = (
+    "The root namespace was excluded, and a policy there applies to the whole mesh today: so its gateways are selected "
+    "by the labels of Istio's charts. The selector fits pods of every namespace: only gateways may have these labels."
+)
+OTHERS = (
+    "other pods with a sidecar in {root} (Grafana, Kiali, …) were excluded too, and are closed now. Write a policy for "
+    "each, with its labels. Istio's control plane has no sidecar and needs none."
+)
 GATEWAYS = (
     "this closes gateways too; in Istio 1.4 RBAC covered only the ports of a gateway that are a targetPort of its "
     "Service. Allow the gateway's traffic: write an ALLOW policy with the gateway's labels in its namespace."
@@ -66,7 +76,8 @@ def switch(config: Found, on: On, services: Services) -> list[Translated]:
     if spec.mode == "OFF":
         return [Translated({}, [NOBODY])]
     listed, root = on.listed(), on.root
-    if root in listed.namespaces or root in (split(one)[1] for one in listed.services):
+    opened = spec.mode == "ON_WITH_EXCLUSION" and root in listed.namespaces
+    if not opened and (root in listed.namespaces or root in (split(one)[1] for one in listed.services)):
         raise LegacyError(
             f"inclusion or exclusion names the root namespace {root}, where a policy applies to the whole mesh today. "
             "Leave it out, and write policies for its workloads by their labels."
@@ -75,9 +86,16 @@ def switch(config: Found, on: On, services: Services) -> list[Translated]:
     name, note = "allow-nothing", CLOSED
     content: dict = {}
     if spec.mode != "ON_WITH_INCLUSION":
-        made.append(Translated(manifest(KIND, name, root, content, config.metadata), [note], [GATEWAYS]))
+        careful = [] if opened else [GATEWAYS]
+        made.append(Translated(manifest(KIND, name, root, content, config.metadata), [note], careful))
         name, content, note = "allow-all", {"action": "ALLOW", "rules": [{}]}, OPEN
-    for space in listed.namespaces:
+    if opened:
+        for labels in CONTROL_PLANE:
+            selected = {"selector": {"matchLabels": labels}, **content}
+            own = f"{name}-{labels['istio']}"
+            made.append(Translated(manifest(KIND, own, root, selected, config.metadata), [note, BY_LABELS]))
+        made[-1] = replace(made[-1], warnings=[OTHERS.format(root=root)])
+    for space in (one for one in listed.namespaces if one != root):
         made.append(Translated(manifest(KIND, name, space, content, config.metadata), [note]))
     for one, home in map(split, listed.services):
         if home not in listed.namespaces:
@@ -102,6 +120,7 @@ def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, servic
     ]
     made = []
     for number, rule in enumerate(role.spec.rules):
+        labels = _labels(rule)
         conditions, more = _conditions(rule)
         rules = [_stated(one.source, rule, [*one.when, *conditions]) for one in sources]
         parts = on.parts(_services(rule, role.namespace), role.namespace)
@@ -112,7 +131,9 @@ def allow(role: Found, bindings: Sequence[Found], on: On, ruling: Ruling, servic
             content: dict = {"action": "ALLOW", "rules": rules}
             if part:
                 own = f"{own}-{part}" if len(parts) > 1 else own
-                content = {"selector": {"matchLabels": services.labels(part, role.namespace)}, **content}
+                content = {"selector": {"matchLabels": {**services.labels(part, role.namespace), **labels}}, **content}
+            elif labels:
+                content = {"selector": {"matchLabels": labels}, **content}
             policy = manifest(KIND, own, role.namespace, content, role.metadata)
             made.append(Translated(policy, list(dict.fromkeys([*notes, *more]))))
     return made or [Translated({}, [IDLE.format(name=role.name, namespace=role.namespace)])]
@@ -137,6 +158,20 @@ def _services(rule: Rule, namespace: str) -> list[str]:
     return [name for name, _ in found]
 
 
+def _labels(rule: Rule) -> dict[str, str]:
+    """Return the pods' labels that a rule's constraints name; today the selector has them."""
+    found = {}
+    for one in rule.constraints:
+        if one.key.startswith(LABELS) and one.key.endswith("]"):
+            if len(one.values) != 1 or "*" in one.values[0]:
+                raise LegacyError(
+                    f"the constraint {one.key} has several values or a *, and a selector has one exact value. Write a "
+                    "rule for each value."
+                )
+            found[one.key[len(LABELS) : -1]] = one.values[0]
+    return found
+
+
 def _conditions(rule: Rule) -> tuple[list[dict], list[str]]:
     """Return a rule's constraints as conditions, and the notes about them."""
     keys = [one.key for one in rule.constraints]
@@ -144,7 +179,7 @@ def _conditions(rule: Rule) -> tuple[list[dict], list[str]]:
         raise LegacyError("a constraint occurs twice, and Istio 1.4 used the last one. Leave one out.")
     if any("{" in one for one in (*rule.paths, *rule.not_paths)):
         raise LegacyError("a path has a {, which today makes it a pattern. Write the path without it.")
-    made = [when(one.key, one.values, CONSTRAINTS) for one in rule.constraints]
+    made = [when(one.key, one.values, CONSTRAINTS) for one in rule.constraints if not one.key.startswith(LABELS)]
     ends = [one for one in rule.not_paths if one.startswith("*")]
     exact = [] if all(one.endswith("*") for one in rule.paths) else rule.paths
     if exact or ends:

@@ -6,15 +6,18 @@ may be written in camelCase or as in the .proto. An unknown field is an error th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from lib.errors import LegacyError
 
+Model = TypeVar("Model", bound=BaseModel)
 Empty = BeforeValidator(lambda value: {} if value is None else value)  # `mtls:` and `mtls: null` mean `mtls: {}`
 
 
@@ -81,7 +84,7 @@ class Port(Old):
     name: str = ""
 
 
-class Target(Old):
+class TargetSelector(Old):
     """A Service, and the ports to which the policy applies."""
 
     name: str
@@ -93,7 +96,7 @@ class Target(Old):
 class Spec(Old):
     """The spec of a Policy or a MeshPolicy."""
 
-    targets: list[Target] = []
+    targets: list[TargetSelector] = []
     peers: list[Peer] = []
     peer_is_optional: bool = False
     origins: list[Origin] = []
@@ -193,6 +196,7 @@ class Found:
     namespace: str
     spec: Any  # the model that KINDS has for this kind
     metadata: Mapping[str, Mapping[str, str]]  # the labels and annotations that today's objects keep
+    created: str = ""  # when the API server made it, "" if the file does not show that
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
@@ -222,13 +226,34 @@ def read(manifest: Mapping, namespace: str) -> Found:
         raise LegacyError("the object has no namespace. Write it into the metadata, or give --namespace.")
     if not metadata.get("name"):
         raise LegacyError("the object has no name. Write it into the metadata.")
+    spec = checked(KINDS[kind], manifest.get("spec") or {}, "the old API")
+    return Found(kind, metadata["name"], home, spec, _kept(metadata), str(metadata.get("creationTimestamp") or ""))
+
+
+def checked(model: type[Model], content: Mapping, api: str) -> Model:
+    """Return a content as its model; LegacyError that names the field which does not match."""
     try:
-        spec = KINDS[kind].model_validate(manifest.get("spec") or {})
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise LegacyError(f"the field {where} does not match the old API: {first['msg']}. Correct the field.") from None
-    return Found(kind, metadata["name"], home, spec, _kept(metadata))
+        raise LegacyError(f"the field {where} does not match {api}: {first['msg']}. Correct the field.") from None
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the object's name before an error."""
+    try:
+        yield
+    except LegacyError as error:
+        raise LegacyError(f"{name}: {error}") from None
+
+
+def check_once(keys: Iterable[tuple[str, str, str]]) -> None:
+    """Raise LegacyError if a kind, namespace and name occur twice."""
+    for (kind, namespace, name), times in Counter(keys).items():
+        if times > 1:
+            raise LegacyError(f"{kind} {name} occurs twice in {namespace or 'the mesh'}. Rename one, or remove it.")
 
 
 def _kept(metadata: Mapping) -> dict[str, dict[str, str]]:

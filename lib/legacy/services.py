@@ -40,6 +40,15 @@ class Services:
             )
         return spec["selector"]
 
+    def is_gateway(self, name: str, namespace: str) -> bool:
+        """Return whether a Service leads to gateways, by its name or labels; False if its labels are unknown."""
+        known = name in self.given or (namespace, name) in self.found
+        return known and any("gateway" in text for text in (name, *self.labels(name, namespace).values()))
+
+    def knows_ports(self, name: str, namespace: str) -> bool:
+        """Return whether the Service's manifest is known."""
+        return bool(self._ports(name, namespace))
+
     def ports(self, name: str, namespace: str, wanted: Iterable[Port]) -> list[int]:
         """Return the workload's ports behind these ports of a Service; LegacyError if they are unknown."""
         numbers = [self._port(name, namespace, one) for one in wanted]

@@ -12,14 +12,15 @@ from lib.diagnose.evidence import Evidence, Token
 from lib.diagnose.jwks import Keys
 from lib.diagnose.pods import Workload
 from lib.http_client import Answer
-from lib.istio import policies, routes
+from lib.istio import evaluator, matching, policies, routes
 from lib.istio.access_log import Hop
-from lib.istio.policies import Call, Miss
-from lib.labs import faults
+from lib.istio.evaluator import Call, Miss
+from lib.labs import faults, login
 from lib.params import ROOT
 from tests.support.tiny import TOKEN
 
 ISSUER = "http://k/realms/istio"
+US = {"iss": "i", "sub": "s"}
 GATEWAY = Workload("istio-system", {"istio": "ingressgateway"}, "gw", "gw-1", True, True)
 APP = Workload("foo", {"app": "httpbin"}, "httpbin", "httpbin-1", True, True)
 FRIEND = Workload("foo", {"app": "sleep"}, "sleep", "sleep-1", True, True)
@@ -29,6 +30,7 @@ SERVICE = {
     "metadata": {"name": "httpbin", "namespace": "foo"},
     "spec": {"selector": {"app": "httpbin"}, "ports": [{"name": "http", "port": 8000, "targetPort": 8080}]},
 }
+OWN = {"metadata": {"namespace": "istio-ingress", "name": "own"}, "spec": {"servers": []}}
 
 
 def policy(kind="AuthorizationPolicy", name="httpbin", home="foo", created="1970-01-01T00:00:00Z", **spec):
@@ -66,7 +68,7 @@ def seen(status=403, body="RBAC: access denied", token=GOOD, rules=(), **more):
         url="http://gw/headers", host="gw", path="/headers", method="GET", answer=Answer(status, body, 1.0, {}, body),
         token=token, gateway=GATEWAY, workload=APP, service=SERVICE, port=SERVICE["spec"]["ports"][0], gateway_hop=VIA,
         sidecar_hop=Hop("sidecar", status, "", "rbac_access_denied_matched_policy[none]", "", ""),
-        policies=[AUTHENTICATION, STRICT, *rules], gateways=[{"spec": {"servers": []}}], now=1000.0,
+        policies=[AUTHENTICATION, STRICT, *rules], gateways=[OWN], now=1000.0,
     )  # fmt: skip
     return Evidence(**{**about, **more})
 
@@ -83,7 +85,7 @@ def cause(one: Evidence) -> str:
     [("a", "a", True), ("a*", "ab", True), ("*b", "ab", True), ("*", "x", True), ("*", "", False), ("a", "ab", False)],
 )
 def test_a_string_of_a_policy(pattern, value, fits):
-    assert policies.matches(pattern, value) is fits
+    assert matching.text(pattern, value) is fits
 
 
 @pytest.mark.parametrize(
@@ -93,9 +95,9 @@ def test_a_string_of_a_policy(pattern, value, fits):
         (source(principals=["*"]), Call(), False),
         (source(namespaces=["foo"]), Call(principal="td/ns/foo/sa/x"), True),
         (source(notNamespaces=["foo"]), Call(principal="td/ns/foo/sa/x"), False),
-        (source(requestPrincipals=["i/*"]), Call(request_principal="i/s"), True),
-        (source(requestPrincipals=["http://k/realms/istio*"]), Call(request_principal=f"{ISSUER}/s"), False),
-        (source(requestPrincipals=[f"{ISSUER}/*"]), Call(request_principal=f"{ISSUER}/s"), True),
+        (source(requestPrincipals=["i/*"]), Call(claims=US), True),
+        (source(requestPrincipals=["http://k/realms/istio*"]), Call(claims={"iss": ISSUER, "sub": "s"}), False),
+        (source(requestPrincipals=[f"{ISSUER}/*"]), Call(claims={"iss": ISSUER, "sub": "s"}), True),
         (source(notRequestPrincipals=["*"]), Call(), True),
         (to(ports=["8080"]), Call(port="8080"), True),
         (to(ports=["8000"]), Call(port="8080"), False),
@@ -109,17 +111,17 @@ def test_a_string_of_a_policy(pattern, value, fits):
         (when("request.auth.claims[r][roles]", values=["x"]), Call(claims={"r": 1}), False),
         (when("request.headers[X-A]", notValues=["1"]), Call(headers={"x-a": "1"}), False),
         (when("request.auth.audiences", values=["a"]), Call(claims={"aud": ["b", "a"]}), True),
-        (when("connection.sni", values=["a"]), Call(), True),
+        (when("connection.sni", values=["a"]), Call(), None),
         ({}, Call(), True),
     ],
 )  # fmt: skip
 def test_a_rule(rule, call, allowed):
-    assert policies.decide([allow(rule)], call).allowed is allowed
+    assert evaluator.decide([allow(rule)], call).allowed is allowed
 
 
 def test_the_nearest_rule_is_reported_with_the_fields_that_do_not_match():
     far, near = source(principals=["a"]) | to(paths=["/x"]), source(principals=["a"])
-    found = policies.decide([allow(far, near)], Call(principal="b", path="/y"))
+    found = evaluator.decide([allow(far, near)], Call(principal="b", path="/y"))
     assert found.misses == (Miss("principals", "a", "b"),) and found.policy == "foo/httpbin"
 
 
@@ -128,16 +130,16 @@ FIELDS = st.fixed_dictionaries(
                   "requestPrincipals": st.lists(st.sampled_from(["*", "i/*"]), min_size=1)}
 )  # fmt: skip
 RULES = st.lists(st.builds(lambda fields: source(**fields), FIELDS), max_size=3)
-CALLS = st.builds(Call, st.sampled_from(["", "a/b/ns/x/sa/y"]), st.sampled_from(["", "i/s"]))
+CALLS = st.builds(Call, st.sampled_from(["", "a/b/ns/x/sa/y"]), st.sampled_from([{}, US]))
 
 
 @given(RULES, RULES, CALLS)
 def test_one_more_rule_that_allows_never_refuses_and_deny_always_wins(rules, more, call):
-    if rules and policies.decide([allow(*rules)], call).allowed:
-        assert policies.decide([allow(*rules, *more)], call).allowed
-    denied = policies.decide([allow(*rules), allow({}, action="DENY")], call)
+    if rules and evaluator.decide([allow(*rules)], call).allowed:
+        assert evaluator.decide([allow(*rules, *more)], call).allowed
+    denied = evaluator.decide([allow(*rules), allow({}, action="DENY")], call)
     assert not denied.allowed and denied.action == "DENY"
-    assert policies.decide([], call).allowed and not policies.decide([allow()], call).allowed
+    assert evaluator.decide([], call).allowed and not evaluator.decide([allow()], call).allowed
 
 
 def test_the_nearest_peer_authentication_counts():
@@ -237,6 +239,7 @@ K1, K2 = {"kid": "k1", "n": "1"}, {"kid": "k2", "n": "2"}
         (401, "Jwt not yet valid", with_claims(nbf=1500, iat=990), Keys(), "not-yet-valid"),
         (401, "Jwt not yet valid", with_claims(nbf=1500, iat=1500), Keys(), "clock"),
         (403, "Audiences in Jwt are not allowed", with_claims(aud=None), Keys(), "audience"),
+        (403, "Audiences in Jwt are not allowed", None, Keys(), "audience"),
         (403, "Audiences in Jwt are not allowed", with_claims(typ="Refresh"), Keys(), "wrong-token-type"),
         (401, "Jwt header [alg] is not supported", Token({"alg": "none"}, GOOD.claims), Keys(), "algorithm"),
         (401, "Jwt verification fails", GOOD, Keys("u", [K1], [K1], "", "the issuer's"), "signature"),
@@ -254,6 +257,14 @@ K1, K2 = {"kid": "k1", "n": "1"}, {"kid": "k2", "n": "2"}
 )  # fmt: skip
 def test_causes_in_the_token(status, body, token, keys, name):
     assert cause(seen(status, body, token, keys=keys)) == name
+
+
+def test_an_audience_missing_in_a_token_that_the_login_adds_is_sought_at_the_logins_client():
+    found = diagnose.diagnose(seen(403, "Audiences in Jwt are not allowed", None))
+    assert (
+        found.why == "the token that the login adds to the request lacks the audience that the policy requires, istio"
+    )
+    assert "audience mapper for istio to the login's client" in found.change
 
 
 def test_every_message_of_envoys_jwt_filter_has_a_cause():
@@ -283,6 +294,10 @@ def test_every_message_of_envoys_jwt_filter_has_a_cause():
         (GOOD, [allow(source(requestPrincipals=[f"{ISSUER}*"]))], {}, "principal-pattern"),
         (GOOD, [allow(when("request.auth.claims[scope]", values=["x"]))], {}, "claim-missing"),
         (GOOD, [allow(when("request.auth.claims[typ]", values=["x"]))], {}, "wrong-token-type"),
+        (with_claims(groups=["/staff"]), [allow(when("request.auth.claims[groups]", values=["staff"]))], {},
+         "group-slash"),
+        (with_claims(r={"roles": ["editor"]}), [allow(when("request.auth.claims[roles]", values=["editor"]))], {},
+         "claim-path"),
         (GOOD, [allow(source(notPrincipals=["*"]))], {}, "excluded"),
         (GOOD, [allow({}, action="DENY")], {}, "denied"),
         (GOOD, [allow(USERS)], {"policies": [allow(USERS), STRICT]}, "no-request-authentication"),
@@ -344,6 +359,8 @@ INSIDE = {"gateway": None, "caller": NAKED, "from_inside": True}
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, workload=replace(APP, ready=False)), "not-ready"),
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, workload=replace(
             APP, ready=False, problem="Readiness probe failed: Get: EOF", rewrites_probes=False)), "probe-refused"),
+        (seen(503, "x", sidecar_hop=None, gateway_hop=None, workload=replace(
+            APP, ready=False, problem="Startup probe failed: Get: EOF", rewrites_probes=False)), "probe-refused"),
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, destination_rule={
             **policy("DestinationRule", "plain"), "spec": {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}}),
          "destination-rule"),
@@ -402,14 +419,21 @@ def test_a_diagnosis_is_three_lines_and_then_the_evidence():
     assert len(lines) > 3 and all(line.startswith("  · ") for line in lines[3:])
 
 
+def test_a_refusal_that_is_a_page_is_one_short_line():
+    refusal = str(diagnose.diagnose(seen(400, "<!DOCTYPE html>\n<html>Invalid parameter: redirect_uri"))).splitlines()[
+        0
+    ]
+    assert refusal.endswith(": 400 (an HTML page)")
+
+
 def test_the_page_has_each_fault_with_the_status_to_predict():
     page = (ROOT / "docs" / "why.md").read_text()
-    for one in faults.FAULTS:
+    for one in [*faults.FAULTS, *login.FAULTS]:
         wanted = "no answer" if one.prediction == "000" else one.prediction
         row = next((line for line in page.splitlines() if line.startswith(f"| {one.name} | {wanted}")), "")
         assert f"`{one.cause}`" in row, one.name
 
 
 def test_every_fault_has_its_own_name_and_there_are_many_causes():
-    names = [one.name for one in faults.FAULTS]
+    names = [one.name for one in [*faults.FAULTS, *login.FAULTS]]
     assert len(set(names)) == len(names) and len({one.cause for one in faults.FAULTS}) >= 25

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib.istio.access_log import Hop, Trail, fetch, join, mismatch, read, wait_for, who_answered
+from lib.istio.access_log import Hop, Trail, fetch, join, lines_of, mismatch, read, running, wait_for, who_answered
 from lib.kubernetes.cluster import Cluster
 
 GATEWAY = (
@@ -117,6 +117,14 @@ def test_logs_of_running_pods_are_fetched():
         (PODS, [("labelSelector", "istio=ingressgateway")]),
         (f"{PODS}/one/log", [("container", "istio-proxy"), ("sinceSeconds", "30")]),
     ]
+
+
+def test_pods_are_listed_once_however_often_their_logs_are_read():
+    api = Api()
+    cluster = Cluster(api)
+    pods = running(cluster, "istio=ingressgateway", "istio-system")
+    assert lines_of(cluster, pods, 30) == lines_of(cluster, pods, 30) == ["ready", GATEWAY]
+    assert [path for path, _ in api.asked[1:]] == [PODS, f"{PODS}/one/log", f"{PODS}/one/log"]
 
 
 def waited(*pages, **options):

@@ -216,7 +216,6 @@ def test_a_closed_cluster(spec, homes):
         (for_web(origin=[]), "the field origin does not match the old API: Extra inputs are not permitted"),
         (for_web(origins=[{"jwt": {"jwksUri": "x"}}]),
          "origins.0.jwt.issuer does not match the old API: Field required"),
-        (policy("d", kind="DestinationRule", api="networking.istio.io", host="a"), "Keep the object"),
         (policy("x", kind="ConfigMap", api=""), "ConfigMap of /v1alpha1 is not an old policy"),
         (policy("default", "", "ClusterRbacConfig", "rbac.istio.io", mode="ON_WITH_INCLUSION",
                 inclusion={"namespaces": ["istio-system"]}), "names the root namespace istio-system"),
@@ -241,8 +240,11 @@ def test_roles_that_have_no_equal():
     assert "web is not the full name of a Service. A short name" in refusal({"services": ["web"]})
     assert "web* is not the full name of a Service" in refusal({"services": ["web*"]})
     assert "the Service web.bar is not in the role's namespace" in refusal({"services": ["web.bar.svc.cluster.local"]})
-    assert "ignored the key destination.labels[v]" in refusal(
-        {"constraints": [{"key": "destination.labels[v]", "values": ["1"]}]}
+    assert "has several values or a *" in refusal(
+        {"constraints": [{"key": "destination.labels[v]", "values": ["1", "2"]}]}
+    )
+    assert "ignored the key destination.user" in refusal(
+        {"constraints": [{"key": "destination.user", "values": ["1"]}]}
     )
 
 

@@ -1,0 +1,36 @@
+"""Why a caller's sidecar sends plain text, or nothing: it does not know the destination as a Service."""
+
+from __future__ import annotations
+
+from lib.diagnose.diagnosis import Diagnosis, explain, workload_name
+from lib.diagnose.evidence import Evidence
+from lib.istio import policies
+
+
+def find_cause(evidence: Evidence) -> Diagnosis | None:
+    """Return the cause if the caller's sidecar sends plain text to a destination that it does not know."""
+    caller = evidence.caller
+    if not caller or not caller.proxied:
+        return None
+    if evidence.direct:
+        why = (
+            f"the request goes to {evidence.host}, the address of a pod of {workload_name(evidence.workload)}, not to "
+            "a Service: the caller's sidecar knows no such destination and sends plain text, without a principal"
+        )
+        change = "call the Service's name; for single pods, a headless Service and the pod's name in it"
+        return explain(evidence, "pod-address", why, change)
+    return out_of_scope(evidence, "sends plain text") if evidence.hidden_by else None
+
+
+def out_of_scope(evidence: Evidence, does: str) -> Diagnosis:
+    """Explain a destination that the caller's sidecar does not know; `does` is what the sidecar then does."""
+    caller, hidden = workload_name(evidence.caller), evidence.hidden_by
+    if hidden:
+        name, host = policies.name(hidden), evidence.service_host
+        why = f"the Sidecar {name} hides {host} from {caller}, whose proxy therefore {does}"
+        home = host.split(".")[1]
+        change = f"add {home}/{host} to the egress hosts of {name}"
+        return explain(evidence, "not-in-scope", why, change)
+    why = f"the mesh knows no Service and no ServiceEntry for {evidence.host}, and the proxy of {caller} {does}"
+    change = "apply a ServiceEntry for the host: outboundTrafficPolicy REGISTRY_ONLY lets out only to known hosts"
+    return explain(evidence, "not-in-scope", why, change)
