@@ -1,0 +1,68 @@
+"""What a move to ambient does to a policy, in a word and a sentence with its source."""
+
+DOCS = "https://istio.io/latest/docs/ambient"
+L4, MIGRATE = f"{DOCS}/usage/l4-policy/", f"{DOCS}/migrate/migrate-policies/"
+CODE = "istio/istio 1.31, pilot/pkg"
+ZTUNNEL = f"{CODE}/serviceregistry/ambient/authorization.go"
+WAYPOINT, CLASS = "waypoint", "istio-waypoint"
+USE, INGRESS_USE = "istio.io/use-waypoint", "istio.io/ingress-use-waypoint"
+EFFECTS = {
+    "token": ("IGNORED", f"ztunnel reads no tokens: nothing checks them, and no request has a principal. {MIGRATE}"),
+    "custom": ("IGNORED", f"ztunnel knows no {{0}}: the policy is in force nowhere. {ZTUNNEL}"),
+    "trial": ("IGNORED", f"ztunnel does not evaluate a trial (istio.io/dry-run). {ZTUNNEL}"),
+    "allow": ("DENIES MORE", f"ztunnel leaves out the rules with {{0}}, and refuses what they allowed. {L4}"),
+    "none": ("DENIES EVERYTHING", f"each rule has {{0}}, and ztunnel leaves such rules out. {L4}"),
+    "deny": ("DENIES MORE", f"ztunnel enforces the rules without {{0}}, so they refuse more. {ZTUNNEL}"),
+    "all": ("DENIES EVERYTHING", f"a rule has nothing but {{0}}, which ztunnel leaves out. {ZTUNNEL}"),
+    "wide": ("DENIES MORE", f"istiod does not send {{0}} to ztunnel: such a rule denies every trust domain. {ZTUNNEL}"),
+    "open": ("WEAKER", f"istiod does not send {{0}} to ztunnel: such a rule allows every trust domain. {ZTUNNEL}"),
+    "peer": (
+        "CHANGES",
+        "the namespace needs a waypoint, and ztunnel then sees the waypoint as the caller of all requests. An ALLOW "
+        f"policy that stays at ztunnel also lets callers go around the waypoint. {L4}",
+    ),
+    "mesh": (
+        "IGNORED",
+        f"a waypoint reads no policy without targetRefs, nor the root namespace's. {CODE}/model/policyattachment.go",
+    ),
+    "plain": ("IGNORED", f"mode DISABLE: traffic between ambient pods is always mutual TLS. {L4}"),
+    "filter": (
+        "IGNORED",
+        "only gateways still read it: waypoints read no EnvoyFilter, and ztunnel is no Envoy. What it protects at pods "
+        f"(paths, headers) is open. {MIGRATE}",
+    ),
+    "sidecar": (
+        "IGNORED",
+        "ambient pods have none. https://istio.io/latest/docs/reference/config/analysis/ist0167/",
+    ),
+    "virtual": ("UNCERTAIN", f"VirtualServices at waypoints are alpha, and undefined beside an HTTPRoute. {MIGRATE}"),
+    "same": ("SAME", f"ztunnel enforces all of it. {L4}"),
+}
+PLACE = f"The waypoint of {{0}}. {DOCS}/usage/waypoint/"
+GUARD = (
+    "The guard: pods take connections from the waypoint alone. Without it, a caller that goes around the waypoint (by "
+    f"a pod's address, from a sidecar, from a gateway without {INGRESS_USE}, while the waypoint is not in use) meets "
+    f"none of the rules. {L4} and https://github.com/istio/istio/issues/51214"
+)
+ENTRY = (
+    "Gateways go around a waypoint unless the Service asks them not to: kubectl label service -n {0} {1} "
+    f"{INGRESS_USE}=true. {CODE}/features/ambient.go (ENABLE_INGRESS_WAYPOINT_ROUTING)"
+)
+ORDER = (
+    "Order, so that nothing is open at any moment: apply the waypoint and wait until it is programmed; apply the "
+    f"policies with targetRefs; label the namespaces {USE}={WAYPOINT}; apply the guards; label the gateways' "
+    "Services; delete the old policies last. A waypoint that is not ready enforces nothing, and without the "
+    "guards ztunnel sends straight on. https://github.com/istio/istio.io/pull/17520"
+)
+UNTRIED = (
+    "Not tried: ztunnel, which the sandbox does not have, and a waypoint that runs: istiod makes one there, but the "
+    "sandbox's Envoy lacks an extension that Istio's own has. What they enforce is read from istiod's source and "
+    "Istio's documentation. Try it on a cluster with ztunnel first."
+)
+NO_SERVICE = "No Service in the input leads to the pods of {0}. A waypoint applies policies to Services: name one."
+
+
+def say(effect: str, names: str = "") -> tuple[str, str]:
+    """Return an effect's word and its sentence, with the fields that cause it."""
+    word, text = EFFECTS[effect]
+    return word, text.format(names)
