@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from threading import Lock
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +37,7 @@ class Keycloak:
     ) -> None:
         self.url, self.user, self.session = url.rstrip("/"), user, session or direct_session()
         self._password, self._clock = password, clock
-        self._token, self._until = "", float("-inf")
+        self._token, self._until, self._login = "", float("-inf"), Lock()  # Keycloak refuses one of two logins at once
 
     def ensure_realm(self, realm: Representation) -> Ensured:
         """Create or update the realm `realm["realm"]`."""
@@ -204,14 +205,16 @@ class Keycloak:
             query: The query's parameters.
             absent: The value to return for a 404; by default a 404 raises KeycloakError.
         """
-        for fresh in (False, True):
+        token = ""
+        for _ in range(2):
+            token = self._bearer(token)
             answer = send(
                 self.session,
                 method,
                 f"{self.url}/admin/realms{at}",
                 json=content,
                 params=query,
-                headers={"Authorization": f"Bearer {self._bearer(fresh)}"},
+                headers={"Authorization": f"Bearer {token}"},
             )
             if answer.status_code != 401:
                 break
@@ -221,13 +224,14 @@ class Keycloak:
             raise refusal(f"{method} /admin/realms{at}", answer)
         return body(answer) if answer.content else None
 
-    def _bearer(self, fresh: bool) -> str:
-        if fresh or self._clock() >= self._until:
-            sent = self._clock()
-            endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
-            answer = password_token(endpoint, "admin-cli", "", self.user, self._password, "", session=self.session)
-            self._token, self._until = answer["access_token"], sent + answer["expires_in"] - MARGIN
-        return self._token
+    def _bearer(self, refused: str) -> str:
+        with self._login:
+            if self._token == refused or self._clock() >= self._until:
+                sent = self._clock()
+                endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
+                answer = password_token(endpoint, "admin-cli", "", self.user, self._password, "", session=self.session)
+                self._token, self._until = answer["access_token"], sent + answer["expires_in"] - MARGIN
+            return self._token
 
 
 def ensure(

@@ -49,6 +49,29 @@ def audience_mapper(audience: str, name: str = "audience") -> Representation:
     }
 
 
+def realm_role_mapper(claim: str) -> Representation:
+    """Return a ProtocolMapperRepresentation: the user's realm roles, as a list, in the access token's claim `claim`.
+
+    Keycloak reads a dot in the claim's name as a step into an object. A dot with a backslash before it is kept.
+    """
+    return _list_mapper("oidc-usermodel-realm-role-mapper", claim, {"multivalued": "true", "jsonType.label": "String"})
+
+
+def group_mapper(claim: str) -> Representation:
+    """Return a ProtocolMapperRepresentation: the paths of the user's groups, as in `/staff`, in the claim `claim`."""
+    return _list_mapper("oidc-group-membership-mapper", claim, {"full.path": "true"})
+
+
+def _list_mapper(kind: str, claim: str, config: dict[str, str]) -> Representation:
+    shown = {"claim.name": claim, "access.token.claim": "true", "id.token.claim": "true"}
+    return {
+        "name": claim,
+        "protocol": "openid-connect",
+        "protocolMapper": kind,
+        "config": {**shown, "introspection.token.claim": "true", "userinfo.token.claim": "false", **config},
+    }
+
+
 def user(username: str, **settings: Any) -> Representation:
     """Return a UserRepresentation of a user who can get a token without a browser.
 

@@ -185,7 +185,7 @@ def _wait_probe_failed(lab: Lab) -> None:
         return pods.workload_of(found, pods.probe_failure(lab.cluster, found))
 
     def failed(found: pods.Workload | None) -> bool:
-        return found is not None and pods.PROBE_FAILED in found.problem
+        return found is not None and any(words in found.problem for words in pods.PROBE_FAILED)
 
     wait("the kubelet to report a failed probe", workload, failed, deadline=lab.run.params.deadline)
 

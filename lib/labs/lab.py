@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any
 
 from lib import diagnose
 from lib.crypto import jwt
 from lib.diagnose.diagnosis import Diagnosis
+from lib.errors import RunbookError
+from lib.istio import installation
 from lib.keycloak import oidc, realm_keys, representations
-from lib.names import LABS
+from lib.login import application, log_out
+from lib.login.log_out import LogOuts
+from lib.names import LABS, LOGIN
 from lib.polling import wait
 from lib.probes.scenarios.rotation import stopped
 from lib.probes.tokens import forge
@@ -52,7 +57,15 @@ class Lab:
         return f"{endpoints.ingress_url(self.run)}/headers"
 
     def build(self) -> None:
-        """Create the lab, or repair it, and wait until it is ready."""
+        """Create the lab, or repair it, and wait until it is ready.
+
+        Raises:
+            RunbookError: the gateway is of the Gateway API.
+        """
+        if self.run.params.gateway_api != installation.ISTIO:
+            raise RunbookError(
+                "The labs break Istio's own Gateway and VirtualService. Set gateway_api: istio, then run 02."
+            )
         self.apply(self.load("namespace.yaml"))
         for name in (FRIEND, STRANGER):
             self.apply(self.run.load("caller.yaml", name=name, home=NAMESPACE, inject="true"))
@@ -93,8 +106,10 @@ class Lab:
         return self.run.load(file, **{"name": APP, "namespace": NAMESPACE, **values})
 
     def objects(self) -> list[Object]:
-        """Return the objects of a lab without a fault; the Gateway is the runbook's."""
-        return [*self.workload(), *self.route(), *self.policies(), *gateway_tls.gateway(self.run)]
+        """Return the objects of a lab without a fault; the Gateway is the runbook's, and so is a changed login."""
+        changed = [name for name in self.changes if name[3] == LOGIN]
+        login = [one for one in application.policies(self.run) if key(one) in changed] if changed else []
+        return [*self.workload(), *self.route(), *self.policies(), *gateway_tls.gateway(self.run), *login]
 
     def workload(self) -> list[Object]:
         """Return httpbin's copy: ServiceAccount, Service, Deployment."""
@@ -102,9 +117,7 @@ class Lab:
 
     def route(self) -> list[Object]:
         """Return the VirtualService, bound to the runbook's Gateway."""
-        objects = self.load("route.yaml", hosts=HOST)
-        objects[0]["spec"]["gateways"] = [f"{self.run.params.namespace}/httpbin-gateway"]
-        return objects
+        return gateway_tls.route(self.run, APP, NAMESPACE, [HOST])
 
     def policies(self) -> list[Object]:
         """Return the RequestAuthentication and Figure 1's AuthorizationPolicy."""
@@ -179,12 +192,29 @@ class Lab:
     # Requests
 
     def ask(
-        self, token: str | None = None, caller: str = "", url: str = "", host: str = HOST, to: str = ""
+        self,
+        token: str | None = None,
+        caller: str = "",
+        url: str = "",
+        host: str = HOST,
+        to: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> Diagnosis:
         """Return the diagnosis of a request: from a user through the gateway, or from a caller in the cluster."""
         if caller:
             return diagnose.ask(self.cluster, url or URL, token, caller if "/" in caller else f"{NAMESPACE}/{caller}")
-        return diagnose.ask(self.cluster, url or self.url, token, host=host, to=to)
+        return diagnose.ask(self.cluster, url or self.url, token, host=host, to=to, headers=headers)
+
+    @cached_property
+    def log_outs(self) -> LogOuts:
+        """The login of step 13 with the deny-list of step 14, and a person who is logged in.
+
+        Raises:
+            RunbookError: this environment has no login, or no deny-list.
+        """
+        if reason := log_out.why_off(self.run):
+            raise RunbookError(f"This lab breaks a login, and there is none ({reason}). Run the steps 13 and 14 first.")
+        return LogOuts(self.run)
 
     @property
     def good_token(self) -> str:

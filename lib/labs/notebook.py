@@ -12,9 +12,10 @@ from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
 from lib.labs.faults import FAULTS, Fault
 from lib.labs.lab import Lab, Object, key
+from lib.labs.login import FAULTS as LOGIN_FAULTS
 from lib.run import Run
 
-NAMES = {one.name: one for one in FAULTS}
+NAMES = {one.name: one for one in [*FAULTS, *LOGIN_FAULTS]}
 
 
 class Bench:
@@ -33,9 +34,7 @@ class Bench:
         self._injected.enter_context(self._fault.injected(self.lab))
         changed = object_diff(self.lab)
         shown = f"```diff\n{changed}\n```" if changed else "No object of the lab changed: the fault is elsewhere."
-        who = self._fault.caller or "a user, through the gateway,"
-        sent = "without a token" if self._fault.token(self.lab) is None else "with a token"
-        question = f"Now {who} asks for `/headers` {sent}. Which answer comes back, and who sends it?"
+        question = f"Now {self._fault.asks or self._asks(self._fault)}. Which answer comes back, and who sends it?"
         return Markdown(f"Broken: **{name}**.\n\n{shown}\n\n{question}")
 
     def see(self, prediction: str = "") -> Markdown:
@@ -61,6 +60,10 @@ class Bench:
         self.heal()
         self.lab.close()
         return Markdown("The lab is deleted.")
+
+    def _asks(self, fault: Fault) -> str:
+        sent = "without a token" if fault.token(self.lab) is None else "with a token"
+        return f"{fault.caller or 'a user, through the gateway,'} asks for `/headers` {sent}"
 
     def _diagnose(self) -> tuple[Fault, Diagnosis]:
         if not self._fault:

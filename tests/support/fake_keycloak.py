@@ -40,7 +40,7 @@ class FakeKeycloak(ThreadingHTTPServer):
         if not parts:
             attributes = {"kept": "1", **body.get("attributes", {})}
             own = {"notBefore": 0, **body, "id": f"id-{body['realm']}", "attributes": attributes}
-            kinds = ("clients", "users", "roles", "components")
+            kinds = ("clients", "users", "roles", "components", "groups")
             self.realms[body["realm"]] = {"realm": own, **{kind: {} for kind in kinds}}
             return 201, None
         if parts[0] not in self.realms:
@@ -54,6 +54,13 @@ class FakeKeycloak(ThreadingHTTPServer):
             return 204, None
         if parts[1] == "roles":
             return self.role(method, realm["roles"], parts[2:], body)
+        if parts[1] == "group-by-path":
+            found = realm["groups"].get("/" + "/".join(parts[2:]))
+            return (200, found) if found else (404, {"error": "Group path does not exist"})
+        if parts[1] == "groups":
+            return self.group(method, realm["groups"], parts[2:], body)
+        if parts[1] == "users" and parts[3:4] == ["groups"]:
+            return self.membership(method, realm, realm["users"][parts[2]], parts[4:])
         return self.inside(method, realm[parts[1]], parts[2:], query, body)
 
     def inside(self, method, kind, rest, query, body):
@@ -68,6 +75,8 @@ class FakeKeycloak(ThreadingHTTPServer):
         if rest[1:2] == ["logout"]:
             self.forget(lambda session: session["user"] is kind[rest[0]])
             return 204, None
+        if rest[1:2] == ["roles"]:
+            return self.role(method, kind[rest[0]].setdefault("roles", {}), rest[2:], body, rest[0])
         if rest[1:2] in (["role-mappings"], ["scope-mappings"]):
             return self.mapped(method, kind[rest[0]].setdefault(rest[1], []), body)
         if rest[1:2] == ["protocol-mappers"]:
@@ -83,11 +92,31 @@ class FakeKeycloak(ThreadingHTTPServer):
         asked = {key: value for key, value in query.items() if key not in ("exact", "parent", "type")}
         return 200, [shown(one) for one in kind.values() if all(one.get(k) == v for k, v in asked.items())]
 
+    def group(self, method, groups, rest, body):
+        """Return (status, answer) for groups by their ids, which are `group-<path>` with dots for slashes."""
+        holder = next((one for one in groups.values() if rest and one["id"] == rest[0]), {"path": ""})
+        if "role-mappings" in rest:
+            return self.mapped(method, holder.setdefault("/".join(rest[1:]), []), body)
+        name = f"{holder['path']}/{body['name']}"
+        groups[name] = {"id": f"group{name.replace('/', '.')}", "path": name, **body}
+        return 201, groups[name]
+
     @staticmethod
-    def role(method, roles, rest, body):
-        """Return (status, answer) for a realm's roles."""
+    def membership(method, realm, user, rest):
+        """Return (status, answer) for the groups of a user."""
+        held = user.setdefault("groups", [])
+        if method == "GET":
+            return 200, held
+        held[:] = [group for group in held if group["id"] != rest[0]]
+        held += [group for group in realm["groups"].values() if group["id"] == rest[0] and method == "PUT"]
+        return 204, None
+
+    def role(self, method, roles, rest, body, owner="realm"):
+        """Return (status, answer) for the roles of a realm or of a client."""
+        if rest[1:2] == ["composites"]:
+            return self.mapped(method, roles[rest[0]].setdefault("parts", []), body)
         if method == "POST":
-            roles[body["name"]] = {"id": f"role-{body['name']}", **body}
+            roles[body["name"]] = {"id": f"role-{body['name']}", "containerId": owner, **body}
             return 201, None
         return (200, roles[rest[0]]) if rest[0] in roles else (404, {"error": "Could not find role"})
 

@@ -1,20 +1,15 @@
 """Keycloak's objects are created once, changed when they differ, and left alone otherwise."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from lib.errors import KeycloakError
 from lib.keycloak import browser_login, oidc, realm_keys
 from lib.keycloak.admin import Keycloak
 from lib.keycloak.representations import audience_mapper, client, realm, user
-from tests.support.fake_keycloak import FakeKeycloak
 
 PASSWORD = "correct horse"
-
-
-@pytest.fixture
-def server():
-    with FakeKeycloak() as fake:
-        yield fake
 
 
 @pytest.fixture
@@ -67,6 +62,13 @@ def test_a_client_that_is_not_there(keycloak):
     keycloak.ensure_realm(realm("istio"))
     with pytest.raises(KeycloakError, match=r"no client istio in realm istio\. Create it first \(ensure_client\)"):
         keycloak.client_secret("istio", "istio")
+
+
+def test_threads_that_need_a_token_at_once_log_in_once(server):
+    keycloak = Keycloak(server.url, "admin", "secret")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: keycloak.get("/istio"), range(16)))
+    assert server.logins == 1
 
 
 def test_the_admins_token_is_renewed_before_its_end_and_after_a_401(server):
