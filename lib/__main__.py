@@ -9,11 +9,16 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lib.errors import BundleError, MissingStep, ParamsError, RunbookError
+from lib.printable import printable, printable_lines
+from lib.redact import clean
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,17 +30,20 @@ FOLDER = "a run's folder, outputs/<env>/<run>"
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; for a RunbookError print its sentence on standard error, return 2."""
     args = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters that a bundle has
     try:
         return args.command(args) or 0
     except RunbookError as error:
-        print(error, file=sys.stderr)
+        print(printable_lines(clean(str(error))), file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before the run had a record to seal, or again while it was sealed
         return 130
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the notebooks 00-12 in order and leave a record."""
+    """Run the notebooks 00-15 in order and leave a record."""
     from lib.runner import series
 
     return series.run(args.env, args.first, args.only, command=_command_line())
@@ -52,30 +60,36 @@ def clean_up(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Print each problem of a bundle; exit with 1 if it has one."""
-    from lib.bundle import signing_key
-    from lib.bundle.verify import verify
+    """Print each problem of a bundle, or of all runs of an environment; exit with 1 if there is one."""
+    from lib.bundle import audit, signing_key
 
-    if not args.folder.is_dir():
-        raise BundleError(f"No bundle at {args.folder}. Name {FOLDER}.")
+    if bool(args.folder) == bool(args.env):
+        raise BundleError(f"Name {FOLDER}, or an environment with --env, and not both.")
+    folder = args.folder or _runs(args.env)
+    if not folder.is_dir():
+        raise BundleError(f"No bundle at {printable(args.folder)}. Name {FOLDER}.")
     keys = [signing_key.public_key(path) for path in args.key] or signing_key.own_keys()
-    result = verify(args.folder, keys)
-    for problem in result.problems:
-        print(problem)
-    for note in result.notes:
-        print(f"(not checked: {note})")
-    good = f"complete, unchanged, signed by {result.signer[:16]}, and its verdict follows from its tables"
-    print(f"{args.folder}: {'not as it was sealed' if result.problems else good}")
-    return 1 if result.problems else 0
+    report = audit.environment if args.env else audit.bundle
+    lines, problems = report(folder.resolve(), keys, args.key, args.witness)
+    for line in lines:
+        print(printable(line, len(line)))
+    return 1 if problems else 0
+
+
+def _runs(env: str) -> Path:
+    from lib.params import ROOT
+
+    return ROOT / "outputs" / env
 
 
 def pack(args: argparse.Namespace) -> None:
     """Pack a bundle as a zip beside it, print its path and SHA-256, and upload it if --to is given."""
-    from lib.bundle import archive, environment, signing_key
+    from lib import strict
+    from lib.bundle import archive, signing_key
 
-    folder = args.folder.absolute()
+    folder = args.folder.resolve()
     file = archive.pack(folder, folder.with_name(f"{folder.name}.zip"), signing_key.own_keys())
-    print(f"{environment.digest(file)}  {args.folder.with_name(file.name)}")
+    print(f"{strict.digest(file, sys.maxsize)}  {args.folder.with_name(file.name)}")
     if args.to:
         print(archive.upload(file, args.to, _s3(folder), args.retain_days))
 
@@ -83,22 +97,20 @@ def pack(args: argparse.Namespace) -> None:
 def _s3(folder: Path) -> S3Client:
     """Return an S3 client by the params of the bundle's environment."""
     from lib import params
-    from lib.aws import session as aws_session
-    from lib.bundle import seal
+    from lib.bundle import seal, witness
 
-    values = params.load(seal.read_run(folder)["env"])
-    session = aws_session.session(values.region, values.aws_profile, values.aws_credentials_file)
-    return aws_session.client(session, "s3", values.aws_endpoint_url)
+    return witness.client(params.load(seal.read_run(folder)["env"]))
 
 
 def compare(args: argparse.Namespace) -> int:
     """Print what differs between two bundles and write it as a page beside A; exit with 1 if anything differs."""
     from lib.bundle import compare as bundle_compare
-    from lib.bundle import history_pages
+    from lib.bundle import history_pages, signing_key
     from lib.runner.terminal import show_table
 
     tables = bundle_compare.compare(args.one, args.other)
-    print(f"A: {args.one}\nB: {args.other}")
+    for letter, folder in (("A", args.one), ("B", args.other)):
+        print(f"{letter}: {printable(folder)}, {bundle_compare.verifies(folder, signing_key.own_keys())}")
     for part, table in tables.items():
         show_table(table, part)
     print("" if tables else "The two runs differ in times only.")
@@ -108,15 +120,16 @@ def compare(args: argparse.Namespace) -> int:
 
 def history(args: argparse.Namespace) -> None:
     """List the runs of an environment, oldest first, and write them as a page with a picture."""
-    from lib.bundle import compare, history_pages
+    from lib.bundle import compare, history_pages, signing_key
     from lib.params import ROOT
     from lib.runner.terminal import show_table
 
     folder = ROOT / "outputs" / args.env
     if not folder.is_dir():
         raise BundleError(f"No runs in outputs/{args.env}. Run: make run ENV={args.env}.")
-    show_table(compare.runs(folder).fillna(""), optional=("created", "changed", "commit"))
-    print(f"Page: {os.path.relpath(history_pages.write_history(folder))}")
+    table = compare.runs(folder, signing_key.own_keys()).fillna("")
+    show_table(table, optional=("created", "changed", "commit"))
+    print(f"Page: {os.path.relpath(history_pages.write_history(folder, table))}")
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -144,12 +157,16 @@ def why(args: argparse.Namespace) -> None:
     """Send one request and print who refused it, why, and what to change."""
     from lib import params
     from lib.diagnose import ask
+    from lib.diagnose.request import body, headers
     from lib.record.events import Record
     from lib.run import Run
 
     token = _token(args.token_file)
     cluster = Run("why", params.load(args.env), Record()).cluster
-    print(ask(cluster, args.url, token, args.caller, args.host, to=args.to))
+    method = args.method or ("POST" if args.data else "GET")
+    sent = headers(args.header), body(args.data)
+    found = ask(cluster, args.url, token, args.caller, args.host, method, args.to, *sent)
+    print(clean(str(found), {token} if token else ()))
 
 
 def _token(path: Path | None) -> str | None:
@@ -205,13 +222,15 @@ def _parser() -> argparse.ArgumentParser:
     command("probes-slow", probes_slow).add_argument("--env", required=True, help=ENV)
     command("clean-up", clean_up).add_argument("--env", required=True, help=ENV)
     one = command("verify", verify)
-    one.add_argument("folder", type=Path, help=FOLDER)
+    one.add_argument("folder", type=Path, nargs="?", help=FOLDER)
+    one.add_argument("--env", help=f"verify all runs of an environment: {ENV}")
+    one.add_argument("--witness", default="", metavar="PLACE", help="the witness to ask, as in params")
     trust = "a public key (PEM) to trust instead of this machine's own"
     one.add_argument("--key", type=Path, action="append", default=[], help=trust)
     one = command("bundle", pack)
     one.add_argument("folder", type=Path, help=FOLDER)
     one.add_argument("--to", metavar="s3://…", help="the bucket and prefix to upload the zip to")
-    retain = "days to lock the zip for, if the bucket has object lock and no rule of its own"
+    retain = "days to lock the zip for at least, in a bucket with object lock; its own rule may be longer"
     one.add_argument("--retain-days", type=int, default=0, help=retain)
     one = command("compare", compare)
     one.add_argument("one", type=Path, metavar="A", help=FOLDER)
@@ -223,6 +242,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--host", default="", help="the Host header, if it is not the URL's host")
     one.add_argument("--to", default="", metavar="ADDRESS", help="connect to this address, not to the URL's host")
     one.add_argument("--token-file", type=Path, help="a file with the token; - is standard input")
+    one.add_argument("--method", default="", help="the HTTP method; by default GET, or POST with --data")
+    header = "a further header `Name: value`, or @file with one on each line; for secrets take a file"
+    one.add_argument("--header", action="append", default=[], metavar="HEADER", help=header)
+    one.add_argument("--data", default="", help="the request's body, or @file")
     one.add_argument("--from", dest="caller", default="", metavar="POD", help="the calling pod: app or namespace/app")
     command("history", history).add_argument("env", help=ENV)
     command("params", params).add_argument("env", help=ENV)
@@ -237,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_one(env: str, name: str) -> int:
-    """Run a notebook that stands outside the series 00-12."""
+    """Run a notebook that stands outside the series."""
     from lib.params import ROOT
     from lib.runner import series
 
@@ -251,6 +274,12 @@ def _command_line() -> str:
     return " ".join(["python -m lib", *sys.argv[1:]])
 
 
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an error that no command expects, redacted."""
+    sys.stderr.write(clean("".join(traceback.format_exception(kind, error, trace))))
+
+
 if __name__ == "__main__":
+    sys.excepthook = _print_traceback
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends a run as Ctrl-C does: its record is sealed
     sys.exit(main())

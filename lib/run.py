@@ -21,6 +21,7 @@ from lib.polling import PAUSE, until, watch
 from lib.record import evidence, verdicts, wait_events
 from lib.record.check import Check, actions, failure, passed
 from lib.record.events import Record
+from lib.render import fenced
 
 if TYPE_CHECKING:
     import boto3
@@ -110,16 +111,16 @@ class Run:
 
     def show(self, *objects: dict) -> None:
         """Show objects as the YAML that is applied, without Secrets' values."""
-        _show(f"```yaml\n{manifests.as_yaml(objects)}```")
+        _show(fenced("yaml", manifests.as_yaml(objects)))
 
     def show_json(self, value: dict) -> None:
         """Show the JSON that an API gets; it must hold no secret."""
-        _show(f"```json\n{json.dumps(value, indent=2)}\n```")
+        _show(fenced("json", json.dumps(value, indent=2)))
 
     def article(self, file: str) -> dict:
         """Show and return an object of the article, as its author wrote it for Istio 1.4."""
         text = (ARTICLE / file).read_text()
-        _show(f"```yaml\n{text}```")
+        _show(fenced("yaml", text))
         return yaml.safe_load(text)
 
     def apply(self, objects: list[dict]) -> pd.DataFrame:

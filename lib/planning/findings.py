@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -50,9 +49,11 @@ def collect(run: Run, seen: AccountState, may: bool = False, today: date | None 
     return Findings(tables, [one for one in problems if one])
 
 
-def load_balancer_names(profiles: Sequence[str]) -> list[str]:
+def load_balancer_names(params: Params) -> list[str]:
     """Return the names of the load balancers that a run creates."""
-    return ["keycloak-http", "istio-ingressgateway", *(["hardened gateway"] if HARDENED in profiles else [])]
+    hardened = ["hardened gateway"] if HARDENED in params.profiles else []
+    login = ["login gateway"] if params.login_engine != "none" and params.tls != "off" else []
+    return ["keycloak-http", "istio-ingressgateway", *hardened, *login]
 
 
 @aws_errors()
@@ -100,7 +101,7 @@ def _more(run: Run, seen: AccountState) -> dict[str, int]:
         }
     more[quotas.CLUSTERS] = 0 if seen.cluster else 1
     more[quotas.GROUPS] = 0 if seen.group else 1
-    more[quotas.BALANCERS] = 0 if seen.cluster else len(load_balancer_names(params.profiles))
+    more[quotas.BALANCERS] = 0 if seen.cluster else len(load_balancer_names(params))
     nodes = params.node_count - (seen.group["scalingConfig"]["desiredSize"] if seen.group else 0)
     if nodes > 0 and (each := quotas.vcpus(seen.client("ec2"), params.node_instance_type)):
         more[quotas.SPOT if params.node_capacity == "SPOT" else quotas.ON_DEMAND] = nodes * each

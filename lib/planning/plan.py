@@ -210,4 +210,4 @@ def _balancers(run: Run, seen: AccountState) -> list[tuple]:
     public = run.params.load_balancer_scheme == "internet-facing"
     price = round(prices()["load_balancer"] + (len(seen.zones) * prices()["public_ipv4"] if public else 0), 4)
     now, action = ("not looked at", KEEP) if seen.cluster else ("none", CREATE)
-    return [("load balancer", name, now, action, price) for name in findings.load_balancer_names(run.params.profiles)]
+    return [("load balancer", name, now, action, price) for name in findings.load_balancer_names(run.params)]

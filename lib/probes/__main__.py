@@ -10,7 +10,6 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,8 +20,9 @@ from lib.probes.model import Probe
 from lib.probes.reporting import baselines, results, tables
 from lib.probes.reporting.results import Result
 from lib.probes.scenarios import waiting
-from lib.probes.targets import remote
+from lib.probes.targets import address, remote
 from lib.probes.transport.messages import Request
+from lib.redact import clean
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
@@ -32,18 +32,19 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     try:
         return record_baseline(given[1:], shown) if given[:1] == ["baseline"] else probe_mesh(given, shown)
     except (RunbookError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(clean(str(error)), file=sys.stderr)
         return 2
 
 
 def probe_mesh(arguments: Sequence[str], console: Console) -> int:
     """Send the probes to a mesh, or print the requests of a dry run."""
     given = _mesh_parser().parse_args(arguments)
-    names = set(remote.Settings.model_fields)
+    names = set(remote.RemoteSettings.model_fields)
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
     settings = remote.settings(options, given.params)
-    token = remote.token_source(settings)
-    plan, left = remote.plan(model.load(), token, settings)
+    keys = remote.issuer_keys(settings)
+    token = remote.token_source(settings, keys=keys)
+    plan, left = remote.plan(model.load(), token, settings, keys)
     if given.dry_run:
         return _print_plan(plan, left, settings, console)
     found = [*remote.ask([probe for probe, _ in plan], token, settings), *left]
@@ -55,7 +56,7 @@ def record_baseline(arguments: Sequence[str], console: Console) -> int:
     """Record the answers of measured probes as the baseline of three versions."""
     given = _baseline_parser().parse_args(arguments)
     name = baselines.triple(given.istio, given.envoy, given.keycloak)
-    every = [*model.load(), *model.load(waiting.FOLDER)]
+    every = [*model.load(), *model.load(waiting.FOLDER), *model.load(model.ROLES)]
     ids = {probe.id for probe in every if probe.measured}
     answers = baselines.measured(results.read(given.results), ids)
     changed = baselines.record(name, answers, given.file, given.accept)
@@ -69,7 +70,7 @@ def record_baseline(arguments: Sequence[str], console: Console) -> int:
 
 
 def _print_plan(
-    plan: list[tuple[Probe, Request]], left: list[Result], settings: remote.Settings, console: Console
+    plan: list[tuple[Probe, Request]], left: list[Result], settings: remote.RemoteSettings, console: Console
 ) -> int:
     console.print(f"To {settings.address}, {settings.rate:g} a second at most; nothing is sent now.", highlight=False)
     for probe, request in plan:
@@ -103,17 +104,7 @@ def _print_results(found: list[Result], console: Console) -> int:
 
 def _mesh_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m lib.probes", description=(__doc__ or "").partition("\n")[0])
-    for name, field in remote.Settings.model_fields.items():
-        if name != "tokens":
-            flag: dict[str, Any] = {"action": "store_true", "default": None} if field.annotation is bool else {}
-            parser.add_argument(f"--{name.replace('_', '-')}", help=field.description, **flag)
-    parser.add_argument(
-        "--token", dest="tokens", action=_Named, metavar="NAME=COMMAND", help="a further token, by name"
-    )
-    parser.add_argument("--params", type=Path, metavar="FILE", help="YAML with these options as keys")
-    parser.add_argument("--dry-run", action="store_true", help="print the requests, and send nothing")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="the results as CSV")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="the results as JUnit XML")
+    address.add_options(parser, remote.RemoteSettings, "a further token, by name")
     return parser
 
 
@@ -125,24 +116,6 @@ def _baseline_parser() -> argparse.ArgumentParser:
     parser.add_argument("--file", type=Path, default=baselines.FILE, help="the baselines' file")
     parser.add_argument("--accept", action="store_true", help="write what differs too")
     return parser
-
-
-class _Named(argparse.Action):
-    """Collects NAME=COMMAND options in a dict."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Add one option; exit with the usage message if it has no `=`."""
-        name, found, command = values.partition("=")
-        if not found:
-            parser.error(f"expected {option_string} NAME=COMMAND, got no =.")
-        known = getattr(namespace, self.dest) or {}
-        setattr(namespace, self.dest, {**known, name: command})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from lib.errors import ParamsError
 from lib.names import HARDENED
 
 TABLES = Path(__file__).parent / "tables"
+ROLES = TABLES / "roles"  # the probes of step 15
+LOGIN = TABLES / "login"  # the probes of step 13
 FIGURE_2, FIGURE_1 = "figure-2", "figure-1"
+OAUTH2_PROXY = "oauth2-proxy"  # the second engine of step 13, in place of a profile
 PROFILES = (FIGURE_2, FIGURE_1, HARDENED)
 USER = "user"  # the caller outside the cluster, who asks through the gateway
 
@@ -45,6 +48,8 @@ class Probe(BaseModel):
     expect: ExpectedAnswer | list[str]
     figure_1: ExpectedAnswer | list[str] | None = None
     hardened: ExpectedAnswer | list[str] | None = None
+    oauth2_proxy: ExpectedAnswer | list[str] | None = Field(None, description="step 13: the answer under that engine")
+    because: str = Field("", description="why oauth2-proxy answers otherwise")
     sees: str = Field("", description="a text that the application's body must contain")
     sees_not: str = Field("", description="a text that the application's body must not contain")
     measured: bool = Field(False, description="no source says what comes: compared with the baseline of these versions")
@@ -55,6 +60,8 @@ class Probe(BaseModel):
     def _finding_has_a_cure(self) -> Self:
         if bool(self.finding) != bool(self.closed_by):
             raise ValueError("finding and closed_by go together")
+        if bool(self.oauth2_proxy) != bool(self.because):
+            raise ValueError("oauth2_proxy and because go together")
         return self
 
     @property
@@ -64,7 +71,8 @@ class Probe(BaseModel):
 
     def expected(self, profile: str) -> str:
         """Return the answer expected under a profile; for the name of a world, `expect`."""
-        own = {FIGURE_1: self.figure_1, HARDENED: self.hardened}.get(profile) or self.expect
+        others = {FIGURE_1: self.figure_1, HARDENED: self.hardened, OAUTH2_PROXY: self.oauth2_proxy}
+        own = others.get(profile) or self.expect
         return own if isinstance(own, str) else ", ".join(own)
 
 

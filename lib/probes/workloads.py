@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +11,7 @@ from lib.istio import installation, proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes import service_annotations
 from lib.kubernetes.cluster import Execute
-from lib.names import PROBES, STRANGERS
+from lib.names import GATEWAY_GROUP, PROBES, ROLES, STRANGERS
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import TlsAddress, over_sockets
@@ -20,7 +19,6 @@ from lib.run import Run
 from lib.steps import authority, callers, endpoints, gateway_tls, realm
 
 NAMESPACE = PROBES
-GATEWAY = "gateway"  # the gateway of the hardened namespace
 PLAIN = {"sidecar.istio.io/inject": "false"}
 
 # Worlds by name, with their pods' annotations. Their policies are in notebooks/manifests/probes/policies.yaml.
@@ -48,6 +46,8 @@ TCP = "tcp"  # a world whose port Istio treats as plain TCP
 # Worlds whose requests no proxy logs: no sidecar, a port around it, plain TCP, or a caller whose own proxy refuses
 UNLOGGED = ("naked", "excluded", TCP, "plain-client")
 WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
+# Worlds with a namespace of their own, which step 15 makes (lib.roles)
+APART = dict.fromkeys(("roles", "roles-opa", "roles-cel", "roles-decode", "roles-rule"), ROLES)
 MORE_HOSTS = {"allow-list": ["good.example"]}
 PROFILES = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
 
@@ -66,15 +66,14 @@ def hardened_objects(run: Run) -> list[dict]:
     """Return the objects of the hardened profile with its gateway; none if the params leave the profile out."""
     if HARDENED not in run.params.profiles:
         return []
-    gateway = service_annotations.gateway(
-        gateway_tls.with_tls_setting(run.load(f"hardened/{GATEWAY}.yaml"), run), run.params
-    )
+    uninjected = str(run.params.gateway_api == installation.GATEWAY_API).lower()
+    gateway = service_annotations.gateway(gateway_tls.load(run, "hardened/gateway.yaml"), run.params)
     return [
         *run.load("hardened/namespace.yaml"),
-        *run.load("hardened/admission.yaml"),
+        *run.load("hardened/admission.yaml", account=hardened_gateway(run).deployment, uninjected=uninjected),
         *gateway,
         *run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED),
-        *run.load("hardened/policy.yaml", **_names(run)),
+        *_hardened_policies(run),
     ]
 
 
@@ -95,7 +94,7 @@ def ensure(run: Run) -> pd.DataFrame:
     copies = {name: _copy(run, name, notes) for name, notes in COPIES.items() if name != "canary"}
     late = [obj for obj in copies[BROKEN] if obj["kind"] == "Deployment"]
     objects = [obj for copy in copies.values() for obj in copy if obj not in late]
-    objects += run.load("probes/exceptions.yaml") + run.load("probes/intruders.yaml")
+    objects += run.load("probes/exceptions.yaml") + gateway_tls.load(run, "probes/intruders.yaml")
     objects += [obj for file in (TCP, "policies") for obj in run.load(f"probes/{file}.yaml", **_names(run))]
     objects += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
     return pd.concat([*applied, run.apply(objects), run.apply(late)], ignore_index=True)
@@ -120,7 +119,7 @@ def wait_hardened(run: Run) -> None:
     if HARDENED in run.params.profiles:
         host = f"{PROFILES[HARDENED]}.example"
         gateway_tls.gateway_certificate(run, HARDENED, [host])
-        _wait(run, {HARDENED: [GATEWAY, PROFILES[HARDENED]]})
+        _wait(run, {HARDENED: [hardened_gateway(run).deployment, PROFILES[HARDENED]]})
         send, request = over_sockets(location(run, HARDENED).address), Request("GET", "/headers", (f"Host: {host}",))
         polling.wait(
             "the hardened gateway to answer", lambda: send([request])[0].status, bool, deadline=run.params.deadline
@@ -129,7 +128,7 @@ def wait_hardened(run: Run) -> None:
 
 def shared_gateway(run: Run) -> str | TlsAddress:
     """Return the address of the gateway that Figure 2 and Figure 1 share."""
-    own = endpoints.load_balancer_address(run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio")
+    own = endpoints.load_balancer_address(run, endpoints.ingress_gateway(run), "02-istio")
     return _public_address(run, own, endpoints.gateway_host(run))
 
 
@@ -138,19 +137,28 @@ def location(run: Run, name: str) -> Location:
     if name in PORTS:
         return Location(name, "", "", f"http://exceptions.{NAMESPACE}:{PORTS[name]}")
     if name == HARDENED:
-        own = endpoints.load_balancer_address(run, GATEWAY, HARDENED, "12-figure-1")
+        own = endpoints.load_balancer_address(run, hardened_gateway(run), "12-figure-1")
         host = f"{PROFILES[name]}.example"
         return Location(name, host, _public_address(run, own, host), f"http://{PROFILES[name]}.{HARDENED}:8000")
-    app, home = (PROFILES[name], run.params.namespace) if name in PROFILES else (name, NAMESPACE)
+    app, home = PROFILES.get(name, name), _home(run, name)
     return Location(name, f"{app}.example", shared_gateway(run), f"http://{app}.{home}:8000")
+
+
+def hardened_gateway(run: Run) -> installation.GatewayService:
+    """Return the Service of the hardened profile's gateway."""
+    return installation.HARDENED_GATEWAY[run.params.gateway_api]
 
 
 def pod_selector(run: Run, name: str) -> tuple[str, str]:
     """Return the labels and the namespace of a profile's or world's pods."""
     if name in PORTS:
         return "app=exceptions", NAMESPACE
-    home = HARDENED if name == HARDENED else run.params.namespace if name in PROFILES else NAMESPACE
-    return f"app={PROFILES.get(name, name)}", home
+    return f"app={PROFILES.get(name, name)}", HARDENED if name == HARDENED else _home(run, name)
+
+
+def _home(run: Run, name: str) -> str:
+    """Return the namespace of a profile's or world's workload."""
+    return run.params.namespace if name in PROFILES else APART.get(name, NAMESPACE)
 
 
 def callers_inside(run: Run) -> dict[str, Execute]:
@@ -180,12 +188,22 @@ def _wait_for_issuer(run: Run, name: str) -> None:
     )
 
 
+def _hardened_policies(run: Run) -> list[dict]:
+    """Return the policies of the profile; a Gateway API gateway is chosen by its name, not by its pods' labels."""
+    objects = run.load("hardened/policy.yaml", **_names(run))
+    if run.params.gateway_api == installation.GATEWAY_API:
+        (policy,) = (one for one in objects if one["metadata"]["name"] == "gateway")
+        del policy["spec"]["selector"]
+        policy["spec"]["targetRefs"] = [{"group": GATEWAY_GROUP, "kind": "Gateway", "name": "gateway"}]
+    return objects
+
+
 def _copy(run: Run, name: str, notes: dict[str, str]) -> list[dict]:
     objects = run.load("httpbin.yaml", name=name, namespace=NAMESPACE)
     template = next(obj for obj in objects if obj["kind"] == "Deployment")["spec"]["template"]
     template["metadata"]["annotations"] = notes
-    hosts = json.dumps([f"{name}.example", *MORE_HOSTS.get(name, [])])
-    return [*objects, *run.load("probes/routes.yaml", name=name, hosts=hosts)]
+    hosts = [f"{name}.example", *MORE_HOSTS.get(name, [])]
+    return [*objects, *gateway_tls.route(run, name, NAMESPACE, hosts)]
 
 
 def _names(run: Run) -> dict[str, str]:
@@ -195,6 +213,6 @@ def _names(run: Run) -> dict[str, str]:
         "other_issuer": endpoints.issuer(run, realm.OTHER),
         "other_jwks_uri": endpoints.jwks_uri(run, realm.OTHER),
         "role": realm.READER,
-        "gateway": endpoints.principal(run, HARDENED, GATEWAY),
+        "gateway": endpoints.principal(run, HARDENED, hardened_gateway(run).deployment),
         "sleep": endpoints.principal(run, run.params.namespace, "sleep"),
     }

@@ -8,6 +8,7 @@ Clients reach the kernels by sockets in a private folder: nothing listens on the
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ PRELOAD = [
     "pandas.io.formats.style",
 ]
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # numpy's threads would not survive a fork
+PREFIX = "kernels-"  # of the folder of a run's sockets and temporary files
+FORK_SERVER = "fork-server"  # in that folder: a link to the folder of the fork server's socket
 FORK = multiprocessing.get_context("forkserver")
 
 
@@ -45,13 +49,13 @@ class Kernels:
     def __init__(self, folder: Path, library: Path) -> None:
         """Begin to import the library. Kernels have `folder` as working directory and import lib from `library`."""
         self._folder = folder
-        self._sockets = Path(
-            tempfile.mkdtemp(prefix="runbook-")
-        )  # short: the path of a socket has at most 107 characters
+        _remove_leftovers()
+        self._scratch, self._lock = _scratch()
         self._started: list[AsyncKernelManager] = []
         FORK.set_forkserver_preload(PRELOAD)
         with _environment(**ONE_THREAD, PYTHONPATH=_path(library)):
             forkserver.ensure_running()
+        (self._scratch / FORK_SERVER).symlink_to(get_temp_dir())  # _remove_leftovers deletes it if this run is killed
 
     def __enter__(self) -> Kernels:
         return self
@@ -70,11 +74,13 @@ class Kernels:
             kernel_name="python3",
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # this very Python, whatever kernels are installed
             transport="ipc",
-            connection_file=str(self._sockets / f"{len(self._started)}.json"),
+            connection_file=str(self._scratch / f"{len(self._started)}.json"),
         )
         kernel.provisioner = _Provisioner(parent=kernel, kernel_spec=kernel.kernel_spec)
         self._started.append(kernel)
-        run_sync(kernel.start_kernel)(cwd=str(self._folder), env={**os.environ, **environment}, pipes=pipes)
+        # Kernels are killed: what they and their programs leave in their temporary folder goes with the scratch folder
+        env = {**os.environ, "TMPDIR": str(self._scratch), **environment}
+        run_sync(kernel.start_kernel)(cwd=str(self._folder), env=env, pipes=pipes)
         return kernel
 
     def close(self) -> None:
@@ -82,7 +88,8 @@ class Kernels:
         for kernel in self._started:
             if kernel.has_kernel:
                 run_sync(kernel.shutdown_kernel)(now=True)
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        os.close(self._lock)
 
 
 class _Provisioner(LocalProvisioner):
@@ -134,6 +141,7 @@ def _serve(arguments: list[str], folder: str, environment: dict[str, str], pipes
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment, **{name: str(pipe.fileno()) for name, pipe in pipes.items()})
+    tempfile.tempdir = None  # else the fork server's
     silent = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(silent, number)
@@ -149,6 +157,34 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _scratch() -> tuple[Path, int]:
+    """Return a new folder and the lock that shows that its run lives; it gets its name when it is locked.
+
+    The folder's path is short, since the path of a socket has at most 107 characters.
+    """
+    draft = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
+    lock = os.open(draft, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return draft.rename(draft.with_name(draft.name[1:])), lock
+
+
+def _remove_leftovers() -> None:
+    """Delete the folders of this user's runs that were killed, also their fork servers' folders."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another user's, one of a run that lives, or gone meanwhile
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(lock).st_uid != os.geteuid():
+                    continue
+                server = folder / FORK_SERVER
+                if server.is_symlink() and server.readlink().name.startswith("pymp-"):
+                    shutil.rmtree(server.readlink(), ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _path(library: Path) -> str:

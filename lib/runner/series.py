@@ -15,19 +15,22 @@ from typing import TextIO
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jupyter_client.manager import AsyncKernelManager
 
-from lib import errors
-from lib.bundle import environment, index_page, seal, signing_key
-from lib.errors import ParamsError
-from lib.params import ROOT, load
+from lib import errors, strict
+from lib.bundle import index_page, seal, signing_key, witness
+from lib.bundle.derived import INTERRUPTED
+from lib.errors import ParamsError, RunbookError
+from lib.files import write_atomic
+from lib.params import ROOT, Params, load
 from lib.record import verdicts
 from lib.record.events import EVENTS, SECRETS, SecretsPipe, now, read
 from lib.redact import clean
+from lib.redact.cells import scrub_cell
+from lib.runner import environment
 from lib.runner.kernel_pool import Kernels
-from lib.runner.lock import held, identity
+from lib.runner.lock import held, identities
 from lib.runner.terminal import Progress
 
 CELL_TIMEOUT = 1800  # seconds; a check has a shorter deadline
-INTERRUPTED = 130  # the exit code after Ctrl-C, by the convention of shells: 128 + SIGINT
 
 
 def run(
@@ -75,7 +78,7 @@ def run(
     started = now()
     who = environment.who()
     holder = {**who, "pid": os.getpid(), "since": started, "command": command}
-    with chdir(ROOT), held(identity(values), holder, locks):
+    with chdir(ROOT), held(identities(values), holder, locks):
         commit, dirty = environment.commit(ROOT)
         folder = _short(seal.create(env, commit, datetime.now(UTC), outputs))
         about = {
@@ -87,7 +90,7 @@ def run(
             "dirty": dirty,
             "params": values,
             "versions": environment.versions(),
-            "requirements_lock_sha256": environment.digest(ROOT / "requirements.lock"),
+            "requirements_lock_sha256": strict.digest(ROOT / "requirements.lock"),
         }
         return _Series(folder, values, key, Progress(len(chosen), out), cell_timeout).run(whole, chosen, about)
 
@@ -150,6 +153,16 @@ class _Series:
             self.progress.say(f"The page of a notebook is missing: {problem}")
         sealed = seal.seal(self.folder, self._facts(whole, about), self.key, self.secrets.values())
         self._print_verdict(sealed)
+        if reason := seal.incomplete(self.folder):
+            self.progress.say(f"The record is incomplete: {reason}")
+            return sealed["exit_code"] or verdicts.EXIT_CODES[verdicts.ERROR]
+        if place := self.values["witness"]:
+            try:
+                self.progress.say(
+                    witness.tell(place, self.folder, sealed, lambda: witness.client(Params(**self.values)))
+                )
+            except RunbookError as error:
+                self.progress.say(f"No witness knows this run. {error}")
         return sealed["exit_code"]
 
     def _walk(self, chosen: list[Path], kernels: Kernels, finished: Callable[[str], None]) -> None:
@@ -188,12 +201,12 @@ class _Series:
             return type(error).__name__, str(error)
 
     def _scrub(self, cell: dict) -> None:
-        seal.scrub_cell(cell, self.secrets.values())
+        scrub_cell(cell, self.secrets.values())
 
     def _page(self, step: str) -> None:
         source = self.folder / "notebooks" / f"{step}.ipynb"
         if source.is_file():
-            (self.folder / "html" / f"{step}.html").write_text(index_page.notebook(source), encoding="utf-8")
+            write_atomic(self.folder / "html" / f"{step}.html", index_page.notebook(source))
 
     def _events(self, notebook: Path) -> Path:
         return self.folder / "events" / f"{notebook.stem}.jsonl"

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from lib.bundle.index_page import MARKS
 from lib.bundle.seal import count
+from lib.printable import printable
 from lib.record import verdicts
 from lib.record.events import read
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LONG = 10_000  # characters of a line or of a value in a table
 LOOK = 0.5  # seconds between two looks at what a step has recorded
 
 
@@ -80,7 +82,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line at once."""
-        print(text, file=self._out, flush=True)
+        print(printable(text, LONG), file=self._out, flush=True)
 
     def seconds(self) -> float:
         """Return the seconds since the run began."""
@@ -113,7 +115,7 @@ def show_table(table: pd.DataFrame, title: str = "", optional: Sequence[str] = (
         for name in names:
             made.add_column(name, overflow="fold", no_wrap=bool(optional))
         for row in table[list(names)].itertuples(index=False):
-            made.add_row(*(escape(str(value)) for value in row))
+            made.add_row(*(escape(printable(value, LONG)) for value in row))
         return made
 
     def width(names: Sequence[str]) -> int:

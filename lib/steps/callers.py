@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lib import diagnose
@@ -72,6 +73,12 @@ def executors(run: Run) -> dict[str, Execute]:
 def check_status(run: Run, name: str, caller: Caller, token: str | None, expected: int, reason: str = "") -> None:
     """Ask until the status is `expected`, and record it. A red check says who refused the request, and why."""
     run.check_until(name, expected, lambda: caller.status(token), run.params.streak, reason, lambda: caller.why(token))
+
+
+def check_statuses(run: Run, *rows: tuple[str, Caller, str | None, int, str]) -> None:
+    """Check several requests at once: for each its name, caller, token, expected status, and a red check's reason."""
+    with ThreadPoolExecutor(len(rows)) as pool:
+        list(pool.map(lambda row: check_status(run, *row), rows))
 
 
 def check_reason(run: Run, name: str, caller: Caller, token: str | None, expected: str) -> None:

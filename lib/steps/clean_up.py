@@ -11,7 +11,7 @@ from lib.aws.session import aws_errors
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
-from lib.names import HARDENED, LABS, PROBES, STRANGERS
+from lib.names import HARDENED, ISTIO_INGRESS, KEYCLOAK_EDGE, LABS, LOGIN, PROBES, ROLES, STRANGERS
 from lib.polling import until, wait
 from lib.run import Run
 from lib.steps import authority, cluster, endpoints
@@ -58,14 +58,14 @@ def delete_cluster_objects(run: Run) -> None:
     if not _reachable(run):
         return
     for kind in ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication"):
-        for metadata in _managed(run, SECURITY, kind):
+        for metadata in managed(run, SECURITY, kind):
             run.delete({"apiVersion": SECURITY, "kind": kind, **metadata})
     for kind, metadata in _billed_objects(run) if own_cluster else []:
         run.delete({"apiVersion": "v1", "kind": kind, **metadata})
     for namespace in _namespaces(run):
         run.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     for api_version, kind in _CLUSTER_WIDE:
-        for metadata in _managed(run, api_version, kind):
+        for metadata in managed(run, api_version, kind):
             run.delete({"apiVersion": api_version, "kind": kind, **metadata})
     what, limit = "the runbook's objects gone", min(run.params.deadline, DELETION_DEADLINE)
     if own_cluster:
@@ -143,19 +143,21 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    probed = (PROBES, STRANGERS, HARDENED, LABS)
+    probed = (PROBES, STRANGERS, HARDENED, LABS, LOGIN, ROLES)
     wanted = (
         *probed,
         run.params.namespace,
-        endpoints.KEYCLOAK_EDGE,
+        KEYCLOAK_EDGE,
         endpoints.KEYCLOAK,
         authority.HOME,
+        ISTIO_INGRESS,
         installation.ROOT_NAMESPACE,
     )
     return [name for name in wanted if _is_ours(run.cluster.find("v1", "Namespace", name))]
 
 
-def _managed(run: Run, api_version: str, kind: str) -> list[dict]:
+def managed(run: Run, api_version: str, kind: str) -> list[dict]:
+    """Return the objects of a kind that the runbook applied: their metadata's name and namespace."""
     found = [item for item in run.cluster.items(api_version, kind) if _is_ours(item)]
     return [{"metadata": {key: item["metadata"].get(key) for key in ("name", "namespace")}} for item in found]
 
@@ -169,7 +171,7 @@ def _in_cluster(run: Run) -> list[tuple[str, str, str]]:
     if not _reachable(run):
         return []
     wide = [
-        ("cluster", kind, item["metadata"]["name"]) for api, kind in _CLUSTER_WIDE for item in _managed(run, api, kind)
+        ("cluster", kind, item["metadata"]["name"]) for api, kind in _CLUSTER_WIDE for item in managed(run, api, kind)
     ]
     return [("cluster", "Namespace", name) for name in _namespaces(run)] + wide
 

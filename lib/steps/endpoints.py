@@ -11,17 +11,16 @@ from lib.istio import installation
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import port_forward
-from lib.names import KEYCLOAK, KEYCLOAK_EDGE
+from lib.names import KEYCLOAK
 from lib.run import Run
 from lib.steps import authority, gateway_tls
 
-KEYCLOAK_SERVICE = "keycloak-http"  # the public Service, of type LoadBalancer
 INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # pods and istiod reach Keycloak by this name
 
 
 def keycloak_host(run: Run) -> str:
     """Return Keycloak's public host: `keycloak_host` of the params, otherwise its load balancer's address."""
-    return run.params.keycloak_host or load_balancer_address(run, KEYCLOAK_SERVICE, KEYCLOAK_EDGE, "03-keycloak")
+    return run.params.keycloak_host or load_balancer_address(run, keycloak_gateway(run), "03-keycloak")
 
 
 def keycloak_url(run: Run) -> str:
@@ -51,19 +50,33 @@ def ingress_url(run: Run) -> str:
 
 def gateway_host(run: Run) -> str:
     """Return the ingress gateway's public host: `gateway_host` of the params, otherwise its load balancer's address."""
-    return run.params.gateway_host or load_balancer_address(
-        run, installation.GATEWAY, installation.ROOT_NAMESPACE, "02-istio"
-    )
+    return run.params.gateway_host or load_balancer_address(run, ingress_gateway(run), "02-istio")
 
 
-def load_balancer_address(run: Run, name: str, namespace: str, step: str) -> str:
-    """Wait for the public address of a Service of type LoadBalancer; return the address.
+def ingress_gateway(run: Run) -> installation.GatewayService:
+    """Return the ingress gateway's Service."""
+    return installation.INGRESS[run.params.gateway_api]
+
+
+def keycloak_gateway(run: Run) -> installation.GatewayService:
+    """Return the Service of Keycloak's public gateway."""
+    return installation.KEYCLOAK_GATEWAY[run.params.gateway_api]
+
+
+def ingress_selector(run: Run) -> tuple[str, str]:
+    """Return the live ingress gateway's labels as a selector, and its namespace."""
+    live = installation.ingress(run.cluster, ingress_gateway(run))
+    return ",".join(f"{key}={value}" for key, value in live["labels"].items()), live["namespace"]
+
+
+def load_balancer_address(run: Run, service: installation.GatewayService, step: str) -> str:
+    """Wait for the public address of a gateway's Service; return the address.
 
     Raises:
         MissingStep: the Service does not exist. The message names `step`, the notebook that makes it.
     """
-    run.need("v1", "Service", name, namespace, step=step)
-    return run.cluster.wait_address(name, namespace, run.params.deadline)
+    run.need("v1", "Service", service.name, service.namespace, step=step)
+    return run.cluster.wait_address(service.name, service.namespace, run.params.deadline)
 
 
 def keycloak_admin(run: Run) -> Keycloak:
@@ -100,5 +113,5 @@ def principal(run: Run, namespace: str, account: str) -> str:
 
 def gateway_principal(run: Run) -> str:
     """Return the principal of the live ingress gateway. It is read, since a wrong name locks all users out."""
-    live = installation.ingress(run.cluster)
+    live = installation.ingress(run.cluster, ingress_gateway(run))
     return principal(run, live["namespace"], live["account"])

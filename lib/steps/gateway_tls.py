@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+
 from lib.http_client import over_http
-from lib.istio import installation
+from lib.istio import gateway_api, installation
+from lib.kubernetes import service_annotations
+from lib.names import ISTIO_INGRESS
 from lib.run import Run
 from lib.steps import authority
 
 GATEWAY_TLS = "gateway-tls"  # Secret, in each gateway's namespace
+REDIRECT = "to-https"  # HTTPRoute
 
 
 def scheme(run: Run) -> str:
@@ -38,10 +44,40 @@ def gateway_certificate(run: Run, namespace: str, hosts: list[str]) -> dict[str,
 
 
 def gateway(run: Run) -> list[dict]:
-    """Return the Gateway `httpbin-gateway`. Its selector is read from the live gateway's pod."""
-    objects = with_tls_setting(run.load("gateway.yaml"), run)
-    objects[0]["spec"]["selector"] = installation.ingress(run.cluster)["labels"]
-    return objects
+    """Return the Gateway `httpbin-gateway`; the selector of Istio's is read from the live gateway's pod.
+
+    With `gateway_api: gateway-api` its namespace comes first, and the redirect's HTTPRoute last.
+    """
+    objects = load(run, "gateway.yaml")
+    if run.params.gateway_api == installation.ISTIO:
+        objects[0]["spec"]["selector"] = installation.ingress(run.cluster)["labels"]
+    return service_annotations.gateway(objects, run.params)
+
+
+def route(run: Run, name: str, namespace: str = "", hosts: Sequence[str] = (), api: str = "") -> list[dict]:
+    """Return the VirtualService or HTTPRoute that leads from `httpbin-gateway` to port 8000 of a Service.
+
+    Args:
+        run: The step's run.
+        name: The Service's name, and the route's.
+        namespace: Its namespace; default is that of the params.
+        hosts: The hosts that the gateway routes; empty is every host.
+        api: "istio" or "gateway-api", the kind of the route; default is that of the params.
+    """
+    istios = (api or run.params.gateway_api) == installation.ISTIO
+    values = {"name": name, "namespace": namespace or run.params.namespace}
+    values["hosts"] = json.dumps(list(hosts) or (["*"] if istios else []))
+    values["gateway"] = f"{run.params.namespace}/httpbin-gateway"
+    values["listener"] = "http" if run.params.tls == authority.OFF else "https"
+    return run.load("route.yaml" if istios else "gateway-api/route.yaml", **values)
+
+
+def load(run: Run, file: str) -> list[dict]:
+    """Return the objects of a gateway's manifest, of the kinds and with the TLS that the params name."""
+    folder = "" if run.params.gateway_api == installation.ISTIO else "gateway-api/"
+    objects = with_tls_setting(run.load(f"{folder}{file}"), run)
+    redirects = run.params.tls != authority.OFF
+    return [one for one in objects if redirects or one["metadata"]["name"] != REDIRECT]
 
 
 def with_tls_setting(objects: list[dict], run: Run) -> list[dict]:
@@ -62,6 +98,27 @@ def check_route(run: Run, url: str) -> None:
     run.check("Envoy answers for it", "istio-envoy", over_http(url).headers.get("server"))
 
 
+def check_accepted(run: Run) -> None:
+    """Record whether istiod accepts the Gateway and the route of httpbin; nothing with Istio's own kinds.
+
+    Source: https://gateway-api.sigs.k8s.io/geps/gep-1364 (the conditions)
+    """
+    if run.params.gateway_api == installation.ISTIO:
+        return
+
+    def gateway() -> dict[str, str]:
+        found = run.cluster.get(gateway_api.API, "Gateway", "httpbin-gateway", ISTIO_INGRESS)
+        return _conditions(found.get("status", {}), "Accepted", "Programmed")
+
+    def route() -> dict[str, str]:
+        found = run.cluster.get(gateway_api.API, "HTTPRoute", "httpbin", run.params.namespace)
+        parents = found.get("status", {}).get("parents", [])
+        return _conditions(parents[0] if parents else {}, "Accepted", "ResolvedRefs")
+
+    run.check_ready("the Gateway is accepted and programmed", {"Accepted": "True", "Programmed": "True"}, gateway)
+    run.check_ready("the route is accepted, and has its backend", {"Accepted": "True", "ResolvedRefs": "True"}, route)
+
+
 def check_redirect(run: Run, host: str) -> None:
     """Record whether a gateway redirects plain HTTP to https; nothing without TLS."""
     if run.params.tls != authority.OFF:
@@ -78,13 +135,23 @@ def check_closed(run: Run, host: str) -> None:
         run.check(f"plain HTTP is not answered at {host}", 0, over_http(f"http://{host}/", timeout=2).status)
 
 
+def _conditions(status: Mapping, *types: str) -> dict[str, str]:
+    found = {one["type"]: one["status"] for one in status.get("conditions", [])}
+    return {name: found.get(name, "not reported") for name in types}
+
+
 def _without_tls(manifest: dict) -> dict:
-    """Replace port 443 of a Service, and the servers of a Gateway."""
+    """Replace port 443 of a Service, the servers or listeners of a Gateway, and the listener of an HTTPRoute."""
     spec = manifest.get("spec", {})
     if manifest["kind"] == "Service":
         plain = {443: {"name": "http", "port": 80, "targetPort": 8080}}
         spec["ports"] = [plain.get(one["port"], one) for one in spec["ports"]]
-    if manifest["kind"] == "Gateway":
+    if manifest["kind"] == "HTTPRoute":
+        spec["parentRefs"][0]["sectionName"] = "http"
+    if manifest["apiVersion"] == gateway_api.API and manifest["kind"] == "Gateway":
+        kept = {key: value for key, value in spec["listeners"][0].items() if key != "tls"}
+        spec["listeners"] = [{**kept, "name": "http", "port": 80, "protocol": "HTTP"}]
+    elif manifest["kind"] == "Gateway":
         hosts = spec["servers"][0]["hosts"]
         spec["servers"] = [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": hosts}]
     return manifest

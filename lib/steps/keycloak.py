@@ -11,17 +11,18 @@ import json
 
 from lib.errors import KeycloakError
 from lib.http_client import over_http
-from lib.istio import proxy
+from lib.istio import installation, proxy
 from lib.keycloak import oidc, representations
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import manifests, service_annotations
+from lib.names import KEYCLOAK_EDGE
 from lib.run import Run
 from lib.steps import authority, endpoints, gateway_tls, keycloak_database, load_balancer_readiness
 
 TLS = "keycloak-tls"  # Secret
 ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets: the administrator, and the temporary first one
 FIRST = "bootstrap"  # user name of the temporary administrator
-AUTHORITY = "keycloak-ca"  # Secret: the CA with which the gateway verifies Keycloak
+AUTHORITY = "keycloak-ca"  # Secret: the CA; the gateway verifies Keycloak with it, and Keycloak the deny-list
 CONSOLE = "https://localhost:8443"  # the administration's URL while `kubectl port-forward` runs
 METRICS = "its metrics say so, and must be on in the image or in keycloak_command (--metrics-enabled=true)"
 CLUSTER_PORT = 7800  # replicas talk to each other here, by Keycloak's own mutual TLS
@@ -35,17 +36,22 @@ HIDDEN = {
 
 def gateway_objects(run: Run) -> list[dict]:
     """Return the objects of Keycloak's public gateway, with its Service of type LoadBalancer."""
-    objects = gateway_tls.with_tls_setting(run.load("keycloak-edge.yaml"), run)
+    objects = gateway_tls.load(run, "keycloak-edge.yaml")
     if run.params.tls == authority.OFF:
         objects = [one for one in objects if one["kind"] != "DestinationRule"]
-        routes = _of_kind(objects, "VirtualService")["spec"]["http"]
-        routes[-1]["route"][0]["destination"]["port"]["number"] = 80
+        if run.params.gateway_api == installation.ISTIO:
+            routes = _of_kind(objects, "VirtualService")["spec"]["http"]
+            routes[-1]["route"][0]["destination"]["port"]["number"] = 80
+        else:
+            for rule in _of_kind(objects, "HTTPRoute")["spec"]["rules"]:
+                rule["backendRefs"][0]["port"] = 80
     return service_annotations.gateway(objects, run.params)
 
 
 def routing(objects: list[dict]) -> list[dict]:
     """Return those objects of the gateway that decide how a request reaches Keycloak, for reading."""
-    return [one for one in objects if one["kind"] in ("Service", "Gateway", "VirtualService", "DestinationRule")]
+    kinds = ("Service", "Gateway", "VirtualService", "HTTPRoute", "ReferenceGrant", "DestinationRule")
+    return [one for one in objects if one["kind"] in kinds]
 
 
 def ensure_passwords(run: Run) -> None:
@@ -63,15 +69,16 @@ def ensure_certificates(run: Run) -> dict[str, str]:
     """
     if run.params.tls == authority.OFF:
         rule = _of_kind(run.load("keycloak-edge.yaml"), "DestinationRule")
-        if run.cluster.find(rule["apiVersion"], rule["kind"], rule["metadata"]["name"], endpoints.KEYCLOAK_EDGE):
+        if run.cluster.find(rule["apiVersion"], rule["kind"], rule["metadata"]["name"], KEYCLOAK_EDGE):
             run.delete(rule)
         return {}
     inside = [endpoints.INSIDE, f"*.{endpoints.KEYCLOAK}.svc.cluster.local", "localhost"]
     authority.ensure_certificate(run, TLS, endpoints.KEYCLOAK, inside)
     root = base64.b64encode(authority.trusted_certificates(run).encode()).decode()
-    metadata = {"name": AUTHORITY, "namespace": endpoints.KEYCLOAK_EDGE}
-    run.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"ca.crt": root}}])
-    return gateway_tls.gateway_certificate(run, endpoints.KEYCLOAK_EDGE, [endpoints.keycloak_host(run)])
+    for namespace in (KEYCLOAK_EDGE, endpoints.KEYCLOAK):
+        metadata = {"name": AUTHORITY, "namespace": namespace}
+        run.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"ca.crt": root}}])
+    return gateway_tls.gateway_certificate(run, KEYCLOAK_EDGE, [endpoints.keycloak_host(run)])
 
 
 def objects(run: Run) -> list[dict]:
@@ -104,7 +111,8 @@ def wait(run: Run) -> None:
     """Wait until the database, Keycloak and its gateway are rolled out."""
     keycloak_database.wait(run)
     run.cluster.wait_rolled_out("Deployment", "keycloak", endpoints.KEYCLOAK, run.params.deadline)
-    run.cluster.wait_rolled_out("Deployment", "gateway", endpoints.KEYCLOAK_EDGE, run.params.deadline)
+    gateway = endpoints.keycloak_gateway(run)
+    run.cluster.wait_rolled_out("Deployment", gateway.deployment, gateway.namespace, run.params.deadline)
 
 
 def ensure_administrator(run: Run) -> None:
@@ -135,7 +143,8 @@ def ensure_administrator(run: Run) -> None:
 
 def check(run: Run) -> None:
     """Record whether Keycloak answers publicly and inside, and whether its administration is hidden."""
-    load_balancer_readiness.check(run, endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE, gateway_tls.port(run))
+    service = endpoints.keycloak_gateway(run)
+    load_balancer_readiness.check(run, service.name, service.namespace, gateway_tls.port(run))
     url, master = endpoints.keycloak_url(run), f"{console_url(run)}/realms/master"
     inside = f"{endpoints.inside_url(run)}/realms/master"
     discovery = oidc.discovery(master, url=inside, session=endpoints.keycloak_session(run))
@@ -205,12 +214,13 @@ def _of_kind(objects: list[dict], kind: str) -> dict:
 def _without_tls(deployment: dict) -> None:
     pod = deployment["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    container["env"] = [one for one in container["env"] if not one["name"].startswith("KC_HTTPS_")]
+    container["env"] = [one for one in container["env"] if not one["name"].startswith(("KC_HTTPS_", "KC_TRUSTSTORE_"))]
     manifests.set_variable(container, "KC_HTTP_ENABLED", value="true")
     container["ports"] = [{"containerPort": 8080}, {"containerPort": 9000}]
-    container["readinessProbe"]["httpGet"]["scheme"] = "HTTP"
+    for probe in ("startupProbe", "readinessProbe"):
+        container[probe]["httpGet"]["scheme"] = "HTTP"
     for mounts in (container["volumeMounts"], pod["volumes"]):
-        mounts[:] = [one for one in mounts if one["name"] != "tls"]
+        mounts[:] = [one for one in mounts if one["name"] not in ("tls", "ca")]
 
 
 def _replicate(deployment: dict, count: int) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from IPython.display import HTML, display
 
+from lib.diagnose import bypasses
 from lib.errors import MissingStep
-from lib.istio import installation, policies, proxy
+from lib.istio import evaluator, gateway_api, installation, mesh, policies, proxy
 from lib.kubernetes.cluster import Cluster
 from lib.params import ROOT, Params
 from lib.render import rendered
@@ -35,6 +36,7 @@ ADDED = {
     "10": ("httpbin",),
     "11": ("user",),
     "12": ("httpbin-figure-1",),
+    "13": ("user",),
 }
 # What each step cannot do without; the needs of those parts follow from their own steps.
 NEEDED = {
@@ -49,6 +51,9 @@ NEEDED = {
     "10": ("realm", "outsider", "route", "mtls"),
     "11": ("realm", "sleep", "route", "mtls"),
     "12": ("realm", "sleep", "route", "mtls"),
+    "13": ("realm", "mtls"),
+    "14": ("httpbin-figure-1", "realm", "mtls"),
+    "15": ("realm", "sleep", "route", "mtls"),
 }
 NAMES = {
     "cluster": "the cluster",
@@ -95,18 +100,21 @@ def _maker(part: str) -> str:
 
 
 def facts(cluster: Cluster | None, params: Params) -> dict[str, dict]:
-    """Return `parts` (existing parts, each with a short text) and `may` (by app and caller, what it takes to get in).
+    """Return `parts`, `may` and `bypasses`.
 
-    Without a cluster there is only the user. A part is listed if it exists, ready or not.
+    `parts` are the existing parts, each with a short text; `may` is, by app and caller, what it takes to get in;
+    `bypasses` are the ways around the policies (lib.diagnose.bypasses). Without a cluster there is only the user.
+    A part is listed if it exists, ready or not.
     """
     if cluster is None:
         return {"parts": {"user": USER}, "may": {}}
     home = params.namespace
     pods = [one for one in cluster.items("v1", "Pod") if "deletionTimestamp" not in one["metadata"]]
     found = [one for kind in policies.KINDS for one in cluster.items(policies.API, kind)]
-    ways = _routes(cluster, home)
+    ways = _routes(cluster, home, params.gateway_api)
     parts = {"user": USER, "cluster": f"Kubernetes {cluster.version()}"}
-    parts |= _services(cluster, pods) | _realm(cluster, params)
+    services = cluster.items("v1", "Service")
+    parts |= _services(services, pods, params.gateway_api) | _realm(cluster, params)
     namespace = cluster.find("v1", "Namespace", home)
     if namespace:
         injected = namespace["metadata"].get("labels", {}).get("istio-injection") == "enabled"
@@ -116,9 +124,10 @@ def facts(cluster: Cluster | None, params: Params) -> dict[str, dict]:
         parts["route"] = f"leads to {', '.join(sorted(ways))}"
     if installation.ROOT_NAMESPACE in {one["metadata"]["namespace"] for one in found if one["kind"] == policies.PEERS}:
         parts["mtls"] = policies.mode(found, home, {})[0]
-    domain = installation.trust_domain(cluster) if "istiod" in parts else ""
-    may = {app: _may(app, pods, found, ways, params, domain) for app in APPS if app in parts}
-    return {"parts": parts, "may": may}
+    settings = mesh.read(cluster) if "istiod" in parts else mesh.Mesh()
+    may = {app: _may(app, pods, found, ways, params, settings) for app in APPS if app in parts}
+    expected = {f"{one.namespace}/{one.name}" for one in _gateways(params.gateway_api).values()}
+    return {"parts": parts, "may": may, "bypasses": bypasses.inventory(pods, found, services, expected, settings)}
 
 
 def drawing(found: Mapping[str, Mapping], step: str = "") -> str:
@@ -152,22 +161,22 @@ def _cluster(run: Run) -> Cluster | None:
         return None
 
 
-def _services(cluster: Cluster, pods: list[dict]) -> dict[str, str]:
+def _services(services: list[dict], pods: list[dict], api: str) -> dict[str, str]:
     parts = {}
     places = {"istiod": ("istiod", installation.ROOT_NAMESPACE), "postgres": ("postgres", endpoints.KEYCLOAK)}
     for name, (app, home) in places.items():
         if _named(pods, app, home):
             parts[name] = "gives Envoy policies and keys" if name == "istiod" else "keeps what Keycloak knows"
-    balanced = {
-        "gateway": (installation.GATEWAY, installation.ROOT_NAMESPACE),
-        "keycloak": (endpoints.KEYCLOAK_SERVICE, endpoints.KEYCLOAK_EDGE),
-    }
-    for name, (service, home) in balanced.items():
-        entry = cluster.find("v1", "Service", service, home)
-        if entry:
+    known = {policies.name(one): one for one in services}
+    for name, service in _gateways(api).items():
+        if entry := known.get(f"{service.namespace}/{service.name}"):
             address = (entry.get("status", {}).get("loadBalancer", {}).get("ingress") or [{}])[0]
             parts[name] = address.get("hostname") or address.get("ip") or "no address yet"
     return parts
+
+
+def _gateways(api: str) -> dict[str, installation.GatewayService]:
+    return {"gateway": installation.INGRESS[api], "keycloak": installation.KEYCLOAK_GATEWAY[api]}
 
 
 def _realm(cluster: Cluster, params: Params) -> dict[str, str]:
@@ -175,10 +184,13 @@ def _realm(cluster: Cluster, params: Params) -> dict[str, str]:
     return {"realm": f"{params.realm}, client {params.client_id}"} if known else {}
 
 
-def _routes(cluster: Cluster, home: str) -> set[str]:
-    if not cluster.items(NETWORKING, "Gateway", home):
+def _routes(cluster: Cluster, home: str, api: str) -> set[str]:
+    if api == installation.GATEWAY_API:
+        found = gateway_api.virtual_services(cluster.items(gateway_api.API, "HTTPRoute", home))
+    elif cluster.items(NETWORKING, "Gateway", home):
+        found = cluster.items(NETWORKING, "VirtualService", home)
+    else:
         return set()
-    found = cluster.items(NETWORKING, "VirtualService", home)
     ways = [way for one in found for http in one["spec"].get("http", []) for way in http.get("route", [])]
     return {way["destination"]["host"].split(".")[0] for way in ways} & set(APPS)
 
@@ -205,16 +217,18 @@ def _pod(pod: dict, found: list[dict]) -> str:
     return ", ".join([f"sidecar, {policies.mode(found, home, labels)[0]}", *words])
 
 
-def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], params: Params, domain: str) -> dict[str, str]:
+def _may(
+    app: str, pods: list[dict], found: list[dict], ways: set[str], params: Params, settings: mesh.Mesh
+) -> dict[str, str]:
     """Return for each caller what it takes to get an answer of `app`, as the policies are now."""
     pod = _named(pods, app, params.namespace)
     if pod is None:
         return {}
     labels, home = _labels(pod), pod["metadata"]["namespace"]
-    rules = policies.applying(found, policies.RULES, home, labels)
-    requests = policies.applying(found, policies.REQUESTS, home, labels)
+    rules = policies.applying(found, policies.RULES, home, labels, settings)
+    requests = policies.applying(found, policies.REQUESTS, home, labels, settings)
     issuer = next((rule["issuer"] for one in requests for rule in one["spec"].get("jwtRules", [])), "")
-    strict = proxy.has_proxy(pod) and policies.mode(found, home, labels)[0] == "STRICT"
+    strict = proxy.has_proxy(pod) and policies.mode(found, home, labels, mesh=settings)[0] == "STRICT"
     entrance = next((one for one in pods if _labels(one).get("istio") == "ingressgateway"), None)
     words = {}
     for name in CALLERS:
@@ -222,22 +236,26 @@ def _may(app: str, pods: list[dict], found: list[dict], ways: set[str], params: 
         if one is None or (name == "user" and app not in ways):
             words[name] = "no way in" if name == "user" else "not there"
             continue
-        words[name] = _takes(one, rules, issuer, strict, domain)
+        words[name] = _takes(one, rules, issuer, strict, settings)
     return words
 
 
-def _takes(caller: dict, rules: list[Mapping], issuer: str, strict: bool, domain: str) -> str:
+def _takes(caller: dict, rules: list[Mapping], issuer: str, strict: bool, settings: mesh.Mesh) -> str:
     """Return what a caller's request must have: nothing, a token, or that nothing helps."""
     known = proxy.has_proxy(caller)
     if strict and not known:
         return "nothing helps: plain text"
     home, account = caller["metadata"]["namespace"], caller["spec"].get("serviceAccountName", "default")
-    principal = f"{domain}/ns/{home}/sa/{account}" if known else ""
+    principal = f"{settings.trust_domain}/ns/{home}/sa/{account}" if known else ""
     somebody = {"iss": issuer, "sub": "somebody"}
-    token = policies.Call(principal=principal, request_principal=f"{issuer}/somebody", claims=somebody)
-    if policies.decide(rules, policies.Call(principal=principal)).allowed:
+    bare = evaluator.decide(rules, evaluator.Call(principal=principal), settings)
+    token = evaluator.decide(rules, evaluator.Call(principal=principal, claims=somebody), settings)
+    if bare.allowed:
         return "no token needed" if issuer else "nothing at all"
-    return "a token" if issuer and policies.decide(rules, token).allowed else "nothing helps"
+    if issuer and token.allowed:
+        return "a token"
+    unknown = bare.unknown or token.unknown
+    return f"depends on {unknown[0]}" if unknown else "nothing helps"
 
 
 def _short(text: str) -> str:

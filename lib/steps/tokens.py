@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from lib.crypto import jwt
 from lib.keycloak import oidc
+from lib.parallel import at_once
 from lib.run import Run
 from lib.steps import endpoints
 
@@ -27,8 +30,9 @@ def user_tokens(
     client_id, realm, user = client_id or run.params.client_id, realm or run.params.realm, user or run.params.user
     secret = run.read_secret(f"client-{realm}-{client_id}", endpoints.KEYCLOAK)["client-secret"]
     password = run.read_secret(f"user-{user}", endpoints.KEYCLOAK)["password"]
-    endpoint = oidc.discovery(endpoints.issuer(run, realm))["token_endpoint"]
-    answer = oidc.password_token(endpoint, client_id, secret, user, password, scope)
+    with oidc.direct_session() as session:
+        endpoint = oidc.discovery(endpoints.issuer(run, realm), session=session)["token_endpoint"]
+        answer = oidc.password_token(endpoint, client_id, secret, user, password, scope, session=session)
     for name in ("access_token", "refresh_token", "id_token"):
         run.record.secret(answer.get(name))
     return answer
@@ -36,7 +40,8 @@ def user_tokens(
 
 def test_tokens(run: Run) -> dict[str, str | None]:
     """Return the tokens of cases.TOKENS by name. Keycloak issues them; the forged ones are made from a valid one."""
-    valid = user_token(run)
+    asked: list[dict[str, str]] = [{}, {"realm": "other"}, {"client_id": "no-audience"}, {"client_id": "no-subject"}]
+    valid, other, no_audience, no_subject = at_once([partial(user_token, run, **one) for one in asked])
     tokens = {
         "none": None,
         "valid": valid,
@@ -44,9 +49,9 @@ def test_tokens(run: Run) -> dict[str, str | None]:
         "garbage": "not-a-token",
         "unsigned": jwt.unsigned(valid),
         "expired": run.read_secret(EXPIRED, endpoints.KEYCLOAK)["token"],
-        "other realm": user_token(run, realm="other"),
-        "wrong audience": user_token(run, client_id="no-audience"),
-        "no subject": user_token(run, client_id="no-subject"),
+        "other realm": other,
+        "wrong audience": no_audience,
+        "no subject": no_subject,
     }
     for name, token in tokens.items():
         if token and token.count(".") == 2:

@@ -6,7 +6,6 @@ Exit code 0: every difference has a known reason; 1: a difference has none; 2: t
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections import Counter
@@ -19,11 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lib import spreadsheet
 from lib.crypto.base64url import decoded
 from lib.errors import RunbookError
 from lib.istio import answers
 from lib.probes.transport.messages import Reply, Request, Transport
 from lib.probes.transport.sockets import over_sockets
+from lib.redact import clean
 from lib.vectors import envoy, model, resign
 from lib.vectors.deviations import AGREES, LAXER, STRICTER, UNSENDABLE, Judged, explained
 from lib.vectors.model import Vector
@@ -113,10 +114,7 @@ def counts(rows: Iterable[Row]) -> Counter:
 def write(rows: Iterable[Row], path: Path) -> None:
     """Write the rows as CSV, without the tokens."""
     lines = [asdict(row) for row in rows]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+    path.write_text(spreadsheet.text(list(lines[0]), (list(line.values()) for line in lines)), encoding="utf-8")
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
@@ -143,7 +141,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         if given.csv:
             write(rows, given.csv)
     except (RunbookError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(clean(str(error)), file=sys.stderr)
         return 2
     show(rows, console)
     left = [row for row in rows if row.unexplained]

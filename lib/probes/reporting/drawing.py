@@ -82,12 +82,12 @@ def alt(panels: Sequence[Mapping]) -> str:
 
 def _way(who: str, results: Sequence[Result]) -> dict:
     known = any(one.hop for one in results)  # expected answers have no hop
-    stopped = [one for one in results if _at_gateway(one)] if who == USER and known else []
-    inside = [one for one in results if one not in stopped]
+    inside = [one for one in results if not (who == USER and known and _at_gateway(one))]
+    ended = f", {len(results) - len(inside)} ended here" if known else ""
     return {
         "who": who,
         "what": CALLERS.get(who, ""),
-        "to_gateway": f"{len(results)} asked{f', {len(stopped)} ended here' if known else ''}" if who == USER else "",
+        "to_gateway": f"{len(results)} asked{ended}" if who == USER else "",
         "through": f"{sum(one.passed_through for one in inside)} through",
         "refused": refused(inside),
         "open": any(one.passed_through for one in inside),

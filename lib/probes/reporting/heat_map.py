@@ -37,6 +37,8 @@ FAMILIES = {
     "F": "paths and methods",
     "G": "mesh and identity",
     "H": "token endpoint",
+    "R": "roles",
+    "L": "login",
 }
 
 

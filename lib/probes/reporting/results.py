@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lib import spreadsheet
 from lib.istio import answers
 from lib.istio.access_log import APPLICATION, Hop, Trail
 from lib.probes.model import FIGURE_2, Probe
@@ -129,22 +129,21 @@ def expected(probe: Probe, profile: str, baseline: str = "") -> str:
 
 def write(results: Iterable[Result], path: Path) -> None:
     """Write the results as CSV with a header row of field names."""
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Result)])
-        table.writeheader()
-        table.writerows(asdict(result) for result in results)
+    columns = [field.name for field in fields(Result)]
+    lines = ([*asdict(result).values()] for result in results)
+    path.write_text(spreadsheet.text(columns, lines), encoding="utf-8")
 
 
 def read(path: Path) -> list[Result]:
     """Return the results in a CSV of `write` or in a bundle's responses.csv; ValueError for other files."""
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        names = [field.name for field in fields(Result)]
-        if {"probe", "figure"} <= set(rows.fieldnames or ()):
-            return [from_row(row) for row in rows if row["probe"]]
-        if rows.fieldnames != names:
-            raise ValueError(f"expected the columns {', '.join(names)}, got {rows.fieldnames}; give a CSV of results.")
-        return [_result(row) for row in rows]
+    text = path.read_text(encoding="utf-8")
+    names = [field.name for field in fields(Result)]
+    if {"probe", "figure"} <= {*text.partition("\n")[0].split(",")}:
+        return [from_row(row) for row in spreadsheet.rows(text) if row["probe"]]
+    if not text.startswith(",".join(names)):
+        found = text.partition("\n")[0]
+        raise ValueError(f"expected the columns {','.join(names)}, got {found}; give a CSV of results.")
+    return [_result(row) for row in spreadsheet.rows(text)]
 
 
 def from_row(row: dict) -> Result:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
 from lib.probes.reporting.results import UNMEASURED, Result
-from lib.record.junit import Case, document
+from lib.record.junit import TestCase, document
 from lib.record.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
 
 OWN = "own policy"  # the column of worlds
@@ -159,10 +159,10 @@ def junit(results: Iterable[Result], name: str = "probes") -> str:
     return document(map(_case, results), name)
 
 
-def _case(one: Result) -> Case:
+def _case(one: Result) -> TestCase:
     answer = f"{one.status_line}\n{one.reason}".strip()
     about = (one.profile, f"{one.profile}.{one.family}", f"{one.id} {one.title}", one.latency_ms / 1000)
-    return Case(*about, one.verdict, one.note, answer)
+    return TestCase(*about, one.verdict, one.note, answer)
 
 
 def _plain(probe: Probe) -> bool:

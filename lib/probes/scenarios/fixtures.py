@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lib.keycloak import oidc, representations
@@ -56,19 +57,11 @@ def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
     """Create or update the realm `probes` with its clients and users; return its token endpoint."""
     representation = representations.realm(REALM, sslRequired=gateway_tls.ssl_required(run), **SETTINGS)
     realm.record(run, "realm", REALM, keycloak.ensure_realm(representation))
-    for name, settings in CLIENTS.items():
-        realm.record(
-            run, "client", f"{REALM}/{name}", keycloak.ensure_client(REALM, representations.client(name, **settings))
-        )
-        # Keycloak introspects a token only for a client in its audience
-        mapper = keycloak.ensure_audience_mapper(REALM, name, representations.audience_mapper(name))
-        realm.record(run, "audience mapper", f"{REALM}/{name}", mapper)
-    password = run.secret(SECRET, endpoints.KEYCLOAK, password=oidc.generate_password)["password"]
-    for name, settings in USERS.items():
-        _user(run, keycloak, name, password, settings)
-    secrets = {name: keycloak.client_secret(REALM, name) for name in CLIENTS if name != PUBLIC}
-    for secret in secrets.values():
-        run.record.secret(secret)
+    with ThreadPoolExecutor() as pool:
+        secrets = dict(zip(CLIENTS, pool.map(lambda name: _client(run, keycloak, name), CLIENTS), strict=True))
+        password = run.secret(SECRET, endpoints.KEYCLOAK, password=oidc.generate_password)["password"]
+        list(pool.map(lambda name: _user(run, keycloak, name, password), USERS))
+    secrets.pop(PUBLIC)
     return Endpoint(endpoints.issuer(run, REALM), secrets, password, keycloak, REALM, TRIES, run.record.secret)
 
 
@@ -81,7 +74,20 @@ def sessions(run: Run, keycloak: Keycloak) -> Sessions:
     )
 
 
-def _user(run: Run, keycloak: Keycloak, name: str, password: str, settings: dict) -> None:
+def _client(run: Run, keycloak: Keycloak, name: str) -> str:
+    """Create or update a client with its audience mapper; return its secret, "" for a public client."""
+    client = keycloak.ensure_client(REALM, representations.client(name, **CLIENTS[name]))
+    realm.record(run, "client", f"{REALM}/{name}", client)
+    # Keycloak introspects a token only for a client in its audience
+    mapper = keycloak.ensure_audience_mapper(REALM, name, representations.audience_mapper(name))
+    realm.record(run, "audience mapper", f"{REALM}/{name}", mapper)
+    secret = keycloak.client_secret(REALM, name) if name != PUBLIC else ""
+    run.record.secret(secret)
+    return secret
+
+
+def _user(run: Run, keycloak: Keycloak, name: str, password: str) -> None:
+    settings = USERS[name]
     if not settings or not keycloak.find_user(REALM, name):
         keycloak.ensure_user(REALM, representations.user(name))
         run.changed("password", f"{REALM}/{name}", keycloak.ensure_password(REALM, name, password, PASSWORD))

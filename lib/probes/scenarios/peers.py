@@ -25,6 +25,7 @@ from lib.probes.tokens.issued import once
 from lib.probes.tokens.kit import Missing
 from lib.probes.transport.curl import Options, over_curl
 from lib.run import Run
+from lib.steps import endpoints
 
 AUTHORITY = "istio-ca-secret"  # Secret: istiod keeps the mesh's CA there
 HOUR = timedelta(hours=1)
@@ -97,7 +98,7 @@ def scenarios(run: Run) -> dict[str, Scenario]:
     def signed(identity: str, **times: timedelta) -> Callable[[], Pair]:
         return lambda: pair(f"spiffe://{identity}", ca(), **times)
 
-    name = installation.ingress(run.cluster)["account"]
+    name = installation.ingress(run.cluster, endpoints.ingress_gateway(run))["account"]
     return {
         "tls without a certificate": ask(None),
         "self-signed certificate": ask(lambda: pair(f"spiffe://{domain}/ns/{namespace}/sa/sleep")),

@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 from lib.crypto import jwt
 from lib.istio import installation
+from lib.istio.extension_providers import AUTHORIZER, DENY_LIST
 from lib.keycloak import oidc, realm_keys, representations
 from lib.keycloak.admin import Keycloak, only, path
+from lib.names import LOGIN, ROLES
 from lib.polling import wait
 from lib.probes import workloads
 from lib.probes.scenarios.waiting import GOOD, REFRESH, STREAK, WORLD
@@ -27,7 +29,7 @@ SHORT = "short"  # a client whose tokens live for a second
 LIFE = 900  # seconds that a token lives: longer than each scenario
 OWN = "own"  # the realm's key whose private half this module generates
 MANAGER = "runbook-probes-slow"  # the field manager of single fields of istiod and Keycloak; see Cluster.apply
-PARTS = {"istiod": installation.ROOT_NAMESPACE, "keycloak": endpoints.KEYCLOAK}
+PARTS = {"istiod": installation.ROOT_NAMESPACE, "keycloak": endpoints.KEYCLOAK, DENY_LIST: LOGIN, AUTHORIZER: ROLES}
 INTERVAL = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 
 
@@ -178,9 +180,8 @@ class MeshWorld:
         _wait_gone(run, lambda: _ending(run.cluster.find("v1", "Namespace", HOME)), f"the old namespace {HOME}")
         self._apply("namespace.yaml")
         self._apply("httpbin.yaml")
-        for route in self._load("route.yaml", hosts=f"{WORLD}.example"):
-            gateway = f"{run.params.namespace}/httpbin-gateway"
-            run.cluster.apply({**route, "spec": {**route["spec"], "gateways": [gateway]}})
+        for route in gateway_tls.route(run, WORLD, HOME, [f"{WORLD}.example"]):
+            run.cluster.apply(route)
         self.take_keys_from("realm")
         self.set_allowed(True)
         run.cluster.wait_rolled_out("Deployment", WORLD, HOME, run.params.deadline)

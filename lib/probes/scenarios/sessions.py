@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Condition
 
 from lib.crypto import jwt
 from lib.keycloak import oidc, representations
@@ -21,12 +21,32 @@ from lib.probes.tokens.issued import once
 from lib.probes.transport.messages import Request
 
 
+class Turns:
+    """Lets scenarios that touch only their own user run at once, and a scenario that touches all users run alone."""
+
+    def __init__(self) -> None:
+        self._changed, self._running = Condition(), list[bool]()  # for each scenario that runs: whether alone
+
+    @contextmanager
+    def taken(self, alone: bool) -> Iterator[None]:
+        """Wait for the turn, and keep it while the block runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._running if alone else any(self._running)))
+            self._running.append(alone)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running.remove(alone)
+                self._changed.notify_all()
+
+
 @dataclass(frozen=True)
 class Sessions:
     """The realm that the mesh trusts, and a client whose users' sessions the scenarios end. See fixtures.sessions.
 
-    Each scenario creates a user with the `role` and deletes it at the end. Scenarios take turns with `lock`, because
-    some end other sessions too for a moment. `keep_secret` receives every token and password before its first use.
+    Each scenario creates a user with the `role` and deletes it at the end. Scenarios take their `turns`, because some
+    end other sessions too for a moment. `keep_secret` receives every token and password before its first use.
     """
 
     issuer: str
@@ -36,7 +56,7 @@ class Sessions:
     role: str
     admin: Keycloak
     keep_secret: Callable[[str], None]
-    lock: Lock = field(default_factory=Lock)
+    turns: Turns = field(default_factory=Turns)
 
     def introspected(self, token: str) -> str:
         """Return what introspection says about a token: `200 active` or `200 inactive`."""
@@ -157,7 +177,7 @@ def scenarios(sessions: Sessions) -> dict[str, Scenario]:
 
 def ended(sessions: Sessions, end: End, restore: Callable[[Sessions], None]) -> Ended:
     """Create a user with a session, end it, restore the realm; return the token and what introspection said."""
-    with sessions.lock, _temporary_user(sessions) as user:
+    with sessions.turns.taken(alone=restore is not nothing), _temporary_user(sessions) as user:
         before = sessions.introspected(user.access_token)
         try:
             end(sessions, user)

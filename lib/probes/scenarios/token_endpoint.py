@@ -22,7 +22,7 @@ PASSWORD, NO_GRANT, BROWSER, PUBLIC = "password", "no-direct-grant", "browser", 
 GUEST, DISABLED, UNFINISHED = "guest", "disabled", "unfinished"  # users
 REDIRECT = "http://localhost/callback"  # no server listens there; the tests do not follow redirects
 WRONG = "not-the-password"
-COUNTING = 5  # seconds: Keycloak counts a wrong password only after it has answered
+COUNTING = 10  # seconds: Keycloak counts a wrong password only after it has answered
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,19 @@ def unfinished_user(endpoint: Endpoint) -> list[str]:
 
 
 def brute_force(endpoint: Endpoint) -> list[str]:
-    """Return the answers to `tries` wrong passwords, then to the right one, and to the right one after an unlock."""
+    """Return the answers to `tries` wrong passwords, then to the right one, and to the right one after an unlock.
+
+    Keycloak counts a wrong password after it has answered, and a busy one lost a count: each is waited for.
+    """
     with _temporary_user(endpoint) as name:
-        wrong = [outcome(endpoint.grant(name, WRONG)) for _ in range(endpoint.tries)]
-        counted = _failures_path(endpoint, name)
-        until(lambda: endpoint.admin.call("GET", counted)["disabled"], deadline=COUNTING, pause=0.1)
+        counted, wrong = _failures_path(endpoint, name), set()
+        for number in range(1, endpoint.tries + 1):
+            wrong.add(outcome(endpoint.grant(name, WRONG)))
+            reached = lambda found, least=number: found["numFailures"] >= least  # noqa: E731
+            until(lambda: endpoint.admin.call("GET", counted), reached, deadline=COUNTING, pause=0.02)
         locked = outcome(endpoint.grant(name))
         _unlock(endpoint, name)
-        return [*sorted(set(wrong)), locked, outcome(endpoint.grant(name))]
+        return [*sorted(wrong), locked, outcome(endpoint.grant(name))]
 
 
 def reused_refresh(endpoint: Endpoint) -> list[str]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-import socket
-import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from lib.crypto import jwt
 from lib.errors import ParamsError
@@ -23,43 +20,32 @@ from lib.probes.model import USER, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.results import Result
 from lib.probes.runner import RetryPolicy, Target, run_probes
+from lib.probes.targets.address import MeshAddress, read_settings, transport
 from lib.probes.tokens.catalogue import TOKENS
 from lib.probes.tokens.keys import SigningKey
 from lib.probes.tokens.kit import Kit, Missing
 from lib.probes.transport.messages import Request, masked_request
-from lib.probes.transport.rate_limit import Limiter, rate_limited
-from lib.probes.transport.sockets import host_and_port, over_sockets
 
+NO_KEY, WRONG_SIGNATURE = "401 J17", "401 J18"
 OWN_PATH = "/headers"  # the path in the tables, which --path replaces
 COMMAND_TIMEOUT = 60  # seconds for a token command
-WORKERS = 8
 RETRY = RetryPolicy(streak=2, deadline=4)
 
 
-class Settings(BaseModel):
+class RemoteSettings(MeshAddress):
     """The options of the command, which are also the keys of its params file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: Annotated[
-        str, Field(pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*)?$", description="the only host that gets requests")
-    ]
     issuer: str = Field(description="the good token's iss, byte for byte")
-    audience: str = Field(description="the audience that the mesh requires in aud")
+    audience: str = Field("", description="the audience that the mesh requires in aud; empty if it requires none")
     token_command: str = Field(description="prints a good token, or JSON with access_token; run without a shell")
     profile: Literal["figure-2", "figure-1", "hardened"] = Field(
         "figure-2", description="the profile that gives the expected answers"
     )
     families: str = Field("A,B,C,D", description="letters of families, or ids of probes, to send")
     path: str = Field("", description=f"the path instead of httpbin's {OWN_PATH}; by default the URL's")
-    host: str = Field("", description="the Host header; by default the URL's")
     status: Annotated[int, Field(ge=200, le=399)] = Field(
         200, description="the application's status for the good token"
     )
-    rate: Annotated[float, Field(gt=0, le=1000)] = Field(20, description="requests a second, at most")
-    budget: Annotated[int, Field(ge=1, le=100_000)] = Field(500, description="requests in all, at most")
-    timeout: Annotated[float, Field(gt=0, le=120)] = Field(10, description="seconds for one request")
-    ca: str = Field("", description="a file of certificates to trust instead of the system's")
     fetch_jwks: bool = Field(False, description="ask the issuer for its keys too, since some forgeries need them")
     tokens: dict[str, str] = Field({}, description="further tokens by the tables' names, each with a command")
 
@@ -71,53 +57,14 @@ class Settings(BaseModel):
         return value
 
     @property
-    def name(self) -> str:
-        """The Host header."""
-        return self.host or urlsplit(self.url).netloc
-
-    @property
     def asked_path(self) -> str:
         """The path that replaces httpbin's."""
         return self.path or urlsplit(self.url).path or "/"
 
-    @property
-    def address(self) -> str:
-        """The only host and port that get connections."""
-        url = urlsplit(self.url)
-        name = url.hostname or ""
-        host = f"[{name}]" if ":" in name else name
-        return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
 
-    def tls(self, *protocols: str) -> ssl.SSLContext | None:
-        """Return a context that verifies certificates and host names, or None for http.
-
-        Args:
-            *protocols: What ALPN offers.
-
-        Raises:
-            ParamsError: `ca` is not a file of certificates.
-        """
-        if not self.url.startswith("https:"):
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca or None)
-        except OSError as error:  # ssl.SSLError is one
-            raise ParamsError(f"expected certificates (PEM) in {self.ca!r}, got: {error}; correct --ca.") from None
-        if protocols:
-            context.set_alpn_protocols(protocols)
-        return context
-
-
-def settings(given: dict, file: Path | None = None) -> Settings:
+def settings(given: dict, file: Path | None = None) -> RemoteSettings:
     """Return the settings of the params file and of `given`, which wins; ParamsError if they are not valid."""
-    try:
-        stated = (yaml.safe_load(file.read_text()) if file else None) or {}
-        return Settings(**{**stated, **given})
-    except (OSError, TypeError, yaml.YAMLError) as error:
-        raise ParamsError(f"expected a params file of keys and values, got: {error}; correct {file}.") from None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ParamsError(f"expected valid options, got {faults}; see docs/probes.md.") from None
+    return read_settings(RemoteSettings, given, file, "docs/probes.md")
 
 
 def token_of(command: str, run: Callable[..., subprocess.CompletedProcess] = subprocess.run) -> str:
@@ -147,23 +94,26 @@ def good(token: str, issuer: str, audience: str) -> str:
         raise _no_token("something that is not a JWT") from None
     if iss != issuer:
         raise ParamsError(f"expected a token with iss {issuer!r}, got {iss!r}; correct --issuer or the command.")
-    if audience not in ([held] if isinstance(held, str) else held):
+    if audience and audience not in ([held] if isinstance(held, str) else held):
         raise ParamsError(
             f"expected a token with {audience!r} in aud, got {held!r}; correct --audience or its command."
         )
     return token
 
 
-def token_source(given: Settings, command: Callable[[str], str] = token_of) -> Callable[[str], str]:
+def token_source(
+    given: RemoteSettings, command: Callable[[str], str] = token_of, keys: list[dict] | None = None
+) -> Callable[[str], str]:
     """Return a function that gives tokens by name: the options' own, the good one, and those forged from it.
 
-    It raises Missing, with the reason, for a token that it can neither run a command for nor forge.
+    It raises Missing, with the reason, for a token that it can neither run a command for nor forge. `keys` are the
+    issuer's; by default they are fetched if the options say so.
     """
     kit = Kit(
         catalogue=TOKENS,
         good=good(command(given.token_command), given.issuer, given.audience),
         issued=_not_issued,
-        jwks=published(given.issuer, given.ca) if given.fetch_jwks else [],
+        jwks=issuer_keys(given) if keys is None else keys,
         own=None,
         attacker=SigningKey.generate(),
         issuer=given.issuer,
@@ -172,6 +122,11 @@ def token_source(given: Settings, command: Callable[[str], str] = token_of) -> C
     )
     known = {name: command(line) for name, line in given.tokens.items()}
     return lambda name: known[name] if name in known else kit.token(name)
+
+
+def issuer_keys(given: RemoteSettings) -> list[dict]:
+    """Return the issuer's keys as JWKs if the options say to fetch them, else []."""
+    return published(given.issuer, given.ca) if given.fetch_jwks else []
 
 
 def published(issuer: str, ca: str = "") -> list[dict]:
@@ -186,10 +141,14 @@ def published(issuer: str, ca: str = "") -> list[dict]:
 
 
 def plan(
-    probes: Iterable[Probe], token: Callable[[str], str], given: Settings
+    probes: Iterable[Probe], token: Callable[[str], str], given: RemoteSettings, keys: Sequence[dict] = ()
 ) -> tuple[list[tuple[Probe, Request]], list[Result]]:
-    """Return the probes with their requests, tokens as fingerprints; and the skipped probes with the reason."""
+    """Return the probes with their requests, tokens as fingerprints; and the skipped probes with the reason.
+
+    The expected reason of a forged signature follows the issuer's keys; without `keys`, the good token's own key.
+    """
     fit, left = fitting(probes, given)
+    fit = [by_keys(probe, token, keys) for probe in fit]
     planned: list[tuple[Probe, Request]] = []
     for probe in fit:
         try:
@@ -202,47 +161,45 @@ def plan(
 
 
 def ask(
-    probes: Iterable[Probe], token: Callable[[str], str], given: Settings, retry: RetryPolicy = RETRY
+    probes: Iterable[Probe], token: Callable[[str], str], given: RemoteSettings, retry: RetryPolicy = RETRY
 ) -> list[Result]:
     """Send fitting probes within rate and budget, to the URL's host alone; return their results.
 
     Raises:
         ParamsError: The host's certificate cannot be trusted. No probe was sent.
     """
-    tls, h2 = given.tls(), given.tls("h2")
-    _check_certificate(given, tls)
-    limiter = Limiter(given.rate, given.budget)
-    send = rate_limited(over_sockets(given.address, WORKERS, given.timeout, tls, h2=h2), limiter.wait_turn, WORKERS)
-    target = Target(given.profile, given.name, {USER: send})
+    target = Target(given.profile, given.name, {USER: transport(given)})
     return run_probes(probes, [target], token, scenarios={}, retry=retry)
 
 
-def fitting(probes: Iterable[Probe], given: Settings) -> tuple[list[Probe], list[Result]]:
+def fitting(probes: Iterable[Probe], given: RemoteSettings) -> tuple[list[Probe], list[Result]]:
     """Return the probes adapted to the mesh, and those that cannot be sent there, skipped with the reason."""
     chosen = [probe for probe in probes if _chosen(probe, given.families)]
-    reasons = [(probe, _unfit(probe)) for probe in chosen]
+    reasons = [(probe, _unfit(probe) or _without_audience(probe, given)) for probe in chosen]
     left = [results.skipped(probe, given.profile, why) for probe, why in reasons if why]
     return [_fitted(probe, given) for probe, why in reasons if not why], left
 
 
-def _check_certificate(given: Settings, tls: ssl.SSLContext | None) -> None:
-    """Raise ParamsError if the certificate cannot be trusted. The probes themselves report other faults."""
-    if tls is None:
-        return
-    host, port = host_and_port(given.address)
+def by_keys(probe: Probe, token: Callable[[str], str], keys: Sequence[dict]) -> Probe:
+    """Return the probe with the reason that Envoy gives for these keys.
+
+    Envoy says J17 if no key has the token's kid and alg; if one has both, or has no alg, it tries the key: J18.
+    Source: google/jwt_verify_lib src/verify.cc, verifyJwtWithoutTimeChecking.
+    """
+    if probe.expect != NO_KEY or not probe.token:
+        return probe
     try:
-        with (
-            socket.create_connection((host, port), given.timeout) as plain,
-            tls.wrap_socket(plain, server_hostname=host),
-        ):
-            return
-    except ssl.SSLCertVerificationError as error:
-        raise ParamsError(
-            f"expected a certificate for {given.address} that {given.ca or 'the system'} trusts, "
-            f"got: {error.verify_message}; use a name in the certificate, or give its CA's file with --ca."
-        ) from None
-    except OSError:
-        return
+        head, good_head = jwt.header(token(probe.token)), jwt.header(token("good"))
+    except (Missing, KeyError, ValueError, IndexError):
+        return probe
+    known = keys or [good_head]
+    tried = [
+        key
+        for key in known
+        if (not head.get("kid") or key.get("kid") in (None, "", head["kid"]))
+        and key.get("alg") in (None, "", head.get("alg"))
+    ]
+    return probe.model_copy(update={"expect": WRONG_SIGNATURE}) if tried else probe
 
 
 def _not_issued(name: str) -> str:
@@ -273,7 +230,12 @@ def _unfit(probe: Probe) -> str:
     return "it needs httpbin's echo" if probe.sees or probe.sees_not else ""
 
 
-def _fitted(probe: Probe, given: Settings) -> Probe:
+def _without_audience(probe: Probe, given: RemoteSettings) -> str:
+    about = "aud" in probe.token.split() or "audience" in probe.token or "J16" in probe.expected(given.profile)
+    return "the mesh requires no audience, so no token is refused for its own" if about and not given.audience else ""
+
+
+def _fitted(probe: Probe, given: RemoteSettings) -> Probe:
     """Return the probe with the mesh's path and the application's status."""
     path = given.asked_path.replace("{", "{{").replace("}", "}}") + probe.path.removeprefix(OWN_PATH)
     answer = probe.expected(given.profile)

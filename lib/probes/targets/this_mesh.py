@@ -5,15 +5,19 @@ from __future__ import annotations
 import textwrap
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
 from IPython.display import Pretty
 
 from lib.errors import RunbookError
-from lib.istio import access_log, installation, proxy
+from lib.istio import access_log, proxy
 from lib.kubernetes.cluster import Execute
+from lib.parallel import at_once
 from lib.polling import until
 from lib.probes import model, workloads
 from lib.probes.model import HARDENED, Probe
@@ -23,7 +27,7 @@ from lib.probes.reporting.results import UNMEASURED, Result
 from lib.probes.runner import Logs, Target, run_probes
 from lib.probes.scenarios import fixtures, peers, rotation, sessions, token_endpoint, waiting
 from lib.probes.scenarios.requests import SCENARIOS, Scenario
-from lib.probes.tokens.catalogue import TOKENS
+from lib.probes.tokens.catalogue import ISSUED, TOKENS
 from lib.probes.tokens.issued import issued_tokens
 from lib.probes.tokens.keys import SigningKey
 from lib.probes.tokens.kit import Kit
@@ -36,28 +40,30 @@ from lib.run import Run
 from lib.steps import endpoints, realm
 
 LOGGED = 3  # seconds to wait for the lines of two proxies: each Envoy writes its lines once a second
+ADMINISTRATOR = "master"  # a token: Keycloak refuses one of two logins of its administrator at once
 MARGIN = 2  # seconds: this machine's clock and the pods' clocks may differ by so much
 
 
-def ask(run: Run, *names: str, probes: Sequence[Probe] = ()) -> list[Result]:
+def ask(run: Run, *names: str, probes: Sequence[Probe] = (), known: Kit | None = None) -> list[Result]:
     """Send the probes to each named profile or world, and record every result; a red one turns the step red.
 
-    By default all probes of the tables are sent. Probes of worlds that `names` does not list are left out.
+    By default all probes of the tables are sent, with the tokens of this mesh's kit; `known` is another kit. Probes of
+    worlds that `names` does not list are left out.
     """
     wanted = [probe for probe in probes or model.load() if probe.world in names or not probe.world]
     executors, began = workloads.callers_inside(run), time.monotonic()
-    targets = [target(run, name, executors) for name in names]
-    found = run_probes(
-        wanted,
-        targets,
-        kit(run).token,
-        baseline=baseline(run),
-        logs=_logs(run, names, began),
-        scenarios=_scenarios(run, wanted),
-    )
+    jobs: list[Callable[[], Any]] = [
+        lambda: [target(run, name, executors) for name in names],
+        lambda: _with_tokens(known or kit(run), wanted),
+        lambda: baseline(run),
+        lambda: _scenarios(run, wanted),
+    ]
+    targets, tokens, answers, scenarios = at_once(jobs)
+    logs = _logs(run, names, began)
+    found = run_probes(wanted, targets, tokens.token, baseline=answers, logs=logs, scenarios=scenarios)
     run.fact("addresses", addresses(run, *names))
     for one in found:
-        _keep(run, one)
+        keep(run, one)
     return found
 
 
@@ -98,7 +104,7 @@ def keep_evidence(run: Run, *profiles: str) -> pd.DataFrame:
     Returns:
         A table: the proxy, its file of listeners, its file of certificates.
     """
-    shared = {"ingressgateway": (installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE)}
+    shared = {"ingressgateway": endpoints.ingress_selector(run)}
     selectors = shared | {workloads.PROFILES[name]: workloads.pod_selector(run, name) for name in profiles}
     selectors |= {"hardened-gateway": ("istio=hardened-gateway", HARDENED)} if HARDENED in profiles else {}
     rows = []
@@ -128,7 +134,7 @@ def run_waiting(run: Run) -> list[Result]:
     with rotation.mesh_world(run, endpoints.keycloak_admin(run)) as world:
         found = waiting.run_scenarios(model.load(waiting.FOLDER), world, print, known)
     for one in found:
-        _keep(run, one)
+        keep(run, one)
     return found
 
 
@@ -161,6 +167,18 @@ def kit(run: Run) -> Kit:
     )
 
 
+def _with_tokens(known: Kit, wanted: Sequence[Probe]) -> Kit:
+    """Let Keycloak issue the tokens of these probes at once; return their kit, which then gives them without a wait."""
+
+    def issue(name: str) -> None:
+        with suppress(RunbookError):  # the probe that needs it reports why
+            known.issued(name)
+
+    names = {probe.token for probe in wanted} & ISSUED.keys() - {ADMINISTRATOR}
+    at_once([partial(issue, name) for name in names])
+    return known
+
+
 def baseline(run: Run) -> baselines.Answers:
     """Return the baseline answers of the measured probes for this mesh's versions of Istio, Envoy and Keycloak."""
     return baselines.known(versions(run))
@@ -168,9 +186,7 @@ def baseline(run: Run) -> baselines.Answers:
 
 def versions(run: Run) -> str:
     """Return the versions of Istio, Envoy and Keycloak as the baselines name them."""
-    execute = run.cluster.execute(
-        installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE, access_log.PROXY
-    )
+    execute = run.cluster.execute(*endpoints.ingress_selector(run), access_log.PROXY)
     keycloak = run.cluster.pod("app=keycloak", endpoints.KEYCLOAK)["spec"]["containers"][0]["image"].rpartition(":")[2]
     return baselines.triple(run.params.istio_tag, proxy.envoy_version(execute), keycloak)
 
@@ -187,17 +203,20 @@ def _scenarios(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Scenario]:
 
 def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
     """Return a reader of the gateways' and sidecars' logs since `began`, which waits for all requests' lines."""
-    gateways = _gateways(run, names)
     sidecars = {workloads.pod_selector(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
 
-    def hops(selectors: Iterable[tuple[str, str]], name: str) -> dict[str, access_log.Hop]:
+    def pods(selectors: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [pod for labels, home in selectors for pod in access_log.running(run.cluster, labels, home)]
+
+    def hops(pods: Iterable[tuple[str, str]], name: str) -> dict[str, access_log.Hop]:
         since = int(time.monotonic() - began) + MARGIN
-        found = [access_log.fetch(run.cluster, labels, home, since, name) for labels, home in selectors]
-        return {label: hop for one in found for label, hop in one.items()}
+        return access_log.read(access_log.lines_of(run.cluster, pods, since), name)
 
     def read(labels: set[str]) -> Mapping[str, access_log.Trail]:
+        at_gateways, at_sidecars = pods(_gateways(run, names)), pods(sidecars)
+
         def both() -> dict[str, access_log.Trail]:
-            return access_log.join(hops(gateways, access_log.GATEWAY), hops(sidecars, access_log.SIDECAR))
+            return access_log.join(hops(at_gateways, access_log.GATEWAY), hops(at_sidecars, access_log.SIDECAR))
 
         return access_log.wait_for(both, labels)
 
@@ -214,11 +233,11 @@ def _lines_of(run: Run, profile: str, label: str, began: float) -> list[str]:
 
 def _gateways(run: Run, names: Iterable[str]) -> list[tuple[str, str]]:
     """Return labels and namespaces of the gateways that lead to these profiles and worlds."""
-    shared = [(installation.ingress_selector(run.cluster), installation.ROOT_NAMESPACE)]
+    shared = [endpoints.ingress_selector(run)]
     return shared + ([("istio=hardened-gateway", HARDENED)] if HARDENED in names else [])
 
 
-def _keep(run: Run, one: Result) -> None:
+def keep(run: Run, one: Result) -> None:
     """Record a result. An unmeasured one counts as skipped."""
     verdict = verdicts.SKIPPED if one.verdict == UNMEASURED else one.verdict
     row = {key: value for key, value in vars(one).items() if key not in ("id", "profile", "family", "verdict", "note")}

@@ -89,6 +89,10 @@ class Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection if it is open."""
         if self.socket:
             self.socket.close()
 

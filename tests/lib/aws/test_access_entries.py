@@ -1,6 +1,5 @@
 """Access entries: made once, changed where they differ, deleted where the params drop them; nobody else's."""
 
-import boto3
 import pytest
 from moto import mock_aws
 from pydantic import ValidationError
@@ -10,7 +9,7 @@ from lib.aws import access_entries, clusters, iam_roles
 from lib.aws import session as aws_session
 from lib.errors import AwsError
 from lib.params.eks import AccessEntry
-from tests.support import whole_eks
+from tests.support import account, whole_eks
 
 TAGS = names.tags("demo")
 
@@ -96,7 +95,7 @@ def test_a_cluster_of_the_old_mode_has_none(session):
 
 def test_an_endpoint_without_access_entries_is_a_clear_error():
     with mock_aws():
-        session = boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+        session = account.session()
         there = cluster(session)
         assert ensure(session, there) == []
         with pytest.raises(

@@ -2,7 +2,6 @@
 
 import json
 
-import boto3
 import pytest
 from moto import mock_aws
 from pydantic import ValidationError
@@ -14,7 +13,7 @@ from lib.aws import session as aws_session
 from lib.errors import AwsError, TimedOut
 from lib.params.eks import AddOn
 from lib.steps import cluster as steps_cluster
-from tests.support import whole_eks
+from tests.support import account, whole_eks
 from tests.support.stated import REAL
 
 TAGS = names.tags("demo")
@@ -126,7 +125,7 @@ def test_an_add_on_of_somebody_else_is_let_alone(session, there):
 
 def test_an_endpoint_without_add_ons_is_a_clear_error():
     with mock_aws():
-        session = boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+        session = account.session()
         there = cluster(session)
         with pytest.raises(AwsError, match="EKS's add-ons .for coredns., got one that does not know them"):
             ensure(session, there, "coredns")

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
 from moto import mock_aws
@@ -13,6 +12,7 @@ from lib.aws import session as aws_session
 from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.errors import AwsError, TimedOut
+from tests.support import account
 
 REGION = "us-east-1"
 TAGS = names.tags("demo")
@@ -22,7 +22,7 @@ POLICY = "arn:aws:iam::aws:policy/ReadOnly"
 @pytest.fixture
 def session():
     with mock_aws():
-        yield boto3.Session("AKIAEXAMPLE", "secret", region_name=REGION)
+        yield account.session()
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_errors_are_sentences(error, sentence):
 
 
 def test_a_refused_connection_says_how_to_start_the_sandbox():
-    core = boto3.Session("AKIAEXAMPLE", "secret", region_name=REGION)
+    core = account.session()
     with pytest.raises(AwsError, match="make up"):
         aws_session.whoami(aws_session.client(core, "sts", "http://127.0.0.1:1"))
 

@@ -4,7 +4,6 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from moto import mock_aws
@@ -58,7 +57,7 @@ def test_an_encoded_refusal_says_how_to_decode_it_without_its_text():
 def session(monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
     with mock_aws():
-        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+        yield account.session()
 
 
 class Fault:

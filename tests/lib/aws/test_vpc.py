@@ -1,6 +1,5 @@
 """The network against moto's AWS: a VPC of its own with NAT, adopted wherever it broke off; subnets that are there."""
 
-import boto3
 import pytest
 from moto import mock_aws
 
@@ -31,7 +30,7 @@ WRITES = (
 @pytest.fixture
 def ec2():
     with mock_aws():
-        yield account.client(boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1"), "ec2")
+        yield account.client(account.session(), "ec2")
 
 
 def ensure(ec2, zones=3, way="per-zone", **more):
@@ -348,7 +347,7 @@ def test_a_small_subnet_is_full_for_a_new_cluster_and_not_for_one_that_is_there(
 
 
 def test_step_01_puts_cluster_and_nodes_there_or_makes_nothing_at_all(theirs, monkeypatch):
-    session = boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+    session = account.session()
     iam, eks = account.client(session, "iam"), account.client(session, "eks")
     arn = iam.create_policy(PolicyName="p", PolicyDocument=account.POLICY)["Policy"]["Arn"]
     monkeypatch.setattr(cluster, "CLUSTER_POLICIES", [arn])

@@ -3,7 +3,6 @@
 from datetime import date, datetime
 from types import SimpleNamespace
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
@@ -376,7 +375,7 @@ def test_all_of_the_least_policy_is_asked_for_in_questions_that_are_not_too_long
 def session(monkeypatch):
     monkeypatch.delenv("CONFIRM", raising=False)
     with mock_aws():
-        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+        yield account.session()
 
 
 def run(session, answers=(), **changed):

@@ -3,7 +3,6 @@
 import json
 from types import SimpleNamespace
 
-import boto3
 import pytest
 from moto import mock_aws
 
@@ -28,7 +27,7 @@ ACCOUNT = "123456789012"  # moto's
 def session(monkeypatch):
     monkeypatch.delenv("CONFIRM", raising=False)
     with mock_aws():
-        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+        yield account.session()
 
 
 def run(session, **changed):
@@ -59,11 +58,11 @@ def actions(table):
 
 def test_in_an_empty_account_all_of_it_is_made_and_priced(session):
     table = plan.rows(run(session))
-    assert set(table["action"]) == {"create"} and len(table) == 12
+    assert set(table["action"]) == {"create"} and len(table) == 13
     by_kind = table.set_index("kind")["usd_per_hour"]
     assert by_kind["cluster"] == 0.10 and by_kind["role"].tolist() == ["", ""]
     assert by_kind["node group"] == pytest.approx(2 * (0.096 + 0.005 + 20 * 0.00011))
-    assert plan.total(table) == pytest.approx(0.10 + 0.2064 + 3 * (0.0225 + 0.01))
+    assert plan.total(table) == pytest.approx(0.10 + 0.2064 + 4 * (0.0225 + 0.01))
 
 
 def test_what_is_there_is_kept_and_what_differs_is_changed(session):
@@ -85,7 +84,7 @@ def test_nothing_is_written_while_it_is_planned(session):
     [
         ({"account_id": None}, f"The params name no account. Set account_id: if you mean account {ACCOUNT}"),
         ({"account_id": "210987654321"}, f"Your credentials are of account {ACCOUNT}, the params name 210987654321"),
-        ({}, "Refusing to create 12 objects in account 123456789012 (about $0.40/h)"),
+        ({}, "Refusing to create 13 objects in account 123456789012 (about $0.44/h)"),
     ],
 )
 def test_it_stops_before_the_first_write(session, changed, words):
@@ -128,7 +127,7 @@ def test_the_plan_is_in_sentences(session):
     here = run(session, node_instance_type="p5.48xlarge")
     lines = plan.summary(here, plan.rows(here))
     assert lines[0].startswith("You are arn:aws:") and f"account {ACCOUNT}" in lines[0]
-    assert lines[1] == "12 to create, 0 to change, 0 kept."
+    assert lines[1] == "13 to create, 0 to change, 0 kept."
     assert any("No price is known here of p5.48xlarge" in line for line in lines)
     assert lines[-1] == f"It is the account that the params name ({ACCOUNT})."
 

@@ -26,6 +26,8 @@ VALUES = {
     "httpbin_image": "httpbin",
     "name": "open",
     "hosts": json.dumps(["open.example"]),
+    "account": "gateway",
+    "uninjected": "false",
 }
 FILES = sorted(path.relative_to(MANIFESTS) for home in ("probes", "hardened") for path in (MANIFESTS / home).glob("*"))
 HOUR = timedelta(hours=1)

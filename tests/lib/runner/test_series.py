@@ -50,7 +50,7 @@ class Ran:
 
 
 def places(folder):
-    write_params(folder / "params")
+    write_params(folder / "params", more="aws_credentials_file: none\n")  # so no run of these tests asks AWS
     return {"notebooks": folder, "outputs": folder / "outputs", "params": folder / "params", "locks": folder}
 
 
@@ -172,12 +172,30 @@ def test_ctrl_c_seals_what_was_done(tmp_path):
     assert SECRET not in half and "[redacted]" in half  # even while it ran
 
 
+def test_a_run_leaves_no_temporary_files_neither_its_own_nor_those_of_a_killed_run(tmp_path):
+    temporary, begun = tmp_path / "t", tmp_path / "begun"
+    temporary.mkdir()
+    places(tmp_path)
+    command = [sys.executable, "-c", COMMAND, str(tmp_path)]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config"), "TMPDIR": str(temporary)}
+    leave = "import tempfile\ntempfile.mkstemp()"
+    write_notebook(tmp_path / "01-a.ipynb", leave, f"open({str(begun)!r}, 'w')\nimport time\ntime.sleep(99)")
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True) as killed:
+        wait("the cell to begin", begun.exists, deadline=60)
+        killed.kill()
+    assert {path.name.partition("-")[0] for path in temporary.iterdir()} == {"kernels", "pymp"}
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(), leave)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
+    assert list(temporary.iterdir()) == []
+
+
 def test_two_runs_keep_off_one_cluster(tmp_path):
     where = places(tmp_path)
     write_notebook(tmp_path / "01-a.ipynb", "1")
     who = {"user": "alice", "host": "box", "pid": 7, "since": "today", "command": "the other"}
-    identity = lock.identity(load("tiny", folder=where["params"]).model_dump())
-    with lock.held(identity, who, tmp_path), pytest.raises(Locked, match="alice@box"):
+    identities = lock.identities(load("tiny", folder=where["params"]).model_dump())
+    with lock.held(identities, who, tmp_path), pytest.raises(Locked, match="alice@box"):
         series.run("tiny", **where)
     assert not where["outputs"].exists()
 

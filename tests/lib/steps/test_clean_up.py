@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import boto3
 import pytest
 from moto import mock_aws
 
@@ -67,7 +66,7 @@ class Reachable:
 def session(monkeypatch):
     monkeypatch.setenv("CONFIRM", "yes")
     with mock_aws():
-        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+        yield account.session()
     for name in (ENV, f"{ENV}-ca.pem"):
         (params.ROOT / ".kube" / name).unlink(missing_ok=True)
 

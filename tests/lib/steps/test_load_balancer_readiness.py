@@ -1,6 +1,5 @@
 """A load balancer's name is asked for last of all: after its state, its targets and its own zone."""
 
-import boto3
 import dns.flags
 import dns.message
 import dns.rcode
@@ -42,7 +41,7 @@ def rows(run):
 @pytest.fixture
 def session():
     with mock_aws():
-        yield boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+        yield account.session()
 
 
 @pytest.fixture

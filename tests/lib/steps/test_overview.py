@@ -116,6 +116,15 @@ def test_each_part_has_its_state():
     assert "realm" not in parts and "postgres" not in parts and "httpbin-figure-1" not in parts
 
 
+def test_the_ways_around_the_policies_are_read_too():
+    side = thing("Service", "side", "foo", spec={"type": "NodePort"})
+    found = overview.facts(mesh_of(STRICT, TOKENS, side), HERE)["bypasses"]
+    assert {kind: list(places) for kind, places in found.items() if places} == {
+        "no sidecar": ["istio-system/istiod", "istio-system/outsider"],
+        "another way in": ["foo/side"],
+    }
+
+
 def test_without_a_cluster_nothing_stands_but_the_user():
     found = overview.facts(None, HERE)
     assert list(found["parts"]) == ["user"] and found["may"] == {}

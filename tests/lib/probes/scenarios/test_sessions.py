@@ -1,6 +1,8 @@
 """What the scenarios of sessions and of the token endpoint do to a Keycloak, and that they leave nothing behind."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier, Event
 
 import pytest
 
@@ -83,6 +85,30 @@ def test_sessions_are_ended_once_for_all_workloads(server, here):
     writes = len(server.writes)
     assert held(context(seen)) == first
     assert len(server.writes) == writes and seen[0].headers == seen[1].headers
+
+
+def test_scenarios_of_one_user_run_at_once_and_one_of_all_users_alone():
+    turns, together, log = sessions.Turns(), Barrier(3), []
+    begun = Event()
+
+    def one_user():
+        with turns.taken(alone=False):
+            begun.set()
+            together.wait(timeout=20)  # breaks if the three do not run at once
+            log.append("one user")
+
+    def all_users():
+        with turns.taken(alone=True):
+            assert log.count("one user") in (0, 3)
+            log.append("all users")
+
+    with ThreadPoolExecutor(5) as pool:
+        acts = [pool.submit(one_user)]
+        begun.wait(timeout=20)
+        acts += [pool.submit(all_users), pool.submit(all_users), pool.submit(one_user), pool.submit(one_user)]
+        for act in acts:
+            act.result(timeout=20)
+    assert log == ["one user"] * 3 + ["all users"] * 2
 
 
 def test_what_was_revoked_is_restored_even_if_the_scenario_breaks_off(server, here):

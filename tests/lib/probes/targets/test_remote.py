@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from lib.crypto import certificates, jwt
+from lib.crypto.base64url import encoded
 from lib.errors import ParamsError
 from lib.probes.model import Probe
 from lib.probes.runner import RetryPolicy
@@ -337,3 +338,40 @@ def test_a_limited_way_takes_a_turn_for_each_request_and_keeps_their_order():
     way = rate_limited(lambda requests: [Reply(int(requests[0].target))], lambda: turns.append(1), workers=3)
     assert [reply.status for reply in way([Request("GET", str(n), ()) for n in range(9)])] == list(range(9))
     assert len(turns) == 9
+
+
+def written(alg, kid="k1", **claims):
+    """A token with these values; nobody checks its signature here."""
+    parts = [encoded(json.dumps(one).encode()) for one in ({"alg": alg, "kid": kid}, {"iss": ISSUER, **claims})]
+    return ".".join([*parts, "c2ln"])
+
+
+def test_an_issuer_without_audiences_can_be_probed():
+    token = written("RS256")
+    given = settings(audience="")
+    assert remote.good(token, ISSUER, "") == token
+    rows = [probe("D18", "403 J16", token="no audience"), probe("D19", "200 app", token="aud a list"),
+            probe("D02", "401 J15", token="expired")]  # fmt: skip
+    fit, left = remote.fitting(rows, given)
+    assert [one.id for one in fit] == ["D02"] and {one.id for one in left} == {"D18", "D19"}
+    assert all("requires no audience" in one.note for one in left)
+
+
+@pytest.mark.parametrize(
+    ("keys", "alg", "expected"),
+    [
+        ([{"kid": "k1", "alg": "RS256"}], "ES256", "401 J17"),
+        ([{"kid": "k1", "alg": "ES256"}], "ES256", "401 J18"),
+        ([{"kid": "k1"}], "RS384", "401 J18"),
+        ([{"kid": "k2", "alg": "ES256"}], "ES256", "401 J17"),
+        ([{"kid": "k1", "alg": "RS256"}, {"kid": "k1", "alg": "ES256"}], "ES256", "401 J18"),
+    ],
+)
+def test_the_expected_reason_follows_the_keys_that_the_issuer_publishes(keys, alg, expected):
+    known = {"good": written("RS256"), "EC key": written(alg)}
+    assert remote.by_keys(probe("C09a", "401 J17", token="EC key"), known.__getitem__, keys).expect == expected
+
+
+def test_without_the_issuers_keys_the_good_tokens_own_key_counts():
+    known = {"good": written("ES256"), "EC key": written("ES256")}
+    assert remote.by_keys(probe("C09a", "401 J17", token="EC key"), known.__getitem__, []).expect == "401 J18"

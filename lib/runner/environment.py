@@ -1,0 +1,44 @@
+"""The environment of a run: user, host, commit and versions."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import socket
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("papermill", "nbclient", "ipykernel", "kubernetes", "boto3", "requests", "pydantic", "pandas", "nbconvert")
+
+
+def who() -> dict[str, str]:
+    """Return this process's {user, host}."""
+    return {"user": getpass.getuser(), "host": socket.gethostname()}
+
+
+def commit(folder: Path) -> tuple[str, bool]:
+    """Return the folder's git commit and whether files differ from it; ("", True) without a commit."""
+    head = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    return head, not head or bool(_git(folder, "status", "--porcelain").strip())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, the platform and the packages that run the notebooks, by name."""
+    packages = {name: number for name in PACKAGES if (number := _version(name))}
+    return {"python": platform.python_version(), "platform": platform.platform(), **packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return git's output; "" without git, repository or commit."""
+    try:
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return ""
