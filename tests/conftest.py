@@ -1,22 +1,71 @@
-"""A first run of the runbook on the sandbox, for all tests that need one."""
+"""What all tests share: how the tests are spread over workers, and a first run of the runbook for those that need one.
+
+`make test` starts pytest's workers so that each takes a file at a time, in the order of the tests. Of the tests on the
+sandbox (`-m sandbox`), each worker has a sandbox and a checkout of its own. Of the fast tests, the order keeps apart
+what cannot share a process: tests/lib uses moto's EKS, and the endpoint of tests/sandbox, later, replaces it for good.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.runbook import assert_nothing_left, python, run
+from tests.support import worker_sandbox
+
+# The files that take longest, each in minutes, so that no worker is left alone with one at the end; others come later
+MINUTES = {
+    "test_end_to_end.py": 12,
+    "test_why.py": 8,
+    "test_eks_params.py": 8,
+    "test_reconfigured_cluster.py": 8,
+    "test_labs.py": 5,
+    "test_policy_mutations.py": 4,
+    "test_jupyterlab.py": 3,
+    "test_encryption.py": 3,
+}
+made: dict[str, dict[str, str]] = {}  # the environment of each worker's sandbox
 
 
 def pytest_collection_modifyitems(items):
-    """What ends the cluster comes after all that needs it."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    """What takes longest comes first, what ends the cluster last."""
+    ends = lambda item: item.get_closest_marker("last") is not None  # noqa: E731
+    items.sort(key=lambda item: (ends(item), -MINUTES.get(item.path.name, 0)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Return what `-n auto` stands for."""
+    return worker_sandbox.count() if config.option.markexpr == "sandbox" else len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Make a sandbox's folder for a worker that pytest is about to start."""
+    if node.config.option.markexpr == "sandbox":
+        worker = node.workerinput["workerid"]
+        node.workerinput["sandbox"] = made[worker] = worker_sandbox.make(worker)
+
+
+def pytest_configure(config):
+    """Enter the sandbox and the checkout, in a worker that has them."""
+    told = getattr(config, "workerinput", {})
+    if "sandbox" in told:
+        worker_sandbox.enter(told["workerid"], told["sandbox"])
+
+
+def pytest_unconfigure():
+    """End the workers' sandboxes, also after Ctrl-C: a worker that is killed ends nothing."""
+    for worker in list(made):
+        worker_sandbox.remove(worker, made.pop(worker))
 
 
 @pytest.fixture(scope="session")
 def first() -> Path:
     """A first run from nothing; the sandbox is down again after the tests."""
+    from tests.support.runbook import assert_nothing_left, python, run
+
     python("-m", "sandbox", "down")
     assert python("-m", "sandbox", "up").returncode == 0
     code, bundle = run()

@@ -15,12 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Bottom first. A module imports from its own layer or a lower one. Names of one row are one layer.
 LAYERS = {
     "lib": """
-        errors names files polling crypto ensured
+        errors names files polling crypto ensured parallel printable strict spreadsheet
         redact
         render http_client
         kubernetes
         params
         legacy istio keycloak
+        gateway_api ambient
         aws
         record
         run
@@ -28,7 +29,7 @@ LAYERS = {
         steps
         planning
         probes
-        vectors labs
+        vectors labs roles login
         bundle
         runner
         __main__

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.sandbox
 NAME = "second"
 SOON = {"deadline": 20, "pause": 1}  # the API server believes for 10 s what the webhook said of a token or a right
 
+BOUND = {"deadline": 12, "pause": 0.5}  # the API server's 10 s, and the time of a request
+
 
 @pytest.fixture
 def second(first, tmp_path):
@@ -57,6 +59,25 @@ def test_a_second_user_can_do_what_the_entry_says_and_no_more(second):
     assert cluster().delete("v1", "ConfigMap", "x", "kube-system") == "deleted"
     give(found)
     assert until(lambda: "401" in refused(lambda: cluster().items("v1", "Pod", "kube-system")), **SOON).held
+
+
+def test_removed_access_ends_within_its_bound_also_for_a_token_that_is_in_use(second):
+    """A policy's rights and a group's rights, by RBAC; docs/sandbox.md has the bound."""
+    arn, found, cluster = second
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "roleRef": role,
+        "metadata": {"name": "viewers", "namespace": "kube-system"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "viewers"}],
+    }  # fmt: skip
+    kubernetes_cluster.Cluster.from_kubeconfig(params.load("dev").kubeconfig).apply(binding)
+    for rights in ({"groups": ["viewers"]}, {"policy": "AmazonEKSViewPolicy", "scope": ["kube-system"]}):
+        give(found, AccessEntry(principal_arn=arn, **rights))
+        assert until(lambda: cluster().items("v1", "Pod", "kube-system"), **SOON).held
+        used = cluster()  # one token
+        assert used.items("v1", "Pod", "kube-system")
+        give(found)
+        assert until(lambda used=used: refused(lambda: used.items("v1", "Pod", "kube-system")), **BOUND).held
 
 
 def give(found: dict, *entries: AccessEntry) -> None:

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from lib.bundle import compare, history_pages, index_page, seal
+from lib.record import verdicts
 from lib.record.check import Check
 from lib.record.events import Record
 from tests.support.browser import DESK, PHONE, asked_for, chromium, complaints, scheme, screen, shoot, violations
@@ -52,7 +53,12 @@ def sealed(outputs: Path, hour: int) -> Path:
         addresses = {"issuer": "http://10.0.0.1/realms/istio", "figure-1": "10.0.0.2:80"}
         record.write("fact", key="addresses", value=addresses)
         parts = {"user": "browser", "gateway": "x" * 70, "httpbin": "sidecar, STRICT, tokens checked, rules"}
-        record.write("fact", key="standing", value={"parts": parts, "may": {"httpbin": {"user": "a token"}}})
+        ways = {
+            "no sidecar": {"foo/outsider": "no container istio-proxy"},
+            "plain text": {"foo/" + "x" * 70: "PERMISSIVE"},
+        }
+        standing = {"parts": parts, "may": {"httpbin": {"user": "a token"}}, "bypasses": ways}
+        record.write("fact", key="standing", value=standing)
         notebook = nbformat.v4.new_notebook(cells=cells())
         path = folder / "notebooks" / f"{step}.ipynb"
         nbformat.write(notebook, path)
@@ -77,8 +83,12 @@ def answer(figure, got):
 def probe(number):
     verdict = VERDICTS[number % 5]
     told = dict(probe=f"A{number:02}", title=f"probe {number} <i>", note="why", hop="sidecar", verdict=verdict)
+    told["passed"] = verdicts.held(verdict)
     figure = ("figure-2", "figure-1", "hardened")[number % 3]
-    return {**answer(figure, "200 app" if number % 2 else "401 J15"), **told, "latency_ms": 1.5 * number}
+    got = "200 app" if number % 2 else "401 J15"
+    if verdict == "pass":
+        told["expected"] = got
+    return {**answer(figure, got), **told, "latency_ms": 1.5 * number}
 
 
 def cells():
@@ -240,3 +250,46 @@ def test_a_script_that_is_not_ours_does_not_run(driver, folder, tmp_path):
     opened(driver, path)
     assert driver.execute_script("return window.hit") is None
     assert any("Content Security Policy" in one for one in complaints(driver))
+
+
+ACTING = """
+<meta http-equiv="refresh" content="0;url=http://127.0.0.1:9/refresh"><base href="http://127.0.0.1:9/base/">
+<form action="http://127.0.0.1:9/form"><input name="q" autofocus><button id="send">send</button></form>
+<div id="cover" style="position:fixed;inset:0;background:white;z-index:9">Passed: all 9999 checks held</div>
+<style>nav { display: none } @import "http://127.0.0.1:9/css";</style><link rel="stylesheet" href="http://127.0.0.1:9/l">
+<iframe src="http://127.0.0.1:9/frame"></iframe><iframe srcdoc="<script>parent.hit = 1</script>"></iframe>
+<svg onload="window.hit = 1"><script>window.hit = 1</script><image href="http://127.0.0.1:9/image"/></svg>
+<img src="x" onerror="window.hit = 1"><a id="link" href="javascript:window.hit = 1">link</a>
+<object data="http://127.0.0.1:9/object"></object><video autoplay src="http://127.0.0.1:9/video"></video>
+"""
+
+
+@pytest.mark.parametrize("mime", ["text/html", "text/markdown", "image/svg+xml", "source"])
+def test_what_a_cell_shows_cannot_act(driver, tmp_path, mime):
+    code = nbformat.v4.new_code_cell("1", execution_count=1)
+    code.outputs = [nbformat.v4.new_output("display_data", {mime: ACTING})] if mime != "source" else []
+    text = nbformat.v4.new_markdown_cell(ACTING if mime == "source" else "# Title")
+    nbformat.write(nbformat.v4.new_notebook(cells=[text, code]), tmp_path / "01-a.ipynb")
+    page = tmp_path / "01-a.html"
+    page.write_text(index_page.notebook(tmp_path / "01-a.ipynb"))
+    opened(driver, page)
+    for link in driver.find_elements(By.ID, "link"):
+        link.click()
+    driver.execute_async_script("setTimeout(arguments[0], 300)")
+    assert driver.current_url.partition("#")[0] == page.as_uri()
+    assert not [url for url in asked_for(driver) if ":9/" in url]
+    assert driver.execute_script("return window.hit") is None
+    assert not driver.find_elements(By.CSS_SELECTOR, "form, iframe, base, object, main style, main script")
+    back = driver.find_element(By.CSS_SELECTOR, "nav a")
+    at = "const r = arguments[0].getBoundingClientRect(); return document.elementFromPoint(r.x + 5, r.y + 5)"
+    assert driver.execute_script(at, back) == back and back.get_attribute("href").startswith("file:")
+
+
+def test_a_page_sends_no_form_and_has_no_other_base(driver, folder, tmp_path):
+    path = tmp_path / "index.html"
+    more = "<base href='http://127.0.0.1:9/'><form action='http://127.0.0.1:9/form'><button id=send>x</button></form>"
+    path.write_text((folder / "index.html").read_text().replace("<main", f"{more}<main"))
+    opened(driver, path)
+    driver.find_element(By.ID, "send").click()
+    assert driver.execute_script("return document.baseURI") == path.as_uri()
+    assert not [url for url in asked_for(driver) if "/form" in url]

@@ -17,6 +17,7 @@ from lib.probes.transport.sockets import over_sockets
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import gateway_tls
+from sandbox.host import veth
 from tests.support.runbook import kubectl
 
 pytestmark = pytest.mark.sandbox
@@ -29,7 +30,7 @@ WAYS = {
     "proxy": {**LBC, "load_balancer_proxy_protocol": True},
     "trusted": {"trusted_proxies": 1},
 }
-LINK = "198.18.0.0/24"  # where this machine is to the sandbox
+LINK = str(veth.Link(0).network)  # where this machine is to the sandbox
 
 
 def here(**changed) -> Run:
@@ -66,7 +67,7 @@ def ways(first):
     """Make the four gateways; give a function that asks by one of them, for the answers at gateway and workload."""
     run, cluster = here(), here().cluster
     things = [*run.load("namespace.yaml", namespace=HOME), *run.load("httpbin.yaml", name="httpbin", namespace=HOME)]
-    route = run.load("route.yaml", name="httpbin", namespace=HOME, hosts="*")
+    route = gateway_tls.route(run, "httpbin", HOME)
     route[0]["spec"]["gateways"] = list(WAYS)
     things += [*route, policy("workload", "/anything/workload", app="httpbin")]
     for name in WAYS:

@@ -13,19 +13,8 @@ from axe_core_python.selenium import Axe
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-QUIET = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--disable-extensions",
-    "--mute-audio",
-]
+from lib.login.chromium import QUIET
+
 SHOTS = Path(os.environ.get("SCREENSHOTS") or Path(__file__).parents[2] / "outputs" / "screenshots")
 PHONE, DESK = (390, 844), (1280, 900)
 
@@ -34,7 +23,13 @@ PHONE, DESK = (390, 844), (1280, 900)
 def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     """Start a browser with its files under `profile`; it ends with the block."""
     options = webdriver.ChromeOptions()
-    for flag in [*QUIET, f"--user-data-dir={profile}", f"--window-size={DESK[0]},{DESK[1]}"]:
+    for flag in [
+        *QUIET,
+        "--no-sandbox",
+        "--mute-audio",
+        f"--user-data-dir={profile}",
+        f"--window-size={DESK[0]},{DESK[1]}",
+    ]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))

@@ -7,11 +7,10 @@ import threading
 import urllib.request
 from functools import cached_property
 
-import boto3
-
 from lib.polling import until
 from sandbox.aws import server
 from sandbox.eks.delays import Delays
+from tests.support import account
 
 VERSION = "1.36"
 QUICK = {"Delay": 0.02, "MaxAttempts": 500}
@@ -22,8 +21,9 @@ class FakeNode:
 
     endpoint, ca_pem = "https://198.18.0.10:6443", b"-----BEGIN CERTIFICATE-----"
 
-    def __init__(self, name, version, authenticate, authorize):
+    def __init__(self, name, version, authenticate, authorize, pod_security):
         self.name, self.version, self.authenticate, self.authorize = name, version, authenticate, authorize
+        self.pod_security = pod_security
         self.go, self.errors, self.done, self.threads = threading.Event(), {}, [], set()
 
     def _act(self, name, *values):
@@ -81,7 +81,7 @@ class World:
     def session(self):
         said = configparser.ConfigParser()
         said.read(self.credentials)
-        return boto3.Session(**dict(said["sandbox"]), region_name="us-east-1")
+        return account.session(said["sandbox"]["aws_access_key_id"], said["sandbox"]["aws_secret_access_key"])
 
     def client(self, service, session=None, **options):
         if session or options:
@@ -141,7 +141,7 @@ class World:
             return json.load(answer)
 
     def empty(self):
-        """Let every node go and delete every cluster."""
+        """Let every node go, delete every cluster and every user but the administrator."""
         self.errors.clear()
         self.delays.scale = 0
         for node in self.nodes.values():
@@ -155,9 +155,23 @@ class World:
             self.client("eks").delete_cluster(name=cluster["name"])
         self._settle()
         self.nodes.clear()
+        self._delete_users()
         self.hold = False
         self.lines.clear()
         self.calls_log.unlink(missing_ok=True)
+
+    def _delete_users(self):
+        iam = self.client("iam")
+        for name in [one["UserName"] for one in iam.list_users()["Users"]]:
+            if name == "admin":
+                continue
+            for policy in iam.list_attached_user_policies(UserName=name)["AttachedPolicies"]:
+                iam.detach_user_policy(UserName=name, PolicyArn=policy["PolicyArn"])
+            for policy in iam.list_user_policies(UserName=name)["PolicyNames"]:
+                iam.delete_user_policy(UserName=name, PolicyName=policy)
+            for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+                iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+            iam.delete_user(UserName=name)
 
     def _settle(self):
         busy = ("CREATING", "DELETING", "UPDATING")

@@ -10,9 +10,10 @@ import pytest
 
 from lib import params
 from lib.crypto import certificates
+from lib.istio import installation
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import authority, endpoints
+from lib.steps import authority
 
 IMAGES = {key: "x" for key in ("keycloak_image", "postgres_image", "httpbin_image", "sleep_image", "istio_tag")}
 ENV = f"of-the-ssos-tests-{os.getpid()}"  # two test processes at once have a file each
@@ -28,6 +29,9 @@ class Cluster:
         return self.kept.get((kind, namespace, name))
 
     get = find
+
+    def items(self, api_version, kind, namespace=None, labels=""):
+        return [thing for (its, home, _), thing in self.kept.items() if its == kind and namespace in (None, home)]
 
     def apply(self, thing):
         key = thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"]
@@ -53,10 +57,14 @@ class Served(Cluster):
     def __init__(self, server=None):
         super().__init__()
         self.server = server
-        self.kept["Service", endpoints.KEYCLOAK_EDGE, endpoints.KEYCLOAK_SERVICE] = {"kind": "Service"}
+        service = installation.KEYCLOAK_GATEWAY[installation.ISTIO]
+        self.kept["Service", service.namespace, service.name] = {"kind": "Service"}
 
     def connect(self, labels, namespace, port):
         return socket.create_connection(("127.0.0.1", self.server.server_port), 5)
+
+    def items(self, api_version, kind, namespace=None, labels=""):
+        return [thing for (its, home, _), thing in self.kept.items() if its == kind and namespace in (None, home)]
 
     def apply(self, thing):
         if thing["kind"] == "Secret" and "stringData" in thing:

@@ -17,10 +17,12 @@ WORDS = {401: "Unauthorized", 403: "Forbidden", 200: "OK"}
 RBAC = (403, "RBAC: access denied")
 HOLES = ("no authorization", "no authentication", "no audience", "no signature", "no expiry")
 
+LASTS = 24 * 3600  # seconds: modules make tokens when they are collected, and all tests may take many minutes
+
 
 def signed(key=KEY, **claims):
     """A token as Keycloak gives it, with these claims instead."""
-    payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 300, **claims}
+    payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + LASTS, **claims}
     return jwt.encode({"alg": "RS256", "kid": "one"}, payload, key)
 
 

@@ -12,9 +12,9 @@ from h2.exceptions import ProtocolError
 
 
 @contextlib.contextmanager
-def served(speak):
-    """Serve every connection by `speak(connection)`; give the address, host:port, of the server."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def served(speak, host="127.0.0.1"):
+    """Serve every connection to `host`, of this machine, by `speak(connection)`; give the address, host:port."""
+    listener = socket.create_server((host, 0))
 
     def accept():
         while True:
@@ -35,7 +35,7 @@ def served(speak):
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        yield f"{host}:{listener.getsockname()[1]}"
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

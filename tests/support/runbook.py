@@ -10,8 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-KUBECTL = Path(os.environ.get("EKS_SANDBOX_HOME") or Path.home() / ".cache/eks-sandbox") / "bin" / "kubectl"
+from lib.params import ROOT
+from sandbox.host import cgroups, inotify_limit, veth
+from sandbox.paths import BIN, RUN, TAG
+
+KUBECTL = BIN / "kubectl"
 
 
 def python(*words: str, limit: int = 1800, **more: str) -> subprocess.CompletedProcess:
@@ -41,16 +44,19 @@ def rows(bundle: Path, name: str) -> list[dict]:
 
 def assert_nothing_left() -> None:
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-    assert not re.search(r"\beks\d+[@:]", links)
-    assert not list(Path("/sys/fs/cgroup").glob("**/eks-sandbox-*"))
-    assert "eks-sandbox/run" not in Path("/proc/self/mountinfo").read_text()
-    assert not (KUBECTL.parent.parent / "max_user_instances").exists()  # the kernel's limit is restored
+    assert not re.search(rf"\b{veth.PREFIX}\d+[@:]", links)
+    folders = [name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names]  # passes over what goes meanwhile
+    assert not [name for name in folders if name.startswith(cgroups.PREFIX)]
+    assert str(RUN) not in Path("/proc/self/mountinfo").read_text()
+    assert not (inotify_limit.SHARED / f"user-{TAG}").exists()
     assert not running() & {"kube-apiserver", "kubelet", "etcd", "pilot-discovery"}
 
 
 def running() -> set[str]:
+    """Return the names of the processes in this sandbox's nodes, by their mounts: another sandbox may run beside it."""
     names = set()
-    for path in Path("/proc").glob("[0-9]*/comm"):
+    for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may have ended by now
-            names.add(path.read_text().strip())
+            if f"{RUN}/" in (path / "mountinfo").read_text():
+                names.add((path / "comm").read_text().strip())
     return names

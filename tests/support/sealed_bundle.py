@@ -31,7 +31,7 @@ def step(name, verdict="pass", error=""):
     }  # fmt: skip
 
 
-def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW):
+def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW, key=KEY, evidence=False):
     """Return the folder of a sealed run of one step (and one not run), and its run.json."""
     folder = seal.create("tiny", "a" * 40, now, tmp_path)
     record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
@@ -48,9 +48,11 @@ def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW):
     record.write("fact", key="real", value=["Kubernetes", "Envoy"])
     record.write("fact", key="emulated", value="EKS")
     record.write("fact", key="images", value={"istio/pilot:1": f"sha256:{'c' * 64}"})
+    if evidence:
+        record.evidence("objects/01-a.yaml", "kind: Namespace\nmetadata: {name: foo}\n")
     write_notebook(folder / "notebooks" / "01-a.ipynb", "1")
     run = {**ABOUT, "steps": [step("01-a", verdict, "it did not hold." * (verdict != "pass")), step("02-b", "not run")]}
-    return folder, seal.seal(folder, run, KEY, secrets)
+    return folder, seal.seal(folder, run, key, secrets)
 
 
 def edit(name, old, new):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-import boto3
 from moto import mock_aws
 from moto.eks import urls
 
@@ -16,6 +15,7 @@ from lib.run import Run
 from sandbox.eks import api
 from sandbox.eks.clusters import Clusters
 from sandbox.iam import access_keys
+from tests.support.account import session as new_session
 from tests.support.stated import REAL
 
 REGION = "us-east-1"
@@ -73,12 +73,12 @@ def account():
     """A session of an empty account, with IAM's own policies, whose EKS is the sandbox's; the caller is its admin."""
     before = dict(urls.url_paths)
     with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        first = boto3.Session("AKIAEXAMPLE", "secret", region_name=REGION)
+        first = new_session()
         first.client("iam").create_user(UserName="admin")
         key = first.client("iam").create_access_key(UserName="admin")["AccessKey"]
         api.install(Clusters(Node, "1.36", REGION, set(), access_keys.find, lambda line: None, lambda name: AtOnce()))
         try:
-            yield boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=REGION)
+            yield new_session(key["AccessKeyId"], key["SecretAccessKey"], region_name=REGION)
         finally:
             urls.url_paths.clear()
             urls.url_paths.update(before)
