@@ -7,11 +7,13 @@ export CONFIRM
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept in __pycache__: without them a kernel takes 4 s to import lib
 
 SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
+# The tests' workers take a file at a time, in the tests' order (tests/conftest.py)
+WORKERS = -n auto --dist loadfile --no-loadscope-reorder
 # Only the local environment needs the sandbox
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run plan why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors test test-fast test-browser bench check lock
+.PHONY: help env run browser plan why up down status logs build drop-caches lab params kubeconfig verify clean-up bundle compare history probes-slow vectors conformance test test-evaluator test-fast test-browser bench check lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +21,11 @@ help: ## list these targets
 env: ## the Python environment .venv, from requirements.lock; other targets call this
 	@$(if $(filter .venv/bin/python,$(PYTHON)),python3 tools/environment.py,true)
 
-run: env $(SANDBOX) ## run the notebooks 00-12 and leave a record: ENV=dev|eks|existing [FROM=04] [ONLY=11] [CONFIRM=yes]
+run: env $(SANDBOX) $(if $(SANDBOX),browser) ## run the notebooks 00-15 and leave a record: ENV=dev|eks|existing [FROM=04] [ONLY=11] [CONFIRM=yes]
 	@$(PYTHON) -m lib run --env $(ENV) $(SERIES)
+
+browser: ## install Chromium, its driver and certutil for step 13 and the tests of pages (Debian, as root)
+	@python3 tools/browser.py
 
 up: env ## start the sandbox: build missing parts, start the AWS endpoint
 	@$(PYTHON) -m sandbox up
@@ -53,9 +58,10 @@ lab: env $(SANDBOX) ## JupyterLab on this machine's loopback, on your own copies
 plan: env ## what make run would create in the AWS account of ENV, its cost and its obstacles; changes nothing
 	@$(PYTHON) -m lib plan --env $(ENV)
 
-why: env ## explain a refused request: URL=… [HOST=…] [TO=address] [TOKEN_FILE=…] [FROM=pod]
-	@$(PYTHON) -m lib why --env $(ENV) $(URL) $(if $(HOST),--host $(HOST)) $(if $(TO),--to $(TO)) \
-	  $(if $(TOKEN_FILE),--token-file $(TOKEN_FILE)) $(if $(FROM),--from $(FROM))
+why: env ## explain a refused request: URL=… [HOST=…] [TO=address] [TOKEN_FILE=…] [FROM=pod] [METHOD=…] [HEADER='Name: value'] [DATA=…]
+	@$(PYTHON) -m lib why --env $(ENV) '$(URL)' $(if $(HOST),--host $(HOST)) $(if $(TO),--to $(TO)) \
+	  $(if $(TOKEN_FILE),--token-file $(TOKEN_FILE)) $(if $(FROM),--from $(FROM)) \
+	  $(if $(METHOD),--method $(METHOD)) $(if $(HEADER),--header '$(HEADER)') $(if $(DATA),--data '$(DATA)')
 
 params: env ## check params/$(ENV).yml and print all values with their defaults
 	@$(PYTHON) -m lib params $(ENV)
@@ -63,8 +69,8 @@ params: env ## check params/$(ENV).yml and print all values with their defaults
 kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$(make -s kubeconfig)
 	@echo $(CURDIR)/.kube/$(ENV)
 
-verify: env ## check that a run's bundle is complete, unchanged and signed: RUN=outputs/dev/… [KEY=signer.pem]
-	@$(PYTHON) -m lib verify $(RUN) $(if $(KEY),--key $(KEY))
+verify: env ## check a run's bundle and make again what follows from its events: RUN=outputs/dev/…, else all of ENV [KEY=signer.pem WITNESS=…]
+	@$(PYTHON) -m lib verify $(or $(RUN),--env $(ENV)) $(if $(KEY),--key $(KEY)) $(if $(WITNESS),--witness $(WITNESS))
 
 bundle: env ## pack a run's bundle as one reproducible zip: RUN=outputs/dev/… [TO=s3://… RETAIN=days]
 	@$(PYTHON) -m lib bundle $(RUN) $(if $(TO),--to $(TO)) $(if $(RETAIN),--retain-days $(RETAIN))
@@ -86,14 +92,20 @@ vectors: env ## public test vectors (Project Wycheproof, the RFCs) against Envoy
 	  --envoy "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["envoy"])')" \
 	  --vectors "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["vectors"])')"
 
+conformance: env ## the Gateway API's own conformance suite on the sandbox, after make run with gateway_api: gateway-api, 5 minutes: [TEST=HTTPRouteMatching]
+	@$(PYTHON) -m sandbox conformance $(if $(TEST),--test $(TEST))
+
 test: test-fast test-browser ## everything: the fast tests, the pages in a browser, the runbook end to end on the sandbox
-	@$(PYTHON) -m pytest -q -m sandbox
+	@$(PYTHON) -m sandbox build
+	@$(PYTHON) -m pytest -q -m sandbox $(WORKERS)
+
+test-evaluator: env ## the evaluator of policies against the real Envoy: 3,000 random pairs of policy and request, after make run
+	@EVALUATOR_ROUNDS=15 $(PYTHON) -m pytest -q -m sandbox tests/e2e/test_evaluator.py
 
 test-fast: env ## the tests that need no sandbox
-	@$(PYTHON) -m pytest -q -m "not sandbox and not browser"
+	@$(PYTHON) -m pytest -q -m "not sandbox and not browser" $(WORKERS)
 
-test-browser: env ## the pages in a headless Chromium (Debian's, installed if missing); screenshots in outputs/screenshots
-	@python3 tools/browser.py
+test-browser: env browser ## the pages in a headless Chromium (Debian's, installed if missing); screenshots in outputs/screenshots
 	@$(PYTHON) -m pytest -q -m browser
 
 bench: env ## how long runs take on the sandbox and what they cost: medians of ROUNDS=3, from nothing and again

@@ -47,11 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(act: Callable[[], None]) -> Figures:
     """Return what `act` took: wall and CPU seconds, and the requests and exec sessions that the API server counted."""
-    before, cpu, start = _requests(), _cpu(), time.monotonic()
+    before, cpu, start = requests(), _cpu(), time.monotonic()
     act()
     wall, cpu = time.monotonic() - start, _cpu() - cpu
-    requests, sessions = (after - earlier for after, earlier in zip(_requests(), before, strict=True))
-    return {"wall s": round(wall, 1), "CPU s": round(cpu, 1), "API requests": requests, "exec sessions": sessions}
+    asked, sessions = (after - earlier for after, earlier in zip(requests(), before, strict=True))
+    return {"wall s": round(wall, 1), "CPU s": round(cpu, 1), "API requests": asked, "exec sessions": sessions}
 
 
 def table(phases: dict[str, list[Figures]]) -> str:
@@ -75,7 +75,8 @@ def counted(metrics: str) -> tuple[int, int]:
     return requests, sessions
 
 
-def _requests() -> tuple[int, int]:
+def requests() -> tuple[int, int]:
+    """Return the requests and exec sessions that the sandbox's API server has counted; (0, 0) without a cluster."""
     kubeconfig: Path = params.load("dev").kubeconfig
     try:
         return counted(Cluster.from_kubeconfig(kubeconfig).raw("/metrics"))

@@ -1,11 +1,15 @@
-"""Install Chromium and its driver for the tests of pages, if they are missing; uses Debian's packages."""
+"""Install Chromium, its driver and certutil for step 13 and the tests of pages, if missing; uses Debian's packages."""
 
 import os
 import shutil
 import subprocess
 import sys
 
-PACKAGES = {"chromium": "chromium", "chromedriver": "chromium-driver"}  # package by command
+PACKAGES = {
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "certutil": "libnss3-tools",
+}  # package by command
 
 
 def main() -> int:
