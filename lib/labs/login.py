@@ -116,6 +116,7 @@ def other_gateway(lab: Lab) -> Iterator[None]:
             "the application's policy to be healed",
             lambda: lab.log_outs.token_at_application(lab.good_token).status_code,
             lambda status: status == 200,
+            streak=lab.run.params.streak,  # a connection from before may be asked once more
             deadline=changes.PATIENCE,
         )
 

@@ -172,7 +172,7 @@ def _filter(run: Run) -> list[dict]:
 
 def _proxy(run: Run) -> list[dict]:
     values = _values(run)
-    return run.load(
+    loaded = run.load(
         PROXYS,
         **values,
         jwks_uri=endpoints.jwks_uri(run),
@@ -182,6 +182,7 @@ def _proxy(run: Run) -> list[dict]:
         gateway=endpoints.principal(run, LOGIN, GATEWAY),
         proxy_principal=endpoints.principal(run, LOGIN, OAUTH2_PROXY),
     )
+    return authority.restart_on_ca_change(loaded, authority.authority(run))
 
 
 def _values(run: Run) -> dict[str, str]:

@@ -59,13 +59,14 @@ def objects(run: Run) -> list[dict]:
     """Return the deny-list, and the policy that makes the sidecar of the application ask it; none without an image."""
     if why_off(run):
         return []
-    return run.load(
+    loaded = run.load(
         "login/deny-list.yaml",
         issuer=endpoints.issuer(run),
         jwks_uri=endpoints.jwks_uri(run),
         login_client=application.CLIENT,
         application=endpoints.principal(run, LOGIN, application.NAME),
     )
+    return authority.restart_on_ca_change(loaded, authority.authority(run))
 
 
 def wait(run: Run) -> None:

@@ -23,6 +23,7 @@ from lib.run import Run
 HOME, AUTHORITY = "runbook-ca", "authority"  # namespace and Secret of the CA
 OWN, GIVEN, OFF = "own-ca", "given", "off"  # values of the param `tls`
 CERTIFICATE, KEY = "tls.crt", "tls.key"  # keys of a Secret of type kubernetes.io/tls
+CA_VOLUME = "ca"
 PREVIOUS = "previous.crt"  # key of the CA's Secret: the certificate of the CA before this one
 _up_to_date: WeakSet[Run] = WeakSet()  # runs that have read the CA from the cluster
 
@@ -42,12 +43,12 @@ def trusted_certificates(run: Run) -> str:
     return secret.get(CERTIFICATE, "") + secret.get(PREVIOUS, "")
 
 
-def restart_on_ca_change(deployment: dict, root: str) -> dict:
-    """Annotate a Deployment in place: with another CA its pods restart, since they read the CA only once."""
-    metadata = deployment["spec"]["template"]["metadata"]
-    note = {istioctl.AUTHORITY_NOTE: istioctl.authority_digest(root)}
-    metadata["annotations"] = {**metadata.get("annotations", {}), **note}
-    return deployment
+def restart_on_ca_change(objects: list[dict], root: str) -> list[dict]:
+    """Annotate in place each Deployment with a volume `ca`: with another CA its pods restart, since they read it once."""
+    for pods in (one["spec"]["template"] for one in objects if one["kind"] == "Deployment"):
+        if CA_VOLUME in (volume["name"] for volume in pods["spec"].get("volumes", [])):
+            pods["metadata"].setdefault("annotations", {})[istioctl.AUTHORITY_NOTE] = istioctl.authority_digest(root)
+    return objects
 
 
 def trust(run: Run) -> None:

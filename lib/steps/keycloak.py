@@ -95,7 +95,7 @@ def objects(run: Run) -> list[dict]:
     if run.params.tls == authority.OFF:
         _without_tls(deployment)
     else:
-        authority.restart_on_ca_change(deployment, authority.authority(run))
+        authority.restart_on_ca_change([deployment], authority.authority(run))
     if run.params.keycloak_replicas > 1:
         _replicate(deployment, run.params.keycloak_replicas)
         return [*loaded, _disruption_budget()]

@@ -25,12 +25,11 @@ def outsider(run: Run) -> list[dict]:
     """
     objects = run.load("caller.yaml", name="outsider", home=installation.ROOT_NAMESPACE, inject="false")
     if root := authority.trusted_certificates(run):
-        authority.restart_on_ca_change(objects[1], root)
         pod = objects[1]["spec"]["template"]["spec"]
-        pod["volumes"] = [{"name": "ca", "configMap": {"name": installation.JWKS_CA}}]
+        pod["volumes"] = [{"name": authority.CA_VOLUME, "configMap": {"name": installation.JWKS_CA}}]
         pod["containers"][0]["volumeMounts"] = [{"name": "ca", "mountPath": "/ca", "readOnly": True}]
         pod["containers"][0]["env"] = [{"name": "CURL_CA_BUNDLE", "value": f"/ca/{installation.JWKS_CA_KEY}"}]
-    return objects
+    return authority.restart_on_ca_change(objects, root)
 
 
 def would_inject(run: Run) -> bool:

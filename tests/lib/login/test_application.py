@@ -5,10 +5,12 @@ import base64
 import pytest
 import yaml
 
+from lib.crypto import certificates
 from lib.login import application
 from lib.names import KEYCLOAK, LOGIN
 from lib.planning import findings
 from lib.probes.model import OAUTH2_PROXY
+from lib.steps import authority
 from tests.support.little_cluster import Served, new_run, no_file_is_left  # noqa: F401
 
 
@@ -150,6 +152,17 @@ def test_with_another_configuration_oauth2_proxy_restarts(by_proxy):
     other = new_run(Served(), login_engine=OAUTH2_PROXY, login_host="other.example", keycloak_host="sso.example")
     other.cluster.kept.update(by_proxy.cluster.kept)
     assert note(by_proxy) == note(by_proxy) != note(other)
+
+
+def test_with_another_authority_oauth2_proxy_restarts_and_redis_keeps_its_sessions(by_proxy):
+    def templates():
+        objects = application.login_objects(by_proxy)
+        return [named(objects, "Deployment", name)["template"] for name in (OAUTH2_PROXY, "redis")]
+
+    proxy, redis = templates()
+    assert templates() == [proxy, redis]
+    by_proxy.cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("two"))
+    assert templates()[0] != proxy and templates()[1] == redis
 
 
 def test_the_engine_that_the_params_do_not_name_is_deleted(run, by_proxy):

@@ -2,9 +2,11 @@
 
 import pytest
 
+from lib.crypto import certificates
 from lib.istio.extension_providers import DENY_LIST, PROVIDERS
 from lib.login import application, log_out
 from lib.names import LOGIN
+from lib.steps import authority
 from tests.support.little_cluster import Served, new_run, no_file_is_left  # noqa: F401
 
 
@@ -40,6 +42,14 @@ def test_the_list_believes_one_issuer_and_one_client_and_has_no_right(run):
     assert pod["automountServiceAccountToken"] is False and pod["securityContext"]["runAsNonRoot"]
     limits = container["securityContext"]
     assert limits["readOnlyRootFilesystem"] and limits["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_with_another_authority_the_list_restarts_since_it_reads_the_authority_once(run):
+    notes = lambda: of_kind(run, "Deployment")[0]["spec"]["template"]["metadata"]["annotations"]  # noqa: E731
+    before = notes()
+    assert before == notes()
+    run.cluster.put(authority.AUTHORITY, authority.HOME, *certificates.generate_authority("two"))
+    assert before != notes()
 
 
 @pytest.mark.parametrize("changed", [{"login_engine": "none"}, {"deny_list_image": ""}])
