@@ -16,7 +16,6 @@ from lib.labs.faults import Fault, kept, nothing
 from lib.labs.lab import Lab
 from lib.login import application
 from lib.login.visitor import line
-from lib.polling import wait
 from lib.probes.scenarios.rotation import stopped
 from lib.steps import endpoints
 
@@ -112,13 +111,7 @@ def other_gateway(lab: Lab) -> Iterator[None]:
         yield
     finally:
         lab.apply([policy])
-        wait(
-            "the application's policy to be healed",
-            lambda: lab.log_outs.token_at_application(lab.good_token).status_code,
-            lambda status: status == 200,
-            streak=lab.run.params.streak,  # a connection from before may be asked once more
-            deadline=changes.PATIENCE,
-        )
+        application.wait_admitted(lab.run)
 
 
 def end_session(lab: Lab) -> None:

@@ -156,12 +156,17 @@ def wait(run: Run) -> None:
         lambda reply: reply.status == 302 and own in reply.headers.get("set-cookie", ""),
         deadline=run.params.deadline,
     )
+    wait_admitted(run)
+
+
+def wait_admitted(run: Run) -> None:
+    """Wait until the application takes a token of the issuer on new connections: an open one keeps its old policies."""
     token = tokens.user_token(run)
     polling.wait(
         "the application to take a token of the issuer",
         lambda: over_http(f"{url(run)}/headers", token=token).status,
         lambda status: status == 200,
-        streak=run.params.streak,
+        streak=2 * run.params.streak,  # the workers of the gateway have connections of their own
         deadline=run.params.deadline,
     )
 

@@ -44,7 +44,7 @@ def trusted_certificates(run: Run) -> str:
 
 
 def restart_on_ca_change(objects: list[dict], root: str) -> list[dict]:
-    """Annotate in place each Deployment with a volume `ca`: with another CA its pods restart, since they read it once."""
+    """Annotate in place each Deployment with a volume `ca`: its pods read the CA once, so another CA restarts them."""
     for pods in (one["spec"]["template"] for one in objects if one["kind"] == "Deployment"):
         if CA_VOLUME in (volume["name"] for volume in pods["spec"].get("volumes", [])):
             pods["metadata"].setdefault("annotations", {})[istioctl.AUTHORITY_NOTE] = istioctl.authority_digest(root)
