@@ -41,6 +41,7 @@ LAYERS = {
         workloads
         reporting
         scenarios
+        challenge
         runner
         targets
         __main__

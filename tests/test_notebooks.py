@@ -106,7 +106,7 @@ def test_a_step_tells_where_we_are_the_articles_words_the_new_one_and_what_went_
 
 def test_manifests_are_named_objects_with_known_gaps():
     known = {*params.Params.model_fields, "name", "home", "inject", "hosts", "issuer", "jwks_uri", "gateway", "sleep"}
-    known |= {"keycloak_url", "database_url", "console_url", "keycloak_args"}
+    known |= {"keycloak_url", "database_url", "console_url", "keycloak_args", "context", "peer"}
     for path in (ROOT / "notebooks" / "manifests").glob("*.yaml"):
         text = path.read_text()
         assert set(re.findall(r"(?<!\$)\$\{(\w+)\}", text)) <= known, path.name

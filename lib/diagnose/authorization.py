@@ -25,7 +25,7 @@ DEBUG = "istioctl proxy-config log {pod} -n {namespace} --level rbac:debug, ask 
 
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of a refusal by an AuthorizationPolicy."""
-    refused = evidence.answer.status == 403 or grpc_status(evidence) == "7"
+    refused = evidence.answer.status in (401, 403) or grpc_status(evidence) in ("7", "16")
     details = evidence.refuser.details if evidence.refuser else ""
     bare = not evidence.answer.body and details.startswith("rbac_access_denied")  # an answer to HEAD
     if not refused or not (RBAC in body(evidence) or bare):

@@ -167,7 +167,8 @@ def _about_token(evidence: Evidence, policy: str, token: Miss, nearest: str, pee
     if not evidence.token:
         also = "; a service needs none if a rule lists its principal" if peer_too else ""
         why = f"the policy requires a token, and the request has none{also}"
-        change = "send one: Authorization: Bearer …; today a missing token gets 403, an invalid one 401"
+        usual = "; today a missing token gets 403, an invalid one 401" if evidence.answer.status == 403 else ""
+        change = f"send a bearer token in the header Authorization{usual}"
         return explain(evidence, "no-token", why, change, nearest)
     if removed := seen.token_removed_by(evidence):
         why = f"the token does not reach {workload_name(evidence.guard)}: {removed}"

@@ -180,6 +180,7 @@ class Params(BaseModel):
     namespace: DnsLabel = "foo"
     httpbin_image: str
     sleep_image: str
+    missing_token: Literal[403, 401] = Field(403, description="the answer to a user without a token; 401: a challenge")
 
     # The login of people with a browser (step 13)
     login_engine: Literal["envoy", "oauth2-proxy", "none"] = Field(

@@ -16,7 +16,7 @@ from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import TlsAddress, over_sockets
 from lib.run import Run
-from lib.steps import authority, callers, endpoints, gateway_tls, realm
+from lib.steps import authority, callers, end_user_policy, endpoints, gateway_tls, realm
 
 NAMESPACE = PROBES
 PLAIN = {"sidecar.istio.io/inject": "false"}
@@ -74,6 +74,7 @@ def hardened_objects(run: Run) -> list[dict]:
         *gateway,
         *run.load("httpbin.yaml", name=PROFILES[HARDENED], namespace=HARDENED),
         *_hardened_policies(run),
+        *end_user_policy.challenge(run, HARDENED),
     ]
 
 
@@ -117,6 +118,7 @@ def wait(run: Run) -> None:
 def wait_hardened(run: Run) -> None:
     """Give the hardened gateway its certificate; wait until it serves that certificate and the workload is ready."""
     if HARDENED in run.params.profiles:
+        end_user_policy.delete_challenge(run, HARDENED)
         host = f"{PROFILES[HARDENED]}.example"
         gateway_tls.gateway_certificate(run, HARDENED, [host])
         _wait(run, {HARDENED: [hardened_gateway(run).deployment, PROFILES[HARDENED]]})

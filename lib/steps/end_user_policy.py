@@ -6,8 +6,12 @@ import json
 from typing import NamedTuple
 
 from lib.istio import policies, proxy
+from lib.names import HARDENED
 from lib.run import Run
 from lib.steps import callers, endpoints
+
+CHALLENGED = 401  # the value of `missing_token` that asks for a challenge
+CHALLENGE = "missing-token.yaml"
 
 
 class Policy(NamedTuple):
@@ -21,6 +25,36 @@ def objects(run: Run, workload: str = "httpbin") -> Policy:
     """Return the RequestAuthentication and the AuthorizationPolicy of Figure 2 for a workload."""
     names = {"name": workload, "issuer": endpoints.issuer(run), "jwks_uri": endpoints.jwks_uri(run)}
     return Policy(run.load("request-authentication.yaml", **names), run.load("figure-2.yaml", **names))
+
+
+def challenge(run: Run, namespace: str = "") -> list[dict]:
+    """Return what answers a user without a token by 401 and `WWW-Authenticate`; nothing unless the params ask for it.
+
+    It rewrites RBAC's 403 at the sidecars of a namespace, by default that of the params. It does so for requests of the
+    ingress gateway only: a service of the mesh needs more than a token. In the hardened profile the gateway refuses.
+
+    Source: RFC 6750, 3; RFC 9110, 15.5.2; Envoy's LocalReplyConfig, which knows only answers that Envoy itself made.
+    """
+    if run.params.missing_token != CHALLENGED:
+        return []
+    gateway = namespace == HARDENED
+    context, peer = ("GATEWAY", "") if gateway else ("SIDECAR_INBOUND", f"spiffe://{endpoints.gateway_principal(run)}")
+    return run.load(CHALLENGE, namespace=namespace or run.params.namespace, context=context, peer=peer)
+
+
+def delete_challenge(run: Run, namespace: str = "") -> None:
+    """Delete what `challenge` returned in an earlier run, unless the params still ask for it."""
+    (manifest,) = run.load(CHALLENGE, namespace=namespace or run.params.namespace, context="ANY", peer="")
+    if run.params.missing_token != CHALLENGED and _exists(run, manifest):
+        run.delete(manifest)
+
+
+def check_challenge(run: Run, user: callers.Caller) -> None:
+    """Record whether the answer to a user without a token has the challenge; nothing unless the params ask for it."""
+    if run.params.missing_token == CHALLENGED:
+        expected = f'Bearer realm="{run.params.realm}"'
+        answer = lambda: user().headers.get("www-authenticate")  # noqa: E731
+        run.check_until("the answer to a missing token has a challenge", expected, answer, run.params.streak)
 
 
 def update_issuer(run: Run) -> None:

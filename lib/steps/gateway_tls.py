@@ -93,8 +93,9 @@ def check(run: Run) -> None:
 
 
 def check_route(run: Run, url: str) -> None:
-    """Record whether Envoy answers `url`: 200 before step 10, 403 once its policy is in force."""
-    run.check_ready("the gateway has a route", True, lambda: over_http(url).status in (200, 403), run.params.streak)
+    """Record whether Envoy answers `url`: 200 before step 10, then what a missing token gets."""
+    known = (200, 401, 403)
+    run.check_ready("the gateway has a route", True, lambda: over_http(url).status in known, run.params.streak)
     run.check("Envoy answers for it", "istio-envoy", over_http(url).headers.get("server"))
 
 

@@ -24,6 +24,7 @@ from lib.record.events import Record
 from lib.run import Run
 from lib.steps import authority, endpoints, gateway_tls, keycloak_database, tokens
 from sandbox.paths import CRDS
+from tests.support import challenged
 from tests.support.runbook import ROOT, kubectl, python, rows, run
 from tests.support.side_by_side import SideBySide
 
@@ -248,6 +249,16 @@ def test_why_names_what_is_broken_in_the_gateway_api(modern, name):
         mend()
     assert advice in said.change
     wait("the way in to be mended", why, lambda one: one.cause == "allowed", deadline=60)
+
+
+def test_a_missing_token_is_challenged_behind_the_gateway_api_too(modern):
+    here, _ = modern
+    asked = Run(NAME, params.load(NAME, {"missing_token": 401}), Record())
+    try:
+        challenged.ensure(asked)
+        challenged.assert_challenged(asked)
+    finally:
+        challenged.ensure(here)
 
 
 def test_without_tls_the_run_is_red_where_nobody_answers_for_it(way):

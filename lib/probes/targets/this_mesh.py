@@ -19,7 +19,7 @@ from lib.istio import access_log, proxy
 from lib.kubernetes.cluster import Execute
 from lib.parallel import at_once
 from lib.polling import until
-from lib.probes import model, workloads
+from lib.probes import challenge, model, workloads
 from lib.probes.model import HARDENED, Probe
 from lib.probes.reporting import baselines
 from lib.probes.reporting.drawing import ISSUER
@@ -37,7 +37,7 @@ from lib.probes.transport.sockets import over_sockets
 from lib.record import evidence, verdicts
 from lib.redact import clean
 from lib.run import Run
-from lib.steps import endpoints, realm
+from lib.steps import end_user_policy, endpoints, realm
 
 LOGGED = 3  # seconds to wait for the lines of two proxies: each Envoy writes its lines once a second
 ADMINISTRATOR = "master"  # a token: Keycloak refuses one of two logins of its administrator at once
@@ -51,11 +51,12 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = (), known: Kit | None =
     worlds that `names` does not list are left out.
     """
     wanted = [probe for probe in probes or model.load() if probe.world in names or not probe.world]
+    wanted = challenge.of_probes(wanted) if _challenged(run) else wanted
     executors, began = workloads.callers_inside(run), time.monotonic()
     jobs: list[Callable[[], Any]] = [
         lambda: [target(run, name, executors) for name in names],
         lambda: _with_tokens(known or kit(run), wanted),
-        lambda: baseline(run),
+        lambda: challenge.of_baseline(baseline(run), wanted) if _challenged(run) else baseline(run),
         lambda: _scenarios(run, wanted),
     ]
     targets, tokens, answers, scenarios = at_once(jobs)
@@ -78,6 +79,7 @@ def show_probe(run: Run, id: str, profile: str) -> Pretty:
         profile: The profile whose workload gets the request.
     """
     probe = next(probe for probe in model.load() if probe.id == id)
+    (probe,) = challenge.of_probes([probe]) if _challenged(run) else [probe]
     there, token, began = workloads.location(run, profile), kit(run).token, time.monotonic()
     label = f"example-{id}-{uuid.uuid4().hex[:8]}"
     request = prepare(probe, token, there.host, label)
@@ -165,6 +167,10 @@ def kit(run: Run) -> Kit:
         now=time.time,
         canary=workloads.CANARY,
     )
+
+
+def _challenged(run: Run) -> bool:
+    return run.params.missing_token == end_user_policy.CHALLENGED
 
 
 def _with_tokens(known: Kit, wanted: Sequence[Probe]) -> Kit:

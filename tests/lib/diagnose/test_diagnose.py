@@ -330,6 +330,12 @@ def test_the_gateways_own_refusal_is_judged_by_its_own_policies():
     assert found.cause == "no-token" and found.refused.startswith("the gateway istio-system/ingressgateway")
 
 
+def test_a_missing_token_that_is_challenged_has_the_same_cause():
+    usual, challenged = (diagnose.diagnose(seen(status, token=None, rules=[allow(USERS)])) for status in (403, 401))
+    assert (usual.cause, challenged.cause) == ("no-token", "no-token")
+    assert "403" in usual.change and "403" not in challenged.change
+
+
 # On the way
 
 

@@ -1,6 +1,7 @@
 """The two figures side by side, and beside the article's own answers."""
 
 import pandas as pd
+import pytest
 
 from lib.steps import cases
 
@@ -19,6 +20,15 @@ def test_two_rows_differ_between_the_figures():
 def test_the_articles_istio_answered_401_to_a_missing_token():
     changed = cases.changed_since_article(table(cases.FIGURE_2))
     assert sorted(changed.values.tolist()) == [[who, "none", 401, 403] for who in ("sleep", "user", "visitor")]
+
+
+@pytest.mark.parametrize(("figure", "left"), [(cases.FIGURE_2, ["sleep", "visitor"]), (cases.FIGURE_1, ["visitor"])])
+def test_a_challenge_is_for_users_alone(figure, left):
+    changed = [cases.with_answer(case, 401) for case in figure]
+    differing = [(one.caller, one.token, one.expected, one.reason) for one in changed if one not in figure]
+    assert differing == [("user", "none", 401, "RBAC: access denied")]
+    assert sorted(one.caller for one in changed if (one.token, one.expected) == ("none", 403)) == left
+    assert [cases.with_answer(case, 403) for case in figure] == figure
 
 
 def test_every_reason_is_a_sentence_of_todays_envoy():
