@@ -68,7 +68,7 @@ class Run:
     def cluster(self) -> kubernetes_cluster.Cluster:
         """The environment's Kubernetes API; raises MissingStep before step 01 made its kubeconfig."""
         if self.params.cluster_source == "existing":
-            return kubernetes_cluster.Cluster.from_kubeconfig(context=self.params.kube_context)
+            return kubernetes_cluster.Cluster.existing(self.params.kube_context)
         if not self.params.kubeconfig.exists():
             raise MissingStep("expected the kubeconfig of step 01, found none; run 01-cluster first.")
         return kubernetes_cluster.Cluster.from_kubeconfig(self.params.kubeconfig)

@@ -19,7 +19,7 @@ from kubernetes.stream import ws_client
 
 from lib.ensured import Action
 from lib.errors import ClusterError
-from lib.kubernetes import applied, manifests
+from lib.kubernetes import applied, manifests, service_account
 from lib.kubernetes.pod_shell import PodShells
 from lib.kubernetes.rest import NotFound, Object, Query, Rest
 from lib.kubernetes.status import is_running, is_terminating, missing_pods
@@ -56,6 +56,27 @@ class Cluster:
             which, where = f"context {context}" if context else "current context", path or "the default kubeconfig"
             reason = str(error).rstrip(".")
             raise ClusterError(f"No {which} in {where}: {reason}. Run 01-cluster, or set kube_context.") from None
+
+    @classmethod
+    def existing(cls, context: str | None = None) -> Cluster:
+        """Return the cluster of a kubeconfig's context; in a pod without a kubeconfig, the cluster that the pod is in.
+
+        The client reads the service account's token again each minute, since the kubelet renews it.
+
+        Raises:
+            ClusterError: the kubeconfig has no such context, or the pod has no token.
+        """
+        if context or not service_account.is_used():
+            return cls.from_kubeconfig(context=context)
+        settings = client.Configuration()
+        try:
+            config.load_incluster_config(settings)
+        except config.ConfigException as error:
+            reason = str(error).rstrip(".")
+            raise ClusterError(
+                f"No service account in this pod: {reason}. Set automountServiceAccountToken: true in the pod."
+            ) from None
+        return cls(client.ApiClient(settings))
 
     @property
     def host(self) -> str:

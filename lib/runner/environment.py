@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("papermill", "nbclient", "ipykernel", "kubernetes", "boto3", "requests", "pydantic", "pandas", "nbconvert")
+COMMIT = "RUNBOOK_COMMIT"  # of the image, which has no repository: the commit of its files, "" if they differ from it
 
 
 def who() -> dict[str, str]:
@@ -17,9 +20,11 @@ def who() -> dict[str, str]:
     return {"user": getpass.getuser(), "host": socket.gethostname()}
 
 
-def commit(folder: Path) -> tuple[str, bool]:
+def commit(folder: Path, environment: Mapping[str, str] = os.environ) -> tuple[str, bool]:
     """Return the folder's git commit and whether files differ from it; ("", True) without a commit."""
     head = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    if not head and (stated := environment.get(COMMIT)):
+        return stated, False
     return head, not head or bool(_git(folder, "status", "--porcelain").strip())
 
 

@@ -21,6 +21,7 @@ from lib import http_client
 from lib.aws.clusters import find_cluster
 from lib.aws.session import aws_errors, session, whoami
 from lib.errors import AwsError, Locked
+from lib.kubernetes import service_account
 
 ONCE = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)  # the steps repeat calls
 
@@ -68,7 +69,9 @@ def identities(params: dict) -> list[str]:
     other cluster is its authority. An emulated AWS has an account of its own, so its address counts too.
     """
     if params["cluster_source"] == "existing":
-        return [_of_kubeconfig(params["kube_context"])]
+        in_pod = not params["kube_context"] and service_account.is_used()
+        own = service_account.AUTHORITY
+        return [_authority(own.read_bytes()) if in_pod and own.is_file() else _of_kubeconfig(params["kube_context"])]
     endpoint, name = params["aws_endpoint_url"], f"{params['region']}, cluster {params['cluster_name']}"
     place = f" at {_address(endpoint)}" if endpoint else ""
     try:
