@@ -62,6 +62,7 @@ def files(webhook_url: str, pod_security: str) -> dict[str, str]:
         "authentication-webhook.json": json.dumps(_webhook(f"{webhook_url}/authenticate")),
         "authorization-webhook.json": json.dumps(_webhook(f"{webhook_url}/authorize")),
         "admission.json": json.dumps(_admission(pod_security)),
+        "audit.json": json.dumps(_AUDIT),
         "10-bridge.conflist": json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, ports]}),
         "containerd.toml": _CONTAINERD.format(socket=SOCKET, pause=names()["pause"], etc=ETC),
         "resolv.conf": "",
@@ -92,6 +93,15 @@ def _admission(pod_security: str) -> dict:
     plugins = [{"name": "PodSecurity", "configuration": configuration}]
     return {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins}
 
+
+# The API server logs each call of the runbook's service accounts, without its content: what their rights are held to.
+# Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:runbook"]}, {"level": "None"}],
+}
 
 # restrict_oom_score_adj: without it runc fails on a host without CAP_SYS_RESOURCE.
 _CONTAINERD = """version = 2
@@ -162,6 +172,8 @@ def apiserver(address: str) -> list[str]:
         # A Service with external addresses could take the API server's, the webhook's or a load balancer's
         "--enable-admission-plugins=NodeRestriction,DenyServiceExternalIPs",
         f"--admission-control-config-file={ETC}/admission.json",
+        f"--audit-policy-file={ETC}/audit.json",
+        "--audit-log-path=-",  # standard output, and so kube-apiserver.log
         f"--authentication-token-webhook-config-file={ETC}/authentication-webhook.json",
         "--authentication-token-webhook-version=v1",
         "--authentication-token-webhook-cache-ttl=10s",  # a deleted access entry's groups work that much longer

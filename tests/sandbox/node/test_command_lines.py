@@ -142,6 +142,9 @@ def test_written_files_parse_in_their_formats():
                   "client-key": "/etc/kubernetes/apiserver-webhook.key"}  # fmt: skip
         assert json.loads(found[file])["users"] == [{"name": "apiserver", "user": client}]
     assert by_file()["apiserver-webhook"][1:] == ("", ())  # no group of Kubernetes, no server
+    logged, rest = json.loads(found["audit.json"])["rules"]
+    assert logged == {"level": "Metadata", "userGroups": ["system:serviceaccounts:runbook"]}
+    assert rest == {"level": "None"}
     (plugin,) = json.loads(found["admission.json"])["plugins"]
     assert plugin["name"] == "PodSecurity" and plugin["configuration"]["defaults"]["enforce"] == "baseline"
     bridge, _ = json.loads(found["10-bridge.conflist"])["plugins"]
