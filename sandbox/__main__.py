@@ -1,4 +1,4 @@
-"""python -m sandbox up | down | status | logs [PART] | build | vectors | conformance: an EKS on this machine."""
+"""python -m sandbox up | down | status | logs [PART] | build | image | vectors | conformance: EKS on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from lib.errors import RunbookError
 from sandbox.build import jwt_vectors
 from sandbox.build.builder import BuildFailed, build, drop_caches
-from sandbox.commands import conformance
+from sandbox.commands import conformance, image
 from sandbox.commands.status import show_logs, show_status
 from sandbox.commands.up_down import down, up
 from sandbox.host.requirements import NotThisMachine, require
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("part", nargs="?", help="a part's name, such as kubelet; without it, list the names")
     builder = commands.add_parser("build", help="build the missing parts")
     builder.add_argument("--drop-caches", action="store_true", help="then delete Go's module and build caches")
+    commands.add_parser("image", help="build the runbook's image; import it into a cluster that runs")
     commands.add_parser("vectors", help="print where Envoy and the test vectors are, as JSON; fetch what is missing")
     suite = commands.add_parser("conformance", help="run the Gateway API's conformance suite on the cluster that runs")
     suite.add_argument("--test", default="", help="the name of one test; without it, run the whole suite")
@@ -58,6 +59,9 @@ def _run(arguments: argparse.Namespace) -> int:
             build(partial(print, flush=True))
             if arguments.drop_caches:
                 drop_caches()
+        case "image":
+            require()
+            image.make(partial(print, flush=True))
         case "vectors":
             print(json.dumps(jwt_vectors.paths(partial(print, file=sys.stderr))))
         case "conformance":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from sandbox.build import authorizer_image, conformance, debian_layers, login_images
+from sandbox.build import authorizer_image, conformance, debian_layers, login_images, runbook_image
 from sandbox.build.image_catalogue import images_of, names
 from sandbox.build.oci_images import Image, archive
 from sandbox.paths import HOME, PARTS, VERSIONS, version
@@ -80,6 +80,7 @@ def parts() -> list[Part]:
             _LOGIN_IMAGES,
         ),
         Part("conformance", conformance.inputs(), _conformance, ("go",), lane="go", optional=True),
+        Part("python", debian + code + runbook_image.inputs(), _python, ("base",), optional=True),
     ]
 
 
@@ -202,6 +203,10 @@ def _conformance(folder: Path, log: IO) -> None:
         return _run_go(log, *words, stdout=subprocess.PIPE, folder="conformance")
 
     conformance.write(folder, go, _small_flags())
+
+
+def _python(folder: Path, log: IO) -> None:
+    runbook_image.write_packages(folder, _built("base"), log)
 
 
 def _envoy(folder: Path, log: IO) -> None:

@@ -16,8 +16,7 @@ from sandbox.build.builder import BuildFailed, build
 from sandbox.build.conformance import PROGRAM
 from sandbox.commands import endpoint
 from sandbox.commands.conformance_report import FEATURES, MESH, results, tables, unexplained
-from sandbox.node.command_lines import ctr
-from sandbox.node.namespaces import KINDS, ROOT, enter
+from sandbox.commands.image import import_images
 from sandbox.paths import LOGS, PROJECT, RUN, version
 
 CLASS = "istio"
@@ -45,7 +44,7 @@ def run(tell: Callable[[str], None], test: str = "") -> int:
     kubeconfig = RUN / running[0]["name"] / "etc" / "admin.kubeconfig"
     require_class(Cluster.from_kubeconfig(kubeconfig))
     suite = build(tell, only=("go", "conformance"))["conformance"]
-    _import_images(running[0]["processes"]["containerd"]["pid"], suite / "images.tar")
+    import_images(running[0]["processes"]["containerd"]["pid"], suite / "images.tar")
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.unlink(missing_ok=True)
     _run_suite([str(suite / PROGRAM), *options(test)], kubeconfig, tell, LINES.format(re.escape(test) or "[^/ ]+"))
@@ -81,15 +80,6 @@ def options(test: str = "") -> list[str]:
     return ["-test.v", f"-test.timeout={LIMIT}", "-test.run=^TestConformance$", "-all-features", *ADDRESSES] + [
         f"-{name}={value}" for name, value in words.items()
     ]
-
-
-def _import_images(pid: int, images: Path) -> None:
-    """Import images into the containerd of a running node, whose process `pid` is."""
-    command = [*enter(pid, *KINDS, *ROOT), *ctr("-n", "k8s.io", "images", "import", "-")]
-    with images.open("rb") as content:
-        done = subprocess.run(command, stdin=content, capture_output=True, text=True)
-    if done.returncode:
-        raise BuildFailed(f"expected containerd to import {images}, got: {done.stderr.strip()[-200:]}")
 
 
 def _run_suite(command: list[str], kubeconfig: Path, tell: Callable[[str], None], lines: str) -> None:

@@ -14,8 +14,8 @@ def pinned(folder, module):
     return next(word for word in line.split() if word.startswith("v"))
 
 
-def test_all_parts_are_chosen_but_the_suite_and_a_name_chooses_it():
-    assert {part.name for part in parts()} - {part.name for part in chosen(parts())} == {"conformance"}
+def test_all_parts_are_chosen_but_the_optional_and_a_name_chooses_it():
+    assert {part.name for part in parts()} - {part.name for part in chosen(parts())} == {"conformance", "python"}
     assert [part.name for part in chosen(parts(), ("go", "conformance"))] == ["go", "conformance"]
 
 

@@ -1,0 +1,56 @@
+"""The image of the runbook: build it, and import it into the node of the cluster that runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from lib.runner import environment
+from sandbox.build.builder import BuildFailed, build
+from sandbox.build.runbook_image import NAME, OWN, write
+from sandbox.commands import endpoint
+from sandbox.node.command_lines import ctr
+from sandbox.node.namespaces import KINDS, ROOT, enter
+from sandbox.paths import LOGS, PROJECT
+
+FOLDER = PROJECT / "outputs" / "image"
+LOG = LOGS / "build-runbook.log"
+
+
+def make(tell: Callable[[str], None]) -> str:
+    """Build the image from the files that git knows; if a cluster runs, import it there; return its digest.
+
+    Raises:
+        BuildFailed: a part is not to be had, this folder is no git repository, or containerd refuses the image.
+    """
+    parts = build(tell, only=("base", "python"))
+    listed = subprocess.run(["git", "ls-files", "-z", *OWN], cwd=PROJECT, capture_output=True, text=True)
+    if listed.returncode:
+        raise BuildFailed(f"expected git to list the files, got: {listed.stderr.strip()}; build in a git clone.")
+    commit, dirty = environment.commit(PROJECT)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    with LOG.open("w") as log:
+        try:
+            digest = write(FOLDER, parts, filter(None, listed.stdout.split("\0")), "" if dirty else commit, log)
+        except (subprocess.CalledProcessError, OSError) as error:
+            raise BuildFailed(f"expected to build {NAME}, got: {error}; see {LOG}, then run again.") from None
+    file = next(FOLDER.iterdir())
+    tell(f"{NAME}@{digest}\n{file.relative_to(PROJECT)}, {file.stat().st_size >> 20} MiB, commit {commit or 'unknown'}")
+    if dirty:
+        tell("Files differ from that commit: the image names no commit.")
+    for cluster in endpoint.clusters() or []:
+        import_images(cluster["processes"]["containerd"]["pid"], file)
+        tell(f"imported into the node of {cluster['name']}")
+    return digest
+
+
+def import_images(pid: int, images: Path) -> None:
+    """Import images into the containerd of a running node, whose process `pid` is."""
+    command = [*enter(pid, *KINDS, *ROOT), *ctr("-n", "k8s.io", "images", "import", "-")]
+    with images.open("rb") as content:
+        done = subprocess.run(command, stdin=content, capture_output=True, text=True)
+    if done.returncode:
+        raise BuildFailed(f"expected containerd to import {images}, got: {done.stderr.strip()[-200:]}")
