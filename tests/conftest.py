@@ -8,11 +8,16 @@ what cannot share a process: tests/lib uses moto's EKS, and the endpoint of test
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import worker_sandbox
+
+# What takes long and no test needs: jsonschema's grammars of IRIs (lib/bundle/__init__.py), moto's 500 machine images
+sys.modules.setdefault("rfc3987_syntax", None)
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
 # The files that take longest, each in minutes, so that no worker is left alone with one at the end; others come later
 MINUTES = {

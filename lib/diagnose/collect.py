@@ -48,7 +48,12 @@ def addresses(host: str) -> set[str]:
 
 
 def collect(
-    cluster: Cluster, request: Request, caller: str = "", resolve: Resolve = addresses, send: Send | None = None
+    cluster: Cluster,
+    request: Request,
+    caller: str = "",
+    resolve: Resolve = addresses,
+    send: Send | None = None,
+    patience: float = PATIENCE,
 ) -> Evidence:
     """Send the request once and return the evidence.
 
@@ -58,6 +63,7 @@ def collect(
         caller: The calling pod, as app or namespace/app; "" is this machine.
         resolve: Returns a name's addresses.
         send: Sends the request instead of this machine or the pod, with the arguments of over_http.
+        patience: Seconds until the proxies have written their lines.
     """
     label = f"why-{time.time_ns():x}"
     pods = cluster.items("v1", "Pod")
@@ -88,7 +94,7 @@ def collect(
         sidecars=cluster.items(routes.API, "Sidecar") if inside else (),
         **target,
     )
-    evidence = replace(evidence, **_hops(cluster, label, evidence))
+    evidence = replace(evidence, **_hops(cluster, label, evidence, patience))
     evidence = replace(evidence, token=_token(request, evidence), log_problem=_log_problem(evidence))
     evidence = replace(evidence, authorizers=_authorizers(cluster, evidence))
     return replace(evidence, keys=_keys(cluster, evidence), rejected=_rejected(cluster, evidence))
@@ -209,7 +215,7 @@ def _service_target(
     }
 
 
-def _hops(cluster: Cluster, label: str, evidence: Evidence) -> dict[str, Any]:
+def _hops(cluster: Cluster, label: str, evidence: Evidence, patience: float) -> dict[str, Any]:
     """Read the proxies' access logs until the request is in them, or Envoy had time to write it."""
     places = {"gateway_hop": evidence.gateway, "sidecar_hop": evidence.workload, "caller_hop": evidence.caller}
     proxied = {name: one for name, one in places.items() if one and one.proxied}
@@ -222,7 +228,7 @@ def _hops(cluster: Cluster, label: str, evidence: Evidence) -> dict[str, Any]:
         first = hops.get("gateway_hop") or hops.get("caller_hop")
         return "sidecar_hop" in hops or bool(first and (not first.upstream or "sidecar_hop" not in proxied))
 
-    return until(logged, complete, deadline=PATIENCE if proxied else 0.0).value or {}
+    return until(logged, complete, deadline=patience if proxied else 0.0).value or {}
 
 
 def _hop(cluster: Cluster, workload: Workload, label: str, log_format: str) -> access_log.Hop | None:

@@ -80,7 +80,7 @@ def load(folder: Path = TABLES) -> list[Probe]:
     """Return all probes, family by family; ParamsError names the file and the row that is not valid."""
     found: list[Probe] = []
     for path in sorted(folder.glob("*.yml")):
-        for number, row in enumerate(yaml.safe_load(path.read_text())["probes"], 1):
+        for number, row in enumerate(yaml.load(path.read_text(), yaml.CSafeLoader)["probes"], 1):
             try:
                 found.append(Probe(**row))
             except (ValueError, TypeError) as error:

@@ -13,6 +13,7 @@ from moto.core.config import default_user_config
 from moto.iam.models import Role, User, iam_backends
 
 from lib.files import PRIVATE, write_atomic
+from sandbox.iam import moto_memory
 from sandbox.iam.sigv4 import Identity
 
 PARTITION = "aws"
@@ -31,6 +32,7 @@ def find(access_key: str, session_token: str | None) -> Identity | None:
 def ensure_administrator(credentials_file: Path) -> str:
     """Make the account's first administrator with a new access key, write its credentials; return its ARN."""
     default_user_config.setdefault("iam", {})["load_aws_managed_policies"] = True  # AmazonEKSClusterPolicy and the rest
+    moto_memory.keep()
     iam = iam_backends[ACCOUNT][PARTITION]
     user = iam.create_user(PARTITION, ADMINISTRATOR)
     iam.attach_user_policy(ADMINISTRATOR_POLICY, ADMINISTRATOR)

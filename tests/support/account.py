@@ -15,6 +15,7 @@ from lib.aws import session as aws_session
 from lib.aws import tags as aws_tags
 from lib.aws import vpc as aws_vpc
 from lib.steps import cluster as steps_cluster
+from sandbox.iam import moto_memory
 
 NAME = "demo"
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
@@ -29,6 +30,7 @@ def session(
     access_key: str = "AKIAEXAMPLE", secret: str = "secret", token: str | None = None, region_name: str = "us-east-1"
 ) -> boto3.Session:
     """Return a new session, as boto3.Session does; its clients share the models that one before it has read."""
+    moto_memory.keep()
     core = botocore.session.Session()
     core.register_component("data_loader", LOADER)
     return boto3.Session(access_key, secret, token, region_name, core)

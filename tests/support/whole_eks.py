@@ -14,7 +14,7 @@ from lib.record.events import Record
 from lib.run import Run
 from sandbox.eks import api
 from sandbox.eks.clusters import Clusters
-from sandbox.iam import access_keys
+from sandbox.iam import access_keys, moto_memory
 from tests.support.account import session as new_session
 from tests.support.stated import REAL
 
@@ -72,6 +72,7 @@ def step(session, env: str, **changed) -> Run:
 def account():
     """A session of an empty account, with IAM's own policies, whose EKS is the sandbox's; the caller is its admin."""
     before = dict(urls.url_paths)
+    moto_memory.keep()
     with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
         first = new_session()
         first.client("iam").create_user(UserName="admin")

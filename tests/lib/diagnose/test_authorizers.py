@@ -56,7 +56,7 @@ def why(log, details="ext_authz_denied", ready=True, roles=("reader",)):
     claims = {"iss": "x", "sub": "u", "realm_access": {"roles": list(roles)}}
     token = ".".join([*(encoded(json.dumps(one).encode()) for one in ({"alg": "RS256"}, claims)), encoded(b"s" * 32)])
     request = Request("http://web.shop:8000/headers", token)
-    return diagnose.diagnose(collect(mesh, request, "caller", lambda name: set(), mesh.send))
+    return diagnose.diagnose(collect(mesh, request, "caller", lambda name: set(), mesh.send, 0))
 
 
 def test_the_decision_names_its_engine_id_rule_and_what_the_token_has():

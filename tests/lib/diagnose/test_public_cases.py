@@ -15,7 +15,7 @@ from lib.params import ROOT
 from tests.support.recorded_mesh import Mesh, istiod, pod, service
 
 FILES = sorted(Path(__file__).parent.glob("public_cases*.yml"))
-CASES = [case for file in FILES for case in yaml.safe_load(file.read_text())]
+CASES = [case for file in FILES for case in yaml.load(file.read_text(), yaml.CSafeLoader)]
 ISSUER = "https://login.example/realms/shop"
 SELECTS_WEB = {"selector": {"matchLabels": {"app": "web"}}}
 
@@ -114,7 +114,7 @@ def asked(case):
                      request.get("method", "GET"), headers=headers)  # fmt: skip
     caller = "" if request.get("outside") else request.get("caller", "caller")
     names = case.get("dns", {})
-    evidence = collect(mesh, asking, caller, lambda name: {names[name]} if name in names else set(), mesh.send)
+    evidence = collect(mesh, asking, caller, lambda name: {names[name]} if name in names else set(), mesh.send, 0)
     return evidence, sent
 
 

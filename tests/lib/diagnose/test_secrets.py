@@ -86,7 +86,7 @@ def test_no_secret_is_in_a_diagnosis(token, answer, hop, rules):
     url = f"http://user:{PLANTED['password in the URL']}@web.shop:8000/headers?{query}"
     sent = {"X-Api-Key": PLANTED["api key"], "Cookie": f"id={PLANTED['cookie']}; sid={PLANTED['session']}"}
     request = Request(url, PLANTED.get(token), "", "POST", headers=sent, data=f"secret={PLANTED['body']}")
-    found = diagnose.diagnose(collect(mesh, request, "caller", lambda _: set(), mesh.send))
+    found = diagnose.diagnose(collect(mesh, request, "caller", lambda _: set(), mesh.send, 0))
     # what the application echoes is secret only if the request sent it; the policy's own value is hidden by its header
     echoed = {"policy's header", "jwksUri", "opaque" if token != "opaque" else "", "token" if token != "token" else ""}
     for name, value in PLANTED.items():
@@ -97,7 +97,7 @@ def test_no_secret_is_in_a_diagnosis(token, answer, hop, rules):
 def test_the_evidence_itself_prints_no_secret():
     mesh = cluster(*ANSWERS[0])
     request = Request("http://web.shop:8000/headers", PLANTED["token"], headers={"X-Api-Key": PLANTED["api key"]})
-    evidence = collect(mesh, request, "caller", lambda _: set(), mesh.send)
+    evidence = collect(mesh, request, "caller", lambda _: set(), mesh.send, 0)
     assert PLANTED["token"] not in repr(evidence) and PLANTED["api key"] not in repr(evidence)
 
 

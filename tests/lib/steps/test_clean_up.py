@@ -213,8 +213,7 @@ def test_what_stays_is_named(session):
     ec2 = account.client(session, "ec2")
     mark = account.tagged("volume", {f"kubernetes.io/cluster/{account.NAME}": "owned"})
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, **mark)["VolumeId"]
-    image = ec2.describe_images()["Images"][0]["ImageId"]
-    instance = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    instance = ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdh")
     run = new_run(session)
     assert list(clean(run)["name"]) == [f"{volume} in-use"] and net["vpc_id"] not in account.everything(session)["vpcs"]
