@@ -13,7 +13,7 @@ from moto import backends
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core import responses
 from moto.iam.aws_managed_policies import aws_managed_policies_data
-from moto.iam.models import AWSManagedPolicy, IAMBackend
+from moto.iam.models import AWSManagedPolicy, IAMBackend, ManagedPolicy
 from moto.settings import load_iam_aws_managed_policies
 
 PARTITION = "aws"
@@ -25,10 +25,10 @@ def keep() -> None:
     folders = frozenset(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: folders
     responses.method_names_from_class = cache(responses.method_names_from_class)
-    IAMBackend._init_aws_policies = _policies  # type: ignore[method-assign]
+    IAMBackend._init_aws_policies = _policies  # type: ignore[assignment, method-assign]
 
 
-def _policies(backend: IAMBackend) -> list[AWSManagedPolicy]:
+def _policies(backend: IAMBackend) -> list[ManagedPolicy]:
     """Return a backend's copies of AWS's own policies, because it counts who has each of them."""
     if backend.region_name != PARTITION or not load_iam_aws_managed_policies():
         return []

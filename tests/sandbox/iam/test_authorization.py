@@ -276,29 +276,21 @@ def steps(user):
         state["tables"] = plan.tables(run(user))
         plan.summary(run(user), state["tables"]["What is made"])
 
-    def begun():
-        cluster.state(run(user))
-        plan.guard(run(user))
-        cluster.ensure(run(user))
-        cluster.access_entry_table(run(user))
-        cluster.addon_table(run(user))
-
-    def looked():
-        clean_up.guard(run(user))
+    def listed():
         state["listed"] = set(clean_up.inventory(run(user))["kind"])
 
-    def cleaned():
-        here = run(user)
-        clean_up.delete_cluster_objects(here)
-        clean_up.delete_load_balancers(here)
-        clean_up.delete_cluster(here)
-        state["left"] = clean_up.inventory(here)
+    def left():
+        state["left"] = clean_up.inventory(run(user))
 
     yield state, planned
-    yield state, begun
+    for begin in (cluster.state, plan.guard, cluster.ensure, cluster.access_entry_table, cluster.addon_table):
+        yield state, lambda: begin(run(user))  # noqa: B023 it is called before the next one
     made_by_kubernetes(user.world)
-    yield state, looked
-    yield state, cleaned
+    yield state, lambda: clean_up.guard(run(user))
+    yield state, listed
+    for clean in (clean_up.delete_cluster_objects, clean_up.delete_load_balancers, clean_up.delete_cluster):
+        yield state, lambda: clean(run(user))  # noqa: B023
+    yield state, left
 
 
 def test_the_least_policy_allows_the_whole_run(user):
