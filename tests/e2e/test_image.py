@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 
 import pytest
 
@@ -41,6 +42,7 @@ def run(first):
     for one, _ in made.cluster.apply_all([*ACCESS, *own]):
         print(one["kind"], one["metadata"]["name"])
     yield made
+    shutil.rmtree(image.FOLDER)
     for one in ACCESS:
         made.delete(one)
 
