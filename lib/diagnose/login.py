@@ -1,16 +1,27 @@
-"""Answers of a login: of Envoy's OAuth 2.0 filter, of oauth2-proxy, of the deny-list, and of Keycloak's login page."""
+"""Answers of a login: of Envoy's OAuth 2.0 filter, of oauth2-proxy, of the deny-list, and of Keycloak's login page.
+
+Envoy's filter writes why it refuses into its access log, as the details of the response code, and Keycloak's own answer
+to it as well. Source: envoyproxy/envoy 1.40, source/extensions/filters/http/oauth2/{filter,oauth_client}.cc.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 from lib.diagnose.diagnosis import Diagnosis, explain
 from lib.diagnose.evidence import Evidence
 
+LOGIN_PAGE = "/protocol/openid-connect/auth?"
+KEPT = 4096  # bytes of a cookie's name and value that a browser keeps (RFC 6265bis, 5.7)
+COOKIE = re.compile(r"(?:^|, )([^=;, ]+)=([^;,]*);")  # of Set-Cookie
+SESSIONS = re.compile(r"(?i)(hmac|session|_oauth2_proxy)(?!.*csrf)")  # the names of a session's cookies
+
 
 @dataclass(frozen=True)
 class Sign:
-    """The signs of one cause in an answer: a status, and a text in its body or in its Location."""
+    """The signs of one cause: a status, and a text in the answer's body, its Location, or Envoy's details."""
 
     cause: str
     statuses: tuple[int, ...]
@@ -26,6 +37,79 @@ SIGNS = (
         ("the session has ended",),
         "the session of this token has ended in Keycloak, and the deny-list refuses its tokens",
         "log in again; if nobody ended the session, look into the realm's events and into the deny-list's log",
+    ),
+    Sign(
+        "needs-browser",
+        (401,),
+        ("redirecting_to_OAuth_server_is_not_allowed",),
+        "the request has neither a session nor a token, and it is no browser that opens a page (a script, JSON, no "
+        "GET), so the login does not redirect it",
+        "let a program send a token in Authorization; let a page's script load the page again, which logs in",
+    ),
+    Sign(
+        "state-mismatch",
+        (401,),
+        ("CSRF_token_validation_failed",),
+        "the state in the callback's address is not of a login that this browser began: the login's cookie is of "
+        "another login, has been used, or is over 10 minutes old",
+        "open the page again, not the callback's address or a bookmark of it; if every login ends so, let all pods of "
+        "the gateway have one session key, and let no proxy drop cookies",
+    ),
+    Sign(
+        "pkce-verifier",
+        (401,),
+        ("Code_verifier_cookie_is_missing", "Failed_to_decrypt_code_verifier"),
+        "the cookie with the login's PKCE verifier is missing, was changed, or is sealed with another key",
+        "open the page again; if every login ends so, let all pods of the gateway have one session key, and let no "
+        "proxy drop or change cookies",
+    ),
+    Sign(
+        "redirect-domain",
+        (401,),
+        ("allowed_redirect_domains", "failed_domain_allow-list_validation"),
+        "the login may not lead back to this page's host: it is not among allowed_redirect_domains",
+        "add the host to allowed_redirect_domains of the oauth2 filter, or ask for the page by the host that it has",
+    ),
+    Sign(
+        "client-secret",
+        (401,),
+        ("response_code:_401", "unauthorized_client", "invalid_client"),
+        "Keycloak refuses the gateway itself when it redeems the code: the client's secret, or its kind of "
+        "authentication, is not Keycloak's",
+        "run step 13 again, which writes Keycloak's secret into the gateway's Secret; Envoy reads the changed file "
+        "within two minutes",
+    ),
+    Sign(
+        "code-refused",
+        (401,),
+        ("invalid_grant",),
+        "Keycloak refuses the code: it is used up, over a minute old, or of a login with another PKCE verifier or "
+        "redirect_uri",
+        "open the page again; if every login ends so, compare redirect_uri of the gateway with the address in the "
+        "browser, and the clocks",
+    ),
+    Sign(
+        "keycloak-unreachable",
+        (401,),
+        ("upstream_connect_error", "no_healthy_upstream", "HTTP_request_failure"),
+        "the gateway gets no connection to Keycloak's token endpoint: Keycloak is down, or the gateway does not trust "
+        "its certificate",
+        "look whether Keycloak is ready; if it is, give the gateway the authority of its certificate: the Secret of "
+        "credentialName in the DestinationRule for Keycloak. Its subjectAltNames must be in that certificate",
+    ),
+    Sign(
+        "token-endpoint",
+        (401,),
+        ("Failed_to_get_access_token", "Token_endpoint_cluster_not_found"),
+        "the gateway gets an error and no token from Keycloak's token endpoint",
+        "look whether cluster and uri of token_endpoint name Keycloak's Service and realm, and read Keycloak's log",
+    ),
+    Sign(
+        "login-ended",
+        (401,),
+        ("OAuth_server_returned_an_error",),
+        "Keycloak ended the login with an error, which is in the callback's address",
+        "read error and error_description there: the person may have refused",
     ),
     Sign(
         "login-callback",
@@ -76,8 +160,59 @@ SIGNS = (
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of an answer that a login gave."""
     answer = evidence.answer
-    text = f"{answer.headers.get('location', '')}\n{answer.body}"
+    details = evidence.refuser.details if evidence.refuser else ""
+    text = f"{answer.headers.get('location', '')}\n{answer.body}\n{details}"
+    if found := _redirect(evidence) or _without_cookies(evidence, details):
+        return found
     for sign in SIGNS:
         if answer.status in sign.statuses and any(one in text for one in sign.texts):
             return explain(evidence, sign.cause, sign.why, sign.change)
     return None
+
+
+def _redirect(evidence: Evidence) -> Diagnosis | None:
+    """Return why a redirect leads into a loop: a browser that follows it comes back here, without a session."""
+    answer, sent = evidence.answer, evidence.headers.get("cookie", "")
+    if answer.status not in (302, 303):
+        return None
+    cookies = COOKIE.findall(answer.headers.get("set-cookie", ""))
+    for name, size in ((name, len(name) + len(value)) for name, value in cookies):
+        if size > KEPT:
+            why = f"the login sets a cookie {name} of {size} bytes, and browsers keep {KEPT}: they come back without"
+            change = (
+                "make the token smaller: fewer roles, groups and mappers in the client's scopes; or let the login keep "
+                "its sessions in a store: login_engine: oauth2-proxy"
+            )
+            return explain(evidence, "cookie-too-large", why, change)
+    if LOGIN_PAGE not in answer.headers.get("location", ""):
+        return None
+    if {"code", "state"} <= parse_qs(urlsplit(evidence.path).query).keys():
+        why = "this is a callback, and it was sent to the login again: no rule takes its path for the login's own"
+        change = (
+            "let redirect_uri and redirect_path_matcher of the oauth2 filter name one path; with an external "
+            "authorizer, exclude its /oauth2 paths from the CUSTOM policy (notPaths)"
+        )
+        return explain(evidence, "callback-caught", why, change)
+    if any(SESSIONS.search(part.partition("=")[0]) for part in sent.split(";")):
+        why = (
+            "the request has a session's cookies, and the login does not take them: they have expired, were changed, "
+            "or are of another host or key"
+        )
+        change = (
+            "log in again; if it goes on, let all pods of the gateway have one session key and one host name, and "
+            "compare their clocks"
+        )
+        return explain(evidence, "session-not-taken", why, change)
+    return None
+
+
+def _without_cookies(evidence: Evidence, details: str) -> Diagnosis | None:
+    """Return the cause if the callback came without any cookie."""
+    if evidence.answer.status != 401 or "CSRF_token_validation_failed" not in details or "cookie" in evidence.headers:
+        return None
+    why = "the browser came back from Keycloak without its login's cookies: it blocks them, or a proxy drops them"
+    change = (
+        "allow cookies for this host; reach it by https and by one host name (the cookies are Secure and of this host "
+        "alone); SameSite must be Lax, not Strict, for a return from another site"
+    )
+    return explain(evidence, "cookies-blocked", why, change)

@@ -143,7 +143,7 @@ FAULTS = [
     ),
     Fault(
         "the client's secret was renewed",
-        "login-callback",
+        "client-secret",
         "401",
         token=nothing,
         url=callback,

@@ -12,7 +12,7 @@ import yaml
 
 from lib import params
 from lib.crypto import jwt
-from lib.labs import login
+from lib.labs import callback, login
 from lib.labs.faults import FAULTS, PATIENCE
 from lib.labs.lab import APP, FRIEND, HOST, NAMESPACE, NO_SIDECAR, URL, temporary_lab
 from lib.legacy import translate
@@ -40,7 +40,7 @@ def rows():
     (ROOT / "outputs" / "why.md").write_text("\n".join(found) + "\n")
 
 
-@pytest.mark.parametrize("one", [*FAULTS, *login.FAULTS], ids=lambda one: one.name.replace(" ", "-"))
+@pytest.mark.parametrize("one", [*FAULTS, *login.FAULTS, *callback.FAULTS], ids=lambda one: one.name.replace(" ", "-"))
 def test_why_names_the_cause_of_each_fault(lab, rows, one):
     with one.injected(lab):
         found = one.why(lab)

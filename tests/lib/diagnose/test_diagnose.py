@@ -15,7 +15,7 @@ from lib.http_client import Answer
 from lib.istio import evaluator, matching, policies, routes
 from lib.istio.access_log import Hop
 from lib.istio.evaluator import Call, Miss
-from lib.labs import faults, login
+from lib.labs import callback, faults, login
 from lib.params import ROOT
 from tests.support.tiny import TOKEN
 
@@ -434,12 +434,12 @@ def test_a_refusal_that_is_a_page_is_one_short_line():
 
 def test_the_page_has_each_fault_with_the_status_to_predict():
     page = (ROOT / "docs" / "why.md").read_text()
-    for one in [*faults.FAULTS, *login.FAULTS]:
+    for one in [*faults.FAULTS, *login.FAULTS, *callback.FAULTS]:
         wanted = "no answer" if one.prediction == "000" else one.prediction
         row = next((line for line in page.splitlines() if line.startswith(f"| {one.name} | {wanted}")), "")
         assert f"`{one.cause}`" in row, one.name
 
 
 def test_every_fault_has_its_own_name_and_there_are_many_causes():
-    names = [one.name for one in [*faults.FAULTS, *login.FAULTS]]
+    names = [one.name for one in [*faults.FAULTS, *login.FAULTS, *callback.FAULTS]]
     assert len(set(names)) == len(names) and len({one.cause for one in faults.FAULTS}) >= 25
