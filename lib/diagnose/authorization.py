@@ -11,14 +11,18 @@ from lib.diagnose.diagnosis import Diagnosis, body, explain, grpc_status, worklo
 from lib.diagnose.evidence import Evidence
 from lib.istio import policies
 from lib.istio.answers import RBAC
-from lib.istio.evaluator import Miss, Verdict, alternatives
+from lib.istio.evaluator import Miss, Verdict, alternatives, provider_of, unusable
 
 # Envoy's log names the DENY policy that matched; if no ALLOW policy matched, it says "none"
 MATCHED = re.compile(r"matched_policy\[ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\]-rule\[(?P<rule>\d+)\]")
-# The log of a CUSTOM policy whose provider the mesh does not have (extauthz.go)
-BAD_CUSTOM = re.compile(
-    r"istio-ext-authz-(?P<provider>.*?)-ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\].*deny-due-to-bad-CUSTOM"
-)
+# The log of a CUSTOM policy that denies and asks nobody (builder.go): policyName and badCustomActionSuffix
+CUSTOM = re.compile(r"istio-ext-authz-(?P<provider>.*?)-ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\]")
+UNUSABLE = {  # a word of why Istio cannot use a provider (lib.istio.evaluator.unusable), and what to change
+    "several": "let one provider decide for this workload: delete the policies with another one, also those on trial",
+    "extensionProviders": "add it there, or correct the policy's provider",
+    "no Service": "create the Service, or correct its name in meshConfig.extensionProviders: it must be one in full",
+    "": "read why in istiod's log: `failed to process CUSTOM action`",
+}
 RECENT = 60  # seconds that a changed policy may take to reach the proxies, and requests on old connections
 DEBUG = "istioctl proxy-config log {pod} -n {namespace} --level rbac:debug, ask again, and read the proxy's log"
 
@@ -30,7 +34,7 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
     bare = not evidence.answer.body and details.startswith("rbac_access_denied")  # an answer to HEAD
     if not refused or not (RBAC in body(evidence) or bare):
         return None
-    return _bad_custom(evidence) or _denied(evidence) or _by_rules(evidence)
+    return _custom_denied(evidence) or _denied(evidence) or _by_rules(evidence)
 
 
 def not_yet_applied(evidence: Evidence, judgement: str) -> Diagnosis:
@@ -79,18 +83,22 @@ def not_known(evidence: Evidence, verdict: Verdict, judgement: str) -> Diagnosis
     return explain(evidence, "not-known", why, change)
 
 
-def _bad_custom(evidence: Evidence) -> Diagnosis | None:
-    found = BAD_CUSTOM.search(evidence.refuser.details if evidence.refuser else "")
-    if not found:
-        return None
-    name = f"{found['namespace']}/{found['name']}"
-    known = ", ".join(evidence.mesh.providers) or "none"
-    why = (
-        f"the CUSTOM policy {name} names the provider {found['provider']}, and Istio cannot use it: it denies all that "
-        "the policy matches"
-    )
-    change = f"add {found['provider']} to meshConfig.extensionProviders (it has: {known}), or correct the policy"
-    return explain(evidence, "unknown-provider", why, change)
+def _custom_denied(evidence: Evidence) -> Diagnosis | None:
+    found = CUSTOM.search(evidence.refuser.details if evidence.refuser else "")
+    return _without_asking(evidence, f"{found['namespace']}/{found['name']}", found["provider"]) if found else None
+
+
+def _without_asking(evidence: Evidence, name: str, provider: str) -> Diagnosis:
+    """Explain a CUSTOM policy that denies all that it matches, without a question to its external authorizer."""
+    custom = [one for one in evidence.rules(policies.RULES) if policies.action(one) == "CUSTOM"]
+    reason = unusable(provider, custom, evidence.mesh)
+    if not reason and any(policies.is_trial(one) for one in custom if policies.name(one) == name):
+        why = f"the CUSTOM policy {name} is on trial ({policies.DRY_RUN}), and Istio denies all that such one matches"
+        change = "delete the policy; or remove the annotation, and the authorizer decides"
+        return explain(evidence, "dry-run", why, change)
+    why = f"the CUSTOM policy {name} denies all that it matches, because Istio cannot ask its provider {provider}"
+    why = f"{why}: {reason}" if reason else why
+    return explain(evidence, "unknown-provider", why, next(UNUSABLE[word] for word in UNUSABLE if word in reason))
 
 
 def _denied(evidence: Evidence) -> Diagnosis | None:
@@ -128,8 +136,8 @@ def _by_rules(evidence: Evidence) -> Diagnosis:
     if verdict.allowed:
         return not_yet_applied(evidence, "the current policies allow this request")
     if verdict.action == "CUSTOM":
-        why = f"the CUSTOM policy {verdict.policy} names a provider that the mesh does not have, which denies all"
-        return explain(evidence, "unknown-provider", why, "add the provider to meshConfig.extensionProviders")
+        denies = next(one for one in evidence.rules(policies.RULES) if policies.name(one) == verdict.policy)
+        return _without_asking(evidence, verdict.policy, provider_of(denies))
     if verdict.action == "DENY":
         return _denied_by(evidence, verdict.policy)
     if not verdict.misses:

@@ -281,7 +281,8 @@ def _authorizers(cluster: Cluster, evidence: Evidence) -> list[authorizers.Autho
     refuser = evidence.refuser
     if not refuser or not refuser.details.startswith("ext_authz"):
         return []
-    return authorizers.collect(cluster, evidence.workloads, evidence.mesh.providers, refuser.request_id, SINCE)
+    hosts = {name: one.host for name, one in evidence.mesh.providers.items()}
+    return authorizers.collect(cluster, evidence.workloads, hosts, refuser.request_id, SINCE)
 
 
 def _istiod_ready(cluster: Cluster, settings: mesh.Mesh) -> bool:

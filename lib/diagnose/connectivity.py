@@ -142,7 +142,7 @@ def _cut(evidence: Evidence, caller: Workload, workload: Workload) -> Diagnosis:
     mode, policy = evidence.mutual_tls()
     if mode == "STRICT" and workload.proxied and (found := plain_text.find_cause(evidence)):
         return found
-    if not caller.proxied and workload.proxied and mode == "STRICT":
+    if workload.proxied and evidence.peer(evidence.principal(caller)) is None:
         why = f"{workload_name(caller)} has no sidecar and sends plain text, but {policy} requires mutual TLS"
         change = "give the caller a sidecar: label its namespace istio-injection=enabled, and restart its pod"
         note = "a pod gets no sidecar if it is older than the label, or has hostNetwork; init containers run before it"

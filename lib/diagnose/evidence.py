@@ -183,6 +183,13 @@ class Evidence:
         place = self.workload.namespace, self.workload.labels
         return policies.mode(self.policies, *place, self.destination_port, self.mesh)
 
+    def peer(self, principal: str) -> str | None:
+        """Return the principal that the destination sees of a caller, None if it refuses the connection."""
+        if not self.workload:
+            return principal
+        place = self.workload.namespace, self.workload.labels
+        return policies.peer(self.policies, principal, *place, self.destination_port, self.mesh)
+
     def principal(self, workload: Workload | None) -> str:
         """Return a workload's principal, "" if it has no proxy."""
         if not workload or not (workload.proxied or workload.ambient):

@@ -9,7 +9,15 @@ from lib.istio import policies
 
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause if the caller's sidecar sends plain text to a destination that it does not know."""
-    caller = evidence.caller
+    caller, home = evidence.caller, evidence.workload.namespace if evidence.workload else ""
+    mode, policy = policies.mode(evidence.policies, home, {}, mesh=evidence.mesh)
+    if home and mode == "DISABLE" and (evidence.gateway or (caller and caller.proxied)):
+        why = (
+            f"callers with a sidecar send plain text to the namespace {home}, because {policy} says DISABLE: they do "
+            f"not see that {workload_name(evidence.workload)} has {evidence.mutual_tls()[0]}"
+        )
+        change = f"set PERMISSIVE or STRICT in {policy}; leave DISABLE to single workloads, by a selector"
+        return explain(evidence, "plain-text", why, change)
     if not caller or not caller.proxied:
         return None
     if evidence.direct:

@@ -7,6 +7,7 @@ from lib.istio import access_log, authentication, evaluator, policies, routes
 from lib.istio.evaluator import Call
 
 PREFLIGHT = authentication.PREFLIGHT
+FORWARDED = "x-forwarded-for"
 
 
 def call(evidence: Evidence) -> Call:
@@ -16,8 +17,9 @@ def call(evidence: Evidence) -> Call:
     plain = plain or (evidence.guard is evidence.gateway and not _mutual(evidence))
     hop = _hop(evidence)
     route = evidence.route if _behind_gateway(evidence) else None
+    own = "" if plain or _plain_text(evidence) else evidence.principal(peer)
     return Call(
-        principal="" if plain or _plain_text(evidence) else evidence.principal(peer),
+        principal=(evidence.peer(own) or "") if evidence.guard is evidence.workload else own,
         claims=claims(evidence),
         host=(route.host if route and route.host else evidence.host),
         method=evidence.method,
@@ -72,6 +74,8 @@ def _headers(evidence: Evidence) -> dict[str, str]:
     found = dict(evidence.headers)
     if evidence.token and evidence.token.place == BEARER:
         found.setdefault("authorization", "Bearer")
+    if evidence.gateway:
+        found.pop(FORWARDED, None)  # a gateway adds the address of its caller: what arrives is not known
     if _behind_gateway(evidence):
         if evidence.token:
             for policy in evidence.rules(policies.REQUESTS, evidence.gateway):
@@ -98,13 +102,11 @@ def _behind_gateway(evidence: Evidence) -> bool:
 
 
 def _plain_text(evidence: Evidence) -> bool:
-    """Return whether the peer sends plain text: a DestinationRule or a PeerAuthentication switches mutual TLS off."""
+    """Return whether the peer sends plain text: a DestinationRule switches mutual TLS off."""
     rule, route = evidence.destination_rule, evidence.route
     sends = routes.tls_of(rule, evidence.port.get("port"), route.subset if route else "")[0] if rule else ""
     known = not evidence.caller or not (evidence.direct or evidence.hidden_by)
-    return evidence.guard is evidence.workload and (
-        not known or sends == "DISABLE" or evidence.mutual_tls()[0] == "DISABLE"
-    )
+    return evidence.guard is evidence.workload and (not known or sends == "DISABLE")
 
 
 def _hop(evidence: Evidence) -> access_log.Hop | None:
@@ -116,7 +118,7 @@ def _source(evidence: Evidence, hop: access_log.Hop | None) -> str | None:
     peer = evidence.gateway if _behind_gateway(evidence) else evidence.caller
     if peer:
         return peer.addresses[0] if len(peer.addresses) == 1 else None
-    return _part(hop.client, 0) if hop and "x-forwarded-for" not in evidence.headers else None
+    return _part(hop.client, 0) if hop and FORWARDED not in evidence.headers else None
 
 
 def _part(address: str, place: int) -> str | None:

@@ -12,7 +12,7 @@ from itertools import chain
 from lib.istio import attributes
 from lib.istio.attributes import Call
 from lib.istio.mesh import Mesh
-from lib.istio.policies import action, name
+from lib.istio.policies import action, is_trial, name
 
 ATTRIBUTES = {  # the fields of a rule's source and operation, and the attribute that each compares
     "principals": "source.principal",
@@ -84,12 +84,13 @@ def decide(policies: Sequence[Mapping], call: Call, mesh: Mesh | None = None) ->
     mesh = mesh or Mesh()
     of = {kind: [one for one in policies if action(one) == kind] for kind in ("CUSTOM", "DENY", "ALLOW")}
     unknown: list[str] = []
-    asked = {one["spec"].get("provider", {}).get("name", "") for one in of["CUSTOM"]}
     for policy in of["CUSTOM"]:
-        provider = policy["spec"].get("provider", {}).get("name", "")
-        bad = provider not in mesh.providers or _too_many(asked, mesh)
+        provider = provider_of(policy)
+        bad, trial = bool(unusable(provider, of["CUSTOM"], mesh)), is_trial(policy)
+        if (bad and trial) or (not bad and call.tcp and not mesh.providers[provider].grpc):
+            continue
         for one in alternatives(policy, unread(call), mesh):
-            if one.matches and bad:
+            if one.matches and (bad or trial):
                 return Verdict(False, name(policy), action="CUSTOM")
             if one.matches is not False:
                 unknown += [*one.unknown, f"what the external authorizer {provider} answers"]
@@ -109,6 +110,31 @@ def decide(policies: Sequence[Mapping], call: Call, mesh: Mesh | None = None) ->
     if unknown:
         return Verdict(None, unknown=tuple(dict.fromkeys(unknown)))
     return Verdict(True, name(passed.policy), action="ALLOW") if passed else Verdict(True)
+
+
+def provider_of(policy: Mapping) -> str:
+    """Return the name of the external authorizer that a CUSTOM policy names."""
+    return (policy["spec"].get("provider") or {}).get("name", "")
+
+
+def unusable(provider: str, policies: Sequence[Mapping], mesh: Mesh) -> str:
+    """Return why Istio cannot ask an external authorizer and denies all that its policies match; "" if it can.
+
+    Args:
+        provider: Its name.
+        policies: The CUSTOM policies in force for the workload. Those on trial (dry-run) count.
+        mesh: The mesh's configuration.
+
+    Source: istio/istio 1.31, pilot/pkg/security/authz/builder/extauthz.go and builder.go
+    """
+    asked = sorted({provider_of(one) for one in policies})
+    several = mesh.variables.get("PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", "false").lower() in ("true", "1")
+    if len(asked) > 1 and not several:
+        return f"the policies of this workload name several providers ({', '.join(asked)})"
+    if provider not in mesh.providers:
+        return f"meshConfig.extensionProviders has no {provider} (it has: {', '.join(mesh.providers) or 'none'})"
+    found = mesh.providers[provider]
+    return f"the mesh has no Service {found.host}, which the provider {provider} names" if found.missing else ""
 
 
 def unread(call: Call) -> Call:
@@ -172,11 +198,6 @@ def _parts(stated: Mapping) -> list[tuple[str, str, dict]]:
 def _miss(label: str, attribute: str, patterns: Sequence[str], negated: bool, call: Call) -> Miss:
     values = ", ".join(patterns)
     return Miss(label, f"not {values}" if negated and label == attribute else values, attributes.got(attribute, call))
-
-
-def _too_many(providers: set[str], mesh: Mesh) -> bool:
-    allowed = mesh.variables.get("PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", "false").lower()
-    return len(providers) > 1 and allowed not in ("true", "1")
 
 
 def _distance(one: Alternative) -> int:

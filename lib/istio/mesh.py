@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from lib.errors import RunbookError
+from lib.istio.routes import API, CLUSTER_DOMAIN
 from lib.kubernetes.cluster import Cluster
 from lib.names import ISTIO_SYSTEM
 
@@ -16,6 +17,21 @@ REVISION = "istio.io/rev"  # label of istiod's pods and of objects, annotation o
 DEFAULT = "default"  # the revision of an installation that names none
 WEBHOOKS = "admissionregistration.k8s.io/v1"
 FETCHES = "PILOT_JWT_ENABLE_REMOTE_JWKS"  # istiod's variable: who fetches an issuer's keys
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An external authorizer in `extensionProviders`.
+
+    Attributes:
+        host: The host of its Service.
+        grpc: Whether it speaks gRPC; Istio asks one that speaks HTTP only about HTTP requests.
+        missing: Whether the mesh has no such Service.
+    """
+
+    host: str
+    grpc: bool = True
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class Mesh:
         aliases: Trust domains that count as this one.
         revision: The revision of istiod.
         tags: Other names of this revision.
-        providers: The external authorizers in `extensionProviders`: the host of the Service by the provider's name.
+        providers: The external authorizers in `extensionProviders`, by name.
         normalization: What Envoy does with a path before the policies see it: NONE, BASE, MERGE_SLASHES, …
         access_log: The file that Envoy writes its access log to, "" if it writes none.
         encoding: The log's encoding: TEXT or JSON.
@@ -42,7 +58,7 @@ class Mesh:
     aliases: Sequence[str] = ()
     revision: str = DEFAULT
     tags: Sequence[str] = ()
-    providers: Mapping[str, str] = field(default_factory=dict)
+    providers: Mapping[str, Provider] = field(default_factory=dict)
     normalization: str = "BASE"
     access_log: str = ""
     encoding: str = "TEXT"
@@ -65,14 +81,24 @@ class Mesh:
         return self.variables.get(FETCHES, "istiod").lower() not in ("istiod", "false", "")
 
 
-def of_config(config: Mapping[str, Any], revision: str = DEFAULT, **more: Any) -> Mesh:
-    """Return the mesh of a MeshConfig; `more` has the fields that a MeshConfig does not state."""
+def of_config(
+    config: Mapping[str, Any], revision: str = DEFAULT, hosts: Collection[str] | None = None, **more: Any
+) -> Mesh:
+    """Return the mesh of a MeshConfig.
+
+    Args:
+        config: The MeshConfig.
+        revision: The control plane's revision.
+        hosts: The hosts that the mesh has; by default it has those of all authorizers.
+        more: The fields that a MeshConfig does not state.
+    """
+    found = filter(None, map(_authorizer, config.get("extensionProviders") or []))
     return Mesh(
         root=config.get("rootNamespace") or more.get("istiod_namespace") or ISTIO_SYSTEM,
         trust_domain=config.get("trustDomain") or "cluster.local",
         aliases=tuple(config.get("trustDomainAliases") or ()),
         revision=revision,
-        providers=dict(filter(None, map(_authorizer, config.get("extensionProviders") or []))),
+        providers={name: replace(one, missing=hosts is not None and one.host not in hosts) for name, one in found},
         normalization=_normalization(config),
         access_log=config.get("accessLogFile") or "",
         encoding=config.get("accessLogEncoding") or "TEXT",
@@ -93,9 +119,11 @@ def read(cluster: Cluster, revision: str = "") -> Mesh:
     for own, namespace in places:
         name = "istio" if own == DEFAULT else f"istio-{own}"
         if found := cluster.find("v1", "ConfigMap", name, namespace):
+            config = yaml.safe_load(found["data"]["mesh"]) or {}
             return of_config(
-                yaml.safe_load(found["data"]["mesh"]) or {},
+                config,
                 own,
+                hosts=_hosts(cluster) if config.get("extensionProviders") else None,
                 istiod_namespace=namespace,
                 tags=_tags(cluster, own),
                 variables=_variables([one for one in istiods if _revision(one) == own]),
@@ -123,13 +151,24 @@ def _variables(istiods: Sequence[Mapping]) -> dict[str, str]:
     return {one["name"]: one.get("value", "") for container in containers for one in container.get("env") or []}
 
 
-def _authorizer(provider: Mapping) -> tuple[str, str] | None:
-    """Return the provider's name and its Service's host (`namespace/` may precede it), None if it is no authorizer."""
+def _hosts(cluster: Cluster) -> set[str]:
+    """Return the hosts of the mesh's Services and ServiceEntries.
+
+    Source: istio/istio 1.31, pilot/pkg/model/telemetry_logging.go, LookupCluster: it takes a host in full.
+    """
+    services = [one["metadata"] for one in cluster.items("v1", "Service")]
+    entries = cluster.items(API, "ServiceEntry")
+    stated = {host for one in entries for host in one["spec"].get("hosts") or []}
+    return stated | {f"{one['name']}.{one['namespace']}{CLUSTER_DOMAIN}" for one in services}
+
+
+def _authorizer(provider: Mapping) -> tuple[str, Provider] | None:
+    """Return the provider's name and its settings (`namespace/` may precede the host), None if it is no authorizer."""
     kinds = [kind for kind in ("envoyExtAuthzHttp", "envoyExtAuthzGrpc") if kind in provider]
     if not kinds:
         return None
     host = (provider[kinds[0]] or {}).get("service", "")
-    return provider.get("name", ""), host.rpartition("/")[2]
+    return provider.get("name", ""), Provider(host.rpartition("/")[2], "Grpc" in kinds[0])
 
 
 def _normalization(config: Mapping) -> str:

@@ -50,10 +50,10 @@ def applies(policy: Mapping, namespace: str, labels: Mapping[str, str], mesh: Me
 def set_aside(policy: Mapping, mesh: Mesh) -> str:
     """Return why a policy that is meant for a workload has no effect there, as a clause; "" if it has one."""
     metadata = policy["metadata"]
-    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    labels = metadata.get("labels") or {}
     if not mesh.reads(labels):
         return f"its label {REVISION}={labels[REVISION]} is for another revision than {mesh.revision}"
-    if policy["kind"] == RULES and notes.get(DRY_RUN) in TRUE:
+    if policy["kind"] == RULES and is_trial(policy) and action(policy) != "CUSTOM":
         return f"its annotation {DRY_RUN} makes it a trial: Envoy only logs what it would do"
     if policy["kind"] == PEERS and selector(policy) and metadata["namespace"] == mesh.root:
         return f"a PeerAuthentication in the root namespace {mesh.root} must not have a selector"
@@ -94,6 +94,35 @@ def mode(
     return "PERMISSIVE", ""
 
 
+def peer(
+    policies: Iterable[Mapping],
+    principal: str,
+    namespace: str,
+    labels: Mapping[str, str],
+    port: str = "",
+    mesh: Mesh | None = None,
+) -> str | None:
+    """Return the principal that a workload sees of a caller, None if its mutual TLS mode refuses the connection.
+
+    Callers with a sidecar send plain text if the mode is DISABLE, and also if that of the workload's namespace is: so
+    a workload that is STRICT in such a namespace lets nobody in.
+
+    Args:
+        policies: The PeerAuthentications of the cluster, and perhaps others.
+        principal: The caller's own; "" without a sidecar.
+        namespace: The workload's namespace.
+        labels: The workload's labels.
+        port: The workload's port.
+        mesh: The mesh's configuration.
+
+    Source: istio/istio 1.31, pilot/pkg/model/push_context.go, BestEffortInferServiceMTLSMode
+    """
+    found = list(policies)
+    own, homes = (mode(found, namespace, one, port, mesh)[0] for one in (labels, {}))
+    seen = "" if "DISABLE" in (own, homes) else principal
+    return None if own == "STRICT" and not seen else seen
+
+
 def age(policy: Mapping) -> tuple[str, str]:
     """Return what orders policies by age, the oldest first: the time of creation, then the name."""
     metadata = policy["metadata"]
@@ -102,6 +131,11 @@ def age(policy: Mapping) -> tuple[str, str]:
 
 def _is_gateway(reference: Mapping) -> bool:
     return reference.get("kind") == "Gateway" and reference.get("group") == GATEWAY_GROUP
+
+
+def is_trial(policy: Mapping) -> bool:
+    """Return whether an AuthorizationPolicy is on trial (DRY_RUN)."""
+    return (policy["metadata"].get("annotations") or {}).get(DRY_RUN) in TRUE
 
 
 def action(policy: Mapping) -> str:

@@ -1,8 +1,9 @@
 """Random AuthorizationPolicies, tokens and requests, with most of Istio's fields; each case has its own header.
 
-All policies are for one workload. So every rule has one more condition, request.headers[x-case], and only requests of
-its case can match it; at a workload of plain TCP, each case has its own port. A case that denies also has a policy that
-allows. Some policies are not in force: a trial, another revision, another selector, a reference to a waypoint.
+All policies are for one workload or gateway. So every rule has one more condition, request.headers[x-case], and only
+requests of its case can match it; at a workload of plain TCP, each case has its own port. A case that denies also has a
+policy that allows. Some policies are in the root namespace. Some are not in force: a trial, another revision, another
+selector, a reference to a waypoint or to another Gateway.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from lib.istio.policies import HTTP_FIELDS, bare
+from lib.istio.policies import API, HTTP_FIELDS, RULES, bare
+from lib.names import GATEWAY_GROUP, ISTIO_SYSTEM
 
 ISSUERS = ("https://one.example/realms/a", "https://two.example")
 AUDIENCE = "shop"
@@ -59,7 +61,33 @@ FORWARDED = ("203.0.113.7", "198.51.100.4, 203.0.113.7", "203.0.113.7,198.51.100
 ALIAS = "old.example"  # a trust domain that counts as the mesh's own
 ABSENT = "absent"  # an external authorizer that the mesh's configuration does not have
 IN_FORCE = ({}, {"annotations": {"istio.io/dry-run": "true"}}, {"labels": {"istio.io/rev": "other"}},
-            {"selector": {"matchLabels": {"app": "other"}}}, {"targetRefs": True})  # fmt: skip
+            {"selector": {"matchLabels": {"app": "other"}}}, {"targetRefs": "other"},
+            {"namespace": ISTIO_SYSTEM})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """What policies are drawn for: a workload, or a gateway.
+
+    Attributes:
+        name: The beginning of the policies' names.
+        namespace: The namespace of the pods.
+        labels: The labels that select the pods.
+        port: The pods' port; that before the first case's, if each case has a port of plain TCP.
+        tcp: Whether the ports carry plain TCP.
+        gateway: The Gateway of the Gateway API that made the pods, "" if none did.
+    """
+
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    port: int
+    tcp: bool = False
+    gateway: str = ""
+
+    def port_of(self, case: int) -> str:
+        """Return the pods' port that a case's requests reach."""
+        return str(self.port + case if self.tcp else self.port)
 
 
 @dataclass(frozen=True)
@@ -88,22 +116,21 @@ def either(random: Random, name: str, values: list) -> dict:
 
 
 class Policies:
-    """Draws cases for one workload.
+    """Draws cases for one place.
 
     Args:
         random: What the cases are drawn with.
-        namespace: The namespace of the workload and of its callers.
-        labels: The workload's labels.
+        place: The workload or the gateway.
+        namespace: The namespace of the callers.
         account: The service account of the caller that has a sidecar.
-        addresses: The addresses of that caller ("caller") and of the workload ("web").
+        addresses: The addresses of that caller ("caller") and of the place ("web").
         providers: The external authorizers that CUSTOM policies name.
-        tcp: The port before the first case's port, if the workload's ports carry plain TCP; else 0.
     """
 
-    def __init__(self, random: Random, namespace: str, labels: dict, account: str, addresses: dict[str, str],
-                 providers: tuple[str, ...], tcp: int = 0) -> None:  # fmt: skip
-        self.random, self.namespace, self.labels, self.account = random, namespace, labels, account
-        self.addresses, self.providers, self.tcp = addresses, providers, tcp
+    def __init__(self, random: Random, place: Place, namespace: str, account: str, addresses: dict[str, str],
+                 providers: tuple[str, ...]) -> None:  # fmt: skip
+        self.random, self.place, self.namespace, self.account = random, place, namespace, account
+        self.addresses, self.providers, self.tcp = addresses, providers, place.tcp
 
     def case(self, number: int) -> list[dict]:
         """The policies of one case."""
@@ -111,25 +138,31 @@ class Policies:
         rules = [self._rule(number) for _ in range(self.random.randint(1, 2))]
         if self.tcp and self.random.random() < 0.7:  # the others show what becomes of a rule that TCP cannot have
             rules = [_plain(rule) for rule in rules]
-        force = {} if action == "CUSTOM" else self.random.choices(IN_FORCE, [16, 1, 1, 1, 1])[0]
+        force = self.random.choices(IN_FORCE, [16, 1, 1, 1, 1, 4])[0]
         made = [self._policy(f"case-{number}", action, rules, force)]
         if action != "ALLOW":
             made.append(self._policy(f"open-{number}", "ALLOW", [{"when": [self._mine(number)]}], {}))
         return made
 
     def _policy(self, name: str, action: str, rules: list[dict], force: dict) -> dict:
-        chosen = {"selector": force.get("selector", {"matchLabels": self.labels})}
-        if "targetRefs" in force:
-            chosen = {"targetRefs": [{"group": "", "kind": "Service", "name": self.labels["app"]}]}
+        place, targets = self.place, force.get("targetRefs", "")
+        if place.gateway and not {"selector", "namespace"} & set(force):
+            targets = targets or self.random.choice([place.gateway, ""])
+        chosen = {"selector": force.get("selector", {"matchLabels": place.labels})}
+        if targets:
+            kind = {"group": GATEWAY_GROUP, "kind": "Gateway"} if place.gateway else {"group": "", "kind": "Service"}
+            chosen = {"targetRefs": [{**kind, "name": targets}]}
+        elif self.tcp and action in ("DENY", "AUDIT") and self.random.random() < 0.5:
+            chosen = {}  # for the namespace, or from the root namespace for the mesh: no other pod has such a port
         provider = {"provider": {"name": self.random.choice(self.providers)}} if action == "CUSTOM" else {}
         spec = {**chosen, "action": action, **provider, "rules": rules}
         more = {key: force[key] for key in ("labels", "annotations") if key in force}
-        metadata = {"name": f"{self.labels['app']}-{name}", "namespace": self.namespace, **more}
-        return {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
+        metadata = {"name": f"{place.name}-{name}", "namespace": force.get("namespace", place.namespace), **more}
+        return {"apiVersion": API, "kind": RULES, "metadata": metadata, "spec": spec}
 
     def _mine(self, number: int) -> dict:
         if self.tcp:
-            return {"key": "destination.port", "values": [str(self.tcp + number)]}
+            return {"key": "destination.port", "values": [self.place.port_of(number)]}
         return {"key": "request.headers[x-case]", "values": [str(number)]}
 
     def _rule(self, number: int) -> dict:
@@ -174,7 +207,7 @@ class Policies:
             "hosts": HOST_PATTERNS,
             "methods": (*METHODS, "*", "P*"),
             "paths": PATTERNS,
-            "ports": (str(self.tcp + number), "8000") if self.tcp else ("8080", "8000"),
+            "ports": (self.place.port_of(number), "8000"),
         }
         made: dict = {}
         for name in some(random, fields):
@@ -201,7 +234,7 @@ class Policies:
             "source.trustDomain": ["cluster.local", "other", ALIAS, "cluster*"],
             "source.serviceAccount": [f"{self.namespace}/{self.account}", "other/x"],
             "destination.ip": [addresses["web"], "192.0.2.1"],
-            "destination.port": ["8080", "8000"],
+            "destination.port": [self.place.port_of(0), "8000"],
             "request.auth.principal": ["*", f"{ISSUERS[0]}/alice", f"{ISSUERS[1]}/*"],
             "request.auth.audiences": [AUDIENCE, "other", "sh*"],
             "request.auth.presenter": ["web", "mobile", "*"],

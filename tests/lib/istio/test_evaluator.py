@@ -4,7 +4,8 @@ import pytest
 
 from lib.istio.attributes import Call
 from lib.istio.evaluator import decide
-from lib.istio.mesh import Mesh
+from lib.istio.mesh import Mesh, Provider, of_config
+from lib.istio.policies import DRY_RUN, peer
 
 OWN = "cluster.local/ns/shop/sa/web"
 BY_PORT = {"when": [{"key": "destination.port", "values": ["9000"]}]}
@@ -50,3 +51,55 @@ def test_the_rules_of_a_custom_policy_see_no_token(source, allowed):
     made = policy("CUSTOM", {"from": [{"source": source}]})  # its provider is unknown to the mesh, which denies all
     call = Call(principal=OWN, port="9000", claims={"iss": "https://one.example", "sub": "alice"})
     assert decide([policy("ALLOW", {}), made], call).allowed is allowed
+
+
+HTTP_ONLY = Mesh(providers={"p": Provider("p.shop", grpc=False)})
+GONE = Mesh(providers={"p": Provider("p.shop", missing=True)})
+BOTH = Mesh(providers={"p": Provider("p.shop"), "q": Provider("q.shop")})
+
+
+def custom(provider="p", trial=False):
+    made = policy("CUSTOM", {})
+    made["spec"]["provider"] = {"name": provider}
+    made["metadata"]["annotations"] = {DRY_RUN: str(trial).lower()}
+    return made
+
+
+@pytest.mark.parametrize(("found", "mesh", "tcp", "allowed"), [
+    ([custom()], BOTH, False, None),
+    ([custom()], Mesh(), False, False),
+    ([custom()], GONE, False, False),
+    ([custom()], GONE, True, False),
+    ([custom()], HTTP_ONLY, False, None),
+    ([custom()], HTTP_ONLY, True, True),  # nobody asks it
+    ([custom("p"), custom("q")], BOTH, False, False),
+    ([custom("p"), custom("q", trial=True)], BOTH, False, False),  # a trial counts among the providers
+    ([custom(trial=True)], BOTH, False, False),  # Istio enforces the rules of such a trial
+    ([custom(trial=True)], GONE, False, True),
+])  # fmt: skip
+def test_what_istio_does_about_an_external_authorizer(found, mesh, tcp, allowed):
+    assert decide(found, Call(principal=OWN, port="9000", tcp=tcp), mesh).allowed is allowed
+
+
+def test_the_mesh_knows_which_authorizers_have_a_service():
+    config = {"extensionProviders": [
+        {"name": "a", "envoyExtAuthzHttp": {"service": "auth/a.auth.svc.cluster.local"}},
+        {"name": "b", "envoyExtAuthzGrpc": {"service": "b.auth"}},
+    ]}  # fmt: skip
+    found = of_config(config, hosts={"a.auth.svc.cluster.local", "b.auth.svc.cluster.local"}).providers
+    assert found["a"] == Provider("a.auth.svc.cluster.local", grpc=False)
+    assert found["b"].missing  # a host that is not written in full
+
+
+@pytest.mark.parametrize(("mode", "homes", "principal", "seen"), [
+    ("STRICT", "UNSET", OWN, OWN), ("STRICT", "UNSET", "", None), ("PERMISSIVE", "STRICT", OWN, OWN),
+    ("PERMISSIVE", "UNSET", "", ""), ("DISABLE", "STRICT", OWN, ""), ("UNSET", "STRICT", "", None),
+    ("PERMISSIVE", "DISABLE", OWN, ""), ("STRICT", "DISABLE", OWN, None),  # the callers see the namespace's alone
+])  # fmt: skip
+def test_the_peer_that_a_workload_sees_depends_on_its_mutual_tls_mode(mode, homes, principal, seen):
+    found = [
+        {"kind": "PeerAuthentication", "metadata": {"name": f"p{len(labels)}", "namespace": "shop"},
+         "spec": {"selector": {"matchLabels": labels}, "mtls": {"mode": stated}}}
+        for labels, stated in (({"app": "web"}, mode), ({}, homes))
+    ]  # fmt: skip
+    assert peer(found, principal, "shop", {"app": "web"}) == seen
