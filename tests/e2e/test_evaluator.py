@@ -46,7 +46,7 @@ def test_the_evaluator_agrees_with_envoy(mesh):
         f"| {len(found)} | {passed} | {known - len(wrong)} of {known} | {len(unknown)} | {because} |",
     ]
     (ROOT / "outputs" / "evaluator.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    print("\n".join([*lines, *map(str, wrong)]))
     assert not wrong, wrong[:5]
     assert len(unknown) < 0.05 * len(found)
     assert (

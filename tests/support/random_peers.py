@@ -15,7 +15,7 @@ MODES = ("STRICT", "PERMISSIVE", "DISABLE", "UNSET")
 def peers(random: Random, namespace: str, workloads: Iterable[tuple[dict[str, str], list[int]]]) -> list[dict]:
     """Draw PeerAuthentications for the mesh, a namespace, and each workload with these labels and ports.
 
-    Some levels have none, others several, of which the oldest counts. One is for another revision, and one has a
+    Some levels have none, others have several: the oldest counts. One is for another revision, and one has a
     selector in the root namespace, where it has no effect.
     """
 
