@@ -46,7 +46,7 @@ URL = f"http://{APP}.{NAMESPACE}:8000"
 PROVIDERS = ((ABSENT,), (GONE,), (ABSENT, AUTHORIZER), (AUTHORIZER,), (BY_HTTP,))
 BATCH = 100  # requests in one run of curl
 PATIENCE = 120  # seconds until the sidecar has new policies
-SETTLING = 20  # seconds until callers know a workload's new mutual TLS mode
+SETTLING = 60  # seconds until callers know a workload's new mutual TLS mode
 REFUSALS = ("RBAC: access denied", "Audiences in Jwt are not allowed", "")  # of policies, of tokens, of the authorizer
 
 
