@@ -22,8 +22,10 @@ def expects(probe: Probe) -> bool:
     lines = [line.lower() for line in probe.headers]
     dropped = any(line.startswith("connection:") and "authorization" in line for line in lines)  # RFC 9110, 7.6.1
     preflight = probe.method == "OPTIONS" and any(line.startswith(PREFLIGHT) for line in lines)
-    through_gateway = probe.caller == USER and not probe.world and (probe.how == "http" or probe.how in SCENARIOS)
-    return through_gateway and not preflight and (not probe.token or dropped or probe.method == "CONNECT")
+    challenged = not probe.world or probe.world in PROFILES  # the other worlds have no challenge
+    through_gateway = probe.caller == USER and (probe.how == "http" or probe.how in SCENARIOS)
+    unread = not probe.token or dropped or probe.method == "CONNECT"
+    return challenged and through_gateway and not preflight and unread
 
 
 def of_probes(probes: Iterable[Probe]) -> list[Probe]:

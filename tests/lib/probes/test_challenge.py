@@ -24,7 +24,7 @@ def test_only_rbacs_403_becomes_401_and_only_where_the_request_has_no_token():
 def test_tokens_without_the_right_services_preflights_and_worlds_keep_their_403():
     kept = {"D23a", "D32a", "A05", "A05b", "A06b", "F18a", "F18c", "G06", "G08a", "E01"}
     assert not kept & CHANGED
-    assert not [one.id for one in EVERY if one.world and one.id in CHANGED]
+    assert [one.id for one in EVERY if one.world and one.id in CHANGED] == ["G24c"]  # it goes to the hardened gateway
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ def test_tokens_without_the_right_services_preflights_and_worlds_keep_their_403(
         (made(token="no sub"), "403 R"),
         (made(caller="visitor"), "403 R"),
         (made(world="open"), "403 R"),
+        (made(world="hardened"), "401 R"),
         (made(token="good", headers=["Connection: close, Authorization"]), "401 R"),
         (made(method="OPTIONS"), "401 R"),
         (made(method="OPTIONS", headers=["Access-Control-Request-Method: GET"]), "403 R"),
