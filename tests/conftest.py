@@ -22,7 +22,7 @@ os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 # The files that take longest, each in minutes, so that no worker is left alone with one at the end; others come later
 MINUTES = {
     "test_end_to_end.py": 12,
-    "test_why.py": 8,
+    "test_why.py": 10,
     "test_eks_params.py": 8,
     "test_reconfigured_cluster.py": 8,
     "test_labs.py": 5,
