@@ -46,7 +46,8 @@ URL = f"http://{APP}.{NAMESPACE}:8000"
 PROVIDERS = ((ABSENT,), (GONE,), (ABSENT, AUTHORIZER), (AUTHORIZER,), (BY_HTTP,))
 BATCH = 100  # requests in one run of curl
 PATIENCE = 120  # seconds until the sidecar has new policies
-SETTLING = 60  # seconds until callers know a workload's new mutual TLS mode
+SETTLING = 60  # seconds until all proxies know new policies and modes
+CLOSED = 503, "upstream connect error"  # of the caller's own sidecar, if the workload's closes the connection
 REFUSALS = ("RBAC: access denied", "Audiences in Jwt are not allowed", "")  # of policies, of tokens, of the authorizer
 
 
@@ -120,7 +121,7 @@ class EvaluatedMesh:
         numbered = [(draw, case) for draw, count in zip(draws, cases, strict=True) for case in range(count)]
         self._replace_drawn([PERMISSIVE])
         found = self._replace([one for draw, case in numbered for one in draw.case(case)], seed)
-        made = self._answered([(draw.place, draw.request(case)) for draw, case in numbered for _ in range(each)], found)
+        made = self._settled([(draw.place, draw.request(case)) for draw, case in numbered for _ in range(each)], found)
         ports = [(LABELS, [WEB.port]), (RAW_LABELS, RAW_PORTS)]
         some = [(place, random.choice([one for one in numbered if one[0].place is place])) for place in (WEB, WEB)]
         some += [(TCP, one) for one in numbered if one[0].place is TCP]
@@ -129,10 +130,12 @@ class EvaluatedMesh:
             marks = self._mark(seed, number + 1)
             asked = [(place, replace(draw.request(case), sidecar=sidecar))
                      for sidecar, _ in CALLERS for place, (draw, case) in some]  # fmt: skip
-            rules = [*found, *marks]
-            agreed = until(lambda: self._answered(asked, rules), _agree, streak=2, deadline=SETTLING)  # noqa: B023
-            made += agreed.value
+            made += self._settled(asked, [*found, *marks])
         return made
+
+    def _settled(self, asked: list[tuple[Place, Asked]], found: list[dict]) -> list[Pair]:
+        """Ask until Envoy and the evaluator agree twice, or the proxies had time to follow; return the pairs."""
+        return until(lambda: self._answered(asked, found), _agree, streak=2, deadline=SETTLING).value
 
     def _answered(self, asked: list[tuple[Place, Asked]], found: list[dict]) -> list[Pair]:
         modes = self.cluster.items(policies.API, policies.PEERS)
@@ -234,7 +237,7 @@ class EvaluatedMesh:
     def _pair(self, place: Place, asked: Asked, headers: dict[str, str], reply: tuple[int, str], call: Call | None,
               found: list[dict]) -> Pair:  # fmt: skip
         status, body = reply
-        refused = status in (0, 401) or (status == 403 and body.strip() in REFUSALS)
+        refused = status in (0, 401) or (status == 403 and body.strip() in REFUSALS) or (status, body[:22]) == CLOSED
         answer = f"{place.name} {status} {body[:60]}"
         if call is None:
             return Pair(asked, not refused, False, (), answer)

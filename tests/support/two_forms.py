@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from lib.istio import evaluator, gateway_api, policies, routes
-from lib.istio.mesh import Mesh
+from lib.istio.mesh import Mesh, Provider
 
 PREFIX = "nginx.ingress.kubernetes.io/"
 
@@ -47,7 +47,7 @@ def reached(objects, gateway, pods, call, asked, providers=()):
     call = replace(call, host=asked.host, method=asked.method, path=asked.path, headers=asked.headers,
                    claims=asked.claims, complete=True)  # fmt: skip
     applied = policies.applying(objects, policies.RULES, *pods)
-    verdict = evaluator.decide(applied, call, Mesh(providers=providers))
+    verdict = evaluator.decide(applied, call, Mesh(providers={name: Provider(f"{name}.example") for name in providers}))
     if verdict.allowed is False:
         return "refused"
     asks = ("asks",) if verdict.allowed is None else ()
