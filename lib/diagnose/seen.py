@@ -26,6 +26,7 @@ def call(evidence: Evidence) -> Call:
         path=route.path if route and route.path is not None else evidence.path,
         port=evidence.workload_port or (_part(hop.local, 1) if hop else None) or None,
         headers=_headers(evidence),
+        unread=_arriving(evidence),
         source_ip=_source(evidence, hop),
         remote_ip=_part(hop.client, 0) if hop else None,
         destination_ip=_part(hop.local, 0) if hop else None,
@@ -70,7 +71,16 @@ def token_removed_by(evidence: Evidence) -> str:
 
 
 def _headers(evidence: Evidence) -> dict[str, str]:
-    """Return the headers at the guard: sent, changed by the gateway and the route, and made from claims."""
+    """Return the headers at the guard after its JWT filter: it takes the token away, and writes claims into headers."""
+    found = _arriving(evidence)
+    rule = evidence.jwt_rule if claims(evidence) else None
+    if rule and not rule.get("forwardOriginalToken"):
+        found.pop("authorization", None)
+    return found | (authentication.claim_headers(rule, evidence.claims) if rule else {})
+
+
+def _arriving(evidence: Evidence) -> dict[str, str]:
+    """Return the headers that arrive at the guard: sent, and changed by the gateway and the route."""
     found = dict(evidence.headers)
     if evidence.token and evidence.token.place == BEARER:
         found.setdefault("authorization", "Bearer")
@@ -85,10 +95,9 @@ def _headers(evidence: Evidence) -> dict[str, str]:
         if evidence.route:
             found |= evidence.route.headers
             found = {name: value for name, value in found.items() if name not in evidence.route.removed}
-    rule = evidence.jwt_rule if claims(evidence) else None
-    if token_removed_by(evidence) or (rule and not rule.get("forwardOriginalToken")):
+    if token_removed_by(evidence):
         found.pop("authorization", None)
-    return found | (authentication.claim_headers(rule, evidence.claims) if rule else {})
+    return found
 
 
 def _mutual(evidence: Evidence) -> bool:

@@ -30,6 +30,7 @@ class Call:
         path: The path and the query, as the proxy got them.
         port: The workload's port.
         headers: The headers as the policies see them. A header that is missing here is not in the request.
+        unread: The headers before the proxy's JWT filter changed them, as CUSTOM policies see them; None if it did not.
         complete: Whether proxies on the way may have added headers of their own (x-forwarded-…).
         source_ip: The address of the connection to the proxy.
         remote_ip: The client's address: from X-Forwarded-For or the PROXY protocol, else that of the connection.
@@ -45,6 +46,7 @@ class Call:
     path: str | None = "/"
     port: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] | None = None
     complete: bool = False
     source_ip: str | None = None
     remote_ip: str | None = None

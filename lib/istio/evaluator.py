@@ -139,7 +139,7 @@ def unusable(provider: str, policies: Sequence[Mapping], mesh: Mesh) -> str:
 
 def unread(call: Call) -> Call:
     """Return a request as the rules of CUSTOM policies see it: Envoy asks the authorizer before it reads the token."""
-    return replace(call, claims={})
+    return replace(call, claims={}, headers=call.headers if call.unread is None else call.unread)
 
 
 def alternatives(policy: Mapping, call: Call, mesh: Mesh | None = None) -> list[Alternative]:

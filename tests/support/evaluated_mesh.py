@@ -251,7 +251,7 @@ class EvaluatedMesh:
             if outcome.error:
                 return Pair(asked, not refused, False, (), answer)
             call = replace(call, claims=outcome.claims, host=asked.host, method=asked.method, path=path,
-                           headers=outcome.headers, remote_ip=_remote(sent, call.source_ip))  # fmt: skip
+                           headers=outcome.headers, unread=sent, remote_ip=_remote(sent, call.source_ip))  # fmt: skip
         rules = policies.applying(found, policies.RULES, place.namespace, place.labels, self.mesh)
         verdict = evaluator.decide(rules, call, self.mesh)
         return Pair(asked, not refused, verdict.allowed, verdict.unknown, answer)

@@ -1,5 +1,7 @@
 """Examples for the evaluator, from Istio's source; tests/e2e/test_evaluator.py is its law against the real Envoy."""
 
+from dataclasses import replace
+
 import pytest
 
 from lib.istio.attributes import Call
@@ -51,6 +53,13 @@ def test_the_rules_of_a_custom_policy_see_no_token(source, allowed):
     made = policy("CUSTOM", {"from": [{"source": source}]})  # its provider is unknown to the mesh, which denies all
     call = Call(principal=OWN, port="9000", claims={"iss": "https://one.example", "sub": "alice"})
     assert decide([policy("ALLOW", {}), made], call).allowed is allowed
+
+
+def test_the_rules_of_a_custom_policy_see_no_header_that_the_jwt_filter_wrote():
+    made = policy("CUSTOM", {"when": [{"key": "request.headers[x-user]", "values": ["*"]}]})
+    call = Call(principal=OWN, port="9000", headers={"x-user": "alice"})
+    assert decide([policy("ALLOW", {}), made], call).allowed is False
+    assert decide([policy("ALLOW", {}), made], replace(call, unread={})).allowed is True
 
 
 HTTP_ONLY = Mesh(providers={"p": Provider("p.shop", grpc=False)})
