@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,9 @@ from lib.probes.tokens.kit import OWN, Kit, NamedToken
 GONE = object()  # the value of a header member or claim that is left out
 
 
-def own(about: str, /, lasts: float = math.inf, **claims: Any) -> NamedToken:
+def own(about: str, /, *, kept: bool = True, **claims: Any) -> NamedToken:
     """A token signed by the realm's key, except for these claims good. A value may be a function of the kit or GONE."""
-    return NamedToken(about, lambda kit: forge.signed(kit.own_key, edited(kit, kit.claims(), claims)), OWN, lasts)
+    return NamedToken(about, lambda kit: forge.signed(kit.own_key, edited(kit, kit.claims(), claims)), OWN, kept)
 
 
 def own_bytes(about: str, /, payload: Callable[[dict], bytes]) -> NamedToken:

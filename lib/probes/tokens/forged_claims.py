@@ -14,7 +14,7 @@ from lib.probes.tokens.kit import LIFE, OWN, Kit, NamedToken
 
 GOOD = object()  # in _twice: the good token's own value
 LEEWAY = 60  # seconds that Envoy grants after exp and before nbf (kClockSkewInSecond)
-ENDING, KEPT = 57, 9  # seconds: "ending" ends 3 or 4 seconds from now; the kit keeps it for 9, to wait for its end
+ENDING = 57  # seconds past its exp: the leeway ends 3 or 4 seconds from now
 THUMBPRINT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"  # the example of RFC 9449, section 6.1
 DOTTED_ROLES: dict[str, Any] = {"realm_access.roles": ["reader"]}
 LOGOUT: dict[str, dict] = {"http://schemas.openid.net/event/backchannel-logout": {}}
@@ -60,14 +60,14 @@ def _twice(name: str, *values: Any) -> Callable[[dict], bytes]:
 
 
 TIMES = {
-    "expired 10 s ago": own("10 seconds past its exp", exp=ago(10)),
+    "expired 10 s ago": own("10 seconds past its exp", kept=False, exp=ago(10)),
     "expired 65 s ago": own("65 seconds past its exp", exp=ago(LEEWAY + 5)),
-    "exp 59 s ago": own("59 seconds past its exp", 0, exp=ago(LEEWAY - 1)),
-    "exp 60 s ago": own("60 seconds past its exp", 0, exp=ago(LEEWAY)),
-    "exp 61 s ago": own("61 seconds past its exp", 0, exp=ago(LEEWAY + 1)),
-    "nbf 60 s ahead": own("60 seconds before its nbf", 0, nbf=ago(-LEEWAY)),
-    "nbf 62 s ahead": own("62 seconds before its nbf", 0, nbf=ago(-LEEWAY - 2)),
-    "ending": own("its leeway ends in 3 seconds", KEPT, exp=ago(ENDING)),
+    "exp 59 s ago": own("59 seconds past its exp", kept=False, exp=ago(LEEWAY - 1)),
+    "exp 60 s ago": own("60 seconds past its exp", kept=False, exp=ago(LEEWAY)),
+    "exp 61 s ago": own("61 seconds past its exp", kept=False, exp=ago(LEEWAY + 1)),
+    "nbf 60 s ahead": own("60 seconds before its nbf", kept=False, nbf=ago(-LEEWAY)),
+    "nbf 62 s ahead": own("62 seconds before its nbf", kept=False, nbf=ago(-LEEWAY - 2)),
+    "ending": own("its leeway ends in 3 seconds", kept=False, exp=ago(ENDING)),
     "nbf in 30 s": own("nbf in 30 seconds", nbf=ago(-30)),
     "nbf in 5 minutes": own("nbf in 5 minutes", nbf=ago(-300)),
     "iat tomorrow": own("issued tomorrow", iat=ago(-86400)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,13 +29,14 @@ class Missing(RunbookError):
 class NamedToken:
     """A token of the tables: one line about it, and a function that makes it from a kit.
 
-    `needs` is a key of NEEDS, or empty if the good token is enough. The kit makes it again after `lasts` seconds.
+    `needs` is a key of NEEDS, or empty if the good token is enough. A token whose seconds count is not `kept`: the kit
+    makes a new one at each call.
     """
 
     about: str
     make: Callable[[Kit], str]
     needs: str = ""
-    lasts: float = math.inf
+    kept: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Kit:
     audience: str
     now: Callable[[], float] = field(repr=False)
     canary: str = ""
-    _made: dict[str, tuple[float, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: RLock = field(default_factory=RLock, init=False, repr=False, compare=False)
 
     def token(self, name: str) -> str:
-        """Return the token of this name, and the same one again while it lasts. Safe for several threads.
+        """Return the token of this name, the same one at each call if it is kept. Safe for several threads.
 
         Raises:
             Missing: The kit lacks what the token needs.
@@ -82,13 +82,12 @@ class Kit:
             raise KeyError(f"expected a token of lib.probes.tokens.catalogue, got {name!r}; correct the table.")
         wanted = self.catalogue[name]
         with self._lock:
-            since, made = self._made.get(name, (0.0, ""))
-            if made and self.now() - since < wanted.lasts:
-                return made
+            if wanted.kept and name in self._made:
+                return self._made[name]
             if wanted.needs and not self.has(wanted.needs):
                 raise Missing(NEEDS[wanted.needs])
-            self._made[name] = self.now(), wanted.make(self)
-            return self._made[name][1]
+            self._made[name] = wanted.make(self)
+            return self._made[name]
 
     def has(self, need: str) -> bool:
         """Whether the kit has what this key of NEEDS stands for."""

@@ -1,5 +1,7 @@
 """Sequences held with small servers on loopback, and the tables that name them."""
 
+from dataclasses import replace
+
 import pytest
 
 from lib.probes.model import load
@@ -54,6 +56,13 @@ def context(address):
 def test_scenarios(name, answers):
     with served(Mesh().speak) as address:
         assert SCENARIOS[name](context(address)) == answers
+
+
+def test_a_websocket_is_opened_with_a_new_token_if_the_first_ended_too_early():
+    mesh, made = Mesh(), iter(["expired.t.s", ENDING])
+    with served(mesh.speak) as address:
+        slow = replace(context(address), token=lambda name: next(made))
+        assert SCENARIOS["websocket-stays"](slow) == ["101 app", "401 J15", "101 app"]
 
 
 def test_a_websocket_that_was_closed_is_told():

@@ -17,10 +17,9 @@ from lib.errors import ParamsError
 from lib.istio.answers import RBAC
 from lib.keycloak import realm_keys
 from lib.probes.scenarios import requests as scenarios_requests
-from lib.probes.scenarios.requests import Context
+from lib.probes.scenarios.requests import EDGES, Context
 from lib.probes.tokens import forge
 from lib.probes.tokens.catalogue import ISSUED, TOKENS
-from lib.probes.tokens.forged_claims import KEPT
 from lib.probes.tokens.keys import KINDS, SigningKey
 from lib.probes.tokens.kit import NEEDS, OWN, Kit, Missing
 from lib.probes.transport.messages import Reply
@@ -223,7 +222,7 @@ def test_a_certificate_is_of_the_key():
 def test_every_token_can_be_made_and_sent(name):
     token = FULL.token(name)
     assert token.isascii() and token.isprintable() and token.strip() == token
-    assert FULL.token(name) == token or not TOKENS[name].lasts
+    assert (FULL.token(name) == token) == TOKENS[name].kept
     assert name == "good" or token != GOOD
     assert not set(name) & set("{}[]:!"), "a name stands in braces"
     assert TOKENS[name].about and TOKENS[name].needs in ("", *NEEDS)
@@ -275,15 +274,8 @@ def test_what_cannot_be_minted_is_told_at_every_asking():
             without.token("id")
 
 
-def test_a_token_lasts_as_long_as_it_should():
-    now = [1000.0]
-    here = kit(now=lambda: now[0])
-    first = {name: here.token(name) for name in ("no exp", "ending", "exp 59 s ago")}
-    assert here.token("exp 59 s ago") != first["exp 59 s ago"]
-    assert here.token("ending") == first["ending"]
-    now[0] += KEPT
-    assert here.token("ending") != first["ending"]
-    assert here.token("no exp") == first["no exp"]
+def test_a_token_whose_seconds_count_is_new_at_each_call():
+    assert not any(TOKENS[name].kept for name in (*EDGES, "ending", "expired 10 s ago"))
 
 
 def test_edges_are_asked_early_in_a_second_each_made_anew():
@@ -294,10 +286,21 @@ def test_edges_are_asked_early_in_a_second_each_made_anew():
         return [Reply(403, body=RBAC)]
 
     assert scenarios_requests.edges(Context("", "a.example", ask, FULL.token, "D03")) == ["403 R"] * 5
-    assert len({int(when) for when, _ in asked}) == 1
-    now = int(asked[0][0])
-    assert [claims["exp"] - now for _, claims in asked[:3]] == [-60, -59, -61]
-    assert [claims["nbf"] - now for _, claims in asked[3:]] == [60, 62]
+    assert [claims["exp"] - int(when) for when, claims in asked[:3]] == [-60, -59, -61]
+    assert [claims["nbf"] - int(when) for when, claims in asked[3:]] == [60, 62]
+
+
+def test_an_edge_that_was_answered_in_the_next_second_is_asked_again():
+    asked = []
+
+    def ask(requests):
+        asked.append(time.time())
+        if len(asked) == 2:
+            time.sleep(1)
+        return [Reply(401, body="Jwt is expired")] if len(asked) == 2 else [Reply(403, body=RBAC)]
+
+    assert scenarios_requests.edges(Context("", "a.example", ask, FULL.token, "D03")) == ["403 R"] * 5
+    assert len(asked) >= 6
 
 
 def test_servers_that_must_not_be_called_are_the_canary():
