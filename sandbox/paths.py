@@ -24,6 +24,8 @@ AWS_URL = f"http://127.0.0.1:{AWS_PORT}"
 CREDENTIALS = HOME / "aws" / "credentials"
 REGION = "us-east-1"
 LINKS = os.environ.get("EKS_SANDBOX_LINKS") or "198.18.0.0/15"  # RFC 2544: no host of the Internet is there
+POD_NETWORK = "10.244.0.0/16"  # of each cluster
+SERVICE_NETWORK = "10.100.0.0/16"  # of each cluster; one of EKS's two defaults: API_KubernetesNetworkConfigRequest
 
 
 def tag(home: Path) -> str:

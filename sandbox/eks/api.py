@@ -19,7 +19,7 @@ from sandbox.eks.clusters import Clusters
 from sandbox.eks.models import EksCluster, EksNodegroup
 from sandbox.eks.tags_api import TagsApi
 from sandbox.iam.access_keys import ACCOUNT, find
-from sandbox.node.command_lines import SERVICE_NETWORK
+from sandbox.paths import SERVICE_NETWORK
 
 if TYPE_CHECKING:
     from moto.ec2.models import EC2Backend

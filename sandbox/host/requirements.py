@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 from sandbox.host import veth
-from sandbox.paths import AWS_PORT, HOME, PARTS
+from sandbox.paths import AWS_PORT, HOME, PARTS, POD_NETWORK, SERVICE_NETWORK
 
 # GiB. README.md, "What the sandbox is and costs", has the measurements: a first build fills 10 GB of disk, 6 of them
 # Go's caches; the running mesh takes about 2 GiB of memory, the compiler about 4.
@@ -38,11 +39,11 @@ def require() -> None:
 
 
 def require_free(number: int) -> None:
-    """Raise NotThisMachine if another program uses the subnet of link `number`."""
+    """Raise NotThisMachine if another program uses the subnet of link `number`, or the cluster itself does."""
     network = veth.Link(number).network
-    if device := veth.taken(network):
+    if used_by := _cluster_network(network) or veth.taken(network):
         fix = "set EKS_SANDBOX_LINKS to a network that is free, such as 10.250.0.0/16"
-        raise NotThisMachine(f"the sandbox needs {network} for its link, got it in use by {device}; {fix}.")
+        raise NotThisMachine(f"the sandbox needs {network} for its link, got it in use by {used_by}; {fix}.")
 
 
 def require_port(port: int = AWS_PORT) -> None:
@@ -54,6 +55,13 @@ def require_port(port: int = AWS_PORT) -> None:
         except OSError:
             fix = "end what listens there, or set EKS_SANDBOX_PORT (and aws_endpoint_url in the params)"
             raise NotThisMachine(f"the sandbox needs port {port} on loopback, got it in use; {fix}.") from None
+
+
+def _cluster_network(link: ipaddress.IPv4Network) -> str:
+    """Return which network of the cluster a link would overlap, or "": a node could not reach its own pods."""
+    networks = {"pods": POD_NETWORK, "Services": SERVICE_NETWORK}
+    found = [f"the cluster's {name}" for name, text in networks.items() if ipaddress.ip_network(text).overlaps(link)]
+    return found[0] if found else ""
 
 
 def _system() -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 from sandbox.build.image_catalogue import names
+from sandbox.paths import POD_NETWORK, SERVICE_NETWORK
 
 ETC = "/etc/kubernetes"
 PATH = "/opt/kube:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-POD_NETWORK = "10.244.0.0/16"
-SERVICE_NETWORK = "10.100.0.0/16"  # one of EKS's two defaults: API_KubernetesNetworkConfigRequest
 DNS = "10.100.0.10"
 SOCKET = "/run/containerd.sock"
 POD_SECURITY_LEVELS = ("privileged", "baseline", "restricted")  # Kubernetes, "Pod Security Standards"
@@ -53,7 +52,7 @@ def files(webhook_url: str, pod_security: str) -> dict[str, str]:
     route = [{"dst": "0.0.0.0/0"}]
     bridge["ipam"] = {
         "type": "host-local",
-        "ranges": [[{"subnet": "10.244.0.0/16"}]],
+        "ranges": [[{"subnet": POD_NETWORK}]],
         "routes": route,
         "dataDir": "/run/cni",
     }
