@@ -13,7 +13,7 @@ WORKERS = -n auto --dist loadfile --no-loadscope-reorder
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run browser plan why up down status logs build drop-caches image lab params kubeconfig verify clean-up bundle compare history probes-slow vectors conformance test test-evaluator test-fast test-browser bench check lock
+.PHONY: help env run browser plan why up down status logs build drop-caches image watch lab params kubeconfig verify clean-up bundle compare history probes-slow vectors conformance test test-evaluator test-fast test-browser bench check lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ drop-caches: env ## build, then delete Go's module and build caches (6 GB); the 
 
 image: env ## the runbook as an OCI image without a container engine, in outputs/image; a sandbox that runs gets it
 	@$(PYTHON) -m sandbox image
+
+watch: env ## a standing proof: a CronJob sends the probes of ENV, and this prints each control's last proof [EVERY='17 * * * *' STALE=hours IMAGE=… OFF=yes]
+	@$(PYTHON) -m lib.watch put --env $(ENV) --image $(or $(IMAGE),eks-sandbox.local/runbook:0.1.0) $(if $(EVERY),--schedule '$(EVERY)') \
+	  $(if $(STALE),--stale-after $(STALE)) $(if $(filter yes,$(OFF)),--off)
 
 # JupyterLab keeps the layout of its windows in .jupyter; at first the table of contents is open
 lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/.jupyter

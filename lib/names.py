@@ -12,6 +12,7 @@ HARDENED = "hardened"  # the hardened profile of httpbin; the profile has the na
 PROBES, STRANGERS = "probes", "bar"  # workloads with policies for single probes; callers that no policy lists
 LABS = "labs"
 ROLES = "roles"  # the application of step 15, whose callers have roles
+WATCH = "runbook"  # the Jobs of the runbook's image
 LOGIN = "login"  # the application that people reach with a browser, and its gateway
 
 

@@ -32,6 +32,7 @@ LAYERS = {
         vectors labs roles login
         bundle
         runner
+        watch
         __main__
     """,
     "lib.probes": """

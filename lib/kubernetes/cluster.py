@@ -172,10 +172,13 @@ class Cluster:
 
     def dry_run(self, obj: Object) -> Object:
         """Return the object that the API server would create, admission webhooks included; it creates nothing."""
-        api_version, kind, _, namespace = _key(obj)
-        path = self._rest.path(api_version, kind, namespace, None)
+        return self.create(obj, [("dryRun", "All")])
+
+    def create(self, obj: Object, query: Query | None = None) -> Object:
+        """Create an object, which may have a `generateName` in place of a name; return the created object."""
+        path = self._rest.path(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace"), None)
         headers = {"Content-Type": "application/yaml"}  # JSON is YAML; the client would encode JSON twice
-        return json.loads(self._rest.call("POST", path, query=[("dryRun", "All")], body=obj, headers=headers))
+        return json.loads(self._rest.call("POST", path, query=query, body=obj, headers=headers))
 
     # Waiting
 

@@ -42,9 +42,7 @@ def probe_mesh(arguments: Sequence[str], console: Console) -> int:
     names = set(remote.RemoteSettings.model_fields)
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
     settings = remote.settings(options, given.params)
-    keys = remote.issuer_keys(settings)
-    token = remote.token_source(settings, keys=keys)
-    plan, left = remote.plan(model.load(), token, settings, keys)
+    plan, left, token = remote.prepared(settings)
     if given.dry_run:
         return _print_plan(plan, left, settings, console)
     found = [*remote.ask([probe for probe, _ in plan], token, settings), *left]

@@ -11,7 +11,7 @@ from lib.aws.session import aws_errors
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation
 from lib.kubernetes.cluster import MANAGER
-from lib.names import HARDENED, ISTIO_INGRESS, KEYCLOAK_EDGE, LABS, LOGIN, PROBES, ROLES, STRANGERS
+from lib.names import HARDENED, ISTIO_INGRESS, KEYCLOAK_EDGE, LABS, LOGIN, PROBES, ROLES, STRANGERS, WATCH
 from lib.polling import until, wait
 from lib.run import Run
 from lib.steps import authority, cluster, endpoints
@@ -143,7 +143,7 @@ _CLUSTER_WIDE = [
 
 
 def _namespaces(run: Run) -> list[str]:
-    probed = (PROBES, STRANGERS, HARDENED, LABS, LOGIN, ROLES)
+    probed = (PROBES, STRANGERS, HARDENED, LABS, LOGIN, ROLES, WATCH)
     wanted = (
         *probed,
         run.params.namespace,

@@ -1,4 +1,4 @@
-"""The image in the cluster: `why` and the probes as Jobs, with just the rights of the calls that were made."""
+"""The image in the cluster: `why`, the probes and a watch as Jobs, with just the rights of the calls that were made."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from lib.kubernetes import manifests
 from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import endpoints, tokens
+from lib.steps import callers, endpoints, tokens
+from lib.steps.clean_up import SECURITY
+from lib.watch import prove, standing
 from sandbox.build.runbook_image import NAME, SOURCE
 from sandbox.commands import image
 from sandbox.paths import LOGS
 
 pytestmark = pytest.mark.sandbox
 ACCESS = manifests.load(SOURCE / "access.yaml")
+WATCH = manifests.load(SOURCE / "watch.yaml", image="", schedule="", hours="")
 SPACE, HOST = "runbook", "httpbin.example"
+HOURS, NEVER = 3, "0 0 29 2 *"  # the age of a stale proof; a schedule whose day is far
 DEADLINE = 90  # seconds for a Job: both take about 10 on an idle machine
 GRANTED = re.compile(r'allowed by (?:Cluster)?RoleBinding "([^"]+)"')
 
@@ -86,14 +90,62 @@ def test_the_probes_are_green_and_need_no_right(ended):
     assert asked and int(asked[1]) > 50
 
 
-def test_the_rights_are_those_of_the_calls_that_were_made(run, ended):
+@pytest.fixture(scope="module")
+def watched(run) -> list[dict]:
+    """The table of a watch that was put there twice, and whose schedule has come once."""
+    standing.put(run, NAME, "* * * * *", HOURS)
+    standing.report(run, HOURS)
+    wait("the schedule's own run", lambda: len(prove.read(run.cluster).runs) > 1, deadline=60 + DEADLINE)
+    standing.put(run, NAME, NEVER, HOURS)
+    rows, files = standing.report(run, HOURS)
+    yield rows
+    for file in files:
+        file.unlink()
+
+
+def test_a_watch_proves_the_controls_by_itself(run, watched):
+    assert {row["state"] for row in watched} == {"proved"}
+    assert {"IA-2", "IA-8"} <= {row["control"] for row in watched}
+    assert "the table of runs" in (standing.OUTPUTS / "dev" / "index.html").read_text().lower()
+
+
+def test_a_hole_is_red_and_an_event_and_is_proved_again_without_it(run, watched):
+    (policy,) = [one for one in run.cluster.items(SECURITY, "AuthorizationPolicy", "foo") if bound_to(one, "httpbin")]
+    user = callers.caller(run, "user", "httpbin")
+    run.delete(policy)
+    try:
+        wait("the hole", user.status, lambda status: status == 200, streak=10, deadline=60, pause=0.1)
+        red = {id for proof in standing.run_now(run).controls.values() for id in proof.red}
+    finally:
+        run.apply([applied(policy)])
+        wait("the policy", user.status, lambda status: status == 403, streak=20, deadline=60, pause=0.1)
+    assert "A01" in red
+    assert not any(proof.red for proof in standing.run_now(run).controls.values())
+    told = [one for one in run.cluster.items("v1", "Event", SPACE) if one["reason"] == "ProofChanged"]
+    assert [one["type"] for one in sorted(told, key=lambda one: one["firstTimestamp"])] == ["Warning", "Normal"]
+    assert all("A01" in one["message"] for one in told)
+
+
+def bound_to(policy: dict, app: str) -> bool:
+    return policy["spec"].get("selector", {}).get("matchLabels", {}).get("app") == app
+
+
+def applied(policy: dict) -> dict:
+    """Return an object as it was applied, from one that the API server returned."""
+    kept = policy["metadata"].keys() & {"name", "namespace", "labels", "annotations"}
+    metadata = {key: policy["metadata"][key] for key in kept}
+    return {**policy, "metadata": metadata}
+
+
+def test_the_rights_are_those_of_the_calls_that_were_made(run, ended, watched):
     log = LOGS / run.params.cluster_name / "kube-apiserver.log"
     lines = [line for line in log.read_text().splitlines() if line.startswith('{"kind":"Event"')]
     events = [json.loads(line) for line in lines]
-    calls = [one for one in events if one["user"]["username"] == f"system:serviceaccount:{SPACE}:why"]
-    assert {one["annotations"]["authorization.k8s.io/decision"] for one in calls} == {"allow"}
-    assert {call for one in calls if (call := right(one))} == stated()
-    assert {one["user"]["username"] for one in events} == {f"system:serviceaccount:{SPACE}:why"}
+    assert {one["annotations"]["authorization.k8s.io/decision"] for one in events} == {"allow"}
+    assert {call for one in events if (call := right(one))} == stated()
+    assert {one["user"]["username"] for one in events} == {
+        f"system:serviceaccount:{SPACE}:{who}" for who in ("why", "watch")
+    }
 
 
 def right(event: dict) -> tuple[str, str, str, str] | None:
@@ -107,11 +159,12 @@ def right(event: dict) -> tuple[str, str, str, str] | None:
 
 
 def stated() -> set[tuple[str, str, str, str]]:
-    """Return the rights in access.yaml, in the same form."""
-    rules = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in ACCESS if "rules" in one}
+    """Return the rights in access.yaml and watch.yaml, in the same form."""
+    objects = [*ACCESS, *WATCH]
+    rules = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in objects if "rules" in one}
     return {
         ("/".join(filter(None, (one["metadata"]["name"], one["metadata"].get("namespace")))), verb, group, kind)
-        for one in ACCESS
+        for one in objects
         if "roleRef" in one
         for rule in rules[one["roleRef"]["kind"], one["roleRef"]["name"]]
         for group in rule["apiGroups"]

@@ -16,7 +16,8 @@ from pydantic import Field, field_validator
 from lib.crypto import jwt
 from lib.errors import ParamsError
 from lib.keycloak import oidc
-from lib.probes.model import USER, Probe
+from lib.probes import challenge
+from lib.probes.model import USER, Probe, load
 from lib.probes.reporting import results
 from lib.probes.reporting.results import Result
 from lib.probes.runner import RetryPolicy, Target, run_probes
@@ -42,6 +43,7 @@ class RemoteSettings(MeshAddress):
         "figure-2", description="the profile that gives the expected answers"
     )
     families: str = Field("A,B,C,D", description="letters of families, or ids of probes, to send")
+    missing_token: Literal[403, 401] = Field(403, description="the mesh's answer to a request without a token")
     path: str = Field("", description=f"the path instead of httpbin's {OWN_PATH}; by default the URL's")
     status: Annotated[int, Field(ge=200, le=399)] = Field(
         200, description="the application's status for the good token"
@@ -140,6 +142,15 @@ def published(issuer: str, ca: str = "") -> list[dict]:
     return oidc.jwks(uri, session=session)["keys"]
 
 
+def prepared(
+    given: RemoteSettings,
+) -> tuple[list[tuple[Probe, Request]], list[Result], Callable[[str], str]]:
+    """Return the plan of all probes, those that cannot be sent, and the tokens' source, which has run its commands."""
+    keys = issuer_keys(given)
+    token = token_source(given, keys=keys)
+    return *plan(load(), token, given, keys), token
+
+
 def plan(
     probes: Iterable[Probe], token: Callable[[str], str], given: RemoteSettings, keys: Sequence[dict] = ()
 ) -> tuple[list[tuple[Probe, Request]], list[Result]]:
@@ -175,6 +186,7 @@ def ask(
 def fitting(probes: Iterable[Probe], given: RemoteSettings) -> tuple[list[Probe], list[Result]]:
     """Return the probes adapted to the mesh, and those that cannot be sent there, skipped with the reason."""
     chosen = [probe for probe in probes if _chosen(probe, given.families)]
+    chosen = challenge.of_probes(chosen) if given.missing_token == 401 else chosen
     reasons = [(probe, _unfit(probe) or _without_audience(probe, given)) for probe in chosen]
     left = [results.skipped(probe, given.profile, why) for probe, why in reasons if why]
     return [_fitted(probe, given) for probe, why in reasons if not why], left

@@ -6,13 +6,15 @@ import pytest
 
 from lib.kubernetes import manifests
 from sandbox.build import debian_layers, runbook_image
-from sandbox.build.runbook_image import ENV, LOCKED, OWN, PLACE, SITE, SOURCE, USER, UV, WRITABLE
+from sandbox.build.runbook_image import ENV, LOCKED, NAME, OWN, PLACE, SITE, SOURCE, USER, UV, WRITABLE
 from sandbox.paths import VERSIONS
 
 NAMES = {"image": "image", "url": "https://gateway/headers", "host": "httpbin.example", "issuer": "https://issuer"}
 DOCKERFILE = re.sub(r"\s*\\\n\s*", " ", (SOURCE / "Dockerfile").read_text())
 ACCESS = manifests.load(SOURCE / "access.yaml")
-JOBS = manifests.load(SOURCE / "jobs.yaml", **NAMES)
+WATCH = manifests.load(SOURCE / "watch.yaml", image="image", schedule="0 * * * *", hours="3")
+CRON_JOBS = [one["spec"]["jobTemplate"] | {"metadata": one["metadata"]} for one in WATCH if one["kind"] == "CronJob"]
+JOBS = [*manifests.load(SOURCE / "jobs.yaml", **NAMES), *CRON_JOBS]
 
 
 def lines(word: str) -> list[str]:
@@ -53,8 +55,21 @@ def test_a_job_is_not_root_and_cannot_write_its_root_file_system(job):
         own = container["securityContext"]
         assert own["readOnlyRootFilesystem"] and not own["allowPrivilegeEscalation"]
         assert own["capabilities"] == {"drop": ["ALL"]}
-        assert not any("eyJ" in word for word in container["args"])
+        assert not any("eyJ" in word for word in container.get("command", container.get("args")))
     assert pod["automountServiceAccountToken"] == ("serviceAccountName" in pod)
+
+
+def test_make_watch_takes_the_image_of_make_image():
+    assert f"--image $(or $(IMAGE),{NAME})" in (runbook_image.PROJECT / "Makefile").read_text()
+
+
+def test_a_watch_may_keep_its_own_proofs_and_nothing_else():
+    (rules,) = [one["rules"] for one in WATCH if one["kind"] == "Role"]
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (["configmaps"], ["proofs"], ["get", "patch"]),
+        (["events"], None, ["create"]),
+    ]
+    assert not [one for one in WATCH if one["kind"] in ("ClusterRole", "ClusterRoleBinding")]
 
 
 def test_the_rights_read_and_nothing_else_and_no_secret():

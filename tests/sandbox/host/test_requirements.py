@@ -1,4 +1,4 @@
-"""What a machine lacks is told before anything changes."""
+"""The sandbox says what a machine lacks before anything changes."""
 
 import os
 import subprocess

@@ -137,6 +137,11 @@ def test_the_answers_expected_are_the_profiles():
     assert fitted.expected("hardened") == "403 R"
 
 
+def test_a_missing_token_may_get_a_challenge():
+    (missing, good), _ = remote.fitting([probe("A01", "403 R"), PROBES[1]], settings(missing_token=401))
+    assert (missing.expected("figure-2"), good.expected("figure-2")) == ("401 R", "200 app")
+
+
 def test_braces_in_a_path_stay():
     ((_, request),), _ = remote.plan(PROBES[:1], Kit().token, settings(path="/a/{b}"))
     assert request.target == "/a/{b}"
