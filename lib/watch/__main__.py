@@ -43,10 +43,10 @@ def put(args: argparse.Namespace) -> int:
         standing.take_away(run)
         return 0
     standing.put(run, args.image, args.schedule, args.stale_after)
-    rows, files = standing.report(run, args.stale_after)
+    rows, note, files = standing.report(run, args.stale_after)
     show_table(pd.DataFrame(rows))
-    print("\n".join(os.path.relpath(file) for file in files))
-    return 0 if all(row["state"] == proofs.PROVED for row in rows) else 1
+    print(printable_lines("\n".join([*filter(None, [note]), *map(os.path.relpath, files)])))
+    return 0 if rows and all(row["state"] == proofs.PROVED for row in rows) else 1
 
 
 def prove(args: argparse.Namespace) -> int:

@@ -51,22 +51,25 @@ def run_now(run: Run) -> Proofs:
     """Send the probes at once, as the CronJob will; return the proofs when the Job has ended.
 
     Raises:
-        RunbookError: the Job cannot start, for example because the node does not have the image.
+        RunbookError: the node does not have the image, or the Job ended and left no proof.
         TimedOut: the Job did not end.
     """
     template = run.cluster.get(*CRON_JOB)["spec"]["jobTemplate"]
     metadata = {"name": FIRST, "namespace": WATCH}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]}
+    before = prove.read(run.cluster).runs
     run.delete(job)
     run.apply([job])
     wait("the first run of the probes to end", lambda: _ended(run), deadline=DEADLINE, reraise=(RunbookError,))
     proofs = prove.read(run.cluster)
+    if proofs.runs == before:
+        raise RunbookError(f"The Job {FIRST} left no proof. See: kubectl -n {WATCH} logs job/{FIRST}.")
     run.delete(job)
     return proofs
 
 
-def report(run: Run, hours: float) -> tuple[list[dict], list[Path]]:
-    """Return a row for each control with its last proof; and the page and the metrics file that were written.
+def report(run: Run, hours: float) -> tuple[list[dict], str, list[Path]]:
+    """Return a row for each control with its last proof; and the last run's note, and the files that were written.
 
     If the probes were never sent, they are sent now.
     """
@@ -77,7 +80,7 @@ def report(run: Run, hours: float) -> tuple[list[dict], list[Path]]:
     page, metrics = folder / "index.html", folder / prove.METRICS
     page.write_text(reports.page(kept, run.params.env, now, stale_after), encoding="utf-8")
     metrics.write_text(reports.metrics(kept, stale_after), encoding="utf-8")
-    return kept.rows(now, stale_after), [page, metrics]
+    return kept.rows(now, stale_after), kept.runs[-1].note, [page, metrics]
 
 
 def take_away(run: Run) -> None:

@@ -97,7 +97,7 @@ def watched(run) -> list[dict]:
     standing.report(run, HOURS)
     wait("the schedule's own run", lambda: len(prove.read(run.cluster).runs) > 1, deadline=60 + DEADLINE)
     standing.put(run, NAME, NEVER, HOURS)
-    rows, files = standing.report(run, HOURS)
+    rows, _, files = standing.report(run, HOURS)
     yield rows
     for file in files:
         file.unlink()
