@@ -165,11 +165,13 @@ SCENARIOS: dict[str, Scenario] = {
 def _opened(context: Context, number: int, token: str) -> str:
     with Connection(context.address) as connection:
         reply = connection.ask(request(context, number, token, "/websocket/echo", UPGRADE))
-        return (_echo(connection, reply) if reply.status == 101 else reply).answer
+        return _echo(connection, reply).answer
 
 
 def _echo(connection: Connection, opened: Reply) -> Reply:
-    """Return the reply that opened the WebSocket if it still echoes, else `0 closed`."""
+    """Return the reply that opened the WebSocket if it still echoes, else `0 closed`; a refusal as it is."""
+    if opened.status != 101:
+        return opened
     try:
         connection.send(frame(FRAME, os.urandom(4)))
         echoed = connection.read(2 + len(FRAME))[2:]
