@@ -4,8 +4,6 @@ import ast
 import json
 import re
 import shutil
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -232,16 +230,18 @@ def test_a_control_names_the_indicators_of_fedramp_that_list_it():
     assert {one["value"] for one in component["props"]} == {"istiod 1.31", "pods {'a': [1]}"}
 
 
-def test_trestle_validates_the_three_together(tmp_path):
+def test_trestle_validates_the_three_together(tmp_path, monkeypatch, capsys):
+    from trestle.cli import Trestle  # takes a second, which no other test needs
+
     folder, _ = sealed(tmp_path / "run")
-    trestle = [sys.executable, "-m", "trestle"]
-    subprocess.run([*trestle, "init", "--local"], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    assert Trestle().run(["init", "--local"]) == 0
     for name in MODELS:
         place = tmp_path / {"component-definition.json": "component-definitions"}.get(name, name[:-5].rstrip("s") + "s")
         (place / "run").mkdir(parents=True)
         shutil.copy(folder / name, place / "run" / name)
-    done = subprocess.run([*trestle, "validate", "--all"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.count("VALID: Model") == 3, done.stdout + done.stderr
+    assert Trestle().run(["validate", "--all"]) == 0
+    assert capsys.readouterr().out.count("VALID: Model") == 3
 
 
 def test_a_run_broken_as_a_whole_stays_readable():
