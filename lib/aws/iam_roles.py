@@ -54,7 +54,7 @@ def ensure_role(iam: IAMClient, name: str, service: str, policies: list[str], ta
         iam.attach_role_policy(RoleName=name, PolicyArn=policy)
         changes.append(policy)
     action: Action = "created" if "created" in changes else "changed" if changes else "unchanged"
-    return Ensured(get_role(iam, name), action)
+    return Ensured(role if role and not changes else get_role(iam, name), action)
 
 
 @aws_errors()

@@ -37,8 +37,9 @@ def guard(run: Run) -> None:
     found = clusters.find_cluster(run.aws("eks"), run.params.cluster_name)
     if found:
         tags.check_owned(f"cluster {found['name']}", found.get("tags", {}), run.tags)
-    doomed = _in_account(run)
-    if doomed and not is_local(run) and os.environ.get("CONFIRM") != "yes":
+    if is_local(run) or os.environ.get("CONFIRM") == "yes":
+        return
+    if doomed := _in_account(run):
         raise AwsError(
             f"expected CONFIRM=yes before {len(doomed)} objects are deleted in account {run.params.account_id}, got "
             f"none; read the list above, then run: make clean-up ENV={run.params.env} CONFIRM=yes."
