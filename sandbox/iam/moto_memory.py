@@ -1,6 +1,7 @@
-"""What moto works out again at each call, or in each partition of IAM, and what is kept here instead.
+"""What moto works out again at each call, session or partition of IAM, and what is kept here instead.
 
-AWS's own policies are 5 MB of JSON; the methods of a service and the folders of moto stay as they are.
+AWS's own policies are 5 MB of JSON; the methods of a service and the folders of moto stay as they are. For each role of
+a request to EKS, moto makes a boto3 session, which reads all of AWS's endpoints again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from copy import copy
 from functools import cache
 
+from botocore import session
 from moto import backends
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core import responses
@@ -21,10 +23,11 @@ PARTITION = "aws"
 
 @cache
 def keep() -> None:
-    """Let moto keep them, in this process."""
+    """Let moto and botocore keep them, in this process."""
     folders = frozenset(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: folders
     responses.method_names_from_class = cache(responses.method_names_from_class)
+    session.create_loader = cache(session.create_loader)  # of AWS's models and endpoints, one for all sessions
     IAMBackend._init_aws_policies = _policies  # type: ignore[assignment, method-assign]
 
 
