@@ -103,8 +103,9 @@ def ask(folder: Path, other: Path) -> str:
     with contextlib.redirect_stdout(out):
         for line in (*audit.bundle(folder, keys)[0], *audit.environment(folder.parent, keys)[0]):
             print(line)
-        show_table(compare.runs(folder.parent, keys).fillna(""))
-        history_pages.write_history(folder.parent)
+        table = compare.runs(folder.parent, keys).fillna("")
+        show_table(table)
+        history_pages.write_history(folder.parent, table)
         for act in (
             lambda: compare.compare(folder, other),
             lambda: compare.compare(other, folder),
