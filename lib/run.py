@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
@@ -24,7 +24,6 @@ from lib.record.events import Record
 from lib.render import fenced
 
 if TYPE_CHECKING:
-    import boto3
     import pandas as pd  # imported where a table is made: commands without tables start sooner
 
 MANIFESTS = ROOT / "notebooks" / "manifests"
@@ -77,18 +76,14 @@ class Run:
         """Read the kubeconfig again at the next use of `cluster`."""
         self.__dict__.pop("cluster", None)
 
-    def aws(self, service: str) -> Any:
-        """Return a boto3 client for the environment's AWS endpoint."""
-        from lib.aws import session as aws_session
-
-        return aws_session.client(self._session, service, self.params.aws_endpoint_url)
-
     @cached_property
-    def _session(self) -> boto3.Session:  # one for all clients: each session reads AWS's descriptions for itself
+    def aws(self) -> Callable[[str], Any]:
+        """Return what makes boto3's client of a service for the environment's AWS endpoint, once for each service."""
         from lib.aws import session as aws_session
 
-        params = self.params
-        return aws_session.session(params.region, params.aws_profile, params.aws_credentials_file)
+        params = self.params  # one session for all clients: each session reads AWS's descriptions for itself
+        session = aws_session.session(params.region, params.aws_profile, params.aws_credentials_file)
+        return cache(lambda service: aws_session.client(session, service, params.aws_endpoint_url))
 
     @property
     def tags(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import boto3
 from moto.core import models
@@ -31,7 +31,7 @@ def session(
     return boto3.Session(access_key, secret, token, region_name)
 
 
-client = cache(aws_session.client)  # one a session and service: they take a while to make
+client = lru_cache(64)(aws_session.client)  # one a session and service: they take a while to make
 
 
 def tagged(kind: str, tags: dict[str, str]) -> dict:

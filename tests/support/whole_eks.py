@@ -9,12 +9,12 @@ from moto import mock_aws
 from moto.eks import urls
 
 from lib import params
-from lib.aws import session as aws_session
 from lib.record.events import Record
 from lib.run import Run
 from sandbox.eks import api
 from sandbox.eks.clusters import Clusters
 from sandbox.iam import access_keys, moto_memory
+from tests.support.account import client
 from tests.support.account import session as new_session
 from tests.support.stated import REAL
 
@@ -64,7 +64,7 @@ def step(session, env: str, **changed) -> Run:
     """Step 01 by params of a real account in `session`, with `changed` ones."""
     stated = {"env": env, "deadline": 5, **REAL, **changed}
     run = Run("01-cluster", params.Params(**stated), Record())
-    run.aws = lambda name: aws_session.client(session, name)
+    run.aws = lambda name: client(session, name)
     return run
 
 

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from lib import names, params
 from lib.aws import addons, iam_roles
 from lib.aws import clusters as aws_clusters
-from lib.aws import session as aws_session
 from lib.errors import AwsError, TimedOut
 from lib.params.eks import AddOn
 from lib.steps import cluster as steps_cluster
@@ -32,17 +31,17 @@ def there(session):
 
 
 def cluster(session):
-    role = iam_roles.ensure_role(aws_session.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[0][
+    role = iam_roles.ensure_role(account.client(session, "iam"), "demo-cluster", "eks.amazonaws.com", [], TAGS)[0][
         "Arn"
     ]
-    subnets = [one["SubnetId"] for one in aws_session.client(session, "ec2").describe_subnets()["Subnets"][:2]]
-    aws_clusters.ensure_cluster(aws_session.client(session, "eks"), "demo", "1.36", role, subnets, TAGS)
-    return aws_clusters.find_cluster(aws_session.client(session, "eks"), "demo")
+    subnets = [one["SubnetId"] for one in account.client(session, "ec2").describe_subnets()["Subnets"][:2]]
+    aws_clusters.ensure_cluster(account.client(session, "eks"), "demo", "1.36", role, subnets, TAGS)
+    return aws_clusters.find_cluster(account.client(session, "eks"), "demo")
 
 
 def ensure(session, there, name, wanted="default", tags=TAGS, **more):
     given = AddOn(**wanted) if isinstance(wanted, dict) else AddOn(version=wanted)
-    return addons.ensure_addon(aws_session.client(session, "eks"), there, name, given, tags, 5, **more)
+    return addons.ensure_addon(account.client(session, "eks"), there, name, given, tags, 5, **more)
 
 
 def test_an_add_ons_life(session, there):
@@ -51,7 +50,7 @@ def test_an_add_ons_life(session, there):
     assert ensure(session, there, "coredns")[1] == "unchanged"
     assert ensure(session, there, "coredns", "latest")[1] == "unchanged"
     assert ensure(session, there, "coredns", found["addonVersion"])[1] == "unchanged"
-    assert addons.wait_addon_active(aws_session.client(session, "eks"), "demo", "coredns", 5)["status"] == "ACTIVE"
+    assert addons.wait_addon_active(account.client(session, "eks"), "demo", "coredns", 5)["status"] == "ACTIVE"
 
 
 def test_another_configuration_is_an_update_that_is_waited_for(session, there):
@@ -65,14 +64,14 @@ def test_another_configuration_is_an_update_that_is_waited_for(session, there):
 
 def test_another_role_of_its_pods_is_an_update_too(session, there):
     made = [
-        iam_roles.ensure_role(aws_session.client(session, "iam"), name, iam_roles.POD_IDENTITY, [], TAGS)[0]
+        iam_roles.ensure_role(account.client(session, "iam"), name, iam_roles.POD_IDENTITY, [], TAGS)[0]
         for name in ("one", "other")
     ]
     one, other = (role["Arn"] for role in made)
     assert ensure(session, there, addons.EBS_CSI_DRIVER, role_arn=one)[1] == "created"
     assert ensure(session, there, addons.EBS_CSI_DRIVER, role_arn=one)[1] == "unchanged"
     assert ensure(session, there, addons.EBS_CSI_DRIVER, role_arn=other)[1] == "changed"
-    service = aws_session.client(session, "eks")
+    service = account.client(session, "eks")
     (made,) = service.list_pod_identity_associations(clusterName="demo")["associations"]
     about = {"clusterName": "demo", "associationId": made["associationId"]}
     assert service.describe_pod_identity_association(**about)["association"]["roleArn"] == other
@@ -103,7 +102,7 @@ def test_a_failed_update_says_what_to_do(session, there):
 def test_health_issues_of_an_add_on_are_in_the_error(session, there, health, error, words):
     ensure(session, there, "coredns", tags={**TAGS, "eks-sandbox/health": health})
     with pytest.raises(error, match=words):
-        addons.wait_addon_active(aws_session.client(session, "eks"), "demo", "coredns", 1, pause=0.01)
+        addons.wait_addon_active(account.client(session, "eks"), "demo", "coredns", 1, pause=0.01)
 
 
 def test_an_unknown_version_or_setting_is_refused_with_the_choices(session, there):
@@ -129,7 +128,7 @@ def test_an_endpoint_without_add_ons_is_a_clear_error():
         there = cluster(session)
         with pytest.raises(AwsError, match="EKS's add-ons .for coredns., got one that does not know them"):
             ensure(session, there, "coredns")
-        assert addons.find_addon(aws_session.client(session, "eks"), "demo", "coredns") is None
+        assert addons.find_addon(account.client(session, "eks"), "demo", "coredns") is None
 
 
 def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
@@ -139,10 +138,10 @@ def test_step_01_makes_them_with_the_drivers_role_and_does_so_once(session):
     steps_cluster.ensure(run)
     made = {row["name"]: row["action"] for row in run.changes if row["kind"] in ("add-on", "role")}
     assert set(made.values()) == {"created"} and {*wanted, "demo-ebs-csi"} <= made.keys()
-    service = aws_session.client(session, "eks")
+    service = account.client(session, "eks")
     (pods,) = service.list_pod_identity_associations(clusterName="demo")["associations"]
     assert (pods["namespace"], pods["serviceAccount"]) == ("kube-system", "ebs-csi-controller-sa")
-    role = iam_roles.find_role(aws_session.client(session, "iam"), "demo-ebs-csi")
+    role = iam_roles.find_role(account.client(session, "iam"), "demo-ebs-csi")
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"} and "sts:TagSession" in statement["Action"]
     table = steps_cluster.addon_table(run).set_index("add-on")

@@ -28,7 +28,7 @@ def session():
 @pytest.fixture
 def iam(session):
     """IAM with two customer-managed policies: moto has Amazon's own only when told so."""
-    client = aws_session.client(session, "iam")
+    client = account.client(session, "iam")
     document = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
     client.policies = [
         client.create_policy(PolicyName=name, PolicyDocument=document)["Policy"]["Arn"] for name in ("one", "two")
@@ -38,7 +38,7 @@ def iam(session):
 
 def build(session, iam, version="1.36", count=2):
     """Make all of it; return the actions."""
-    made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
+    made, ec2 = account.client(session, "eks"), account.client(session, "ec2")
     role, one = iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", iam.policies, TAGS)
     net, changes = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", TAGS)
     _, two = clusters.ensure_cluster(made, "demo", version, role["Arn"], net["subnet_ids"], TAGS)
@@ -56,7 +56,7 @@ def test_twice(session, iam):
 
 def test_what_may_change_is_changed(session, iam):
     build(session, iam)
-    ec2 = aws_session.client(session, "ec2")
+    ec2 = account.client(session, "ec2")
     iam.detach_role_policy(RoleName="demo-cluster", PolicyArn=iam.policies[0])
     subnet = ec2.describe_subnets(Filters=[{"Name": "tag:Name", "Values": ["demo-public-us-east-1a"]}])["Subnets"][0]
     ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
@@ -67,7 +67,7 @@ def test_what_may_change_is_changed(session, iam):
 
 def test_the_network_is_what_load_balancers_need(session, iam):
     build(session, iam)
-    ec2 = aws_session.client(session, "ec2")
+    ec2 = account.client(session, "ec2")
     found = ec2.describe_subnets(Filters=[{"Name": "tag:Cluster", "Values": ["demo"]}])["Subnets"]
     assert sorted(one["CidrBlock"] for one in found) == ["10.0.0.0/20", "10.0.16.0/20"]
     for one in found:
@@ -78,7 +78,7 @@ def test_the_network_is_what_load_balancers_need(session, iam):
 
 def test_clean_up_leaves_nothing_and_may_be_repeated(session, iam):
     build(session, iam)
-    made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
+    made, ec2 = account.client(session, "eks"), account.client(session, "ec2")
     for expected in ("deleted", "absent"):
         assert clusters.delete_node_group(made, "demo", "nodes", TAGS) == expected
         clusters.wait_node_group_gone(made, "demo", "nodes", 5)
@@ -103,7 +103,7 @@ def test_what_somebody_else_made_is_left_alone(session, iam):
 
 def test_a_field_that_cannot_change_is_an_error(session, iam):
     build(session, iam)
-    made, ec2 = aws_session.client(session, "eks"), aws_session.client(session, "ec2")
+    made, ec2 = account.client(session, "eks"), account.client(session, "ec2")
     cluster = made.describe_cluster(name="demo")["cluster"]
     with pytest.raises(AwsError, match="expected subnets of cluster demo to be .*cannot be changed"):
         clusters.ensure_cluster(made, "demo", "1.36", cluster["roleArn"], ["subnet-1"], TAGS)
@@ -114,7 +114,7 @@ def test_a_field_that_cannot_change_is_an_error(session, iam):
 
 
 def test_whoami(session):
-    assert aws_session.whoami(aws_session.client(session, "sts")).keys() == {"account", "arn", "user_id"}
+    assert aws_session.whoami(account.client(session, "sts")).keys() == {"account", "arn", "user_id"}
 
 
 class ResourceNotFoundException(Exception):
@@ -234,7 +234,7 @@ def test_a_refused_connection_says_how_to_start_the_sandbox():
 
 
 def test_which_ports_a_security_group_keeps_shut(session):
-    ec2 = aws_session.client(session, "ec2")
+    ec2 = account.client(session, "ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     group = ec2.create_security_group(GroupName="g", Description="d", VpcId=vpc)["GroupId"]
     assert security_groups.closed_ports(ec2, group, (15012, 15017)) == [15012, 15017]

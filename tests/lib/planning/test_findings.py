@@ -1,6 +1,7 @@
 """What the plan tells besides: drift by field, quotas, what AWS offers, what the caller may not do; or "not known"."""
 
 from datetime import date, datetime
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -389,6 +390,7 @@ def run(session, answers=(), **changed):
     }
     made = Run("plan", params.Params(**{**values, "account_id": ACCOUNT, **IMAGES, **changed}), Record())
 
+    @cache
     def client(name):
         found = aws_session.client(session, name)
         for (service, call), answer in dict(answers).items():

@@ -1,6 +1,7 @@
 """What would be made and what it costs; nothing is written before the account is right and a yes is said."""
 
 import json
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -41,12 +42,12 @@ def run(session, **changed):
         "account_id": ACCOUNT,
     }
     here = params.Params(**{**values, **IMAGES, **changed})
-    return SimpleNamespace(params=here, aws=lambda name: aws_session.client(session, name), tags=names.tags("demo"))
+    return SimpleNamespace(params=here, aws=lambda name: account.client(session, name), tags=names.tags("demo"))
 
 
 def build(session):
     """Make what step 01 makes, but the nodes."""
-    iam, ec2, service = (aws_session.client(session, name) for name in ("iam", "ec2", "eks"))
+    iam, ec2, service = (account.client(session, name) for name in ("iam", "ec2", "eks"))
     role, _ = iam_roles.ensure_role(iam, "demo-cluster", "eks.amazonaws.com", [], names.tags("demo"))
     net, _ = aws_vpc.ensure_network(ec2, "demo", "10.0.0.0/16", names.tags("demo"))
     aws_clusters.ensure_cluster(service, "demo", "1.36", role["Arn"], net["subnet_ids"], names.tags("demo"))
@@ -75,7 +76,7 @@ def test_what_is_there_is_kept_and_what_differs_is_changed(session):
 
 def test_nothing_is_written_while_it_is_planned(session):
     plan.rows(run(session))
-    ec2, iam = aws_session.client(session, "ec2"), aws_session.client(session, "iam")
+    ec2, iam = account.client(session, "ec2"), account.client(session, "iam")
     assert not iam.list_roles()["Roles"] and len(ec2.describe_vpcs()["Vpcs"]) == 1  # the account's default one
 
 
@@ -102,16 +103,16 @@ def test_a_yes_is_enough_in_the_right_account_only(session, monkeypatch):
 
 def test_where_all_is_there_nobody_is_asked(session):
     build(session)
-    role = aws_session.client(session, "iam").create_role(RoleName="demo-nodes", AssumeRolePolicyDocument="{}")["Role"]
+    role = account.client(session, "iam").create_role(RoleName="demo-nodes", AssumeRolePolicyDocument="{}")["Role"]
     service, subnets = (
-        aws_session.client(session, "eks"),
-        aws_session.client(session, "ec2").describe_subnets()["Subnets"],
+        account.client(session, "eks"),
+        account.client(session, "ec2").describe_subnets()["Subnets"],
     )
     own = [one["SubnetId"] for one in subnets if "demo" in str(one.get("Tags"))]
     group = node_groups.NodeGroupConfig(["m5.large"], 2)
     name = cluster.template_name("demo")
     data = launch_template.template_data(20, node_groups.DEFAULT_AMI_TYPE, name, names.tags("demo"))
-    start, _ = launch_template.ensure_template(aws_session.client(session, "ec2"), name, data, names.tags("demo"))
+    start, _ = launch_template.ensure_template(account.client(session, "ec2"), name, data, names.tags("demo"))
     node_groups.ensure_node_group(
         service, "demo", "workers", role["Arn"], own, group, names.tags("demo"), template=start
     )
@@ -141,7 +142,7 @@ def test_a_nat_gateway_is_priced_with_its_address_and_its_nodes_without(session)
 
 
 def test_existing_subnets_are_kept_and_no_vpc_is_created(session):
-    ec2 = aws_session.client(session, "ec2")
+    ec2 = account.client(session, "ec2")
     net, _ = aws_vpc.ensure_network(ec2, "theirs", "10.0.0.0/16", names.tags("theirs"))
     table = plan.rows(run(session, subnet_ids=net["subnet_ids"]))
     assert "vpc" not in set(table["kind"])
@@ -179,7 +180,7 @@ def whole():
 def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     session, called = whole, set()
     monkeypatch.setenv("CONFIRM", "yes")
-    reader = aws_session.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"][
+    reader = account.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"][
         "Arn"
     ]
     entries = [{"principal_arn": reader, "policy": "AmazonEKSViewPolicy"}]
@@ -196,17 +197,17 @@ def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
         cluster.ensure(here)
         cluster.access_entry_table(here)
         cluster.addon_table(here)
-    found = aws_clusters.find_cluster(aws_session.client(session, "eks"), "demo")["resourcesVpcConfig"]
-    vpc = aws_session.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
+    found = aws_clusters.find_cluster(account.client(session, "eks"), "demo")["resourcesVpcConfig"]
+    vpc = account.client(session, "ec2").describe_subnets(SubnetIds=found["subnetIds"])["Subnets"][0]["VpcId"]
     account.made_by_kubernetes(session, {"vpc_id": vpc, "subnet_ids": found["subnetIds"]})
-    iam, tags = aws_session.client(session, "iam"), aws_tags.tag_list(here.tags)
+    iam, tags = account.client(session, "iam"), aws_tags.tag_list(here.tags)
     iam.create_open_id_connect_provider(Url="https://a.example", ThumbprintList=["0" * 40], Tags=tags)
-    aws_session.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
+    account.client(session, "logs").create_log_group(logGroupName="/aws/eks/demo/cluster")
     elbv2 = here.aws("elbv2")
     load_balancer_readiness.target_states(
         elbv2, elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"], 80
     )
-    aws_session.client(session, "eks").delete_nodegroup(clusterName="demo", nodegroupName="workers")
+    account.client(session, "eks").delete_nodegroup(clusterName="demo", nodegroupName="workers")
     plan.guard(here)  # after a run that broke off between cluster and nodes
     cluster.ensure(here)
     clean_up.guard(here)
@@ -225,6 +226,7 @@ def listening(session, called):
     def note(model, **_):
         called.add(f"{model.service_model.signing_name}:{model.name}")
 
+    @cache
     def client(name):
         made = aws_session.client(session, name)
         made.meta.events.register("before-call.*.*", note)
