@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from lib.redact.shapes import MARK, TOKEN
 from lib.redact.views import Span, View, squeezed
-from lib.redact.words import HEAD, Words
+from lib.redact.words import Words
 
 SHORTEST = 6  # characters; a shorter secret would replace parts of ordinary words, so it stays
 SPLIT = 12  # characters of a secret, or of a line of it, that is found across line ends
-CUT = 10  # characters of a secret's beginning, which is found before an ellipsis or a text's end
+CUT, LONGEST = 10, 256  # characters of a secret's beginning, which is found before an ellipsis or a text's end
 STRUCTURE = re.compile(
     r"(?:- )?['\"]?[\w@.-]+['\"]?:(?:\s+['\"]?[a-z][a-z./-]*['\"]?)?"
 )  # a line of YAML: name: a-word
@@ -25,27 +25,33 @@ CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE
 def _forms(secrets: frozenset[str]) -> tuple[Words, Words, Words]:
     """Return the texts to look for in a view, in a view without white space and case, and as beginnings; longest first.
 
-    A run reports hundreds of secrets, each in many forms. Base64 and hexadecimal forms of long secrets are not among
-    them: lib.redact.shapes decodes runs.
+    A run reports hundreds of secrets, one after another, each in many forms.
     """
+    forms = [_forms_of(secret) for secret in secrets if len(secret) >= SHORTEST]
+    plain, split, begun = (set().union(*(one[kind] for one in forms)) for kind in range(3))
+    return _longest_first(plain), _longest_first(split), _longest_first(begun)
+
+
+@lru_cache(maxsize=4096)
+def _forms_of(secret: str) -> tuple[set[str], set[str], set[str]]:
+    """Return the texts to look for of one secret, as `_forms` does.
+
+    Base64 and hexadecimal forms of a long secret are not among them: lib.redact.shapes decodes runs.
+    """
+    if TOKEN.fullmatch(secret) and secret.count(".") == 2:  # its shape is found without this; its signature is not
+        return {part for part in (secret.rpartition(".")[2],) if len(part) >= SPLIT}, set(), set()
     plain: set[str] = set()
     split: set[str] = set()
     begun: set[str] = set()
-    for secret in secrets:
-        if len(secret) < SHORTEST:
-            continue
-        if TOKEN.fullmatch(secret) and secret.count(".") == 2:  # its shape is found without this; its signature is not
-            plain |= {part for part in (secret.rpartition(".")[2],) if len(part) >= SPLIT}
-            continue
-        lines = [line.strip() for line in CERTIFICATE.sub("", secret).splitlines()] if "\n" in secret.strip() else []
-        lines = [line for line in lines if len(line) >= SPLIT and not STRUCTURE.fullmatch(line)]
-        for one in (secret, secret.strip(), *lines):
-            if len(one) >= SHORTEST:
-                plain |= {unicodedata.normalize(form, one) for form in ("NFC", "NFD", "NFKC")} | {one, *_encoded(one)}
-                bare = "".join(one.split()).lower()
-                split |= {bare} if len(bare) >= SPLIT else set()
-                begun |= {one[: min(max(CUT, len(one) // 2), HEAD)]} if len(one) >= 2 * CUT else set()
-    return _longest_first(plain), _longest_first(split), _longest_first(begun)
+    lines = [line.strip() for line in CERTIFICATE.sub("", secret).splitlines()] if "\n" in secret.strip() else []
+    lines = [line for line in lines if len(line) >= SPLIT and not STRUCTURE.fullmatch(line)]
+    for one in (secret, secret.strip(), *lines):
+        if len(one) >= SHORTEST:
+            plain |= {unicodedata.normalize(form, one) for form in ("NFC", "NFD", "NFKC")} | {one, *_encoded(one)}
+            bare = "".join(one.split()).lower()
+            split |= {bare} if len(bare) >= SPLIT else set()
+            begun |= {one[: min(max(CUT, len(one) // 2), LONGEST)]} if len(one) >= 2 * CUT else set()
+    return plain, split, begun
 
 
 def places(text: str, secrets: frozenset[str]) -> Iterator[tuple[str, Span]]:

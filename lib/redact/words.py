@@ -8,7 +8,7 @@ from functools import partial
 
 from ahocorasick_rs import AhoCorasick
 
-HEAD = 256  # characters of a word that the automaton knows: to build it takes the square of the length of a long word
+HEAD = 32  # characters of a word that the automaton knows: it is built again with each new secret of a run
 SURROGATE = re.compile("[\ud800-\udfff]")  # is no character, and no program in another language takes it
 
 
