@@ -16,7 +16,8 @@ from lib.polling import until
 GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "nobody"
 PROXY = "istio-proxy"  # the container, of gateways too
 PATIENCE = 5  # seconds
-QUIET = 1.4  # seconds without a new line: each Envoy keeps its lines back for one second
+FLUSHED = 1.1  # seconds after a request: each Envoy keeps its lines back for one second
+QUIET = 1.4  # seconds without a new line, where one that is awaited may never come
 LOOK = 0.5  # seconds between two reads of the logs: each reads the logs of some twenty pods
 READERS = 8  # logs that are read at once
 
@@ -194,25 +195,44 @@ def lines_of(cluster: Cluster, pods: Iterable[tuple[str, str]], since_seconds: i
 
 def wait_for(
     ask: Callable[[], dict[str, Trail]],
-    wanted: Iterable[str],
+    wanted: Mapping[str, bool],
     deadline: float = PATIENCE,
     quiet: float = QUIET,
     clock: Callable[[], float] = time.monotonic,
+    pause: float = FLUSHED,
 ) -> dict[str, Trail]:
-    """Return `ask()` once it has every wanted label and no new line came for `quiet` seconds.
+    """Return `ask()` once each wanted label has the lines of all its proxies, or no new line came for `quiet` seconds.
 
-    The first proxy's line brings a label, and the next proxy writes its own line later. After `deadline` seconds this
-    returns the lines so far: a request that broke before a proxy read its headers leaves no label.
+    After `deadline` seconds this returns the lines so far: a request that broke before a proxy read its headers leaves
+    no label. All requests have ended when this is called, so the first look comes FLUSHED seconds later.
+
+    Args:
+        ask: reads the logs.
+        wanted: the labels, and whether the request came through a gateway.
+        deadline: seconds.
+        quiet: seconds.
+        clock: returns seconds.
+        pause: seconds until the first look.
     """
-    labels, last, since = set(wanted), None, clock()
+    last, since = None, clock()
+    until(clock, lambda now: now >= since + pause, deadline=deadline, pause=pause)
 
     def settled(trails: dict[str, Trail]) -> bool:
         nonlocal last, since
         if trails != last:
             last, since = trails, clock()
-        return labels <= trails.keys() and clock() - since >= quiet
+        if not wanted.keys() <= trails.keys():
+            return False
+        return all(_whole(trails[one], wanted[one]) for one in wanted) or clock() - since >= quiet
 
     return until(ask, settled, deadline=deadline, pause=LOOK).value or {}
+
+
+def _whole(trail: Trail, outside: bool) -> bool:
+    """Return whether no proxy's line is missing: a gateway that passed the request on, and then a sidecar, has one."""
+    if trail.gateway is None:
+        return not outside
+    return trail.sidecar is not None or not trail.gateway.upstream
 
 
 def _hop(name: str, found: Mapping[str, str]) -> Hop:

@@ -13,7 +13,7 @@ from lib.errors import RunbookError
 from lib.istio import answers
 from lib.istio.access_log import Trail
 from lib.polling import until
-from lib.probes.model import PROFILES, Probe
+from lib.probes.model import PROFILES, USER, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.baselines import Answers
 from lib.probes.reporting.results import Result
@@ -47,8 +47,8 @@ class Target:
     logged: bool = True
 
 
-# Returns the access logs' trails of the requests with these labels, by label.
-Logs = Callable[[set[str]], Mapping[str, Trail]]
+# Returns the access logs' trails by label; it gets labels, and whether their requests came through a gateway.
+Logs = Callable[[Mapping[str, bool]], Mapping[str, Trail]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def run_probes(
         targets: The workloads that can be asked.
         token: Returns a token by name, for several threads; raises Missing with the reason if there is none.
         baseline: The answers that measured probes are compared with.
-        logs: Reads the access logs. Called once, at the end, with the labels that a proxy must have logged.
+        logs: Reads the access logs. Called once, at the end, with the labels that the proxies must have logged.
         scenarios: The scenarios that a probe may name in `how`.
         retry: When to ask again.
         workers: How many transports work at once. Each transport sends its requests in parallel too.
@@ -98,7 +98,7 @@ def run_probes(
         row.plan(scenarios)
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda job: job(), _jobs(rows, retry)))
-    awaited = {row.label for row in rows if row.logged}
+    awaited = {row.label: row.probe.caller == USER for row in rows if row.logged}
     trails = logs(awaited) if logs and any(row.labels() for row in rows) else {}
     return [row.result(trails) for row in rows]
 

@@ -218,7 +218,7 @@ def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
         since = int(time.monotonic() - began) + MARGIN
         return access_log.read(access_log.lines_of(run.cluster, pods, since), name)
 
-    def read(labels: set[str]) -> Mapping[str, access_log.Trail]:
+    def read(labels: Mapping[str, bool]) -> Mapping[str, access_log.Trail]:
         at_gateways, at_sidecars = pods(_gateways(run, names)), pods(sidecars)
 
         def both() -> dict[str, access_log.Trail]:

@@ -1,6 +1,7 @@
 """Envoy's access log lines, and who answered."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -128,20 +129,36 @@ def test_pods_are_listed_once_however_often_their_logs_are_read():
 
 
 def waited(*pages, **options):
-    """Ask for a and b; a second goes by with each page, and the last one stays."""
+    """Ask for a and b, of users; a second goes by with each page, and the last one stays."""
     given, clock = list(pages), itertools.count()
     ask = lambda: given.pop(0) if len(given) > 1 else given[0]  # noqa: E731
-    return wait_for(ask, ["a", "b"], clock=lambda: next(clock), **options)
+    return wait_for(ask, {"a": True, "b": True}, clock=lambda: next(clock), pause=0, **options)
+
+
+SENT, CAME = Trail(first_hop, None, "application"), Trail(first_hop, last_hop, "sidecar")
+REFUSED = Trail(replace(first_hop, upstream=""), None, "gateway")
+INSIDE = Trail(None, last_hop, "sidecar")
 
 
 def test_lines_that_come_late_are_waited_for():
-    assert waited({}, {"a": first_hop}, {"a": first_hop, "b": last_hop}, quiet=0).keys() == {"a", "b"}
+    assert waited({}, {"a": CAME}, {"a": CAME, "b": REFUSED}).keys() == {"a", "b"}
 
 
-def test_the_next_proxys_line_of_a_label_that_is_there_is_waited_for():
-    both = {"a": first_hop, "b": first_hop}
-    assert waited(both, {**both, "b": last_hop}, quiet=2)["b"] == last_hop
+@pytest.mark.parametrize("first", [SENT, INSIDE])
+def test_the_other_proxys_line_of_a_label_that_is_there_is_waited_for(first):
+    assert waited({"a": CAME, "b": first}, {"a": CAME, "b": CAME}, quiet=60)["b"] == CAME
+
+
+def test_a_request_from_inside_the_mesh_has_no_gateways_line():
+    looks = []
+    ask = lambda: looks.append(1) or {"a": INSIDE}  # noqa: E731
+    assert wait_for(ask, {"a": False}, pause=0) == {"a": INSIDE} and len(looks) == 1
+
+
+def test_where_a_proxys_line_never_comes_it_is_quiet_after_a_while():
+    both = {"a": SENT, "b": CAME}
+    assert waited(both, both, both, both, quiet=2, deadline=60) == both
 
 
 def test_a_line_that_never_comes_does_not_keep_the_others():
-    assert waited({"a": first_hop}, deadline=0.1) == {"a": first_hop}
+    assert waited({"a": CAME}, deadline=0.1) == {"a": CAME}
