@@ -90,3 +90,11 @@ def test_the_name_is_verified_also_in_a_tunnel_and_where_it_is_not_the_address(s
 def test_a_file_that_is_not_there_adds_nobody(tmp_path):
     trust_store.add_file(tmp_path / "none.pem")
     assert trust_store.context().verify_mode == ssl.CERT_REQUIRED and trust_store.context().check_hostname
+
+
+def test_a_request_adds_nobodys_authorities(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    trust_store.add("test", f"{AUTHORITY}\n")  # not the text of the other tests: their contexts have the system's
+    assert oidc.jwks(f"https://{server[0]}/certs")["keys"] == [{}]
+    assert len(trust_store.context().get_ca_certs()) == 1
