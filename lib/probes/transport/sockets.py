@@ -63,6 +63,11 @@ class TlsAddress:
         return self.address
 
 
+# Servers that answered over TLS: address, name, context. They do not refuse after the handshake, as one does that wants
+# a certificate, so their first message is not waited for: Envoy sends none before its first answer.
+_answered: set[tuple[str, str, ssl.SSLContext]] = set()
+
+
 class Connection:
     """One connection that sends requests as they are and returns replies one by one.
 
@@ -77,11 +82,11 @@ class Connection:
         first: bytes = b"",
         h2: ssl.SSLContext | None = None,
     ) -> None:
-        self.first = first
-        self.address, self.timeout, self.tls, self.h2 = str(address), timeout, tls, h2 or tls
+        self.first, self.address, self.timeout = first, str(address), timeout
         self.name = host_and_port(self.address)[0]
+        self.tls: Callable[[bool], ssl.SSLContext | None] = lambda http2: (h2 or tls) if http2 else tls
         if isinstance(address, TlsAddress):
-            self.name, self.tls, self.h2 = address.name, trust_store.context(), trust_store.context("h2")
+            self.name, self.tls = address.name, lambda http2: trust_store.context(*["h2"] * http2)
         self.socket: socket.socket | None = None
         self.source = _Source(lambda size: b"")
 
@@ -98,9 +103,11 @@ class Connection:
 
     def ask(self, request: Request) -> Reply:
         """Return the reply to one more request; the first one's `latency_ms` includes the opening of the connection."""
-        start = time.perf_counter()
+        start, tls = time.perf_counter(), self.tls(request.version == "HTTP/2")
         try:
-            got = self._exchange(request, time.monotonic() + self.timeout)
+            got = self._exchange(request, tls, time.monotonic() + self.timeout)
+            if got.status and tls:
+                _answered.add((self.address, self.name, tls))
         except (OSError, EOFError) as error:
             got = Reply(0, reason=why(error, connected=self.socket is not None))
         return Reply(got.status, got.line, got.headers, got.body, _ms(start), got.reason)
@@ -114,13 +121,13 @@ class Connection:
         """Return the next `size` bytes after an upgrade; EOFError if the connection ends before."""
         return self.source.exactly(size)
 
-    def _exchange(self, request: Request, deadline: float) -> Reply:
-        opened = self.socket or self._open(self.h2 if request.version == "HTTP/2" else self.tls)
+    def _exchange(self, request: Request, tls: ssl.SSLContext | None, deadline: float) -> Reply:
+        opened = self.socket or self._open(tls)
         receive = _before(opened, deadline)
         if request.version == "HTTP/2":
             early, self.source.rest = [self.source.rest] if self.source.rest else [], b""
             first = lambda size: early.pop() if early else receive(size)  # noqa: E731
-            return http2.exchange(opened.sendall, first, request, "https" if self.tls else "http")
+            return http2.exchange(opened.sendall, first, request, "https" if tls else "http")
         self.source.receive = receive
         unsent = _sent(opened, raw(request))
         try:
@@ -136,7 +143,8 @@ class Connection:
         if not tls:
             return plain
         self.socket = secure = tls.wrap_socket(plain, server_hostname=self.name)
-        self.source.rest = _greeting(secure)
+        if (self.address, self.name, tls) not in _answered:
+            self.source.rest = _greeting(secure)
         secure.settimeout(self.timeout)
         return secure
 

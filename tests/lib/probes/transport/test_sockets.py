@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lib.probes.transport.messages import Request
-from lib.probes.transport.sockets import Connection, host_and_port, over_sockets, why
+from lib.probes.transport.sockets import GREETING, Connection, host_and_port, over_sockets, why
 from tests.support.loopback import heard, over_http2, reset, served
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Two: a\r\nx-two: b\r\n\r\nhi"
@@ -184,6 +184,22 @@ def test_a_server_that_wants_a_certificate_sends_an_alert(tmp_path):
         server.wrap_socket(connection, server_side=True)
 
     assert asked(speak, tls=client).answer == "0 alert"
+
+
+def test_a_server_that_has_answered_over_tls_is_not_waited_for_again(tmp_path):
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(*certificate(tmp_path))
+    server.num_tickets = 0  # it sends nothing before its answer, as Envoy does
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+
+    def speak(connection):
+        with server.wrap_socket(connection, server_side=True) as secure:
+            heard(secure)
+            secure.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with served(speak) as address:
+        first, *others = (over_sockets(address, tls=client)([get()])[0] for _ in range(6))
+    assert first.status == 204 and first.latency_ms > 1000 * GREETING > min(other.latency_ms for other in others)
 
 
 def test_http2_over_tls_hears_a_server_that_speaks_first(tmp_path):
