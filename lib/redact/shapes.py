@@ -191,7 +191,7 @@ def random(text: str) -> bool:
 
 def _table(text: str, lower: str) -> Iterator[tuple[str, Span]]:
     places = WORDS.places(lower)
-    for shape in SHAPES:
+    for shape in SHAPES if places else ():  # most texts have none of the words
         if starts := [start for word in shape.words for start in places.get(word, ())]:
             begun = (shape.pattern.match(lower, start) for start in sorted(starts))
             for one in filter(None, begun) if shape.first else shape.pattern.finditer(lower):
