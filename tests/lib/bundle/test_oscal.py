@@ -181,6 +181,7 @@ def test_what_one_would_not_wish_is_an_open_risk_with_its_cure():
 def test_the_same_run_is_the_same_bytes_and_another_is_not():
     one = document(RUN, everything())
     assert one == document(dict(RUN), everything())
+    assert one == json.dumps(json.loads(one), indent=1, ensure_ascii=False) + "\n"
     other = document({**RUN, "started": "2026-01-31T12:00:01.000Z"}, everything())
     assert not set(re.findall(r'"uuid": "(.*?)"', one)) & set(re.findall(r'"uuid": "(.*?)"', other))
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-5.*", json.loads(one)["assessment-results"]["uuid"])
