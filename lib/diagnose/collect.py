@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lib import http_client
-from lib.diagnose import authorization, authorizers, jwks
+from lib.diagnose import authorization, authorizers, jwks, login
 from lib.diagnose.evidence import Evidence, describe_token
 from lib.diagnose.pods import (
     Workload,
@@ -70,6 +70,7 @@ def collect(
     inside = find_caller(pods, caller) if caller else None
     parts = urlsplit(request.url)
     settings = mesh.read(cluster, inside.revision if inside else "")
+    refused = login.refused_before(cluster, pods, request.path)
     answer = _answer(cluster, pods, request, inside, label, send)
     named = request.host or (parts.netloc if request.to else "")
     target = _target(cluster, pods, request, named, inside, resolve)
@@ -97,6 +98,7 @@ def collect(
     evidence = replace(evidence, **_hops(cluster, label, evidence, patience))
     evidence = replace(evidence, token=_token(request, evidence), log_problem=_log_problem(evidence))
     evidence = replace(evidence, authorizers=_authorizers(cluster, evidence))
+    evidence = replace(evidence, **login.collect(cluster, evidence, label, refused, SINCE))
     return replace(evidence, keys=_keys(cluster, evidence), rejected=_rejected(cluster, evidence))
 
 
@@ -163,7 +165,8 @@ def _target(
     virtuals = routes.routes([*cluster.items(routes.API, "VirtualService"), *listening], gateways, name)
     virtuals = virtuals or [one for one in gateway_api.astray(attached, modern) if routes.names(one, name)]
     asked = (request.path, request.method, request.sent())
-    route = next((found for one in virtuals if (found := routes.route(one, *asked))), None)
+    hits = [found for one in virtuals if (found := routes.route(one, *asked))]
+    route = min(hits, key=lambda one: one.catch_all, default=None)
     service = routes.by_host(services, route.destination, route.namespace) if route else None
     return {
         **_service_target(cluster, service, route.port if route else None, pods, rules, gateway.namespace, route),

@@ -39,6 +39,8 @@ class Evidence:
     `skew` is the proxy's clock minus this machine's, in seconds. `headers` are what the client sent, by lower-case
     names. `secrets` must not be shown. `log_problem` says why no access log has the request, "" if one has.
     `direct` is a request to a pod's own address. `rejected` is why the guard's Envoy refuses istiod's configuration.
+    If the request is a callback: `untrusted` says whether a gateway refused a server's certificate meanwhile, and
+    `login_log` has what oauth2-proxy wrote about it.
     """
 
     url: str
@@ -76,6 +78,8 @@ class Evidence:
     direct: bool = False
     sidecars: Sequence[Mapping] = ()
     rejected: str = ""
+    untrusted: bool = False
+    login_log: str = ""
 
     @property
     def claims(self) -> Mapping:

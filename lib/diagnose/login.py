@@ -1,21 +1,30 @@
 """Answers of a login: of Envoy's OAuth 2.0 filter, of oauth2-proxy, of the deny-list, and of Keycloak's login page.
 
 Envoy's filter writes why it refuses into its access log, as the details of the response code, and Keycloak's own answer
-to it as well. Source: envoyproxy/envoy 1.40, source/extensions/filters/http/oauth2/{filter,oauth_client}.cc.
+to it as well. Source: envoyproxy/envoy 1.40, source/extensions/filters/http/oauth2/{filter,oauth_client}.cc. Why a TLS
+connection failed is hidden there since 1.38.1, and only Envoy's statistics have it. oauth2-proxy writes its own log.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from lib.diagnose.diagnosis import Diagnosis, explain
 from lib.diagnose.evidence import Evidence
+from lib.diagnose.pods import application_container, refused_certificates
+from lib.errors import RunbookError
+from lib.kubernetes.cluster import Cluster
 
 LOGIN_PAGE = "/protocol/openid-connect/auth?"
 KEPT = 4096  # bytes of a cookie's name and value that a browser keeps (RFC 6265bis, 5.7)
 COOKIE = re.compile(r"(?:^|, )([^=;, ]+)=([^;,]*);")  # of Set-Cookie
+PROXYS_PAGE = "OAuth2 Proxy"  # in each error page of oauth2-proxy
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # OpenSSL's word; Envoy before 1.38.1 wrote it into the details
 SESSIONS = re.compile(r"(?i)(hmac|session|_oauth2_proxy)(?!.*csrf)")  # the names of a session's cookies
 
 
@@ -48,8 +57,8 @@ SIGNS = (
     ),
     Sign(
         "state-mismatch",
-        (401,),
-        ("CSRF_token_validation_failed",),
+        (401, 403),
+        ("CSRF_token_validation_failed", "CSRF token mismatch", "unable to obtain CSRF cookie"),
         "the state in the callback's address is not of a login that this browser began: the login's cookie is of "
         "another login, has been used, or is over 10 minutes old",
         "open the page again, not the callback's address or a bookmark of it; if every login ends so, let all pods of "
@@ -72,7 +81,7 @@ SIGNS = (
     ),
     Sign(
         "client-secret",
-        (401,),
+        (401, 500),
         ("response_code:_401", "unauthorized_client", "invalid_client"),
         "Keycloak refuses the gateway itself when it redeems the code: the client's secret, or its kind of "
         "authentication, is not Keycloak's",
@@ -81,7 +90,7 @@ SIGNS = (
     ),
     Sign(
         "code-refused",
-        (401,),
+        (401, 500),
         ("invalid_grant",),
         "Keycloak refuses the code: it is used up, over a minute old, or of a login with another PKCE verifier or "
         "redirect_uri",
@@ -89,13 +98,21 @@ SIGNS = (
         "browser, and the clocks",
     ),
     Sign(
+        "keycloak-untrusted",
+        (401, 500),
+        (UNTRUSTED, "x509: "),
+        "the login does not trust the certificate of Keycloak's token endpoint: another authority signed it, it has "
+        "expired, or it is for another name",
+        "give the login the authority of that certificate: the Secret of credentialName in the DestinationRule for "
+        "Keycloak, whose subjectAltNames must be in the certificate; with oauth2-proxy its caFiles, and restart it",
+    ),
+    Sign(
         "keycloak-unreachable",
-        (401,),
-        ("upstream_connect_error", "no_healthy_upstream", "HTTP_request_failure"),
-        "the gateway gets no connection to Keycloak's token endpoint: Keycloak is down, or the gateway does not trust "
-        "its certificate",
-        "look whether Keycloak is ready; if it is, give the gateway the authority of its certificate: the Secret of "
-        "credentialName in the DestinationRule for Keycloak. Its subjectAltNames must be in that certificate",
+        (401, 500),
+        ("upstream_connect_error", "no_healthy_upstream", "HTTP_request_failure", "Error redeeming code"),
+        "the login gets no answer from Keycloak's token endpoint: Keycloak is down, or nothing leads to it",
+        "look whether Keycloak is ready. If it is, look whether the login trusts its certificate: Envoy tells that "
+        "only in its statistics, if proxyStatsMatcher includes those of TLS (ssl.fail_verify_error, …)",
     ),
     Sign(
         "token-endpoint",
@@ -106,8 +123,8 @@ SIGNS = (
     ),
     Sign(
         "login-ended",
-        (401,),
-        ("OAuth_server_returned_an_error",),
+        (401, 403),
+        ("OAuth_server_returned_an_error", "identity provider returned an error"),
         "Keycloak ended the login with an error, which is in the callback's address",
         "read error and error_description there: the person may have refused",
     ),
@@ -157,16 +174,56 @@ SIGNS = (
 )
 
 
+def is_return(path: str) -> bool:
+    """Return whether a path is one at which Keycloak sends a browser back: it has a state, and a code or an error."""
+    names = parse_qs(urlsplit(path).query).keys()
+    return "state" in names and bool({"code", "error"} & names)
+
+
+def refused_before(cluster: Cluster, pods: Sequence[Mapping], path: str) -> int:
+    """Return how many certificates the gateways have refused before a callback is sent; 0 for other requests."""
+    return refused_certificates(cluster, pods) if is_return(path) else 0
+
+
+def collect(cluster: Cluster, evidence: Evidence, label: str, refused: int, since_seconds: int) -> dict[str, Any]:
+    """Return the fields of Evidence about a failed callback.
+
+    Args:
+        cluster: The cluster.
+        evidence: What is known so far.
+        label: The request's User-Agent, which is in oauth2-proxy's log.
+        refused: What `refused_before` returned.
+        since_seconds: How much of a log to read.
+    """
+    if not is_return(evidence.path) or evidence.answer.status < 400:
+        return {}
+    log, by = "", evidence.workload
+    if PROXYS_PAGE in evidence.answer.body and by:
+        with suppress(RunbookError):
+            container = application_container(by, evidence.workloads)
+            log = last_error(cluster.logs(by.pod, by.namespace, container, since_seconds), label)
+    return {"untrusted": refused_certificates(cluster, evidence.workloads) > refused, "login_log": log}
+
+
+def last_error(log: str, label: str) -> str:
+    """Return the last message of oauth2-proxy before its line about the request with this User-Agent."""
+    before, found, _ = log.partition(label)
+    messages = [line for line in before.splitlines() if ".go:" in line or "[AuthFailure]" in line]
+    return messages[-1] if found and messages else ""
+
+
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of an answer that a login gave."""
     answer = evidence.answer
     details = evidence.refuser.details if evidence.refuser else ""
-    text = f"{answer.headers.get('location', '')}\n{answer.body}\n{details}"
-    if found := _redirect(evidence) or _without_cookies(evidence, details):
+    text = "\n".join((answer.headers.get("location", ""), answer.body, details, evidence.login_log))
+    text += f"\n{UNTRUSTED}" if evidence.untrusted else ""
+    if found := _redirect(evidence) or _without_cookies(evidence, text):
         return found
     for sign in SIGNS:
         if answer.status in sign.statuses and any(one in text for one in sign.texts):
-            return explain(evidence, sign.cause, sign.why, sign.change)
+            refused = "Envoy's statistics: a gateway refused a certificate meanwhile" if evidence.untrusted else ""
+            return explain(evidence, sign.cause, sign.why, sign.change, refused, evidence.login_log)
     return None
 
 
@@ -207,8 +264,9 @@ def _redirect(evidence: Evidence) -> Diagnosis | None:
 
 
 def _without_cookies(evidence: Evidence, details: str) -> Diagnosis | None:
-    """Return the cause if the callback came without any cookie."""
-    if evidence.answer.status != 401 or "CSRF_token_validation_failed" not in details or "cookie" in evidence.headers:
+    """Return the cause if the callback came without any cookie; `details` are the engine's own words."""
+    missed = any(one in details for one in ("CSRF_token_validation_failed", "unable to obtain CSRF cookie"))
+    if not missed or "cookie" in evidence.headers:
         return None
     why = "the browser came back from Keycloak without its login's cookies: it blocks them, or a proxy drops them"
     change = (

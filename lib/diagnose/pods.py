@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lib.errors import RunbookError
@@ -123,6 +124,17 @@ def application_container(workload: Workload, pods: Sequence[Mapping]) -> str:
     """Return the name of the first container that is not the proxy."""
     pod = next(pod for pod in pods if pod["metadata"]["name"] == workload.pod)
     return next(each["name"] for each in pod["spec"]["containers"] if each["name"] != PROXY)
+
+
+def refused_certificates(cluster: Cluster, pods: Sequence[Mapping]) -> int:
+    """Return how many certificates of servers all gateways have refused so far, as far as their statistics count it."""
+    running = [one for one in pods if is_running(one) and proxy.has_proxy(dict(one)) and proxy.is_gateway(one)]
+    places = {(label_selector(one["metadata"].get("labels") or {}), one["metadata"]["namespace"]) for one in running}
+    refused = 0
+    for selector, namespace in places:
+        with suppress(RunbookError):
+            refused += proxy.refused_certificates(cluster.execute(selector, namespace, PROXY))
+    return refused
 
 
 def label_selector(labels: Mapping[str, str]) -> str:

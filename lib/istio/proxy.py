@@ -37,6 +37,12 @@ def admin_page(execute: Execute, path: str) -> str:
     return text
 
 
+def refused_certificates(execute: Execute) -> int:
+    """Return how many certificates of servers a proxy has refused; 0 too if its statistics leave that out."""
+    lines = admin_page(execute, "stats?filter=ssl.fail_verify_(error|san)$").splitlines()
+    return sum(int(line.rpartition(": ")[2]) for line in lines if line)
+
+
 def envoy_version(execute: Execute) -> str:
     """Return the version of a pod's Envoy, as in 1.40.0."""
     return json.loads(admin_page(execute, "server_info"))["version"].split("/")[1]

@@ -20,7 +20,7 @@ PROTOCOLS = ("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "udp", 
 class Route:
     """A way from a gateway to a Service: the VirtualService, what it changes, and where it leads to.
 
-    `answer` says what the route answers itself (a redirect, a direct response), "" if it leads to a Service.
+    `answer` says what the route answers itself, "" if it leads to a Service. A `catch_all` stands behind all others.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=dict)
     answer: str = ""
     subset: str = ""
+    catch_all: bool = False
 
 
 def by_address(services: Iterable[Mapping], address: str) -> Mapping | None:
@@ -88,8 +89,7 @@ def route(virtual: Mapping, path: str, method: str = "GET", headers: Mapping[str
         headers: The request's headers by lower-case names. None: a condition on headers counts as met.
     """
     for rule in virtual["spec"].get("http") or []:
-        matches = rule.get("match") or [{}]
-        hit = next((one for one in matches if _meets(one, path, method, headers)), None)
+        hit = next((one for one in rule.get("match") or [{}] if _meets(one, path, method, headers)), None)
         if hit is not None:
             return _route(virtual, rule, hit, path)
     return None
@@ -111,7 +111,6 @@ def _route(virtual: Mapping, rule: Mapping, match: Mapping, path: str) -> Route:
     destination = target.get("destination") or {}
     home, name = virtual["metadata"]["namespace"], virtual["metadata"]["name"]
     rewrite = rule.get("rewrite") or {}
-    answer = next((one for one in ("redirect", "directResponse") if one in rule), "")
     return Route(
         f"{home}/{name}",
         destination.get("host", ""),
@@ -121,8 +120,9 @@ def _route(virtual: Mapping, rule: Mapping, match: Mapping, path: str) -> Route:
         _rewritten(rewrite, match.get("uri") or {}, path),
         rewrite.get("authority", ""),
         added,
-        answer,
+        next((one for one in ("redirect", "directResponse") if one in rule), ""),
         destination.get("subset", ""),
+        match in ({}, {"uri": {"prefix": "/"}}),
     )
 
 

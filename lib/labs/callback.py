@@ -23,8 +23,10 @@ from lib.login.engines import ENVOY, flipped
 from lib.login.visitor import Flow, Visitor, line
 from lib.names import LOGIN
 from lib.polling import wait
+from lib.steps import endpoints
 
 OTHER_CA = "other-ca"  # Secret
+NOBODY = "nobody"  # Service
 SEAL = "__Host-hmac"  # the cookie with which Envoy knows that nobody changed the others
 LARGE = 4000  # characters of a claim that make the token's cookie too large for a browser
 
@@ -124,20 +126,43 @@ def oauth2_filter(lab: Lab, **values: Any) -> AbstractContextManager[None]:
     return changed(lab, lambda: application.login_objects(lab.run), change)
 
 
-def missing_realm(lab: Lab) -> AbstractContextManager[None]:
-    """Let the gateway redeem codes at a realm that does not exist."""
-    uri = "https://keycloak.keycloak.svc.cluster.local/realms/nowhere/protocol/openid-connect/token"
-    cluster = "outbound|443||keycloak.keycloak.svc.cluster.local"
-    return oauth2_filter(lab, token_endpoint={"cluster": cluster, "uri": uri, "timeout": "10s"})
+def token_endpoint(lab: Lab, host: str, realm: str) -> AbstractContextManager[None]:
+    """Let the gateway redeem codes at a realm of another host, or at another realm."""
+    uri = f"https://{host}/realms/{realm}/protocol/openid-connect/token"
+    return oauth2_filter(lab, token_endpoint={"cluster": f"outbound|443||{host}", "uri": uri, "timeout": "10s"})
+
+
+@contextmanager
+def nobody_at_home(lab: Lab) -> Iterator[None]:
+    """Let the gateway redeem codes at a Service without pods."""
+    metadata = {"name": NOBODY, "namespace": LOGIN}
+    spec = {"selector": {"app": NOBODY}, "ports": [{"name": "https", "port": 443}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    lab.run.apply([service])
+    try:
+        with token_endpoint(lab, f"{NOBODY}.{LOGIN}.svc.cluster.local", lab.run.params.realm):
+            yield
+    finally:
+        lab.run.delete(service)
+
+
+@contextmanager
+def other_ca(lab: Lab) -> Iterator[None]:
+    """Create a Secret with an authority that did not sign Keycloak's certificate; delete it at the end."""
+    certificate, _ = certificates.generate_authority("other")
+    metadata = {"name": OTHER_CA, "namespace": LOGIN}
+    data = {"ca.crt": base64.b64encode(certificate.encode()).decode()}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+    lab.run.apply([secret])
+    try:
+        yield
+    finally:
+        lab.run.delete(secret)
 
 
 @contextmanager
 def other_authority(lab: Lab) -> Iterator[None]:
     """Let the gateway trust an authority that did not sign Keycloak's certificate."""
-    certificate, _ = certificates.generate_authority("other")
-    metadata = {"name": OTHER_CA, "namespace": LOGIN}
-    data = {"ca.crt": base64.b64encode(certificate.encode()).decode()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
     def rules() -> list[Object]:
         return [one for one in application.objects(lab.run) if one["kind"] == "DestinationRule"]
@@ -145,12 +170,8 @@ def other_authority(lab: Lab) -> Iterator[None]:
     def change(one: Object) -> None:
         one["spec"]["trafficPolicy"]["tls"]["credentialName"] = OTHER_CA
 
-    lab.run.apply([secret])
-    try:
-        with changed(lab, rules, change):
-            yield
-    finally:
-        lab.run.delete(secret)
+    with other_ca(lab), changed(lab, rules, change):
+        yield
 
 
 @contextmanager
@@ -217,8 +238,13 @@ FAULTS = [
     ),
     on_return("the code is used up", "code-refused", url=used_callback),
     on_return("the person refuses at Keycloak", "login-ended", url=refused_callback),
-    on_return("the gateway does not trust Keycloak's authority", "keycloak-unreachable", within=other_authority),
-    on_return("the token endpoint is of no realm", "token-endpoint", within=missing_realm),
+    on_return("the gateway does not trust Keycloak's authority", "keycloak-untrusted", within=other_authority),
+    on_return("nobody answers at the token endpoint", "keycloak-unreachable", within=nobody_at_home),
+    on_return(
+        "the token endpoint is of no realm",
+        "token-endpoint",
+        within=lambda lab: token_endpoint(lab, endpoints.INSIDE, "nowhere"),
+    ),
     on_return("the token is too large for a cookie", "cookie-too-large", "302", within=large_claim),
     on_return(
         "the filter does not know its callback",

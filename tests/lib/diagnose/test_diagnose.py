@@ -183,6 +183,14 @@ def test_a_route_by_path_and_what_it_removes():
 
 
 @pytest.mark.parametrize(
+    ("match", "last"),
+    [([], True), ([{"uri": {"prefix": "/"}}], True), ([{"uri": {"exact": "/oauth2/callback"}}], False)],
+)
+def test_a_route_for_all_requests_stands_behind_the_others_as_istio_puts_it(match, last):
+    assert routes.route(virtual("own", "*", match=match), "/oauth2/callback?code=x").catch_all is last
+
+
+@pytest.mark.parametrize(
     ("port", "protocol"),
     [({"name": "http-web"}, "http"), ({"name": "tcp"}, "tcp"), ({"name": "web"}, ""), ({}, ""),
      ({"name": "tcp", "appProtocol": "kubernetes.io/h2c"}, ""), ({"name": "x", "appProtocol": "grpc"}, "grpc")],

@@ -1,8 +1,11 @@
 """Answers of a login: the filter's details in the access log, Keycloak's answer in them, and redirects that loop."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from lib import diagnose
+from lib.diagnose import login
 from lib.diagnose.request import Request, secrets
 from lib.http_client import Answer
 from lib.istio.access_log import Hop
@@ -15,14 +18,14 @@ CALLBACK = f"/oauth2/callback?code={CODE}&state={STATE}"
 TOKEN = "Failed_to_get_access_token:_response_code:"
 
 
-def found(status, details="", path="/headers", location="", set_cookie="", cookie="theme=dark", body=FAILED):
+def found(status, details="", path="/headers", location="", set_cookie="", cookie="theme=dark", body=FAILED, **more):
     headers = {name: value for name, value in (("location", location), ("set-cookie", set_cookie)) if value}
     hop = Hop("gateway", status, "", details, "", "")
     sent = {"cookie": cookie} if cookie else {}
     answer = Answer(status, body, 1.0, headers, body)
-    hidden = secrets(Request(f"https://gw{path}", headers=sent))
+    more["secrets"] = secrets(Request(f"https://gw{path}", headers=sent))
     return diagnose.diagnose(
-        seen(answer=answer, token=None, path=path, gateway_hop=hop, sidecar_hop=None, headers=sent, secrets=hidden)
+        seen(answer=answer, token=None, path=path, gateway_hop=hop, sidecar_hop=None, headers=sent, **more)
     )
 
 
@@ -50,6 +53,78 @@ def found(status, details="", path="/headers", location="", set_cookie="", cooki
 )
 def test_the_filters_details_name_the_cause(details, cause):
     assert found(401, details, CALLBACK).cause == cause
+
+
+def test_a_certificate_that_envoy_refused_meanwhile_is_the_cause_of_a_failed_connection():
+    details = f"{TOKEN}_503,_response_body:_upstream_connect_error_or_disconnect"
+    assert found(401, details, CALLBACK, untrusted=True).cause == "keycloak-untrusted"
+    older = f"{details}/reset_before_headers._transport_failure_reason:_TLS_error:CERTIFICATE_VERIFY_FAILED"
+    assert found(401, older, CALLBACK).cause == "keycloak-untrusted"
+
+
+NO_COOKIE = "Invalid authentication via OAuth2: unable to obtain CSRF cookie: http: named cookie not present"
+REDEEM = "[oauthproxy.go:947] Error redeeming code during OAuth2 callback: token exchange failed: "
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "cause"),
+    [
+        (403, NO_COOKIE, "state-mismatch"),
+        (403, "Invalid authentication via OAuth2: CSRF token mismatch, potential attack", "state-mismatch"),
+        (500, f'{REDEEM}oauth2: "invalid_grant" "Code not valid"', "code-refused"),
+        (500, f'{REDEEM}oauth2: "unauthorized_client" "Invalid client or Invalid client credentials"', "client-secret"),
+        (500, f"{REDEEM}x509: certificate signed by unknown authority", "keycloak-untrusted"),
+        (500, f"{REDEEM}dial tcp 10.0.0.1:443: connect: connection refused", "keycloak-unreachable"),
+        (403, "Login Failed: The upstream identity provider returned an error: access_denied", "login-ended"),
+        (500, "", "login-callback"),
+    ],
+)
+def test_the_log_of_oauth2_proxy_names_the_cause(status, message, cause):
+    assert found(status, "via_upstream", CALLBACK, body="OAuth2 Proxy", login_log=message).cause == cause
+
+
+LOG = """
+[2026/11/29 08:00:01] [oauthproxy.go:947] Error redeeming code during OAuth2 callback: of another
+10.0.0.1:0 - 1 - - [2026/11/29 08:00:01] app GET - "/oauth2/callback?code=x&state=y" HTTP/1.1 "why-1" 500 9 0.1
+10.0.0.1:0 - 2 - - [2026/11/29 08:00:02] [AuthFailure] Invalid authentication via OAuth2: unable to obtain CSRF cookie
+10.0.0.1:0 - 2 - - [2026/11/29 08:00:02] app GET - "/oauth2/callback?code=x&state=y" HTTP/1.1 "why-2" 403 9 0.1
+"""
+
+
+def test_oauth2_proxys_message_is_the_one_before_the_line_of_the_request():
+    assert "unable to obtain CSRF cookie" in login.last_error(LOG, "why-2")
+    assert "redeeming code" in login.last_error(LOG, "why-1")
+    assert login.last_error(LOG, "why-3") == login.last_error("", "why-1") == ""
+
+
+def gateways(*counts):
+    """A cluster with one gateway whose statistics grow with each look at them."""
+    left = list(counts)
+    text = lambda: f"cluster.k.ssl.fail_verify_error: {left.pop(0)}\ncluster.k.ssl.fail_verify_san: 1\n"  # noqa: E731
+    pod = {
+        "metadata": {"name": "gw-1", "namespace": "login", "labels": {"istio": "gateway"}},
+        "spec": {"containers": [{"name": "istio-proxy"}]},
+        "status": {"phase": "Running"},
+    }
+    cluster = SimpleNamespace(execute=lambda labels, namespace, container: lambda argv, stdin: (text(), 0))
+    return cluster, pod
+
+
+@pytest.mark.parametrize(("counts", "untrusted"), [((4, 5), True), ((4, 4), False)])
+def test_a_login_that_returns_reads_the_gateways_statistics_before_and_after(counts, untrusted):
+    cluster, pod = gateways(*counts)
+    refused = login.refused_before(cluster, [pod], CALLBACK)
+    assert refused == counts[0] + 1
+    failed = seen(answer=Answer(401, FAILED, 1.0, {}, FAILED), path=CALLBACK, workloads=[pod])
+    assert login.collect(cluster, failed, "why-1", refused, 20)["untrusted"] is untrusted
+
+
+def test_no_other_request_costs_a_look_at_the_gateways():
+    cluster, pod = gateways()
+    assert login.refused_before(cluster, [pod], "/headers?code=x") == 0
+    assert login.collect(cluster, seen(workloads=[pod]), "why-1", 0, 20) == {}
+    well = seen(answer=Answer(302, "", 1.0), path=CALLBACK, workloads=[pod])
+    assert login.collect(cluster, well, "why-1", 0, 20) == {}
 
 
 def test_a_callback_without_any_cookie_is_of_a_browser_that_blocks_them():
