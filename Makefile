@@ -91,7 +91,7 @@ history: env ## the runs of ENV, oldest first, also as a page with a picture
 clean-up: env ## delete everything that the runbook created in ENV (notebook 99) [CONFIRM=yes]
 	@$(PYTHON) -m lib clean-up --env $(ENV)
 
-probes-slow: env $(SANDBOX) ## the probes that wait (key rotation, outages): notebook 90, about 5 minutes, after make run
+probes-slow: env $(SANDBOX) ## the probes that wait (key rotation, outages): notebook 90, about 10 minutes, after make run
 	@$(PYTHON) -m lib probes-slow --env $(ENV)
 
 vectors: env ## public test vectors (Project Wycheproof, the RFCs) against Envoy's JWT filter

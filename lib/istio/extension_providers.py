@@ -9,15 +9,16 @@ from lib.names import LOGIN, ROLES
 OAUTH2_PROXY, DENY_LIST = "oauth2-proxy", "deny-list"
 AUTHORIZER = "authorizer"  # of step 15: the provider, its Service and its Deployment
 FAIL_OPEN = "authorizer-fail-open"  # the same, but Envoy lets a request in if the authorizer fails: a hole, for drills
+INTROSPECTION = "introspection"  # of notebook 90: it asks Keycloak about each token
 GRPC_PORT = 9191
 
 
-def _authorizer(name: str, fail_open: bool) -> dict[str, Any]:
-    service = f"{AUTHORIZER}.{ROLES}.svc.cluster.local"
+def _authorizer(name: str, service: str, timeout: str = "1s", fail_open: bool = False) -> dict[str, Any]:
+    service = f"{service}.svc.cluster.local"
     # Without a timeout Envoy waits for 10 minutes
     return {
         "name": name,
-        "envoyExtAuthzGrpc": {"service": service, "port": GRPC_PORT, "timeout": "1s", "failOpen": fail_open},
+        "envoyExtAuthzGrpc": {"service": service, "port": GRPC_PORT, "timeout": timeout, "failOpen": fail_open},
     }
 
 
@@ -37,8 +38,9 @@ PROVIDERS: list[dict[str, Any]] = [
             "headersToDownstreamOnDeny": ["content-type", "location", "set-cookie"],
         },
     },
-    _authorizer(AUTHORIZER, fail_open=False),
-    _authorizer(FAIL_OPEN, fail_open=True),
+    _authorizer(AUTHORIZER, f"{AUTHORIZER}.{ROLES}"),
+    _authorizer(FAIL_OPEN, f"{AUTHORIZER}.{ROLES}", fail_open=True),
+    _authorizer(INTROSPECTION, f"{INTROSPECTION}.{LOGIN}", "5s"),  # an answer includes a request to Keycloak
     {
         "name": DENY_LIST,
         "envoyExtAuthzHttp": {

@@ -50,21 +50,39 @@ def ensure_reports(run: Run) -> None:
         return
     authority.ensure_certificate(run, TLS, LOGIN, [HOST])
     client, name = application.client(run), run.params.realm
-    client["attributes"] |= {"backchannel.logout.url": REPORTS, "backchannel.logout.session.required": "true"}
+    client["attributes"] |= reported(REPORTS)
     ensured = endpoints.keycloak_admin(run).ensure_client(name, client)
     realm.record(run, "client", f"{name}/{application.CLIENT}", ensured)
+
+
+def reported(url: str) -> dict[str, str]:
+    """Return the attributes of a client whose ended sessions Keycloak reports to `url`; "" stops the reports."""
+    return {"backchannel.logout.url": url, "backchannel.logout.session.required": "true"}
+
+
+def set_attributes(run: Run, client_id: str, attributes: dict[str, str]) -> None:
+    """Set attributes of a client for a while; Keycloak drops those that are empty. The record lists no change."""
+    keycloak, name = endpoints.keycloak_admin(run), run.params.realm
+    client = keycloak.get_client(name, client_id)
+    changed = {**client, "attributes": {**client.get("attributes", {}), **attributes}}
+    keycloak.call("PUT", path(name, "clients", client["id"]), changed)
 
 
 def objects(run: Run) -> list[dict]:
     """Return the deny-list, and the policy that makes the sidecar of the application ask it; none without an image."""
     if why_off(run):
         return []
+    return deny_list(run, application.CLIENT, endpoints.principal(run, LOGIN, application.NAME))
+
+
+def deny_list(run: Run, client: str, asks: str) -> list[dict]:
+    """Return the deny-list of a client's sessions, which the principal `asks` may ask; its last object asks it."""
     loaded = run.load(
         "login/deny-list.yaml",
         issuer=endpoints.issuer(run),
         jwks_uri=endpoints.jwks_uri(run),
-        login_client=application.CLIENT,
-        application=endpoints.principal(run, LOGIN, application.NAME),
+        login_client=client,
+        application=asks,
     )
     return authority.restart_on_ca_change(loaded, authority.authority(run))
 
@@ -210,7 +228,8 @@ def _sign_out(log_outs: LogOuts, browser: Visitor, claims: dict) -> None:
     send(browser.keycloak, "GET", at, allow_redirects=False)
 
 
-def _end_session(log_outs: LogOuts, browser: Visitor, claims: dict) -> None:
+def end_session(log_outs: LogOuts, browser: Visitor, claims: dict) -> None:
+    """The administrator ends the session of a token's claims."""
     run = log_outs.run
     endpoints.keycloak_admin(run).call("DELETE", path(run.params.realm, "sessions", claims["sid"]))
 
@@ -222,6 +241,6 @@ def _end_all(log_outs: LogOuts, browser: Visitor, claims: dict) -> None:
 
 ENDS: dict[str, Callable[[LogOuts, Visitor, dict], None]] = {
     "the person signs out": _sign_out,
-    "the administrator ends the session": _end_session,
+    "the administrator ends the session": end_session,
     "the administrator ends all sessions of the person": _end_all,
 }

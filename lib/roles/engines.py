@@ -68,7 +68,8 @@ def authorizer(run: Run, files: Mapping[str, str]) -> list[dict]:
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
     metadata = {"name": AUTHORIZER, "namespace": ROLES}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(files)}
-    return [config, *run.load("roles/authorizer.yaml", digest=digest)]
+    values = {"name": AUTHORIZER, "home": ROLES, "callers": ROLES, "files": f"configMap: {{name: {AUTHORIZER}}}"}
+    return [config, *run.load("roles/authorizer.yaml", digest=digest, **values)]
 
 
 def custom(run: Run, name: str, provider: str = AUTHORIZER) -> list[dict]:

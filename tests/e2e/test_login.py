@@ -11,13 +11,15 @@ import pytest
 from lib import diagnose, params
 from lib.http_client import over_http
 from lib.istio import access_log, proxy
-from lib.istio.extension_providers import DENY_LIST
+from lib.istio.extension_providers import DENY_LIST, INTROSPECTION
 from lib.keycloak import admin
-from lib.login import application, hostile
+from lib.labs import callback, login
+from lib.labs.lab import Lab
+from lib.login import application, closed, hostile
 from lib.login.log_out import LogOuts
 from lib.login.person import Person
 from lib.login.stage import Stage
-from lib.names import LOGIN
+from lib.names import HARDENED, LOGIN
 from lib.polling import until, wait
 from lib.probes.model import OAUTH2_PROXY
 from lib.probes.scenarios.rotation import stopped
@@ -117,6 +119,48 @@ def test_each_hole_turns_its_probes_red_and_its_closing_turns_them_green(first, 
     wait("the hole is closed", lambda: red(run, ids), lambda got: not got, streak=3, deadline=PATIENCE)
 
 
+WHY_OF_OAUTH2_PROXY = {
+    "no cookies": "cookies-blocked",
+    "the cookies of another login": "state-mismatch",
+    "a code that is used up": "code-refused",
+    "the person refuses": "login-ended",
+    "another client secret": "client-secret",
+    "another authority": "keycloak-untrusted",
+}
+
+
+def why_of_oauth2_proxy(run: Run) -> dict[str, str]:
+    """Make each fault of a login that returns, and ask `why`. The last one stays: the engine trusts nobody."""
+    lab, found = Lab(run), {}
+
+    def ask(fault: str, make: Callable[[Lab], str], headers: Callable[[Lab], dict] = login.cookies) -> None:
+        found[fault] = diagnose.ask(run.cluster, make(lab), headers=headers(lab)).cause
+
+    ask("no cookies", login.callback, lambda lab: {})
+    ask("the cookies of another login", lambda lab: callback.returned(lab, callback.of_another_login))
+    ask("a code that is used up", callback.used_callback)
+    ask("the person refuses", callback.refused_callback)
+    with login.other_secret(lab):
+        ask("another client secret", login.callback)
+    with callback.other_ca(lab):
+        trust = lambda pod: next(one for one in pod["volumes"] if one["name"] == "ca")["secret"]  # noqa: E731
+        change_oauth2_proxy(run, lambda pod: trust(pod).update(secretName=callback.OTHER_CA))
+        ask("another authority", login.callback)
+    return found
+
+
+def change_oauth2_proxy(run: Run, change: Callable[[dict], object]) -> None:
+    """Start oauth2-proxy again with a changed pod."""
+    (deployment,) = [
+        one
+        for one in application.login_objects(run)
+        if (one["kind"], one["metadata"]["name"]) == ("Deployment", OAUTH2_PROXY)
+    ]
+    change(deployment["spec"]["template"]["spec"])
+    run.apply([deployment])
+    run.cluster.wait_rolled_out("Deployment", OAUTH2_PROXY, LOGIN, run.params.deadline)
+
+
 def test_the_second_engine_logs_a_person_in_and_withstands_the_same_probes(first):
     run = Run("login-oauth2-proxy", params.load("dev", {"login_engine": OAUTH2_PROXY}), Record())
     person = Person(run)
@@ -136,6 +180,10 @@ def test_the_second_engine_logs_a_person_in_and_withstands_the_same_probes(first
         assert [check for check in run.checks if check.verdict != "pass"] == []
         own_page = over_http(f"{application.url(run)}/oauth2/static/css/all.min.css")  # the authorizer says 200
         assert (own_page.status, own_page.body) == (403, "RBAC: access denied")
+        assert why_of_oauth2_proxy(run) == WHY_OF_OAUTH2_PROXY
+        change_oauth2_proxy(run, lambda pod: pod["containers"][0]["args"].append("--cookie-secure=false"))
+        weak = {"L81": "302 weak", "L82": "302 weak"}
+        assert until(lambda: red(run, (*weak, "L31")), lambda got: got == weak, deadline=PATIENCE).held
     finally:
         person.close()
         again = Run("login-envoy", params.load("dev"), Record())
@@ -188,3 +236,14 @@ def test_why_explains_a_missing_session_and_a_callback_of_no_login(first):
     page = application.url(run)
     assert diagnose.ask(run.cluster, f"{page}/headers").cause == "no-session"
     assert diagnose.ask(run.cluster, f"{page}{application.CALLBACK}?code=x&state=y").cause == "login-callback"
+
+
+def test_the_findings_about_ended_sessions_are_closed_row_by_row_and_all_is_as_before(first):
+    run = Run("closed", params.load("dev"), Record())
+    closed.close(run)
+    assert len(run.checks) == 24 and [check for check in run.checks if check.verdict != "pass"] == []
+    assert run.cluster.find("security.istio.io/v1", "AuthorizationPolicy", "ended-sessions", HARDENED) is None
+    assert run.cluster.find("apps/v1", "Deployment", INTROSPECTION, LOGIN) is None
+    token = tokens.user_token(run)
+    ask = lambda: LogOuts(run).token_at_application(token).status_code  # noqa: E731
+    wait("the application has its list again", ask, lambda status: status == 200, deadline=PATIENCE)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from lib.istio import extension_providers
-from lib.params import ROOT
 from lib.roles import application, comparison, engines, matrix, people
 from lib.roles.matrix import NO_ROLE, NO_TOKEN
+from tests.support.little_cluster import Served, new_run, no_file_is_left  # noqa: F401
 
 STATED = matrix.read(application.MATRIX)
 KEYS = [{"kid": "b", "kty": "RSA"}, {"kid": "a", "kty": "RSA"}]
@@ -73,11 +73,13 @@ def test_without_an_image_the_mesh_decides_alone_and_the_record_says_why(image, 
 
 
 def test_the_manifest_and_the_provider_name_the_same_service():
-    text = (ROOT / "notebooks" / "manifests" / "roles" / "authorizer.yaml").read_text()
-    assert (
-        f"ports: [{{name: grpc, port: {extension_providers.GRPC_PORT}}}]" in text
-        and f"name: {extension_providers.AUTHORIZER}, " in text
-    )
+    run = new_run(Served(), authorizer_image="authorizer:1")
+    (service,) = [one for one in engines.authorizer(run, {}) if one["kind"] == "Service"]
+    (provider,) = [one for one in extension_providers.PROVIDERS if one["name"] == extension_providers.AUTHORIZER]
+    metadata, (port,) = service["metadata"], service["spec"]["ports"]
+    host = f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
+    settings = provider["envoyExtAuthzGrpc"]
+    assert (settings["service"], settings["port"]) == (host, port["port"])
 
 
 def test_a_decision_is_found_by_its_workload():
