@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -18,6 +20,7 @@ from IPython.display import Markdown
 
 from lib.istio.extension_providers import DENY_LIST, INTROSPECTION
 from lib.login import log_out
+from lib.login.log_out import REQUESTS
 from lib.names import HARDENED, KEYCLOAK, LOGIN
 from lib.parallel import at_once
 from lib.polling import wait
@@ -71,17 +74,22 @@ def close(run: Run) -> pd.DataFrame:
         return pd.DataFrame()
     made, ask = fixtures.sessions(run, endpoints.keycloak_admin(run)), _asker(run)
     got: dict[str, list[int]] = {}
+    costs: dict[str, float] = {}
     turns: dict[str, Turn] = {NOBODY: lambda run: nullcontext(), DENY_LIST: deny_list, INTROSPECTION: introspection}
     for asked, within in turns.items():
         with within(run):
             if asked != NOBODY:
                 _wait_asked(run, made, ask)
             got[asked] = at_once([partial(_answer, made, one, ask) for one in rows], workers=len(rows))
-            run.check(f"asks {asked}: a session that goes on", 200, ask(tokens.user_token(run)))
+            good = tokens.user_token(run)
+            run.check(f"asks {asked}: a session that goes on", 200, ask(good))
+            costs[f"asks {asked}"] = _milliseconds(ask, good)
         for one, status in zip(rows, got[asked], strict=True):
             run.check(f"{one.id}, {one.title}; asks {asked}", expected(one, asked), status)
     named = {f"asks {asked}": statuses for asked, statuses in got.items()}
-    return pd.DataFrame({"id": [one.id for one in rows], "what happened": [one.title for one in rows], **named})
+    table = pd.DataFrame({"id": [one.id for one in rows], "what happened": [one.title for one in rows], **named})
+    cost = {"id": "", "what happened": "a session that goes on: median of a request, ms", **costs}
+    return pd.concat([table.astype(object), pd.DataFrame([cost])], ignore_index=True)
 
 
 def without_keycloak(run: Run) -> None:
@@ -150,6 +158,12 @@ def introspection(run: Run) -> Iterator[None]:
     finally:
         for one in reversed(objects):
             run.cluster.delete(one["apiVersion"], one["kind"], one["metadata"]["name"], LOGIN)
+        wait(
+            "the authorizer gone",
+            lambda: run.cluster.find("apps/v1", "Deployment", INTROSPECTION, LOGIN),
+            lambda found: not found,
+            deadline=run.params.deadline,
+        )
 
 
 @contextmanager
@@ -181,6 +195,16 @@ def _asker(run: Run) -> Ask:
         return send([Request("GET", "/headers", lines)])[0].status
 
     return ask
+
+
+def _milliseconds(ask: Ask, token: str) -> float:
+    """Return the median time of a request with this token, each on a connection of its own."""
+    took = []
+    for _ in range(REQUESTS):
+        began = time.monotonic()
+        ask(token)
+        took.append(time.monotonic() - began)
+    return round(1000 * statistics.median(took), 1)
 
 
 def _wait_asked(run: Run, made: sessions.Sessions, ask: Ask) -> None:
