@@ -119,11 +119,12 @@ def any_matches(attribute: str, patterns: Sequence[str], call: Call, mesh: Mesh,
         patterns = [one for pattern in patterns for one in matching.with_aliases(pattern, domains)]
     if attribute == "source.trustDomain" and set(patterns) & {mesh.trust_domain, *mesh.aliases}:
         patterns = [*patterns, mesh.trust_domain, *mesh.aliases]
+    if attribute == "paths":
+        return _compared(_path(call, mesh), patterns, COMPARE[attribute])
     values = {
         "source.principal": call.principal,
         "source.namespace": call.principal,
         "source.trustDomain": call.principal,
-        "paths": _path(call, mesh),
         **_plain(call),
     }
     return _compared(values[attribute], patterns, COMPARE.get(attribute, matching.text))

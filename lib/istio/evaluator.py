@@ -27,6 +27,11 @@ ATTRIBUTES = {  # the fields of a rule's source and operation, and the attribute
     "paths": "paths",
     "ports": "destination.port",
 }
+FIELDS = {  # each of them and its opposite, such as notPaths: the attribute, and the name of such values in `when`
+    label: (attribute, kind)
+    for key, attribute in ATTRIBUTES.items()
+    for label, kind in ((key, "values"), (f"not{key[0].upper()}{key[1:]}", "notValues"))
+}
 FAR = ("hosts", "methods", "paths", "ports")  # a rule that misses in these is further away than one for another caller
 
 
@@ -185,14 +190,8 @@ def _alternative(policy: Mapping, parts: list, call: Call, mesh: Mesh) -> Altern
 
 
 def _parts(stated: Mapping) -> list[tuple[str, str, dict]]:
-    parts = []
-    for key, attribute in ATTRIBUTES.items():
-        negated = f"not{key[0].upper()}{key[1:]}"
-        if stated.get(key):
-            parts.append((key, attribute, {"values": stated[key]}))
-        if stated.get(negated):
-            parts.append((negated, attribute, {"notValues": stated[negated]}))
-    return parts
+    fields = FIELDS.items() if stated else ()
+    return [(label, attribute, {kind: stated[label]}) for label, (attribute, kind) in fields if stated.get(label)]
 
 
 def _miss(label: str, attribute: str, patterns: Sequence[str], negated: bool, call: Call) -> Miss:
