@@ -18,6 +18,7 @@ import os
 import re
 import stat
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def times(number: int, base: tuple) -> tuple:
     return total
 
 
+@lru_cache(8)  # the newest statement is judged by itself, and again as a part of the chain
 def signed(key: bytes, message: bytes, signature: bytes) -> bool:
     """Return whether an Ed25519 key signed a message (RFC 8032, 5.1.7, without the cofactor, as OpenSSL does)."""
     scalar = int.from_bytes(signature[32:], "little")

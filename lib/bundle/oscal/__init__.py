@@ -32,7 +32,7 @@ def documents(run: dict, tables: dict[str, list[dict]]) -> dict[str, str]:
 
 
 def _text(value: Any, margin: str = "\n") -> str:
-    """Return the JSON of a value as json.dumps writes it with an indent of 1, in a third of its time."""
+    """Return the JSON of a value as json.dumps writes it with an indent of 1, in less than half of its time."""
     inner = f"{margin} "
     if value and isinstance(value, dict):
         members = [f"{_encoded(key)}: {_text(one, inner)}" for key, one in value.items()]
