@@ -6,8 +6,9 @@ import re
 import shlex
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, Semaphore
 
 from kubernetes.stream.ws_client import WSClient
 from websocket import WebSocketException
@@ -15,15 +16,17 @@ from websocket import WebSocketException
 from lib.errors import ClusterError
 
 LIMIT = 60.0  # seconds for one command
+SHELLS = 4  # in one container
 
 
 class PodShells:
-    """Idle shells by pod and container. A command takes an idle shell or opens one, so commands can run at once."""
+    """Shells by pod and container. A command takes an idle shell, opens one, or waits for one of SHELLS."""
 
     def __init__(self, connect: Callable[[tuple[str, str, str]], WSClient]) -> None:
         """Args: connect: opens `sh` in a (pod, namespace, container), with stdin and stdout."""
         self._connect = connect
         self._idle: dict[tuple[str, str, str], list[WSClient]] = {}
+        self._turns: defaultdict[tuple[str, str, str], Semaphore] = defaultdict(lambda: Semaphore(SHELLS))
         self._lock = Lock()
 
     def run(self, place: tuple[str, str, str], argv: list[str], stdin: str = "") -> tuple[str, int]:
@@ -37,6 +40,12 @@ class PodShells:
         Raises:
             ClusterError: the shell ended, or the command took longer than LIMIT seconds.
         """
+        with self._lock:
+            turn = self._turns[place]
+        with turn:
+            return self._run(place, argv, stdin)
+
+    def _run(self, place: tuple[str, str, str], argv: list[str], stdin: str) -> tuple[str, int]:
         with self._lock:
             shells = self._idle.setdefault(place, [])
             shell = shells.pop() if shells else None
