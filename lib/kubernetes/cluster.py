@@ -22,7 +22,7 @@ from lib.errors import ClusterError
 from lib.kubernetes import applied, manifests, service_account
 from lib.kubernetes.pod_shell import PodShells
 from lib.kubernetes.rest import NotFound, Object, Query, Rest
-from lib.kubernetes.status import is_running, is_terminating, missing_pods
+from lib.kubernetes.status import is_running, is_terminating, missing_pods, public_address
 from lib.polling import wait
 
 MANAGER = "istio-keycloak-runbook"  # the field manager of the fields that the runbook applies
@@ -198,9 +198,7 @@ class Cluster:
         """Wait until a Service of type LoadBalancer has an address; return the host name (AWS) or IP."""
 
         def address() -> str:
-            status = self.get("v1", "Service", name, namespace)["status"]
-            entry = (status.get("loadBalancer", {}).get("ingress") or [{}])[0]
-            return entry.get("hostname") or entry.get("ip") or ""
+            return public_address(self.get("v1", "Service", name, namespace))
 
         fix = "the cluster needs a controller that gives addresses to Services of type LoadBalancer"
         return wait(f"an address of Service {namespace}/{name}", address, deadline=deadline, fix=fix, tell=tell)

@@ -31,3 +31,9 @@ def missing_pods(workload: Object) -> str:
         return "its controller has not seen the change yet"
     counts = [status.get(key, 0) for key in ("updatedReplicas", "replicas", "readyReplicas")]
     return "" if counts == [replicas] * 3 else f"{counts[2]} of {replicas} ready"
+
+
+def public_address(service: Object) -> str:
+    """Return the public address of a Service of type LoadBalancer: a host name (AWS) or an IP, "" before it has one."""
+    entry = (service.get("status", {}).get("loadBalancer", {}).get("ingress") or [{}])[0]
+    return entry.get("hostname") or entry.get("ip") or ""

@@ -11,6 +11,7 @@ from lib.istio import installation
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import port_forward
+from lib.kubernetes.status import public_address
 from lib.names import KEYCLOAK
 from lib.run import Run
 from lib.steps import authority, gateway_tls
@@ -75,8 +76,8 @@ def load_balancer_address(run: Run, service: installation.GatewayService, step: 
     Raises:
         MissingStep: the Service does not exist. The message names `step`, the notebook that makes it.
     """
-    run.need("v1", "Service", service.name, service.namespace, step=step)
-    return run.cluster.wait_address(service.name, service.namespace, run.params.deadline)
+    live = run.need("v1", "Service", service.name, service.namespace, step=step)
+    return public_address(live) or run.cluster.wait_address(service.name, service.namespace, run.params.deadline)
 
 
 def keycloak_admin(run: Run) -> Keycloak:

@@ -10,6 +10,7 @@ from lib.diagnose import bypasses
 from lib.errors import MissingStep
 from lib.istio import evaluator, gateway_api, installation, mesh, policies, proxy
 from lib.kubernetes.cluster import Cluster
+from lib.kubernetes.status import public_address
 from lib.params import ROOT, Params
 from lib.render import rendered
 from lib.run import Run
@@ -170,8 +171,7 @@ def _services(services: list[dict], pods: list[dict], api: str) -> dict[str, str
     known = {policies.name(one): one for one in services}
     for name, service in _gateways(api).items():
         if entry := known.get(f"{service.namespace}/{service.name}"):
-            address = (entry.get("status", {}).get("loadBalancer", {}).get("ingress") or [{}])[0]
-            parts[name] = address.get("hostname") or address.get("ip") or "no address yet"
+            parts[name] = public_address(entry) or "no address yet"
     return parts
 
 
