@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from lib.crypto import jwt
 from lib.keycloak import groups, representations
 from lib.keycloak.admin import Keycloak
+from lib.parallel import at_once
 from lib.roles.matrix import NO_ROLE
 from lib.roles.policies import Claim
 from lib.run import Run
@@ -55,11 +58,15 @@ def ensure(run: Run, keycloak: Keycloak) -> None:
         for owner in ("", CLIENT):
             action = groups.ensure_group_role(keycloak, name, group, role, owner)
             run.changed("role of group", f"{group} {owner or name}/{role}", action)
-    for role, user in USERS.items():
-        realm.record(run, "user", f"{name}/{user}", keycloak.ensure_user(name, representations.user(user)))
-        realm.ensure_password(run, keycloak, name, user)
-        if role in GROUPS:
-            run.changed("member", f"{GROUPS[role]}/{user}", groups.ensure_member(keycloak, name, user, GROUPS[role]))
+    at_once([partial(_ensure_user, run, keycloak, role) for role in USERS])
+
+
+def _ensure_user(run: Run, keycloak: Keycloak, role: str) -> None:
+    name, user = run.params.realm, USERS[role]
+    realm.record(run, "user", f"{name}/{user}", keycloak.ensure_user(name, representations.user(user)))
+    realm.ensure_password(run, keycloak, name, user)
+    if role in GROUPS:
+        run.changed("member", f"{GROUPS[role]}/{user}", groups.ensure_member(keycloak, name, user, GROUPS[role]))
 
 
 def token(run: Run, caller: str) -> str:

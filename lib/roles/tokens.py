@@ -150,9 +150,10 @@ def kit(run: Run) -> Kit:
 def issued_tokens(run: Run) -> Callable[[str], str]:
     """Return a function that gives a token of ISSUED by name; Keycloak issues each once."""
     service = mesh_tokens(run)
-    makers = {caller: partial(people.token, run, caller) for caller in people.USERS}
+    makers: dict[str, Make] = {caller: partial(people.token, run, caller) for caller in people.USERS}
     session = once(lambda: tokens.user_tokens(run, people.CLIENT, user=people.USERS["editor"]))
     more: dict[str, Make] = {
+        "editor": lambda: session()["access_token"],
         "editor id": lambda: session()["id_token"],
         "editor refresh": lambda: session()["refresh_token"],
         "service account": lambda: service("service account"),
