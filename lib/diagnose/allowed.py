@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lib.diagnose import seen
+from lib.diagnose import login, nearest_rule, seen
 from lib.diagnose.authorization import not_known, not_yet_applied
 from lib.diagnose.connectivity import bypassed
-from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, workload_name
+from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, policy_command, workload_name
 from lib.diagnose.evidence import Evidence
-from lib.diagnose.pods import Workload
+from lib.diagnose.pods import Workload, sidecar_command
 from lib.istio import evaluator, matching, policies
 from lib.istio.mesh import REVISION
 from lib.istio.policies import PEERS, REQUESTS, RULES
+from lib.kubernetes import kubectl
 
 PARAMETERS = re.compile(r";[^/?]*")  # of a path's segment (RFC 3986, section 3.3)
 
@@ -26,8 +27,11 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
         return None
     if not workload.proxied:
         why = f"{workload_name(workload)} has no sidecar: nothing checks its requests"
-        change = "label its namespace istio-injection=enabled, and restart its pods"
-        return explain(evidence, "sidecar-missing", why, change)
+        change = (
+            "if it is meant to be in the mesh, label its pods sidecar.istio.io/inject=true; or label its namespace "
+            "istio-injection=enabled, and restart its pods, which must have no annotation against it"
+        )
+        return explain(evidence, "sidecar-missing", why, change, command=sidecar_command(workload, evidence.mesh))
     if evidence.destination_port in workload.bypassed:
         return bypassed(evidence, workload)
     if not evidence.rules(RULES, workload):
@@ -37,7 +41,7 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
     if verdict.allowed is None:
         return not_known(evidence, verdict, "the policies let the request in")
     if not verdict.allowed:
-        return not_yet_applied(evidence, "the current policies refuse this request")
+        return _by_session(evidence, verdict) or not_yet_applied(evidence, "the current policies refuse this request")
     if evidence.caller and not evidence.caller.proxied:
         return _permissive(evidence, workload)
     why = f"{verdict.policy} allows it" if verdict.policy else "no ALLOW policy applies, and no policy denies it"
@@ -47,6 +51,16 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
         return explain(evidence, "allowed", why, change, _changed_path(evidence))
     if found := _slipped(evidence) or _lost_target(evidence):
         return found
+    return explain(evidence, "allowed", why, "nothing, if this is intended")
+
+
+def _by_session(evidence: Evidence, verdict: evaluator.Verdict) -> Diagnosis | None:
+    """Return the cause if only a token is missing, and a login may have added one for the session in the cookies."""
+    names = [part.partition("=")[0].strip() for part in evidence.headers.get("cookie", "").split(";")]
+    needs_token = all(one.field.startswith(nearest_rule.TOKEN) for one in verdict.misses)
+    if evidence.token or not evidence.gateway or not needs_token or not any(map(login.SESSIONS.search, names)):
+        return None
+    why = f"{verdict.policy} requires a token; the login on the way takes the session's cookies, and adds one"
     return explain(evidence, "allowed", why, "nothing, if this is intended")
 
 
@@ -111,10 +125,16 @@ def _misplaced_policy(evidence: Evidence, workload: Workload) -> Diagnosis | Non
         if namespace == workload.namespace and policies.resembles(wanted, workload.labels):
             live = labels_text({key: workload.labels[key] for key in wanted if key in workload.labels})
             why = f"the policy {policies.name(policy)} selects {labels_text(wanted)}, but {name} has other labels"
-            return explain(evidence, "selector", why, f"write the labels of the live pods into its selector: {live}")
+            change = f"write the labels of the live pods into its selector: {live}"
+            right = {"spec": {"selector": {"matchLabels": {key: workload.labels.get(key) for key in wanted}}}}
+            command = kubectl.merge(policy["kind"], policy["metadata"]["name"], namespace, right)
+            return explain(evidence, "selector", why, change, command=command)
         if namespace != workload.namespace and wanted and wanted.items() <= workload.labels.items():
             why = f"the policy {policies.name(policy)} applies only in its own namespace, and {name} is in another"
-            return explain(evidence, "wrong-namespace", why, f"apply the policy in the namespace {workload.namespace}")
+            metadata = {"name": policy["metadata"]["name"], "namespace": workload.namespace}
+            moved = {"apiVersion": policies.API, "kind": RULES, "metadata": metadata, "spec": policy["spec"]}
+            change = f"apply the policy in the namespace {workload.namespace}"
+            return explain(evidence, "wrong-namespace", why, change, command=kubectl.apply(moved))
     return None
 
 
@@ -141,7 +161,10 @@ def _nothing_demanded(evidence: Evidence, workload: Workload) -> Diagnosis:
     if evidence.rules(REQUESTS, workload):
         why = "a RequestAuthentication alone refuses invalid tokens, but does not require a token"
         change = "add an AuthorizationPolicy that requires requestPrincipals"
-        return explain(evidence, "nothing-demanded", why, change)
+        rules = [rule for one in evidence.rules(REQUESTS, workload) for rule in one["spec"].get("jwtRules", [])]
+        users = {"requestPrincipals": [f"{rule.get('issuer')}/*" for rule in rules]}
+        command = policy_command(workload, RULES, rules=[{"from": [{"source": users}]}])
+        return explain(evidence, "nothing-demanded", why, change, command=command)
     why = "mutual TLS is the only requirement" if evidence.rules(PEERS, workload) else "no policy applies to it"
     change = "add a RequestAuthentication and an AuthorizationPolicy for it"
     return explain(evidence, "nothing-demanded", why, change)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from lib.diagnose import nearest_rule, seen
-from lib.diagnose.diagnosis import Diagnosis, body, explain, grpc_status, workload_name
+from lib.diagnose.diagnosis import Diagnosis, body, explain, grpc_status, policy_command, workload_name
 from lib.diagnose.evidence import Evidence
 from lib.istio import policies
 from lib.istio.answers import RBAC
-from lib.istio.evaluator import Miss, Verdict, alternatives, provider_of, unusable
+from lib.istio.evaluator import Call, Miss, Verdict, alternatives, provider_of, unusable
+from lib.kubernetes import kubectl
 
 # Envoy's log names the DENY policy that matched; if no ALLOW policy matched, it says "none"
 MATCHED = re.compile(r"matched_policy\[ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\]-rule\[(?P<rule>\d+)\]")
@@ -45,8 +46,9 @@ def not_yet_applied(evidence: Evidence, judgement: str) -> Diagnosis:
     if not evidence.istiod_ready:
         why = f"{judgement}, but istiod is not running: the proxies keep their old configuration"
         home, name = evidence.mesh.istiod_namespace, evidence.mesh.istiod
-        change = f"start istiod: kubectl -n {home} rollout status deployment/{name}"
-        return explain(evidence, "istiod-down", why, change, changed)
+        change = f"start istiod, or read why it does not start: kubectl -n {home} describe deployment/{name}"
+        command = kubectl.scale("deployment", name, home)
+        return explain(evidence, "istiod-down", why, change, changed, command=command)
     if evidence.rejected:
         why = f"{judgement}, but the proxy rejects istiod's newest configuration and keeps an old one"
         change = "correct what the message names: no other change reaches the proxy before"
@@ -124,8 +126,23 @@ def _denied_by(evidence: Evidence, name: str, number: int | None = None) -> Diag
     namespace, _, own = name.partition("/")
     command = f"kubectl -n {namespace} get authorizationpolicy {own} -o yaml"
     change = f"read the rule, and exclude the request from it if the request is meant to pass: {command}"
-    matches = nearest_rule.listed(met)
-    return explain(evidence, "denied", why, change, f"the rule matches in: {matches}" if matches else "")
+    matches = f"the rule matches in: {listed}" if (listed := nearest_rule.listed(met)) else ""
+    return explain(evidence, "denied", why, change, matches, command=_excepted(evidence, name, number, call))
+
+
+def _excepted(evidence: Evidence, name: str, number: int | None, call: Call) -> str:
+    """Return the command that lets a DENY rule for everybody spare these users; "" if the rule names sources."""
+    policy, users = evidence.policy(policies.RULES, name), _users(call)
+    rules = (policy.get("spec") or {}).get("rules") or []
+    if number is None or number >= len(rules) or rules[number].get("from") or not users:
+        return ""
+    spared = [{"source": {"notRequestPrincipals": users}}]
+    return kubectl.patch(policy, {"op": "add", "path": f"/spec/rules/{number}/from", "value": spared})
+
+
+def _users(call: Call) -> list[str]:
+    """Return the pattern of request principals for the users of the token's issuer, [] without a token."""
+    return [f"{call.claims['iss']}/*"] if call.claims.get("iss") else []
 
 
 def _by_rules(evidence: Evidence) -> Diagnosis:
@@ -142,7 +159,13 @@ def _by_rules(evidence: Evidence) -> Diagnosis:
         return _denied_by(evidence, verdict.policy)
     if not verdict.misses:
         why = f"the policy {verdict.policy} has no rule, and therefore allows nothing"
-        return explain(evidence, "deny-all", why, "add an ALLOW policy for the requests that may pass")
+        who = {"principals": [call.principal] if call.principal else [], "requestPrincipals": _users(call)}
+        rule = {
+            "from": [{"source": {name: values for name, values in who.items() if values}}],
+            "to": [{"operation": {"methods": [call.method], "paths": [evidence.shown_path]}}],
+        }
+        command = policy_command(evidence.guard, policies.RULES, rules=[rule]) if any(who.values()) else ""
+        return explain(evidence, "deny-all", why, "add an ALLOW policy for the requests that may pass", command=command)
     if seen.is_preflight(evidence) and any(one.field.startswith("request") for one in verdict.misses):
         why = (
             f"this is a browser's preflight (OPTIONS): it never carries a token, and {verdict.policy} requires one at "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -10,9 +11,10 @@ from lib.diagnose import nearest_rule, plain_text, refusers, seen
 from lib.diagnose.authorization import not_yet_applied
 from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, workload_name
 from lib.diagnose.evidence import Evidence
-from lib.diagnose.pods import PROBE_FAILED, Workload
+from lib.diagnose.pods import PROBE_FAILED, Workload, pods_command, sidecar_command
 from lib.istio import evaluator, policies, routes
 from lib.istio.gateway_api import NO_CONTROLLER
+from lib.kubernetes import kubectl
 
 CUT = ("connection reset", "closed without an answer", "cut off")
 LISTENER_CHANGES = {  # reasons of a listener's conditions: https://gateway-api.sigs.k8s.io/reference/spec/
@@ -130,7 +132,7 @@ def _handshake(evidence: Evidence) -> Diagnosis | None:
     if not servers:
         known = ", ".join(sorted(set(routes.tls_hosts(evidence.gateways)))) or "no name"
         why = f"no Gateway has a certificate for {name or 'a bare address'}, only for {known}"
-        change = "use such a name in the URL (SNI ignores the Host header), or add this name to a Gateway"
+        change = f"use a name of {known} in the URL (SNI ignores the Host header), or add this name to a Gateway"
         return explain(evidence, "name-not-served", why, change)
     secrets = ", ".join(sorted({one.get("tls", {}).get("credentialName", "") for one in servers}))
     why = f"the gateway has no certificate: it finds no usable Secret {secrets} in {evidence.gateway.namespace}"
@@ -144,9 +146,13 @@ def _cut(evidence: Evidence, caller: Workload, workload: Workload) -> Diagnosis:
         return found
     if workload.proxied and evidence.peer(evidence.principal(caller)) is None:
         why = f"{workload_name(caller)} has no sidecar and sends plain text, but {policy} requires mutual TLS"
-        change = "give the caller a sidecar: label its namespace istio-injection=enabled, and restart its pod"
+        change = (
+            "give the caller a sidecar: label its pods sidecar.istio.io/inject=true; or its namespace "
+            "istio-injection=enabled, and restart them"
+        )
         note = "a pod gets no sidecar if it is older than the label, or has hostNetwork; init containers run before it"
-        return explain(evidence, "plain-text", why, change, note, _port_level(evidence, policy))
+        command = sidecar_command(caller, evidence.mesh)
+        return explain(evidence, "plain-text", why, change, note, _port_level(evidence, policy), command=command)
     return explain(evidence, "no-answer", "the connection was cut", "read the evidence")
 
 
@@ -173,13 +179,16 @@ def _http_on_tcp(evidence: Evidence) -> Diagnosis | None:
     why = (
         f"Istio treats the Service's port {port} as {protocol}, where the HTTP rules of {names} ({fields}) never match"
     )
-    return explain(evidence, "port-not-http", why, "name the port http-… (or set its appProtocol to http)")
+    command = kubectl.edit(evidence.service or {}, "name", port, f"http-{port}"[:15].rstrip("-"))
+    change = "name the port http-… (or set its appProtocol to http)"
+    return explain(evidence, "port-not-http", why, change, command=command)
 
 
 def _no_gateway(evidence: Evidence, gateway: Workload) -> Diagnosis:
     labels = labels_text({key: value for key, value in gateway.labels.items() if key in ("istio", "app")})
     why = f"no Gateway selects the gateway's pods ({labels}): they listen at no port"
-    return explain(evidence, "gateway-selector", why, "write the labels of the live pods into the Gateway's selector")
+    change = f"write the labels of the live pods into the Gateway's selector: {labels}"
+    return explain(evidence, "gateway-selector", why, change)
 
 
 def _no_route(evidence: Evidence) -> Diagnosis:
@@ -198,10 +207,33 @@ def _no_route(evidence: Evidence) -> Diagnosis:
             return explain(evidence, "claim-route", why, change)
         why = f"VirtualServices exist for {hosts}, but none routes {evidence.shown_path}"
         change = "correct the path; or, if users may reach it, add it to the VirtualService's matches"
-        return explain(evidence, "path-not-routed", why, change)
+        return explain(evidence, "path-not-routed", why, change, command=_routed(evidence))
     why = f"the gateway has no route for the host {evidence.host}"
-    change = "use a host that a VirtualService has (HOST=…), or add this host to it and to its Gateway"
+    known = ", ".join(sorted({one for one in routes.tls_hosts(evidence.gateways) if "*" not in one}))
+    known = f"HOST={known}" if known else "HOST=…"
+    change = f"use a host that a VirtualService has ({known}), or add this host to it and to its Gateway"
     return explain(evidence, "host-not-matched", why, change)
+
+
+def _routed(evidence: Evidence) -> str:
+    """Return the command that adds the path to the first HTTP route with matches, "" if there is none."""
+    for virtual in (one for one in evidence.virtuals if one.get("kind") == "VirtualService"):
+        for number, http in enumerate(virtual["spec"].get("http") or []):
+            if http.get("match"):
+                value = {**http["match"][0], "uri": {"exact": evidence.shown_path}}
+                return kubectl.patch(virtual, {"op": "add", "path": f"/spec/http/{number}/match/-", "value": value})
+    return ""
+
+
+def _selected(service: Mapping, pods: Sequence[Mapping]) -> tuple[str, str]:
+    """Return what to change about a Service that selects no pod, and the command: pods may have nearly its labels."""
+    metadata, wanted = service["metadata"], service["spec"].get("selector") or {}
+    for pod in (one["metadata"] for one in pods if one["metadata"]["namespace"] == metadata["namespace"]):
+        if policies.resembles(wanted, labels := pod.get("labels") or {}):
+            right = {key: labels.get(key, "") for key in wanted}
+            command = kubectl.merge("Service", metadata["name"], metadata["namespace"], {"spec": {"selector": right}})
+            return f"write the labels of the live pods into its selector: {labels_text(right)}", command
+    return "correct the selector, or start the pods", ""
 
 
 def _upstream(evidence: Evidence) -> Diagnosis:
@@ -209,14 +241,15 @@ def _upstream(evidence: Evidence) -> Diagnosis:
     if evidence.service and not workload:
         selector = labels_text(evidence.service["spec"].get("selector") or {})
         why = f"the Service selects {selector or 'nothing'}, and no pod has these labels"
-        return explain(evidence, "no-pods", why, "correct the selector, or start the pods")
+        change, command = _selected(evidence.service, evidence.workloads)
+        return explain(evidence, "no-pods", why, change, command=command)
     if workload and not workload.ready:
         return _not_ready(evidence, workload)
     if workload and evidence.destination_port in workload.bypassed:
         return bypassed(evidence, workload)
     if workload and evidence.mutual_tls()[0] == "STRICT" and (found := plain_text.find_cause(evidence)):
         return found
-    if workload and (found := _destination_rule(evidence, workload)):
+    if workload and (found := plain_text.by_destination_rule(evidence, workload)):
         return found
     if workload and "no healthy upstream" in evidence.answer.reason:
         return not_yet_applied(evidence, "the Service has ready pods")
@@ -241,40 +274,20 @@ def bypassed(evidence: Evidence, workload: Workload) -> Diagnosis:
     return explain(evidence, "port-bypassed", why, change, note)
 
 
-def _destination_rule(evidence: Evidence, workload: Workload) -> Diagnosis | None:
-    """Explain a DestinationRule whose tls block contradicts what the workload accepts."""
-    rule = evidence.destination_rule
-    if not rule:
-        return None
-    sends, place = routes.tls_of(rule, evidence.port.get("port"), evidence.route.subset if evidence.route else "")
-    name, (mode, policy) = policies.name(rule), evidence.mutual_tls()
-    if workload.proxied and mode == "STRICT" and sends == "DISABLE":
-        why = f"the DestinationRule {name} sends plain text (tls mode {sends}), but {policy} requires mutual TLS"
-        change = "remove its tls block: without one, sidecars use mutual TLS where they can"
-        return explain(evidence, "destination-rule", why, change, f"the tls block is in {place}")
-    if workload.proxied and sends in ("SIMPLE", "MUTUAL"):
-        why = f"the DestinationRule {name} sends TLS of its own (tls mode {sends}), not the mesh's mutual TLS"
-        change = "remove its tls block, or write mode ISTIO_MUTUAL: SIMPLE and MUTUAL are for servers outside the mesh"
-        return explain(evidence, "destination-rule", why, change, f"the tls block is in {place}")
-    if sends == "ISTIO_MUTUAL" and not workload.proxied:
-        why = f"the DestinationRule {name} requires mutual TLS, but {workload_name(workload)} has no sidecar"
-        return explain(evidence, "sidecar-missing", why, "give it a sidecar, or remove the rule's tls block")
-    return None
-
-
 def _not_ready(evidence: Evidence, workload: Workload) -> Diagnosis:
     name, mode = workload_name(workload), evidence.mutual_tls()[0]
+    command = pods_command(workload, annotations={"sidecar.istio.io/rewriteAppHTTPProbers": None})
     forbidden = "statuscode: 403" in workload.problem and evidence.rules(policies.RULES, workload)
     if forbidden and workload.proxied and not workload.rewrites_probes:
         names = ", ".join(policies.name(one) for one in forbidden)
         why = f"no pod of {name} is ready ({workload.problem}): the kubelet's probe has no principal and no token"
         change = f'remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"; or allow its path in {names}'
-        return explain(evidence, "probe-refused", why, change)
+        return explain(evidence, "probe-refused", why, change, command=command)
     plain = workload.proxied and mode == "STRICT" and not workload.rewrites_probes
     if plain and any(f"{words}: Get" in workload.problem for words in PROBE_FAILED):
         why = f"no pod of {name} is ready ({workload.problem}): the kubelet probes in plain text, STRICT refuses it"
         change = 'remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"'
-        return explain(evidence, "probe-refused", why, change)
+        return explain(evidence, "probe-refused", why, change, command=command)
     why = f"no pod of {name} is ready: {workload.problem}"
     change = f"read its events: kubectl -n {workload.namespace} describe pod {workload.pod}"
     return explain(evidence, "not-ready", why, change)

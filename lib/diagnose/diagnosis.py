@@ -4,40 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from lib.diagnose.evidence import Evidence, token_line
-from lib.diagnose.pods import Workload
+from lib.diagnose.pods import Workload, identifying
 from lib.diagnose.request import shown
 from lib.istio import policies
 from lib.istio.access_log import Hop
+from lib.kubernetes import kubectl
 from lib.redact import clean
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A cause by its short name, and three lines: `refused` (who answered what), `why`, `change` (what to do)."""
+    """A cause by its short name, and three lines: `refused` (who answered what), `why`, `change` (what to do).
+
+    `command` does the change, "" if no command of kubectl can.
+    """
 
     cause: str
     refused: str
     why: str
     change: str
     evidence: Sequence[str] = ()
+    command: str = ""
 
     def one_line(self) -> str:
         """Return the three lines as one."""
         return clean(f"{self.refused}; why: {self.why}; change: {self.change}")
 
     def __str__(self) -> str:
-        lines = [self.refused, f"why: {self.why}", f"change: {self.change}", *(f"  · {one}" for one in self.evidence)]
-        return clean("\n".join(lines))
+        lines = [self.refused, f"why: {self.why}", f"change: {self.change}"]
+        command = [f"run: {self.command}"] if self.command else []
+        return clean("\n".join([*lines, *command, *(f"  · {one}" for one in self.evidence)]))
 
 
-def explain(evidence: Evidence, cause: str, why: str, change: str, *details: str) -> Diagnosis:
-    """Return a diagnosis: `details` are the cause's own evidence, before the lines that every diagnosis has."""
+def explain(evidence: Evidence, cause: str, why: str, change: str, *details: str, command: str = "") -> Diagnosis:
+    """Return a diagnosis: `details` are the cause's own evidence, before the lines that every diagnosis has.
+
+    A command with a secret in it is left out.
+    """
     texts = [refusal(evidence), why, change, *filter(None, details), *_common(evidence)]
     first, second, third, *rest = (shown(text, evidence.secrets) for text in texts)  # the one redaction on the way out
-    return Diagnosis(cause, first, second, third, rest)
+    return Diagnosis(cause, first, second, third, rest, command if shown(command, evidence.secrets) == command else "")
+
+
+def policy_command(workload: Workload | None, kind: str, **spec: Any) -> str:
+    """Return the command that applies a policy of its own for a workload; "" without a workload."""
+    if not workload:
+        return ""
+    labels = identifying(workload.labels)
+    metadata = {"name": f"why-{workload_name(workload).rpartition('/')[2]}", "namespace": workload.namespace}
+    spec = {"selector": {"matchLabels": labels}, **spec}
+    return kubectl.apply({"apiVersion": policies.API, "kind": kind, "metadata": metadata, "spec": spec})
 
 
 def refusal(evidence: Evidence) -> str:

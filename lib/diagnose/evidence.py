@@ -121,6 +121,10 @@ class Evidence:
         about = workload or self.guard
         return policies.applying(self.policies, kind, about.namespace, about.labels, self.mesh) if about else []
 
+    def policy(self, kind: str, name: str) -> Mapping:
+        """Return the policy with this namespace/name; {} if there is none."""
+        return next((one for one in self.policies if one["kind"] == kind and policies.name(one) == name), {})
+
     def set_aside(self, workload: Workload | None = None) -> list[tuple[Mapping, str]]:
         """Return the policies that are meant for a workload and have no effect, each with why."""
         about = workload or self.guard

@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from lib.diagnose.diagnosis import Diagnosis, explain, workload_name
 from lib.diagnose.evidence import Evidence
+from lib.istio import policies
 from lib.keycloak import oidc
+from lib.kubernetes import kubectl
 
 REALM = "/realms/"  # in the path of each of Keycloak's issuers
 COMMON = ("", "auth", "realms", "oauth2", "oauth", "default", "v2.0", "v1", "v2", "oidc")  # parts of many issuers
@@ -31,13 +33,18 @@ def mismatch(evidence: Evidence) -> Diagnosis:
         return _other(evidence, issuer, known)
     why = f"the token's issuer is {issuer}, the policy's is {nearest}; they differ in the {difference(nearest, issuer)}"
     if REALM in issuer + nearest:
-        change = "make both equal, byte for byte: give Keycloak one name (KC_HOSTNAME), and write it into the policy"
+        change = (
+            f"make both equal, byte for byte: write {issuer} into {rules[nearest]}; or, if that name is wrong, give "
+            "Keycloak the right one (KC_HOSTNAME)"
+        )
         if urlsplit(issuer).scheme != urlsplit(nearest).scheme:
             change += "; behind a load balancer that ends TLS, set KC_PROXY_HEADERS too"
     else:
         change = f"if this issuer's tokens may pass, write {issuer} into {rules[nearest]}, byte for byte"
         change += VERSIONS if urlsplit(issuer).hostname in AZURE else ""
-    return explain(evidence, "issuer-mismatch", why, change, oidc.first_difference(nearest, issuer), known)
+    command = kubectl.edit(evidence.policy(policies.REQUESTS, rules[nearest]), "issuer", nearest, issuer)
+    where = oidc.first_difference(nearest, issuer)
+    return explain(evidence, "issuer-mismatch", why, change, where, known, command=command)
 
 
 def _other(evidence: Evidence, issuer: str, known: str) -> Diagnosis:

@@ -51,6 +51,7 @@ class Keys:
         by_envoy: Whether Envoy fetches the keys, and not istiod.
         strict: The PeerAuthentication that makes the URI's own pods refuse istiod's plain text, "" for none.
         place: Namespace and port of the URI's pods, for a PeerAuthentication.
+        own: The jwks_uri in the issuer's own discovery, if Envoy has no keys; "" if it is not known.
     """
 
     uri: str = ""
@@ -64,6 +65,7 @@ class Keys:
     by_envoy: bool = False
     strict: str = ""
     place: str = ""
+    own: str = ""
 
     @property
     def reason(self) -> str:
@@ -115,7 +117,9 @@ def collect(
         strict, place = _refuses_plain_text(pods, uri, settings, security)
     state = proxy.key_state(held, published or [{"kid": "not published"}]) if held is not None else ""
     message = _complaint(cluster, urlsplit(uri).hostname or "", settings)
-    return Keys(uri, held, published, error, state, message, endpoints, road, remote, strict, place)
+    own, problem = _discovered(cluster, rule.get("issuer", "")) if state == "placeholder" and road == URI else ("", "")
+    own = "" if problem else own
+    return Keys(uri, held, published, error, state, message, endpoints, road, remote, strict, place, own)
 
 
 def dump_keys(dump: Mapping, rule: Mapping) -> tuple[list[proxy.Key] | None, bool]:

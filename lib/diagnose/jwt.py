@@ -10,6 +10,7 @@ from lib.diagnose.diagnosis import Diagnosis, body, explain, grpc_status, worklo
 from lib.diagnose.evidence import Evidence
 from lib.istio import answers, policies
 from lib.istio.answers import JWT
+from lib.kubernetes import kubectl
 
 GRACE = 60  # seconds that Envoy adds to exp and subtracts from nbf
 SKEWED = 30  # seconds from which a difference between two clocks is reported
@@ -143,7 +144,7 @@ def _keys(evidence: Evidence) -> Diagnosis:
     if keys.publishes(kid) and keys.held is not None and not keys.holds(kid):
         why = f"Keycloak signs with the key {kid} now, but Envoy lacks it: istiod fetches keys every 20 minutes"
         change = "wait, or restart istiod; next time publish a new key (passive) before it signs (active)"
-        return explain(evidence, "keys-stale", why, change, ids)
+        return explain(evidence, "keys-stale", why, change, ids, command=_restart(evidence))
     if not keys.publishes(kid) and keys.published is not None:
         why = f"the issuer does not publish the token's key {kid}: another realm signed it, or the key was removed"
         return explain(evidence, "foreign-key", why, "fetch a new token from the issuer that the policy names", ids)
@@ -152,6 +153,9 @@ def _keys(evidence: Evidence) -> Diagnosis:
     if keys.by_envoy and error_code(evidence) == "J17":
         why = f"the issuer publishes the key {kid}, but Envoy, which fetches the keys itself, does not have it yet"
         return explain(evidence, "keys-stale", why, "wait: Envoy fetches them again after 5 minutes", ids)
+    if error_code(evidence) == "J17" and keys.holds(kid):
+        why = f"Envoy has the token's key {kid} now, but did not when it answered"
+        return explain(evidence, "policy-just-applied", why, "ask again in a few seconds", ids)
     owner = "the issuer publishes" if keys.by_envoy else "Envoy has"
     why = f"{owner} the token's key {kid}, but the signature is wrong: the token changed after it was signed"
     change = "send the token exactly as it was issued; check that a copied token is complete"
@@ -180,6 +184,10 @@ def _signs(key: Mapping, algorithm: str) -> bool:
 def _not_fetched(evidence: Evidence) -> Diagnosis:
     """Explain why istiod could not fetch the keys: it then gives Envoy a placeholder key, which fits no token."""
     keys, setting = evidence.keys, "the RequestAuthentication's jwksUri"
+    own = f": the issuer itself names {keys.own}" if keys.own else ""
+    policy = next((name for name, rule in evidence.jwt_rules if rule.get("jwksUri") == keys.uri), "")
+    found = evidence.policy(policies.REQUESTS, policy)
+    command = kubectl.edit(found, "jwksUri", keys.uri, keys.own) if keys.own else ""
     lines = {"jwksUri": keys.uri, "fetched now": keys.fetch_error, "istiod": keys.istiod_message}
     details = [f"{name}: {text}" for name, text in lines.items() if text]
     if proxy := next((name for name in evidence.mesh.variables if name.upper() in PROXIES), ""):
@@ -199,7 +207,8 @@ def _not_fetched(evidence: Evidence) -> Diagnosis:
     if any(words in keys.istiod_message for words in ("x509", "tls: ", "certificate")):
         why = f"istiod does not trust the certificate of {keys.uri}, and Envoy has a placeholder key"
         change = f"give istiod the CA (values.pilot.jwksResolverExtraRootCA), {REFRESH}"
-        return explain(evidence, "keys-untrusted", why, change, *details)
+        change = f"correct {setting}{own}; if it is right, {change}"
+        return explain(evidence, "keys-untrusted", why, change, *details, command=command)
     if keys.endpoints == 0:
         why = "Keycloak is not running: istiod could not fetch its keys, and Envoy has a placeholder key"
         return explain(evidence, "keycloak-down", why, f"start Keycloak, {REFRESH}", *details)
@@ -212,21 +221,25 @@ def _not_fetched(evidence: Evidence) -> Diagnosis:
         return explain(evidence, "discovery", why, change, *details)
     if "404" in keys.fetch_error:
         why = f"no realm exists at {keys.uri} (404), and Envoy has a placeholder key"
-        change = f"create the realm, or correct {setting}, {REFRESH}"
-        return explain(evidence, "realm-missing", why, change, *details)
+        change = f"correct {setting}{own}; or create the realm, {REFRESH}"
+        return explain(evidence, "realm-missing", why, change, *details, command=command)
     if keys.fetch_error or (keys.reason and keys.published is None):
         reason = f" ({keys.reason})" if keys.reason else ""
         why = f"istiod cannot reach {keys.uri}{reason}, and Envoy has a placeholder key"
-        change = f"correct {setting}, or let istiod reach it, {REFRESH}"
-        return explain(evidence, "keys-unreachable", why, change, *details)
+        change = f"correct {setting}{own}; or let istiod reach it, {REFRESH}"
+        return explain(evidence, "keys-unreachable", why, change, *details, command=command)
     if keys.istiod_message:
         reason = f" ({keys.reason})" if keys.reason else ""
         why = f"this machine can fetch the keys, but istiod could not{reason}: Envoy still has a placeholder key"
         change = "read istiod's message below; if it is old, restart istiod or wait, else let istiod reach that address"
-        return explain(evidence, "keys-too-early", why, change, *details)
+        return explain(evidence, "keys-too-early", why, change, *details, command=_restart(evidence))
     why = "the keys exist now, but did not when istiod fetched them: Envoy still has a placeholder key"
     change = "restart istiod, or wait; next time create the realm before you apply the policy"
-    return explain(evidence, "keys-too-early", why, change, *details)
+    return explain(evidence, "keys-too-early", why, change, *details, command=_restart(evidence))
+
+
+def _restart(evidence: Evidence) -> str:
+    return kubectl.restart("deployment", evidence.mesh.istiod, evidence.mesh.istiod_namespace)
 
 
 def _key_ids(keys: Sequence[Mapping] | None) -> str:

@@ -85,8 +85,8 @@ SIGNS = (
         ("response_code:_401", "unauthorized_client", "invalid_client"),
         "Keycloak refuses the gateway itself when it redeems the code: the client's secret, or its kind of "
         "authentication, is not Keycloak's",
-        "run step 13 again, which writes Keycloak's secret into the gateway's Secret; Envoy reads the changed file "
-        "within two minutes",
+        "run step 13 again, which writes Keycloak's secret into the gateway's Secret, and restart the gateway; without "
+        "a restart, Envoy reads the changed file within two minutes",
     ),
     Sign(
         "code-refused",
@@ -111,8 +111,9 @@ SIGNS = (
         (401, 500),
         ("upstream_connect_error", "no_healthy_upstream", "HTTP_request_failure", "Error redeeming code"),
         "the login gets no answer from Keycloak's token endpoint: Keycloak is down, or nothing leads to it",
-        "look whether Keycloak is ready. If it is, look whether the login trusts its certificate: Envoy tells that "
-        "only in its statistics, if proxyStatsMatcher includes those of TLS (ssl.fail_verify_error, …)",
+        "look whether Keycloak is ready, and token_endpoint names its Service. If so, look whether the login trusts "
+        "its certificate: Envoy tells that only in its statistics, if proxyStatsMatcher includes those of TLS "
+        "(ssl.fail_verify_error, …)",
     ),
     Sign(
         "token-endpoint",

@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 
 from lib.diagnose import plain_text, roles, seen
-from lib.diagnose.diagnosis import Diagnosis, explain, workload_name
+from lib.diagnose.diagnosis import Diagnosis, explain, policy_command, workload_name
 from lib.diagnose.evidence import Evidence
+from lib.diagnose.pods import sidecar_command
 from lib.diagnose.request import SENSITIVE
-from lib.istio import authentication, matching
+from lib.istio import authentication, matching, policies
 from lib.istio.evaluator import Call, Miss
+from lib.kubernetes import kubectl
 
 HIDDEN = "(not shown)"
 LOCAL = "cluster.local"  # the trust domain that stands for the mesh's own
@@ -62,7 +64,9 @@ def explained(evidence: Evidence, policy: str, missed: Sequence[Miss], call: Cal
     if "ports" in by and str(evidence.port.get("port")) in by["ports"].wanted.split(", "):
         why = f"the rule is for the Service's port {evidence.port.get('port')}, but the workload listens at {call.port}"
         change = f"write {call.port} into the policy's ports: they are the workload's, not the Service's"
-        return explain(evidence, "service-port", why, change, nearest)
+        listed_ports = by["ports"].wanted.split(", ")
+        command = _edited(evidence, policy, by["ports"], *(set(listed_ports) - {str(evidence.port["port"])}))
+        return explain(evidence, "service-port", why, change, nearest, command=command)
     if target:
         return _about_target(evidence, policy, target, nearest)
     if token:
@@ -101,7 +105,14 @@ def _about_target(evidence: Evidence, policy: str, target: Miss, nearest: str) -
         note = f"the VirtualService {route.name} rewrites {evidence.shown_path}, and policies see the path after that"
     why = f"no rule allows the {kind} {target.got}; the nearest rule allows {target.wanted}{_slip(target)}"
     change = f"use a {kind} that is allowed, or add this {kind} to {policy}"
-    return explain(evidence, f"{kind}-not-allowed", why, change, note, nearest)
+    command = _edited(evidence, policy, target, *target.wanted.split(", "))
+    return explain(evidence, f"{kind}-not-allowed", why, change, note, nearest, command=command)
+
+
+def _edited(evidence: Evidence, policy: str, missed: Miss, *kept: str, value: str = "") -> str:
+    """Return the command that lets a field of a policy list the values to keep, and the request's (or `value`)."""
+    found = evidence.policy(policies.RULES, policy)
+    return kubectl.edit(found, missed.field, missed.wanted.split(", "), [*kept, value or missed.got])
 
 
 def _slip(target: Miss) -> str:
@@ -150,7 +161,11 @@ def _about_peer(evidence: Evidence, policy: str, peer: Miss, nearest: str) -> Di
     if not peer.got:
         why = "the caller has no principal: it sent plain text, which PERMISSIVE accepts"
         change = "give the caller a sidecar, and set mutual TLS to STRICT"
-        return explain(evidence, "permissive", why, change, nearest)
+        mode, source = evidence.mutual_tls()
+        strict = kubectl.edit(evidence.policy(policies.PEERS, source), "mode", mode, "STRICT")
+        injected = sidecar_command(evidence.caller, evidence.mesh) if evidence.caller else ""
+        command = " && ".join(filter(None, (injected, strict)))
+        return explain(evidence, "permissive", why, change, nearest, command=command)
     gateway = evidence.gateway and evidence.guard is not evidence.gateway
     cause, who = ("gateway-principal", "gateway") if gateway else ("caller-not-listed", "caller")
     why = f"the {who} is {peer.got}, and the rule lists {peer.wanted}"
@@ -160,7 +175,8 @@ def _about_peer(evidence: Evidence, policy: str, peer: Miss, nearest: str) -> Di
     domain = evidence.mesh.trust_domain
     if domain != LOCAL and any(one.startswith(f"{LOCAL}/") and one.count("/") != 4 for one in peer.wanted.split(", ")):
         why += f"; {LOCAL} stands for {domain} only in a full principal ({LOCAL}/ns/<namespace>/sa/<name>)"
-    return explain(evidence, cause, why, change, nearest)
+    command = _edited(evidence, policy, peer, *peer.wanted.split(", "))
+    return explain(evidence, cause, why, change, nearest, command=command)
 
 
 def _about_token(evidence: Evidence, policy: str, token: Miss, nearest: str, peer_too: bool) -> Diagnosis:
@@ -173,7 +189,11 @@ def _about_token(evidence: Evidence, policy: str, token: Miss, nearest: str, pee
     if removed := seen.token_removed_by(evidence):
         why = f"the token does not reach {workload_name(evidence.guard)}: {removed}"
         change = "forward it: set forwardOriginalToken: true at the gateway, and remove no header on the route"
-        return explain(evidence, "token-stripped", why, change, nearest)
+        header = evidence.token.place.removeprefix("header ")
+        routes = [one for one in evidence.virtuals if evidence.route and policies.name(one) == evidence.route.name]
+        tries = (kubectl.edit(one, "remove", name, None) for one in routes for name in (header, header.lower()))
+        command = next(filter(None, tries), "")
+        return explain(evidence, "token-stripped", why, change, nearest, command=command)
     if evidence.jwt_rule is not None and not evidence.token_read:
         places = " or ".join(authentication.places(evidence.jwt_rule))
         why = f"the token is in the {evidence.token.place}, and the RequestAuthentication reads only the {places}"
@@ -181,13 +201,16 @@ def _about_token(evidence: Evidence, policy: str, token: Miss, nearest: str, pee
         return explain(evidence, "token-elsewhere", why, change, nearest)
     if not evidence.claims.get("sub"):
         why = "the token has no sub: the request principal is iss/sub, and needs both"
-        change = "give its client the scope basic, which adds sub since Keycloak 25"
+        client = evidence.claims.get("azp", "of the token")
+        change = f"give the client {client} the scope basic, which adds sub since Keycloak 25; then fetch a new token"
         return explain(evidence, "no-subject", why, change, nearest)
     if evidence.jwt_rule is None:
         guard = workload_name(evidence.guard)
         why = f"no RequestAuthentication at {guard} names this token's issuer: the token counts as missing"
         change = "apply a RequestAuthentication with the token's issuer and a selector that fits the workload"
-        return explain(evidence, "no-request-authentication", why, change, nearest)
+        rule = {"issuer": evidence.claims.get("iss"), "forwardOriginalToken": True}
+        command = policy_command(evidence.guard, policies.REQUESTS, jwtRules=[rule])
+        return explain(evidence, "no-request-authentication", why, change, nearest, command=command)
     if token.field in ("request.auth.presenter", "request.auth.audiences"):
         claim = {"request.auth.presenter": "azp", "request.auth.audiences": "aud"}[token.field]
         why = f"the token's {claim} is {token.got or 'missing'}, and {token.field} must be {token.wanted}"
@@ -215,7 +238,10 @@ def _about_claim(evidence: Evidence, policy: str, token: Miss, nearest: str) -> 
         return explain(evidence, "claim-not-text", why, change, nearest)
     if slip := roles.find_slip(token, evidence.claims, policy):
         return explain(evidence, *slip, nearest)
-    change = "give the user or client what adds that claim (a role, a scope, a mapper), then fetch a new token"
+    change = (
+        f"if this user may call, give the user or client what adds {token.wanted} to {claim.removeprefix('claims')} (a "
+        "role, a scope, a mapper), then fetch a new token"
+    )
     return explain(evidence, "claim-missing", why, change, nearest)
 
 
@@ -244,10 +270,13 @@ def _about_principal(evidence: Evidence, policy: str, token: Miss, nearest: str)
     if patterns:
         why = f"the rule's {patterns[0]} does not match {token.got}: Istio splits both at the last slash"
         change = "write <issuer>/*: the issuer, a slash, a star"
-        return explain(evidence, "principal-pattern", why, change, nearest)
+        kept = [one for one in token.wanted.split(", ") if one != patterns[0]]
+        command = _edited(evidence, policy, token, *kept, value=f"{evidence.claims['iss']}/*")
+        return explain(evidence, "principal-pattern", why, change, nearest, command=command)
     why = f"the token is valid, but the rule allows {token.wanted}, and this is {token.got}"
     change = (
         f"use a token that the rule allows; or, if this issuer's users may call, add {evidence.claims['iss']}/* to the "
         f"requestPrincipals of {policy}"
     )
-    return explain(evidence, "issuer-not-in-rule", why, change, nearest)
+    command = _edited(evidence, policy, token, *token.wanted.split(", "), value=f"{evidence.claims['iss']}/*")
+    return explain(evidence, "issuer-not-in-rule", why, change, nearest, command=command)

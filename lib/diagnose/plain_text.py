@@ -1,10 +1,12 @@
-"""Why a caller's sidecar sends plain text, or nothing: it does not know the destination as a Service."""
+"""Why a caller's sidecar sends plain text, or nothing: it does not know the Service, or a DestinationRule says so."""
 
 from __future__ import annotations
 
 from lib.diagnose.diagnosis import Diagnosis, explain, workload_name
 from lib.diagnose.evidence import Evidence
-from lib.istio import policies
+from lib.diagnose.pods import Workload, sidecar_command
+from lib.istio import policies, routes
+from lib.kubernetes import kubectl
 
 
 def find_cause(evidence: Evidence) -> Diagnosis | None:
@@ -42,3 +44,27 @@ def out_of_scope(evidence: Evidence, does: str) -> Diagnosis:
     why = f"the mesh knows no Service and no ServiceEntry for {evidence.host}, and the proxy of {caller} {does}"
     change = "apply a ServiceEntry for the host: outboundTrafficPolicy REGISTRY_ONLY lets out only to known hosts"
     return explain(evidence, "not-in-scope", why, change)
+
+
+def by_destination_rule(evidence: Evidence, workload: Workload) -> Diagnosis | None:
+    """Explain a DestinationRule whose tls block contradicts what the workload accepts."""
+    rule = evidence.destination_rule
+    if not rule:
+        return None
+    sends, place = routes.tls_of(rule, evidence.port.get("port"), evidence.route.subset if evidence.route else "")
+    name, (mode, policy) = policies.name(rule), evidence.mutual_tls()
+    if workload.proxied and mode == "STRICT" and sends == "DISABLE":
+        why = f"the DestinationRule {name} sends plain text (tls mode {sends}), but {policy} requires mutual TLS"
+        change = "remove its tls block: without one, sidecars use mutual TLS where they can"
+        command = kubectl.edit(rule, "tls", {"mode": sends}, None)
+        return explain(evidence, "destination-rule", why, change, f"the tls block is in {place}", command=command)
+    if workload.proxied and sends in ("SIMPLE", "MUTUAL"):
+        why = f"the DestinationRule {name} sends TLS of its own (tls mode {sends}), not the mesh's mutual TLS"
+        change = "remove its tls block, or write mode ISTIO_MUTUAL: SIMPLE and MUTUAL are for servers outside the mesh"
+        return explain(evidence, "destination-rule", why, change, f"the tls block is in {place}")
+    if sends == "ISTIO_MUTUAL" and not workload.proxied:
+        why = f"the DestinationRule {name} requires mutual TLS, but {workload_name(workload)} has no sidecar"
+        command = sidecar_command(workload, evidence.mesh)
+        change = "give it a sidecar, or remove the rule's tls block"
+        return explain(evidence, "sidecar-missing", why, change, command=command)
+    return None

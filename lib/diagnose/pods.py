@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from lib.errors import RunbookError
 from lib.istio import proxy
 from lib.istio.access_log import PROXY
-from lib.istio.mesh import REVISION
+from lib.istio.mesh import DEFAULT, REVISION, Mesh
+from lib.kubernetes import kubectl
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.status import is_ready, is_running
 
@@ -139,9 +140,36 @@ def refused_certificates(cluster: Cluster, pods: Sequence[Mapping]) -> int:
 
 def label_selector(labels: Mapping[str, str]) -> str:
     """Return a selector by the labels that all pods of a workload share."""
+    return ",".join(f"{key}={value}" for key, value in identifying(labels).items())
+
+
+def identifying(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels that all pods of a workload share."""
     shared = {key: labels[key] for key in IDENTIFYING if key in labels}
-    shared = shared or {key: value for key, value in labels.items() if key not in UNIQUE}
-    return ",".join(f"{key}={value}" for key, value in shared.items())
+    return shared or {key: value for key, value in labels.items() if key not in UNIQUE}
+
+
+def pods_command(workload: Workload, **metadata: Mapping[str, str | None]) -> str:
+    """Return the command that gives a workload's pods labels and annotations; "" if no Deployment or StatefulSet does.
+
+    None removes one. The command waits until the new pods are ready.
+    """
+    labels, owner = workload.labels, ("", "")
+    if number := labels.get("pod-template-hash"):
+        owner = "deployment", workload.pod.rpartition(f"-{number}-")[0]
+    elif "apps.kubernetes.io/pod-index" in labels:
+        owner = "statefulset", workload.pod.rpartition("-")[0]
+    content = {"spec": {"template": {"metadata": metadata}}}
+    if not owner[1]:
+        return ""
+    where = (*owner, workload.namespace)
+    return f"{kubectl.merge(*where, content)} && {kubectl.rolled_out(*where)}"
+
+
+def sidecar_command(workload: Workload, mesh: Mesh) -> str:
+    """Return the command that gives a workload's pods a sidecar; the label of a pod overrides its annotation."""
+    revision = {} if mesh.revision in ("", DEFAULT) else {REVISION: mesh.revision}
+    return pods_command(workload, labels={"sidecar.istio.io/inject": "true", **revision})
 
 
 def _problem(pod: Mapping) -> str:

@@ -108,7 +108,8 @@ def _external(evidence: Evidence, details: str) -> Diagnosis:
     if details == "ext_authz_error":
         away = "; ".join(f"{one.service} is not ready: {one.problem}" for one in evidence.authorizers if one.problem)
         why = f"the external authorizer{name} did not answer {where}, and Envoy then refuses{away and f' ({away})'}"
-        change = "look whether the authorizer runs, and whether its address in meshConfig.extensionProviders is right"
+        services = ", ".join(one.service for one in evidence.authorizers if one.problem) or "the authorizer"
+        change = f"start {services}; if it runs, look whether its address in meshConfig.extensionProviders is right"
         return explain(evidence, "authorizer-unreachable", why, change)
     why = f"the external authorizer{name} answered {evidence.answer.status}, not the application"
     change = (

@@ -84,13 +84,13 @@ class Fault:
                     deadline=PATIENCE,
                 )
 
+    def ask(self, lab: Lab) -> Diagnosis:
+        """Return the diagnosis of the request, now."""
+        return lab.ask(self.token(lab), self.caller, self.url(lab), self.host, self.to(lab), self.headers(lab))
+
     def why(self, lab: Lab, patience: float = PATIENCE) -> Diagnosis:
         """Ask until `why` names the cause, or the proxies have had time to follow; return the last diagnosis."""
-        got = until(
-            lambda: lab.ask(self.token(lab), self.caller, self.url(lab), self.host, self.to(lab), self.headers(lab)),
-            self._shows,
-            deadline=patience,
-        )
+        got = until(lambda: self.ask(lab), self._shows, deadline=patience)
         if got.value is None:
             raise RunbookError(f"No diagnosis of the fault {self.name}: {got.error}. Heal the lab, then try again.")
         return got.value
@@ -283,7 +283,7 @@ FAULTS = [
         "000",
         nothing,
         nothing,
-        NO_SIDECAR,
+        FRIEND,
         lambda lab: URL.replace(NAMESPACE, "nowhere"),
     ),
     Fault("istiod down", "istiod-down", "403", within=changes.istiod_down, token=nothing),

@@ -1,4 +1,4 @@
-"""Each fault, injected on the sandbox: `why` names its cause, and docs/why.md has the answer.
+"""Each fault, injected on the sandbox: `why` names its cause, its advice heals, and docs/why.md has the answer.
 
 The test writes the rows of that page, as it sees them, to outputs/why.md.
 """
@@ -6,6 +6,7 @@ The test writes the rows of that page, as it sees them, to outputs/why.md.
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 
 import pytest
 import yaml
@@ -20,11 +21,14 @@ from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import endpoints, tokens
+from tests.support import advice
 from tests.support.runbook import ROOT, python
 
 pytestmark = pytest.mark.sandbox
 PAGE = ROOT / "docs" / "why.md"
-ROW = re.compile(r"^\| (?P<name>[^|]+) \| (?P<answer>[^|]+) \| `(?P<cause>[^`]+)` \|", re.MULTILINE)
+ROW = re.compile(
+    r"^\| (?P<name>[^|]+) \| (?P<answer>[^|]+) \| `(?P<cause>[^`]+)` \| [^|]+ \| (?P<tried>[^|]+) \|", re.MULTILINE
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +45,17 @@ def rows():
 
 
 @pytest.mark.parametrize("one", [*FAULTS, *login.FAULTS, *callback.FAULTS], ids=lambda one: one.name.replace(" ", "-"))
-def test_why_names_the_cause_of_each_fault(lab, rows, one):
-    with one.injected(lab):
+def test_why_names_the_cause_of_each_fault_and_its_advice_heals(lab, rows, one):
+    with ExitStack() as undo, one.injected(lab):
         found = one.why(lab)
         print(found)
-    rows.append(f"| {one.name} | {answered(found)} | `{found.cause}` | {plain(lab, found.why)} |")
-    assert found.cause == one.cause
-    assert lab.good_token not in str(found)
-    assert {row["name"]: row["answer"] for row in ROW.finditer(PAGE.read_text())}[one.name] == answered(found)
+        assert found.cause == one.cause
+        assert lab.good_token not in str(found)
+        tried, after = advice.follow(lab, one, found, undo)
+    rows.append(f"| {one.name} | {answered(found)} | `{found.cause}` | {plain(lab, found.why)} | {tried} |")
+    assert advice.healed(one, after), str(after)
+    page = {row["name"]: (row["answer"], row["tried"]) for row in ROW.finditer(PAGE.read_text())}
+    assert page[one.name] == (answered(found), tried)
 
 
 def answered(found) -> str:

@@ -9,7 +9,7 @@ from lib.diagnose import login
 from lib.diagnose.request import Request, secrets
 from lib.http_client import Answer
 from lib.istio.access_log import Hop
-from tests.lib.diagnose.test_diagnose import seen
+from tests.lib.diagnose.test_diagnose import ISSUER, allow, seen, source
 
 FAILED = "OAuth flow failed."
 LOGIN = "https://sso.example/realms/x/protocol/openid-connect/auth?client_id=browser&state=x"
@@ -161,3 +161,9 @@ def test_nothing_of_the_callback_or_of_a_cookie_is_shown():
     said = str(found(401, details, CALLBACK, cookie="__Host-verifier=gcm.s3aled"))
     assert "OAuth_server_returned_an_error" in said
     assert not [one for one in (CODE, STATE, "s3aled") if one in said]
+
+
+@pytest.mark.parametrize(("cookie", "cause"), [("__Host-hmac=x", "allowed"), ("theme=dark", "policy-just-applied")])
+def test_a_page_passes_without_a_token_if_a_login_adds_one_for_the_session(cookie, cause):
+    users = allow(source(requestPrincipals=[f"{ISSUER}/*"]), created="1970-01-01T00:16:30Z")
+    assert diagnose.diagnose(seen(200, "", token=None, rules=[users], headers={"cookie": cookie})).cause == cause
