@@ -5,23 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 from lib.login import application, visitor
 from lib.login.engines import cut, flipped
 from lib.login.stage import Stage
 from lib.names import LOGIN
+from lib.polling import until
 from lib.probes import model
 from lib.probes.model import OAUTH2_PROXY, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.results import Result
+from lib.probes.runner import RetryPolicy
 from lib.probes.targets import this_mesh
 from lib.probes.transport.messages import Reply, Request, prepare
 from lib.probes.transport.sockets import over_sockets
+from lib.record.verdicts import RED
 from lib.run import Run
 
 EVIL = "https://evil.example/"
 WORKERS = 6  # probes at once
+RETRY = RetryPolicy()
 Answer = str | list[str]
 
 
@@ -34,13 +39,23 @@ def ask(run: Run, only: Sequence[str] = ()) -> list[Result]:
     else:
         stage = Stage(run)
         with ThreadPoolExecutor(WORKERS) as pool:
-            found = list(pool.map(partial(_result, stage, world), probes))
+            found = list(pool.map(lambda probe: settled(partial(_once, stage, world, probe)), probes))
     for one in found:
         this_mesh.keep(run, one)
     return found
 
 
-def _result(stage: Stage, world: str, probe: Probe) -> Result:
+def settled(once: Callable[[], Result], retry: RetryPolicy = RETRY) -> Result:
+    """Return the result of `once`; a red one is asked again, like all probes, until it is right twice in a row."""
+    first = once()
+    if first.verdict not in RED:
+        return first
+    right = lambda one: one.verdict not in RED  # noqa: E731
+    again = until(once, right, streak=retry.streak, deadline=retry.deadline, pause=retry.pause)
+    return replace(again.value if again.held else first, tries=again.tries + 1)
+
+
+def _once(stage: Stage, world: str, probe: Probe) -> Result:
     try:
         if probe.how != "http":
             return results.judge(probe, world, SCENARIOS[probe.how](stage))

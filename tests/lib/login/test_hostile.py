@@ -1,6 +1,7 @@
 """The hostile probes of the login: the table reads well, and each answer of the gateway gets its name."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -8,10 +9,13 @@ from lib.login import hostile, stage, visitor
 from lib.login.engines import ENGINES, ENVOY, flipped
 from lib.names import LOGIN
 from lib.probes import model
+from lib.probes.reporting import results
+from lib.probes.runner import RetryPolicy
 from lib.probes.transport.messages import Reply
 from tests.support.little_cluster import Served, new_run, no_file_is_left  # noqa: F401
 
 PROBES = model.load(model.LOGIN)
+RESULT = results.judge(PROBES[0], LOGIN, "302 login")
 HOST, ISSUER = "app.example", "https://sso.example/realms/istio"
 TAIL = ";path=/;Max-Age=600;secure;HttpOnly;SameSite=Lax"
 
@@ -88,6 +92,21 @@ def test_a_changed_value_is_another_of_the_same_length():
     text = "gcm." + "A" * 40
     assert flipped(text) != text and len(flipped(text)) == len(text)
     assert re.fullmatch(r"gcm\.[AB]+", flipped(text))
+
+
+@pytest.mark.parametrize(
+    ("answers", "deadline", "verdict", "tries"),
+    [
+        (["pass"], 9, "pass", 1),
+        (["fail", "pass", "fail", "pass", "pass"], 9, "pass", 5),
+        (["fail", "pass"], 0, "fail", 2),
+    ],
+)
+def test_a_red_probe_is_asked_again_until_it_is_right_twice_in_a_row(answers, deadline, verdict, tries):
+    given = iter(answers)
+    once = lambda: replace(RESULT, verdict=next(given))  # noqa: E731
+    found = hostile.settled(once, RetryPolicy(streak=2, deadline=deadline, pause=0.01))
+    assert (found.verdict, found.tries) == (verdict, tries)
 
 
 def test_without_a_login_each_probe_is_skipped_with_the_reason():

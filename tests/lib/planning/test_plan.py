@@ -180,9 +180,7 @@ def whole():
 def test_the_policy_in_the_docs_is_what_is_called(whole, monkeypatch):
     session, called = whole, set()
     monkeypatch.setenv("CONFIRM", "yes")
-    reader = account.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"][
-        "Arn"
-    ]
+    reader = account.client(session, "iam").create_role(RoleName="reader", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     entries = [{"principal_arn": reader, "policy": "AmazonEKSViewPolicy"}]
     here = Run(
         "01-cluster",
