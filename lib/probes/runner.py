@@ -55,8 +55,8 @@ Logs = Callable[[Mapping[str, bool]], Mapping[str, Trail]]
 class RetryPolicy:
     """How a probe with an unexpected answer is asked again: policies take a while to reach every proxy.
 
-    `streak` right answers in a row make it right. All such probes of one transport share `deadline` seconds, with
-    `pause` seconds between two tries.
+    `streak` right answers in a row make it right. All such probes of one transport share `deadline` seconds, and as
+    many more as their first try took, with `pause` seconds between two tries.
     """
 
     streak: int = 2
@@ -270,7 +270,9 @@ def _run_scenario(row: _Attempt, retry: RetryPolicy) -> None:
 def _repeat(once: Callable[[], bool], retry: RetryPolicy) -> str:
     """Call `once`, and until the deadline if the first call did not settle; return the last error, or "".
 
+    The deadline grows by the seconds of the first call: a request that timed out leaves time for more than one other.
     A probe of a strange answer ends as a row with an error, whatever the error is: the other probes go on.
     """
     first = until(once, deadline=0, reraise=())
-    return first.error if first.held else until(once, deadline=retry.deadline, pause=retry.pause, reraise=()).error
+    deadline = retry.deadline + first.seconds
+    return first.error if first.held else until(once, deadline=deadline, pause=retry.pause, reraise=()).error

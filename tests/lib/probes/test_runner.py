@@ -1,6 +1,7 @@
 """Probes sent, asked again where red, and never lost: with ways that are functions."""
 
 import threading
+import time
 
 import pytest
 
@@ -90,6 +91,20 @@ def test_a_red_answer_is_asked_again_until_it_holds():
     (one,) = run([probe()], target(way))
     assert (one.verdict, one.tries) == ("pass", 5)
     assert [request.label[-2:] for request in asked] == ["-1", "-2", "-3", "-4", "-5"]
+
+
+def test_a_request_that_timed_out_twice_is_asked_again_too():
+    quick, asked = answering(OK)
+
+    def way(requests):
+        if len(asked) < 2:
+            time.sleep(0.5)  # longer than SOON's deadline
+            quick(requests)
+            return [Reply(0, reason="timeout")]
+        return quick(requests)
+
+    (one,) = run([probe()], target(way), retry=RetryPolicy(streak=2, deadline=0.4, pause=0))
+    assert (one.verdict, one.tries) == ("pass", 4)
 
 
 def test_only_what_is_not_settled_is_asked_again():
