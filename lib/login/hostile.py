@@ -12,7 +12,6 @@ from lib.login import application, visitor
 from lib.login.engines import cut, flipped
 from lib.login.stage import Stage
 from lib.names import LOGIN
-from lib.polling import until
 from lib.probes import model
 from lib.probes.model import OAUTH2_PROXY, Probe
 from lib.probes.reporting import results
@@ -47,12 +46,14 @@ def ask(run: Run, only: Sequence[str] = ()) -> list[Result]:
 
 def settled(once: Callable[[], Result], retry: RetryPolicy = RETRY) -> Result:
     """Return the result of `once`; a red one is asked again, like all probes, until it is right twice in a row."""
-    first = once()
-    if first.verdict not in RED:
-        return first
-    right = lambda one: one.verdict not in RED  # noqa: E731
-    again = until(once, right, streak=retry.streak, deadline=retry.deadline, pause=retry.pause)
-    return replace(again.value if again.held else first, tries=again.tries + 1)
+    answers: list[Result] = []
+
+    def asked() -> Result:
+        answers.append(once())
+        return answers[-1]
+
+    got = retry.ask(asked, lambda one: one.verdict not in RED, retry.streak)
+    return replace(got.value if got.held else answers[0], tries=got.tries)
 
 
 def _once(stage: Stage, world: str, probe: Probe) -> Result:

@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from lib.errors import RunbookError
 from lib.istio import answers
 from lib.istio.access_log import Trail
-from lib.polling import until
+from lib.polling import PROGRAMMING_ERRORS, Polled, until
 from lib.probes.model import PROFILES, USER, Probe
 from lib.probes.reporting import results
 from lib.probes.reporting.baselines import Answers
@@ -62,6 +63,25 @@ class RetryPolicy:
     streak: int = 2
     deadline: float = 6
     pause: float = 0.5
+
+    def ask(
+        self,
+        once: Callable[[], Any],
+        right: Callable[[Any], bool] = bool,
+        streak: int = 1,
+        reraise: tuple[type[Exception], ...] = PROGRAMMING_ERRORS,
+    ) -> Polled:
+        """Call `once`; if the value is not right, call it again until it is right `streak` times, or the time is over.
+
+        The deadline grows by the seconds of the first call: a request that timed out leaves time for more than one
+        other. An exception that is not among `reraise` counts as a wrong value, as in lib.polling.until.
+        """
+        first = until(once, right, deadline=0, reraise=reraise)
+        if first.held:
+            return first
+        deadline = self.deadline + first.seconds
+        again = until(once, right, streak=streak, deadline=deadline, pause=self.pause, reraise=reraise)
+        return replace(again, tries=again.tries + 1)
 
 
 def run_probes(
@@ -268,11 +288,8 @@ def _run_scenario(row: _Attempt, retry: RetryPolicy) -> None:
 
 
 def _repeat(once: Callable[[], bool], retry: RetryPolicy) -> str:
-    """Call `once`, and until the deadline if the first call did not settle; return the last error, or "".
+    """Call `once` until it settles or the time is over; return the last error, or "".
 
-    The deadline grows by the seconds of the first call: a request that timed out leaves time for more than one other.
     A probe of a strange answer ends as a row with an error, whatever the error is: the other probes go on.
     """
-    first = until(once, deadline=0, reraise=())
-    deadline = retry.deadline + first.seconds
-    return first.error if first.held else until(once, deadline=deadline, pause=retry.pause, reraise=()).error
+    return retry.ask(once, reraise=()).error
