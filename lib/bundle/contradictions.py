@@ -69,18 +69,7 @@ def clock_notes(run: dict) -> Iterator[str]:
 def _validator() -> Any:
     from jsonschema import Draft202012Validator
 
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    return Draft202012Validator(_inlined(schema, schema["$defs"]))
-
-
-def _inlined(part: Any, definitions: dict) -> Any:
-    """Return a part of the schema without references: jsonschema looks each one up again for each value."""
-    if isinstance(part, list):
-        return [_inlined(one, definitions) for one in part]
-    if not isinstance(part, dict):
-        return part
-    named = definitions[part["$ref"].rpartition("/")[2]] if "$ref" in part else {}
-    return {key: _inlined(one, definitions) for key, one in {**named, **part}.items() if key != "$ref"}
+    return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
 def _belongs(name: str, run: dict) -> bool:

@@ -6,7 +6,6 @@ A run always gives the same bytes. Source: OSCAL 1.2.1.
 from __future__ import annotations
 
 import json
-from typing import Any
 from uuid import UUID, uuid5
 
 from lib.bundle.oscal import plan, results
@@ -14,7 +13,6 @@ from lib.bundle.oscal.risks import Uuid, prop
 
 FILES = (plan.PLAN, plan.COMPONENTS, results.RESULTS)
 VERSION = "1.2.1"  # of OSCAL
-_encoded = json.JSONEncoder(ensure_ascii=False).encode
 SPACE = UUID("6f0c4c53-6d1b-5b0e-9c55-1a2f1b7f9d10")  # the namespace of the UUIDs (RFC 9562, version 5)
 
 
@@ -28,18 +26,7 @@ def documents(run: dict, tables: dict[str, list[dict]]) -> dict[str, str]:
         },
         results.RESULTS: {"assessment-results": results.results(run, tables, _metadata(run, uuid, "a run"), uuid)},
     }
-    return {name: _text(content) + "\n" for name, content in made.items()}
-
-
-def _text(value: Any, margin: str = "\n") -> str:
-    """Return the JSON of a value as json.dumps writes it with an indent of 1, in less than half of its time."""
-    inner = f"{margin} "
-    if value and isinstance(value, dict):
-        members = [f"{_encoded(key)}: {_text(one, inner)}" for key, one in value.items()]
-        return f"{{{inner}{f',{inner}'.join(members)}{margin}}}"
-    if value and isinstance(value, (list, tuple)):
-        return f"[{inner}{f',{inner}'.join(_text(one, inner) for one in value)}{margin}]"
-    return _encoded(value)
+    return {name: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for name, content in made.items()}
 
 
 def _uuids(run: dict) -> Uuid:
