@@ -19,7 +19,7 @@ from lib.istio.installation import GatewayService
 from lib.keycloak import oidc, representations
 from lib.kubernetes import service_annotations
 from lib.login.engines import SESSION
-from lib.names import KEYCLOAK, LOGIN
+from lib.names import LOGIN
 from lib.probes.model import OAUTH2_PROXY
 from lib.run import MANIFESTS, Run
 from lib.steps import authority, endpoints, gateway_tls, realm, tokens
@@ -90,7 +90,7 @@ def ensure_secrets(run: Run) -> dict[str, str]:
     """
     if why_off(run):
         return {}
-    secret = run.read_secret(f"client-{run.params.realm}-{CLIENT}", KEYCLOAK)["client-secret"]
+    secret = tokens.client_secret(run, CLIENT)
     key = run.secret(SESSION_KEY, LOGIN, key=oidc.generate_password)["key"]
     files = {"client-secret": secret, SESSION_KEY: key}
     run.put_secret(FILES, LOGIN, **{f"{name}.yaml": _resource(name, value) for name, value in files.items()})

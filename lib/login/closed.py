@@ -7,10 +7,8 @@ reports the sessions of that profile's client, and OPA with a policy that asks K
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -21,16 +19,17 @@ from IPython.display import Markdown
 from lib.istio.extension_providers import DENY_LIST, INTROSPECTION
 from lib.login import log_out
 from lib.login.log_out import REQUESTS
-from lib.names import HARDENED, KEYCLOAK, LOGIN
+from lib.names import HARDENED, LOGIN
 from lib.parallel import at_once
 from lib.polling import wait
 from lib.probes import model, workloads
 from lib.probes.model import Probe
 from lib.probes.scenarios import fixtures, sessions
 from lib.probes.scenarios.rotation import stopped
-from lib.probes.transport.messages import Request
+from lib.probes.transport.messages import Reply, Request
 from lib.probes.transport.sockets import over_sockets
 from lib.render import fenced
+from lib.roles import engines
 from lib.run import MANIFESTS, Run
 from lib.steps import authority, endpoints, tokens
 
@@ -40,7 +39,7 @@ REFUSALS = {DENY_LIST: 401, INTROSPECTION: 403}
 REPORTED = ("logged-out", "session-revoked", "logged-out-everywhere")  # the ends that Keycloak 26.7 reports
 STREAK = 5  # answers in a row: an old listener still closes for a while
 
-Ask = Callable[[str], int]  # the status that a token gets at the hardened workload
+Ask = Callable[[str], Reply]  # the answer to a token at the hardened workload, on a connection of its own
 Turn = Callable[[Run], AbstractContextManager[None]]  # while it lasts, the hardened workload asks somebody
 
 
@@ -82,8 +81,8 @@ def close(run: Run) -> pd.DataFrame:
                 _wait_asked(run, made, ask)
             got[asked] = at_once([partial(_answer, made, one, ask) for one in rows], workers=len(rows))
             good = tokens.user_token(run)
-            run.check(f"asks {asked}: a session that goes on", 200, ask(good))
-            costs[f"asks {asked}"] = _milliseconds(ask, good)
+            run.check(f"asks {asked}: a session that goes on", 200, ask(good).status)
+            costs[f"asks {asked}"] = round(statistics.median(ask(good).latency_ms for _ in range(REQUESTS)), 1)
         for one, status in zip(rows, got[asked], strict=True):
             run.check(f"{one.id}, {one.title}; asks {asked}", expected(one, asked), status)
     named = {f"asks {asked}": statuses for asked, statuses in got.items()}
@@ -102,9 +101,9 @@ def without_keycloak(run: Run) -> None:
     token = tokens.user_token(run)
     with introspection(run):
         _wait_asked(run, made, ask)
-        run.check("asks introspection: a session that goes on", 200, ask(token))
+        run.check("asks introspection: a session that goes on", 200, ask(token).status)
         with stopped(run, "keycloak"):
-            run.check(name, REFUSALS[INTROSPECTION], ask(token))
+            run.check(name, REFUSALS[INTROSPECTION], ask(token).status)
 
 
 def policy() -> Markdown:
@@ -136,20 +135,14 @@ def introspection(run: Run) -> Iterator[None]:
     data = {
         "url": f"{endpoints.inside_url(run)}/realms/{run.params.realm}/protocol/openid-connect/token/introspect",
         "client": client,
-        "secret": run.read_secret(f"client-{run.params.realm}-{client}", KEYCLOAK)["client-secret"],
+        "secret": tokens.client_secret(run, client),
         "authority": authority.trusted_certificates(run),
     }
     files = {"data.json": json.dumps(data), f"{workload}.rego": (MANIFESTS / POLICY).read_text()}
     encoded = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": INTROSPECTION, "namespace": LOGIN}}
-    values = {
-        "name": INTROSPECTION,
-        "home": LOGIN,
-        "callers": HARDENED,
-        "files": f"secret: {{secretName: {INTROSPECTION}}}",
-        "digest": hashlib.sha256(json.dumps(encoded).encode()).hexdigest()[:16],
-    }
-    objects = [{**secret, "data": encoded}, *run.load("roles/authorizer.yaml", **values)]
+    metadata = {"name": INTROSPECTION, "namespace": LOGIN}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded}
+    objects = engines.authorizer_of(run, secret, HARDENED)
     try:
         _apply(run, objects)
         run.cluster.wait_rolled_out("Deployment", INTROSPECTION, LOGIN, run.params.deadline)
@@ -190,21 +183,11 @@ def _asker(run: Run) -> Ask:
     there = workloads.location(run, HARDENED)
     send = over_sockets(there.address)
 
-    def ask(token: str) -> int:
+    def ask(token: str) -> Reply:
         lines = (f"Host: {there.host}", f"Authorization: Bearer {token}")
-        return send([Request("GET", "/headers", lines)])[0].status
+        return send([Request("GET", "/headers", lines)])[0]
 
     return ask
-
-
-def _milliseconds(ask: Ask, token: str) -> float:
-    """Return the median time of a request with this token, each on a connection of its own."""
-    took = []
-    for _ in range(REQUESTS):
-        began = time.monotonic()
-        ask(token)
-        took.append(time.monotonic() - began)
-    return round(1000 * statistics.median(took), 1)
 
 
 def _wait_asked(run: Run, made: sessions.Sessions, ask: Ask) -> None:
@@ -213,7 +196,7 @@ def _wait_asked(run: Run, made: sessions.Sessions, ask: Ask) -> None:
     good = tokens.user_token(run)
     wait(
         "the hardened workload to ask",
-        lambda: (ask(good), ask(gone)),
+        lambda: (ask(good).status, ask(gone).status),
         lambda got: got[0] == 200 and got[1] in REFUSALS.values(),
         streak=STREAK,
         deadline=run.params.deadline,
@@ -227,7 +210,7 @@ def _answer(made: sessions.Sessions, probe: Probe, ask: Ask) -> int:
 
     def end_and_ask(made: sessions.Sessions, user: sessions.TemporaryUser) -> None:
         end(made, user)
-        got.append(ask(user.access_token))
+        got.append(ask(user.access_token).status)
 
     sessions.ended(made, end_and_ask, restore)
     return got[0]

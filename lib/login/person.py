@@ -17,9 +17,8 @@ from lib import polling
 from lib.crypto import jwt
 from lib.login import application, chromium
 from lib.login.engines import ENGINES, ENVOY
-from lib.names import KEYCLOAK
 from lib.run import Run
-from lib.steps import endpoints
+from lib.steps import endpoints, tokens
 
 PAGE = "/html?asked=first"  # a page of httpbin's that shows no header: a picture of it holds no token
 CHROMIUM_ERROR = "chrome-error:"  # how the URL of an error page begins that is Chromium's own
@@ -73,9 +72,8 @@ class Person:
         if self._skips("after the login the browser is back at the page first asked for"):
             return HTML()
         user = self.run.params.user
-        password = self.run.read_secret(f"user-{user}", KEYCLOAK, "04-realm-and-client")["password"]
         self.driver.find_element(By.ID, "username").send_keys(user)
-        self.driver.find_element(By.ID, "password").send_keys(password)
+        self.driver.find_element(By.ID, "password").send_keys(tokens.password(self.run))
         self.driver.find_element(By.ID, "kc-login").click()
         name = "after the login the browser is back at the page first asked for"
         if self._document().startswith(CHROMIUM_ERROR):

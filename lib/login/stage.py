@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from urllib.parse import urlencode, urlsplit
 
+from lib.diagnose.login import PROXYS_PAGE
 from lib.keycloak.oidc import direct_session, send
 from lib.login import application, visitor
 from lib.login.engines import ENGINES, ENVOY
@@ -18,7 +19,7 @@ from lib.run import Run
 from lib.steps import endpoints, tokens
 
 FAILED_FLOW = "OAuth flow failed."  # the body of the filter's 401
-PROXYS_PAGE, PROXYS_JSON = "OAuth2 Proxy", "{}"  # what is in an error page of oauth2-proxy; the body of its 401
+PROXYS_JSON = "{}"  # the body of oauth2-proxy's 401
 TIMEOUT = 20  # seconds: a callback includes a request to Keycloak
 
 
@@ -29,7 +30,7 @@ class Stage:
         self.run, self.host, self.issuer = run, application.host(run), endpoints.issuer(run)
         self.engine = ENGINES[run.params.login_engine]
         self._lock, self._values = Lock(), dict[str, str]()
-        password = run.read_secret(f"user-{run.params.user}", KEYCLOAK, "04-realm-and-client")["password"]
+        password = tokens.password(run)
         address = TlsAddress(f"{self.host}:443", self.host)
         transport = over_sockets(address, timeout=TIMEOUT)
         self.person = Visitor(self.engine, transport, self.host, self.issuer, run.params.user, password)

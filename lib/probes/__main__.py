@@ -42,10 +42,10 @@ def probe_mesh(arguments: Sequence[str], console: Console) -> int:
     names = set(remote.RemoteSettings.model_fields)
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
     settings = remote.settings(options, given.params)
-    plan, left, token = remote.prepared(settings)
     if given.dry_run:
+        plan, left, _ = remote.prepared(settings)
         return _print_plan(plan, left, settings, console)
-    found = [*remote.ask([probe for probe, _ in plan], token, settings), *left]
+    found = remote.ask_all(settings)
     _write(found, given.csv, given.junit)
     return _print_results(found, console)
 

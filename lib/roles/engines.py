@@ -64,12 +64,25 @@ def objects(run: Run, found: Matrix) -> list[dict]:
 
 
 def authorizer(run: Run, files: Mapping[str, str]) -> list[dict]:
-    """Return the authorizer with these files. Other files have another digest, which starts the authorizer again."""
-    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+    """Return the authorizer with these files."""
     metadata = {"name": AUTHORIZER, "namespace": ROLES}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(files)}
-    values = {"name": AUTHORIZER, "home": ROLES, "callers": ROLES, "files": f"configMap: {{name: {AUTHORIZER}}}"}
-    return [config, *run.load("roles/authorizer.yaml", digest=digest, **values)]
+    return authorizer_of(run, config, ROLES)
+
+
+def authorizer_of(run: Run, files: dict, callers: str) -> list[dict]:
+    """Return an authorizer with its files. Other files have another digest, which starts the authorizer again.
+
+    Args:
+        run: The step.
+        files: A ConfigMap or a Secret. The authorizer has its name and namespace.
+        callers: The namespace whose workloads may ask.
+    """
+    name, home = files["metadata"]["name"], files["metadata"]["namespace"]
+    volume = {"ConfigMap": f"configMap: {{name: {name}}}", "Secret": f"secret: {{secretName: {name}}}"}[files["kind"]]
+    digest = hashlib.sha256(json.dumps(files["data"]).encode()).hexdigest()[:16]
+    values = {"name": name, "home": home, "callers": callers, "files": volume, "digest": digest}
+    return [files, *run.load("roles/authorizer.yaml", **values)]
 
 
 def custom(run: Run, name: str, provider: str = AUTHORIZER) -> list[dict]:

@@ -12,7 +12,18 @@ from lib.parallel import at_once
 from lib.run import Run
 from lib.steps import endpoints
 
+STEP = "04-realm-and-client"  # makes clients and users
 EXPIRED = "token-expired"  # Secret: a token of the realm that has expired
+
+
+def client_secret(run: Run, client_id: str, realm: str = "") -> str:
+    """Return the secret of a client, as step 04 keeps it in the cluster; `realm` defaults to that of the params."""
+    return run.read_secret(f"client-{realm or run.params.realm}-{client_id}", endpoints.KEYCLOAK, STEP)["client-secret"]
+
+
+def password(run: Run, user: str = "") -> str:
+    """Return the password of a user, as step 04 keeps it in the cluster; `user` defaults to that of the params."""
+    return run.read_secret(f"user-{user or run.params.user}", endpoints.KEYCLOAK, STEP)["password"]
 
 
 def user_token(run: Run, client_id: str = "", realm: str = "", user: str = "") -> str:
@@ -28,11 +39,10 @@ def user_tokens(
     `scope` "openid" adds an id_token, "offline_access" an offline refresh_token. All of them are redacted from now on.
     """
     client_id, realm, user = client_id or run.params.client_id, realm or run.params.realm, user or run.params.user
-    secret = run.read_secret(f"client-{realm}-{client_id}", endpoints.KEYCLOAK)["client-secret"]
-    password = run.read_secret(f"user-{user}", endpoints.KEYCLOAK)["password"]
+    known = client_secret(run, client_id, realm), user, password(run, user)
     with oidc.direct_session() as session:
         endpoint = oidc.discovery(endpoints.issuer(run, realm), session=session)["token_endpoint"]
-        answer = oidc.password_token(endpoint, client_id, secret, user, password, scope, session=session)
+        answer = oidc.password_token(endpoint, client_id, *known, scope, session=session)
     for name in ("access_token", "refresh_token", "id_token"):
         run.record.secret(answer.get(name))
     return answer

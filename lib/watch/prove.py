@@ -13,7 +13,7 @@ from lib.printable import printable
 from lib.probes.reporting import tables
 from lib.probes.reporting.results import Result
 from lib.probes.targets import remote
-from lib.record.verdicts import ERROR
+from lib.record.verdicts import ERROR, EXIT_CODES, PASS
 from lib.redact import clean
 from lib.watch import proofs, reports
 from lib.watch.proofs import Proofs
@@ -46,17 +46,16 @@ def prove(cluster: Cluster, mesh: Path, hours: float, ask: Ask | None = None) ->
     _keep(cluster, after, timedelta(hours=hours))
     if news:
         cluster.create(_event(news, after))
-    return {"pass": 0, "fail": 1}.get(after.runs[-1].verdict, 2)
+    return EXIT_CODES[after.runs[-1].verdict]
 
 
 def send(mesh: Path) -> Sequence[Result]:
     """Send the probes to the mesh of a params file; raise RunbookError if no answer by HTTP came."""
     settings = remote.settings({}, mesh)
-    plan, left, token = remote.prepared(settings)
-    found = remote.ask([probe for probe, _ in plan], token, settings)
+    found = remote.ask_all(settings)
     if not any(one.status_line for one in found):
         raise RunbookError(f"Nothing answered by HTTP at {settings.address}. Is the gateway up?")
-    return [*found, *left]
+    return found
 
 
 def read(cluster: Cluster) -> Proofs:
@@ -88,7 +87,7 @@ def _event(news: Sequence[str], after: Proofs) -> dict:
         "kind": "Event",
         "metadata": {"generateName": "proofs.", "namespace": WATCH},
         "involvedObject": {"apiVersion": "v1", "kind": "ConfigMap", "name": CONFIG_MAP, "namespace": WATCH},
-        "type": "Normal" if last.verdict == "pass" else "Warning",
+        "type": "Normal" if last.verdict == PASS else "Warning",
         "reason": "ProofChanged",
         "message": "; ".join(news)[:MESSAGE],
         "source": {"component": "runbook-watch"},

@@ -9,11 +9,11 @@ import yaml
 
 from lib.errors import RunbookError
 from lib.kubernetes import manifests
-from lib.names import KEYCLOAK, WATCH
+from lib.names import WATCH
 from lib.params import ROOT
 from lib.polling import wait
 from lib.run import Run
-from lib.steps import callers, endpoints
+from lib.steps import callers, endpoints, tokens
 from lib.watch import prove, reports
 from lib.watch.proofs import Proofs
 
@@ -38,8 +38,8 @@ def put(run: Run, image: str, schedule: str, hours: float) -> None:
     files = filter(None, (run.params.authority_file, run.params.given_authority_file))
     authority = "".join(file.read_text() for file in files if file.is_file())
     mesh = {"mesh.yml": yaml.safe_dump(_mesh(run, CA if authority else "")), "ca.pem": authority}
-    objects = manifests.load(MANIFEST, image=image, schedule=schedule, hours=f"{hours:g}")
-    run.apply([one for one in objects if one["kind"] == "Namespace"])
+    namespace, *objects = manifests.load(MANIFEST, image=image, schedule=schedule, hours=f"{hours:g}")
+    run.apply([namespace])
     run.put_secret("user", WATCH, **_user(run))
     if not run.cluster.find("v1", "ConfigMap", prove.CONFIG_MAP, WATCH):
         run.apply([prove.config_map()])
@@ -123,7 +123,7 @@ def _user(run: Run) -> dict[str, str]:
     params = run.params
     return {
         "client": params.client_id,
-        "client-secret": run.read_secret(f"client-{params.realm}-{params.client_id}", KEYCLOAK)["client-secret"],
+        "client-secret": tokens.client_secret(run, params.client_id),
         "username": params.user,
-        "password": run.read_secret(f"user-{params.user}", KEYCLOAK)["password"],
+        "password": tokens.password(run),
     }

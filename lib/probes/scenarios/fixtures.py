@@ -20,7 +20,7 @@ from lib.probes.scenarios.token_endpoint import (
     Endpoint,
 )
 from lib.run import Run
-from lib.steps import endpoints, gateway_tls, realm
+from lib.steps import endpoints, gateway_tls, realm, tokens
 
 REALM = "probes"
 WORLD = "token-endpoint"  # its name in the tables
@@ -68,7 +68,7 @@ def endpoint(run: Run, keycloak: Keycloak) -> Endpoint:
 def sessions(run: Run, keycloak: Keycloak) -> Sessions:
     """Return the realm and the client of step 04, for the scenarios of `sessions`."""
     params = run.params
-    secret = run.read_secret(f"client-{params.realm}-{params.client_id}", endpoints.KEYCLOAK)["client-secret"]
+    secret = tokens.client_secret(run, params.client_id)
     return Sessions(
         endpoints.issuer(run), params.realm, params.client_id, secret, realm.READER, keycloak, run.record.secret
     )

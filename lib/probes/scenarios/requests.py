@@ -17,7 +17,7 @@ from lib.probes.transport.messages import Reply, Request, Transport
 from lib.probes.transport.sockets import Connection, TlsAddress, over_sockets
 
 SOON = 8  # seconds until the token "ending" must end; go-httpbin closes a WebSocket after 10
-PATIENCE = 10  # seconds: a busy machine may be too slow for a token that is about to end, and gets another
+PATIENCE = 10  # seconds: a busy machine may not answer within one, and is asked about an edge in another
 LONG = 64 * 1024  # bytes; Envoy's limit for all headers is 60 KiB
 FRAME = b"still here"
 EXPIRED, CLOSED = "401 J15", "0 closed"

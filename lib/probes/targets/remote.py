@@ -151,6 +151,16 @@ def prepared(
     return *plan(load(), token, given, keys), token
 
 
+def ask_all(given: RemoteSettings) -> list[Result]:
+    """Send all probes that can be sent; return their results, and behind them the others with the reason.
+
+    Raises:
+        ParamsError: As for `ask`.
+    """
+    planned, left, token = prepared(given)
+    return [*ask([probe for probe, _ in planned], token, given), *left]
+
+
 def plan(
     probes: Iterable[Probe], token: Callable[[str], str], given: RemoteSettings, keys: Sequence[dict] = ()
 ) -> tuple[list[tuple[Probe, Request]], list[Result]]:

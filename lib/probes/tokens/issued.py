@@ -76,9 +76,9 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
 
 
 def _service_token(run: Run) -> str:
-    secret = run.read_secret(f"client-{run.params.realm}-{realm.SERVICE}", endpoints.KEYCLOAK)
+    secret = tokens.client_secret(run, realm.SERVICE)
     endpoint = oidc.discovery(endpoints.issuer(run))["token_endpoint"]
-    return oidc.client_token(endpoint, realm.SERVICE, secret["client-secret"])["access_token"]
+    return oidc.client_token(endpoint, realm.SERVICE, secret)["access_token"]
 
 
 def _admin_token(run: Run) -> str:
