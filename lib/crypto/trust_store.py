@@ -1,6 +1,6 @@
 """Whose certificates are believed here: the system's authorities, and those that were added. There is no way around it.
 
-One place for every connection that this project opens itself: lib.calls, lib.oidc, lib.tunnel and the probes' sockets.
+One place for every connection that this project opens itself: lib.http_client, lib.keycloak, port-forwards, probes.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ SIGNS = (
     Sign(
         "login-callback",
         (401, 403, 500),
-        ("OAuth flow failed.", "OAuth2 Proxy"),
+        ("OAuth flow failed.", PROXYS_PAGE),
         "the login did not end: its state, PKCE verifier or code is not of this browser's login, is used up or too "
         "old, or Keycloak refused the code",
         "open the page again, not the callback's address; if that fails too, compare the client's secret, look whether "

@@ -1,4 +1,4 @@
-"""Commands of kubectl, as text for a person to read and to run. Nothing place runs one."""
+"""Commands of kubectl, as text for a person to read and to run. Nothing here runs one."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pytest
 
 from lib import params
 from lib.kubernetes import manifests
+from lib.names import WATCH as SPACE
 from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
@@ -24,7 +25,7 @@ from sandbox.paths import LOGS
 pytestmark = pytest.mark.sandbox
 ACCESS = manifests.load(SOURCE / "access.yaml")
 WATCH = manifests.load(SOURCE / "watch.yaml", image="", schedule="", hours="")
-SPACE, HOST = "runbook", "httpbin.example"
+HOST = "httpbin.example"
 HOURS, NEVER = 3, "0 0 29 2 *"  # the age of a stale proof; a schedule whose day is far
 DEADLINE = 90  # seconds for a Job: both take about 10 on an idle machine
 GRANTED = re.compile(r'allowed by (?:Cluster)?RoleBinding "([^"]+)"')
