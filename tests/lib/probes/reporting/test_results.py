@@ -96,6 +96,14 @@ def test_what_the_application_must_see_and_must_not():
     assert seen("x-jwt Authorization").note == "the application saw 'Authorization'"
 
 
+def test_a_token_that_the_application_echoes_is_not_what_it_saw():
+    """An upgrade to h2c was red in every profile: the letters stood in the token's signature."""
+    row = probe(expect="200 app", sees="Authorization", sees_not="h2c")
+    seen = lambda body: judge(row, "lens", "200 app", Reply(200, body=body))  # noqa: E731
+    assert seen('{"Authorization": ["Bearer eyJhbGci.eyJpc3Mi.x0h2cY_-h2c"]}').verdict == "pass"
+    assert seen('{"Authorization": ["Bearer eyJhbGci.eyJpc3Mi.x0"], "Upgrade": ["h2c"]}').verdict == "fail"
+
+
 def test_a_sequence_is_judged_by_all_its_answers():
     row = probe(how="keep-alive", expect=["200 app", "403 R"])
     passed = trail(hop("gateway", code=200), hop("sidecar", code=200))
