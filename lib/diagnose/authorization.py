@@ -15,6 +15,7 @@ from lib.istio.evaluator import Call, Miss, Verdict, alternatives, provider_of, 
 from lib.kubernetes import kubectl
 
 # Envoy's log names the DENY policy that matched; if no ALLOW policy matched, it says "none"
+NO_RULE = "matched_policy[none]"
 MATCHED = re.compile(r"matched_policy\[ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\]-rule\[(?P<rule>\d+)\]")
 # The log of a CUSTOM policy that denies and asks nobody (builder.go): policyName and badCustomActionSuffix
 CUSTOM = re.compile(r"istio-ext-authz-(?P<provider>.*?)-ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\]")
@@ -107,7 +108,10 @@ def _denied(evidence: Evidence) -> Diagnosis | None:
     found = MATCHED.search(evidence.refuser.details if evidence.refuser else "")
     if not found:
         return None
-    return _denied_by(evidence, f"{found['namespace']}/{found['name']}", int(found["rule"]))
+    name = f"{found['namespace']}/{found['name']}"
+    if not evidence.policy(policies.RULES, name):
+        return not_yet_applied(evidence, f"the policy {name} denied it, and there is no such policy now")
+    return _denied_by(evidence, name, int(found["rule"]))
 
 
 def _denied_by(evidence: Evidence, name: str, number: int | None = None) -> Diagnosis:
@@ -156,6 +160,8 @@ def _by_rules(evidence: Evidence) -> Diagnosis:
         denies = next(one for one in evidence.rules(policies.RULES) if policies.name(one) == verdict.policy)
         return _without_asking(evidence, verdict.policy, provider_of(denies))
     if verdict.action == "DENY":
+        if evidence.refuser and evidence.refuser.details.endswith(NO_RULE):  # the proxy had no such DENY rule then
+            return not_yet_applied(evidence, f"{verdict.policy} denies it, and the proxy refused it for another reason")
         return _denied_by(evidence, verdict.policy)
     if not verdict.misses:
         why = f"the policy {verdict.policy} has no rule, and therefore allows nothing"

@@ -307,7 +307,8 @@ def test_every_message_of_envoys_jwt_filter_has_a_cause():
         (with_claims(r={"roles": ["editor"]}), [allow(when("request.auth.claims[roles]", values=["editor"]))], {},
          "claim-path"),
         (GOOD, [allow(source(notPrincipals=["*"]))], {}, "excluded"),
-        (GOOD, [allow({}, action="DENY")], {}, "denied"),
+        (GOOD, [allow({}, action="DENY")], {"sidecar_hop": None}, "denied"),
+        (GOOD, [allow({}, action="DENY", created="1970-01-01T00:16:35Z")], {}, "policy-just-applied"),
         (GOOD, [allow(USERS)], {"policies": [allow(USERS), STRICT]}, "no-request-authentication"),
         (GOOD, [allow(USERS)], {"route": routes.Route("foo/r", "httpbin", 8000, "foo", ("authorization",))},
          "token-stripped"),
@@ -327,8 +328,11 @@ def test_causes_in_the_rules(token, rules, more, name):
 
 def test_the_policy_that_envoy_names_is_reported():
     hop = Hop("sidecar", 403, "", "rbac_access_denied_matched_policy[ns[foo]-policy[no]-rule[2]]", "", "")
-    found = diagnose.diagnose(seen(rules=[allow({})], sidecar_hop=hop))
+    named = policy(name="no", action="DENY", rules=[{}, {}, {}])
+    found = diagnose.diagnose(seen(rules=[named], sidecar_hop=hop))
     assert found.cause == "denied" and "foo/no" in found.why and "rule 2" in found.why
+    gone = diagnose.diagnose(seen(rules=[allow({}, created="1970-01-01T00:16:35Z")], sidecar_hop=hop))
+    assert gone.cause == "policy-just-applied" and "there is no such policy now" in gone.why
 
 
 def test_the_gateways_own_refusal_is_judged_by_its_own_policies():
