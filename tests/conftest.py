@@ -67,6 +67,13 @@ def pytest_unconfigure():
         worker_sandbox.remove(worker, made.pop(worker))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Tell what failed at first, of a test that ran once more: it is a fault to look for, of the test or of lib."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"ran again: {report.nodeid}", sep="_")
+        terminalreporter.write_line(f"{report.longreprtext}\n{report.capstdout}")
+
+
 @pytest.fixture(scope="session")
 def first() -> Path:
     """A first run from nothing; the sandbox is down again after the tests."""
