@@ -12,6 +12,7 @@ from lib.errors import TimedOut
 PAUSE = 0.2  # seconds between two tries
 SLOW = 3.0  # seconds after which the watcher is notified of a wait, and
 AGAIN = 1.0  # seconds between further notifications
+DOUBT = 5.0  # seconds of bad answers after which `hopeless` is asked, and then each time after twice as many
 
 
 # Mistakes of the program: another try cannot help. A missing key or index is not among them: answers grow with time.
@@ -59,6 +60,7 @@ def until(
     tell: Callable[[float, Any], None] | None = None,
     what: str = "",
     reraise: tuple[type[Exception], ...] = PROGRAMMING_ERRORS,
+    hopeless: Callable[[], bool] | None = None,
 ) -> Polled:
     """Ask until `good` held `streak` times in a row, or `deadline` seconds are over; ask at least once.
 
@@ -73,11 +75,12 @@ def until(
         tell: called with (seconds, value) after each try that did not settle it.
         what: names the wait for the watchers, which are notified after SLOW seconds.
         reraise: exceptions of `ask` and `good` that end the wait at once.
+        hopeless: whether no further try can help, asked after DOUBT seconds; True ends the wait.
 
     Raises:
         TypeError, NameError, AttributeError, ImportError, SyntaxError: see `reraise`.
     """
-    start, row, tries, due = clock(), 0, 0, SLOW
+    start, row, tries, due, doubt = clock(), 0, 0, SLOW, DOUBT
     while True:
         tries += 1
         value, error = None, ""
@@ -89,7 +92,10 @@ def until(
         except Exception as problem:
             row, error = 0, f"{type(problem).__name__}: {problem}"
         seconds = clock() - start
-        if row >= streak or seconds + pause >= deadline:
+        over = seconds + pause >= deadline
+        if hopeless and not row and seconds >= doubt and not over:
+            over, doubt = hopeless(), 2 * doubt
+        if row >= streak or over:
             _ended(what, seconds, row >= streak)
             return Polled(value, row >= streak, seconds, tries, error)
         if tell:

@@ -218,10 +218,15 @@ class Run:
         why: Why = None,
         deadline: float | None = None,
         pause: float = PAUSE,
+        hopeless: Callable[[], bool] | None = None,
     ) -> None:
-        """Like `check_ready`, for up to `patience` seconds: the answer is `expected` `streak` times in a row."""
+        """Like `check_ready`, for up to `patience` seconds: the answer is `expected` `streak` times in a row.
+
+        `hopeless` is that of lib.polling.until.
+        """
         deadline = self.patience if deadline is None else deadline
-        answer = until(ask, lambda value: value == expected, streak=streak, deadline=deadline, what=name, pause=pause)
+        options: dict[str, Any] = dict(streak=streak, deadline=deadline, what=name, pause=pause, hopeless=hopeless)
+        answer = until(ask, lambda value: value == expected, **options)
         actual = str(answer.value) if not answer.error else answer.error
         verdict = verdicts.of(answer.held, bool(answer.error))
         reasons = "; ".join(filter(None, (reason, why() if why and not answer.held else "")))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from lib import diagnose
+from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http, peer
 from lib.istio import installation
 from lib.kubernetes.cluster import Execute
 from lib.run import Run
 from lib.steps import endpoints
+
+# Causes by policies that stand as they are, not by some that are on their way to the proxies
+STANDING = {"allowed", "nothing-demanded", "selector", "wrong-namespace", "deny-all", "caller-not-listed",
+            "claim-missing", "path-not-allowed"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,20 @@ class Caller:
     def why(self, token: str | None) -> str:
         """Return three sentences: who refused the request, why, and what to change (lib.diagnose)."""
         try:
-            return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host).one_line()
+            return self._diagnosis(token).one_line()
         except RunbookError as error:
             return f"no diagnosis: {error}"
+
+    def hopeless(self, token: str | None, expected: int) -> bool:
+        """Return whether the policies demand another answer than this status, so that no further try can help."""
+        try:
+            found = self._diagnosis(token)
+        except RunbookError:
+            return False
+        return found.cause in STANDING and f": {expected}" not in found.refused
+
+    def _diagnosis(self, token: str | None) -> Diagnosis:
+        return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host)
 
 
 def caller(run: Run, name: str, workload: str, path: str = "/headers") -> Caller:
@@ -72,7 +89,8 @@ def executors(run: Run) -> dict[str, Execute]:
 
 def check_status(run: Run, name: str, caller: Caller, token: str | None, expected: int, reason: str = "") -> None:
     """Ask until the status is `expected`, and record it. A red check says who refused the request, and why."""
-    run.check_until(name, expected, lambda: caller.status(token), run.params.streak, reason, lambda: caller.why(token))
+    why, hopeless = partial(caller.why, token), partial(caller.hopeless, token, expected)
+    run.check_until(name, expected, lambda: caller.status(token), run.params.streak, reason, why, hopeless=hopeless)
 
 
 def check_statuses(run: Run, *rows: tuple[str, Caller, str | None, int, str]) -> None:

@@ -149,6 +149,7 @@ def _check(
         lambda got: _as_expected(case, got, identity),
         streak=run.params.streak,
         deadline=limit,
+        hopeless=lambda: caller.hopeless(token, case.expected),
     )
     got = answer.value or Answer(0, answer.error, 0.0)
     reason = peer(got) if got.status == 200 else got.reason

@@ -166,6 +166,8 @@ def test_a_deleted_policy_turns_the_run_red_and_seals_the_bundle(first):
     told = [row["note"] for row in answers if not row["probe"] and row["caller"] == "user"]
     assert told and all("why: a RequestAuthentication alone" in note and "change: add an" in note for note in told)
     assert "why: a RequestAuthentication alone" in short.stdout
+    waited = [float(row["seconds"]) for row in rows(bundle, "checks.csv") if row["passed"] == "False"]
+    assert waited and max(waited) < params.load("dev").answer_deadline / 2  # as its policies demand
     assert python("-m", "lib", "verify", str(bundle)).returncode == 0
     code, healed = run("--from", "10")
     assert code == 0

@@ -37,6 +37,14 @@ def test_first_answer_may_do():
     assert (asked(["ok"]).tries, asked(["ok"]).seconds) == (1, 0)
 
 
+def test_a_wait_that_is_hopeless_ends_before_its_deadline():
+    doubts = iter([False, True])
+    answer = asked(["no"], deadline=60, hopeless=lambda: next(doubts))
+    assert (answer.held, answer.seconds) == (False, 10)  # asked after 5 s, and after 10
+    assert asked(["no"] * 7 + ["ok"], hopeless=lambda: False).held
+    assert asked(["ok", *["no"] * 3, "ok"], deadline=60, hopeless=lambda: pytest.fail("too early")).held
+
+
 def test_a_bad_answer_breaks_the_streak():
     answer = asked(["ok", "ok", "no", "ok", "ok", "ok"], streak=3)
     assert (answer.held, answer.tries, answer.seconds) == (True, 6, 5)
