@@ -25,7 +25,7 @@ from lib.roles import application, engines, proof
 from lib.roles.matrix import Matrix
 from lib.run import Run
 
-REQUESTS = 200  # of each engine, one after another on one connection, to measure what a decision costs
+REQUESTS = 100  # of each engine, one after another on one connection, to measure what a decision costs
 RECENT = 60  # seconds of the decision log that the notebook shows
 WARM = 20  # requests before these
 MEASURED = "/anything/articles/7"  # what they ask, as a reader
@@ -65,7 +65,8 @@ def otherwise(run: Run, known: Kit) -> pd.DataFrame:
     patience = run.patience
 
     def ask(engine: str, there: workloads.Location) -> dict[str, str]:
-        wanted, waiting, got, send = {**of_mesh, **_stated(engine)}, list(probes), {}, over_sockets(there.address)
+        wanted, got, send = {**of_mesh, **_stated(engine)}, {}, over_sockets(there.address)
+        waiting = sorted(probes, key=lambda one: one.version != "HTTP/2")  # as in lib.probes.runner
 
         def once() -> bool:
             requests = [prepare(one, known.token, there.host, f"otherwise-{one.id}", scheme="https") for one in waiting]
@@ -104,11 +105,12 @@ def cost(run: Run, known: Kit) -> pd.DataFrame:
         headers = (f"Host: {there.host}", f"Authorization: Bearer {known.token('reader')}")
         request = Request("GET", MEASURED, headers)
         pods = [name, AUTHORIZER] if engine != "mesh" else [name]
+        used = partial(at_once, [partial(_cpu, run, pod) for pod in pods])
         with Connection(there.address) as connection:
             taken = [connection.ask(request).latency_ms for _ in range(WARM)]
-            began, before = time.monotonic(), [_cpu(run, pod) for pod in pods]
+            began, before = time.monotonic(), used()
             taken = sorted(connection.ask(request).latency_ms for _ in range(REQUESTS))
-            after = [_cpu(run, pod) for pod in pods]
+            after = used()
         proxies = (sum(after) - sum(before)) / REQUESTS
         own = _own_cpu(run, name, began) if engine != "mesh" else 0.0
         rows.append(

@@ -9,6 +9,7 @@ import pandas as pd
 from lib.crypto import jwt
 from lib.keycloak import groups, representations
 from lib.keycloak.admin import Keycloak
+from lib.keycloak.read_once import ReadOnce
 from lib.parallel import at_once
 from lib.roles.matrix import NO_ROLE
 from lib.roles.policies import Claim
@@ -39,7 +40,7 @@ def mappers() -> list[representations.Representation]:
 
 def ensure(run: Run, keycloak: Keycloak) -> None:
     """Create the client, the roles, the groups and the users, if they are missing; record each action."""
-    name = run.params.realm
+    name, keycloak = run.params.realm, ReadOnce(keycloak)
     client = representations.client(CLIENT, notBefore=0)
     realm.record(run, "client", f"{name}/{CLIENT}", keycloak.ensure_client(name, client))
     for mapper in (representations.audience_mapper(run.params.client_id), *mappers()):

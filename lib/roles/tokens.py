@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -144,7 +143,7 @@ def kit(run: Run) -> Kit:
     """Return the kit of this mesh with the tokens of the role probes; its good token is the reader's."""
     issued = issued_tokens(run)
     at_once([partial(issued, caller) for caller in people.USERS])
-    return replace(this_mesh.kit(run), catalogue=CATALOGUE, good=issued("reader"), issued=issued)
+    return this_mesh.kit(run, CATALOGUE, issued, "reader")
 
 
 def issued_tokens(run: Run) -> Callable[[str], str]:

@@ -12,6 +12,7 @@ from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http, peer
 from lib.istio import installation
 from lib.kubernetes.cluster import Execute
+from lib.polling import PAUSE
 from lib.run import Run
 from lib.steps import endpoints
 
@@ -87,16 +88,19 @@ def executors(run: Run) -> dict[str, Execute]:
     return {name: run.cluster.execute(f"app={name}", home, "curl") for name, home in _namespaces(run).items()}
 
 
-def check_status(run: Run, name: str, caller: Caller, token: str | None, expected: int, reason: str = "") -> None:
+def check_status(
+    run: Run, name: str, caller: Caller, token: str | None, expected: int, reason: str = "", *, pause: float = PAUSE
+) -> None:
     """Ask until the status is `expected`, and record it. A red check says who refused the request, and why."""
     why, hopeless = partial(caller.why, token), partial(caller.hopeless, token, expected)
-    run.check_until(name, expected, lambda: caller.status(token), run.params.streak, reason, why, hopeless=hopeless)
+    ask = partial(caller.status, token)
+    run.check_until(name, expected, ask, run.params.streak, reason, why, pause=pause, hopeless=hopeless)
 
 
-def check_statuses(run: Run, *rows: tuple[str, Caller, str | None, int, str]) -> None:
+def check_statuses(run: Run, *rows: tuple[str, Caller, str | None, int, str], pause: float = PAUSE) -> None:
     """Check several requests at once: for each its name, caller, token, expected status, and a red check's reason."""
     with ThreadPoolExecutor(len(rows)) as pool:
-        list(pool.map(lambda row: check_status(run, *row), rows))
+        list(pool.map(lambda row: check_status(run, *row, pause=pause), rows))
 
 
 def check_reason(run: Run, name: str, caller: Caller, token: str | None, expected: str) -> None:

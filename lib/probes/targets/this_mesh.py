@@ -30,7 +30,7 @@ from lib.probes.scenarios.requests import SCENARIOS, Scenario
 from lib.probes.tokens.catalogue import ISSUED, TOKENS
 from lib.probes.tokens.issued import issued_tokens
 from lib.probes.tokens.keys import SigningKey
-from lib.probes.tokens.kit import Kit
+from lib.probes.tokens.kit import Kit, NamedToken
 from lib.probes.transport.curl import over_curl
 from lib.probes.transport.messages import masked_request, prepare
 from lib.probes.transport.sockets import over_sockets
@@ -151,13 +151,21 @@ def target(run: Run, name: str, executors: Mapping[str, Execute]) -> Target:
     return Target(name, there.host, transports, hosts, there.address, workloads.CANARY, name not in workloads.UNLOGGED)
 
 
-def kit(run: Run) -> Kit:
-    """Return the kit of this mesh: tokens that Keycloak issues, and the realm key that step 04 imported."""
-    issue = issued_tokens(run)
+def kit(
+    run: Run,
+    catalogue: Mapping[str, NamedToken] = TOKENS,
+    issue: Callable[[str], str] | None = None,
+    good: str = "good",
+) -> Kit:
+    """Return the kit of this mesh: tokens that Keycloak issues, and the realm key that step 04 imported.
+
+    `good` is the good token's name for `issue`, which gives tokens of `catalogue` that Keycloak issues.
+    """
+    issue = issue or issued_tokens(run)
     published = endpoints.published_keys(run)
     return Kit(
-        catalogue=TOKENS,
-        good=issue("good"),
+        catalogue=catalogue,
+        good=issue(good),
         issued=issue,
         jwks=published,
         own=SigningKey.from_pem(run.read_secret(realm.KEY, endpoints.KEYCLOAK)["key"]),

@@ -5,6 +5,7 @@ import pytest
 from lib.errors import KeycloakError
 from lib.keycloak import groups
 from lib.keycloak.admin import Keycloak
+from lib.keycloak.read_once import ReadOnce
 from lib.keycloak.representations import client, group_mapper, realm, realm_role_mapper, user
 
 
@@ -36,6 +37,16 @@ def test_twice(server, keycloak):
     server.writes.clear()
     assert build(keycloak) == ["unchanged"] * 7
     assert server.writes == []
+
+
+def test_what_is_read_once_is_read_again_after_a_write_of_ones_own(server, keycloak):
+    reader = ReadOnce(keycloak)
+    assert reader.find_user("istio", "alice") is None
+    keycloak.ensure_user("istio", user("alice"))
+    assert reader.find_user("istio", "alice") is None
+    reader.ensure_role("istio", "owner")
+    assert reader.find_user("istio", "alice") and server.logins == 1
+    assert build(reader) == ["created"] * 7 and build(reader) == ["unchanged"] * 7
 
 
 def test_a_subgroup_stands_below_its_parent(server, keycloak):

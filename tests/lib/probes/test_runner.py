@@ -71,6 +71,12 @@ def test_a_path_may_name_the_scheme_of_the_connection(address, scheme):
     assert {one.target for one in asked} == {f"{scheme}://httpbin.example/headers"}
 
 
+def test_http2_goes_first_and_results_keep_their_order():
+    way, asked = answering(OK)
+    found = run([probe(), probe("B02", version="HTTP/2")], target(way))
+    assert [one.version for one in asked] == ["HTTP/2", "HTTP/1.1"] and [one.id for one in found] == ["B01", "B02"]
+
+
 def test_what_is_missing_is_skipped_with_the_reason():
     way, asked = answering(OK)
     every = [
