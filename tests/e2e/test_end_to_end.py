@@ -96,7 +96,7 @@ def test_no_secret_is_in_the_bundle(first):
     assert len([one for one in secrets if "PRIVATE KEY" in one]) >= 5 and len(secrets) > 10
     text = "".join(path.read_text(errors="replace") for path in first.rglob("*") if path.is_file())
     assert not [secret for secret in secrets if secret in text]
-    assert "eyJ" not in text
+    assert not re.search(r"eyJ[\w-]+\.", text)  # the letters alone may stand in a certificate
 
 
 def test_kubectl_works_with_the_kubeconfig_alone(first):
