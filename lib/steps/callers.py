@@ -64,10 +64,15 @@ class Caller:
             found = self._diagnosis(token)
         except RunbookError:
             return False
-        return found.cause in STANDING and f": {expected}" not in found.refused
+        return stands(found, expected)
 
     def _diagnosis(self, token: str | None) -> Diagnosis:
         return diagnose.ask(self.run.cluster, self.url, token, self.pod, self.host)
+
+
+def stands(found: Diagnosis, expected: int) -> bool:
+    """Return whether a diagnosis is of another status than this, and by policies that stand as they are."""
+    return found.cause in STANDING and f": {expected}" not in found.refused
 
 
 def caller(run: Run, name: str, workload: str, path: str = "/headers") -> Caller:
