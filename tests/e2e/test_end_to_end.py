@@ -22,6 +22,7 @@ from lib.probes import model
 from lib.runner import series
 from tests.support import browser
 from tests.support.runbook import ROOT, kubectl, python, rows, run
+from tools import bench
 
 pytestmark = pytest.mark.sandbox
 
@@ -103,10 +104,12 @@ def test_kubectl_works_with_the_kubeconfig_alone(first):
     assert "httpbin-figure-1" in kubectl("get", "deployments", "-n", "foo", "-o", "name")
 
 
-def test_second_run_changes_nothing(first):
-    before = versions()
+def test_second_run_changes_nothing_and_asks_little(first):
+    before, earlier = versions(), bench.requests()
     code, bundle = run()
     assert code == 0
+    asked, sessions = (now - then for now, then in zip(bench.requests(), earlier, strict=True))
+    assert 0 < asked < 4000 and 0 < sessions < 80  # 2,430 and 56, the stack's own requests of 4 min included
     assert {row["action"] for row in rows(bundle, "changes.csv")} == {"unchanged"}
     assert versions() == before
 
