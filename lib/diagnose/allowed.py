@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lib.diagnose import login, nearest_rule, seen
+from lib.diagnose import bypasses, login, nearest_rule, seen
 from lib.diagnose.authorization import not_known, not_yet_applied
-from lib.diagnose.connectivity import bypassed
 from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, policy_command, workload_name
 from lib.diagnose.evidence import Evidence
-from lib.diagnose.pods import Workload, sidecar_command
+from lib.diagnose.pods import Workload, identifying, sidecar_command
 from lib.istio import evaluator, matching, policies
 from lib.istio.mesh import REVISION
 from lib.istio.policies import PEERS, REQUESTS, RULES
@@ -33,7 +32,7 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
         )
         return explain(evidence, "sidecar-missing", why, change, command=sidecar_command(workload, evidence.mesh))
     if evidence.destination_port in workload.bypassed:
-        return bypassed(evidence, workload)
+        return bypasses.explained(evidence, workload)
     if not evidence.rules(RULES, workload):
         found = _without_effect(evidence, workload) or _misplaced_policy(evidence, workload) or _lost_target(evidence)
         return found or _nothing_demanded(evidence, workload)
@@ -104,9 +103,17 @@ def _without_effect(evidence: Evidence, workload: Workload) -> Diagnosis | None:
     why = f"the policy {policies.name(policy)} has no effect: {reason}"
     if "revision" in reason:
         change = f"remove the label {REVISION}, or write the revision {evidence.mesh.revision}"
-        return explain(evidence, "other-revision", why, change)
+        return explain(
+            evidence, "other-revision", why, change, command=_merged(policy, metadata={"labels": {REVISION: None}})
+        )
     change = f"if it is meant to be enforced, remove the annotation {policies.DRY_RUN}"
-    return explain(evidence, "dry-run", why, change)
+    command = _merged(policy, metadata={"annotations": {policies.DRY_RUN: None}})
+    return explain(evidence, "dry-run", why, change, command=command)
+
+
+def _merged(policy: Mapping, **content: Mapping) -> str:
+    """Return the command that merges content into a policy; None removes a field."""
+    return kubectl.merge(policy["kind"], policy["metadata"]["name"], policy["metadata"]["namespace"], content)
 
 
 def _misplaced_policy(evidence: Evidence, workload: Workload) -> Diagnosis | None:
@@ -119,15 +126,18 @@ def _misplaced_policy(evidence: Evidence, workload: Workload) -> Diagnosis | Non
         if namespace == workload.namespace and ("Service", service) in refs and not evidence.waypoint:
             why = f"the policy {policies.name(policy)} targets the Service {service}, and only a waypoint reads such"
             change = "write a selector with the labels of the pods instead of targetRefs, or put a waypoint before it"
-            return explain(evidence, "target-ref", why, change)
+            right = {"targetRefs": None, "selector": {"matchLabels": identifying(workload.labels)}}
+            command = _merged(policy, spec=right) if len(refs) == 1 else ""
+            return explain(evidence, "target-ref", why, change, command=command)
         if _selects_pods(evidence, namespace, wanted):
             continue
         if namespace == workload.namespace and policies.resembles(wanted, workload.labels):
             live = labels_text({key: workload.labels[key] for key in wanted if key in workload.labels})
             why = f"the policy {policies.name(policy)} selects {labels_text(wanted)}, but {name} has other labels"
             change = f"write the labels of the live pods into its selector: {live}"
-            right = {"spec": {"selector": {"matchLabels": {key: workload.labels.get(key) for key in wanted}}}}
-            command = kubectl.merge(policy["kind"], policy["metadata"]["name"], namespace, right)
+            command = _merged(
+                policy, spec={"selector": {"matchLabels": {key: workload.labels.get(key) for key in wanted}}}
+            )
             return explain(evidence, "selector", why, change, command=command)
         if namespace != workload.namespace and wanted and wanted.items() <= workload.labels.items():
             why = f"the policy {policies.name(policy)} applies only in its own namespace, and {name} is in another"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from lib.diagnose.pods import REDIRECTED
+from lib.diagnose.diagnosis import Diagnosis, explain, workload_name
+from lib.diagnose.evidence import Evidence
+from lib.diagnose.pods import EXCLUDED_PORTS, REDIRECTED, Workload, pods_command
 from lib.istio import policies, proxy
 from lib.istio.mesh import Mesh
 
@@ -58,6 +60,23 @@ def inventory(
         if text := _without_effect(policy, running, mesh):
             ways["a policy without effect"][f"{policy['kind']} {policies.name(policy)}"] = text
     return ways
+
+
+def explained(evidence: Evidence, workload: Workload) -> Diagnosis:
+    """Explain a port that the sidecar does not see."""
+    port = evidence.destination_port
+    why = (
+        f"the port {port} of {workload_name(workload)} goes past its sidecar (excludeInboundPorts): no policy and no "
+        "mutual TLS protects it"
+    )
+    change = (
+        f"remove {port} from the pods' annotation {EXCLUDED_PORTS} and restart them; or "
+        "refuse callers by a NetworkPolicy"
+    )
+    note = "a caller with a sidecar sends mutual TLS, which the application does not understand: 503"
+    kept = ",".join(one for one in workload.bypassed if one != port) or None
+    command = pods_command(workload, annotations={EXCLUDED_PORTS: kept})
+    return explain(evidence, "port-bypassed", why, change, note, command=command)
 
 
 def _counts(pod: Mapping) -> bool:

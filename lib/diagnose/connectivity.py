@@ -7,14 +7,15 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from lib import http_client
-from lib.diagnose import nearest_rule, plain_text, refusers, seen
+from lib.diagnose import bypasses, nearest_rule, plain_text, refusers, seen
 from lib.diagnose.authorization import not_yet_applied
 from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, workload_name
 from lib.diagnose.evidence import Evidence
-from lib.diagnose.pods import PROBE_FAILED, Workload, pods_command, sidecar_command
+from lib.diagnose.pods import PROBE_FAILED, Workload, declared_ports, pods_command, sidecar_command
 from lib.istio import evaluator, policies, routes
 from lib.istio.gateway_api import NO_CONTROLLER
 from lib.kubernetes import kubectl
+from lib.kubernetes.service_annotations import HEALTH, STATUS_PORT
 
 CUT = ("connection reset", "closed without an answer", "cut off")
 LISTENER_CHANGES = {  # reasons of a listener's conditions: https://gateway-api.sigs.k8s.io/reference/spec/
@@ -246,7 +247,7 @@ def _upstream(evidence: Evidence) -> Diagnosis:
     if workload and not workload.ready:
         return _not_ready(evidence, workload)
     if workload and evidence.destination_port in workload.bypassed:
-        return bypassed(evidence, workload)
+        return bypasses.explained(evidence, workload)
     if workload and evidence.mutual_tls()[0] == "STRICT" and (found := plain_text.find_cause(evidence)):
         return found
     if workload and (found := plain_text.by_destination_rule(evidence, workload)):
@@ -256,22 +257,13 @@ def _upstream(evidence: Evidence) -> Diagnosis:
     if found := _http_on_tcp(evidence):
         return found
     why = f"a proxy could not connect to {workload_name(workload)}"
-    return explain(evidence, "upstream", why, "check its pods, its ports, and mutual TLS on both sides")
-
-
-def bypassed(evidence: Evidence, workload: Workload) -> Diagnosis:
-    """Explain a port that the sidecar does not see."""
-    port = evidence.destination_port
-    why = (
-        f"the port {port} of {workload_name(workload)} goes past its sidecar (excludeInboundPorts): no policy and no "
-        "mutual TLS protects it"
-    )
-    change = (
-        f"remove {port} from the pods' annotation traffic.sidecar.istio.io/excludeInboundPorts and restart them; or "
-        "refuse callers by a NetworkPolicy"
-    )
-    note = "a caller with a sidecar sends mutual TLS, which the application does not understand: 503"
-    return explain(evidence, "port-bypassed", why, change, note)
+    port, declared = evidence.destination_port, declared_ports(workload, evidence.workloads) if workload else []
+    if not evidence.service or not port or not declared or port in declared:
+        return explain(evidence, "upstream", why, "check its pods, its ports, and mutual TLS on both sides")
+    why = f"{why}: the Service leads to the port {port}, and its pods declare {', '.join(declared)}"
+    change = f"write the port at which the pods listen, {' or '.join(declared)}, into the Service's targetPort"
+    command = kubectl.edit(evidence.service, "targetPort", int(port), int(declared[0])) if len(declared) == 1 else ""
+    return explain(evidence, "upstream", why, change, command=command)
 
 
 def _not_ready(evidence: Evidence, workload: Workload) -> Diagnosis:
@@ -283,7 +275,8 @@ def _not_ready(evidence: Evidence, workload: Workload) -> Diagnosis:
         why = f"no pod of {name} is ready ({workload.problem}): the kubelet's probe has no principal and no token"
         change = f'remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"; or allow its path in {names}'
         return explain(evidence, "probe-refused", why, change, command=command)
-    plain = workload.proxied and mode == "STRICT" and not workload.rewrites_probes
+    starting = f":{STATUS_PORT}{HEALTH}" in workload.problem  # the sidecar's own probe
+    plain = workload.proxied and mode == "STRICT" and not workload.rewrites_probes and not starting
     if plain and any(f"{words}: Get" in workload.problem for words in PROBE_FAILED):
         why = f"no pod of {name} is ready ({workload.problem}): the kubelet probes in plain text, STRICT refuses it"
         change = 'remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"'

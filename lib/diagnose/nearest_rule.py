@@ -134,7 +134,7 @@ def _about_address(evidence: Evidence, policy: str, miss: Miss, nearest: str) ->
     change = (
         f"if this is not the client's own address, compare remoteIpBlocks and let it through: externalTrafficPolicy: "
         "Local at the gateway's Service, or the number of trusted proxies (gatewayTopology.numTrustedProxies); else "
-        f"add the network to {policy}"
+        f"add {miss.got}, or its network, to {policy}"
         if client or evidence.guard is evidence.gateway
         else f"behind a gateway, compare remoteIpBlocks: ipBlocks are those of the last proxy; else change {policy}"
     )
@@ -145,7 +145,10 @@ def _about_header(evidence: Evidence, policy: str, miss: Miss, nearest: str) -> 
     name = miss.field.removeprefix("request.headers[").removesuffix("]")
     has = f"the request's header {name} is {miss.got}" if miss.got else f"the request has no header {name}"
     why = f"{has} when it reaches {workload_name(evidence.guard)}, and {policy} requires {miss.wanted}"
-    change = f"send the header {name}, or let a gateway set it; a caller can forge it unless the gateway overwrites it"
+    change = (
+        f"send the header {name}: {miss.wanted}, or let a gateway set it; a caller can forge it unless the gateway "
+        "overwrites it"
+    )
     return explain(evidence, "header-not-allowed", why, change, nearest)
 
 
@@ -237,7 +240,8 @@ def _about_claim(evidence: Evidence, policy: str, token: Miss, nearest: str) -> 
         )
         return explain(evidence, "claim-not-text", why, change, nearest)
     if slip := roles.find_slip(token, evidence.claims, policy):
-        return explain(evidence, *slip, nearest)
+        command = kubectl.edit(evidence.policy(policies.RULES, policy), *slip.edit) if slip.edit else ""
+        return explain(evidence, slip.cause, slip.why, slip.change, nearest, command=command)
     change = (
         f"if this user may call, give the user or client what adds {token.wanted} to {claim.removeprefix('claims')} (a "
         "role, a scope, a mapper), then fetch a new token"

@@ -40,7 +40,11 @@ def out_of_scope(evidence: Evidence, does: str) -> Diagnosis:
         why = f"the Sidecar {name} hides {host} from {caller}, whose proxy therefore {does}"
         home = host.split(".")[1]
         change = f"add {home}/{host} to the egress hosts of {name}"
-        return explain(evidence, "not-in-scope", why, change)
+        egress = hidden["spec"]["egress"]
+        known = next((number for number, one in enumerate(egress) if "port" not in one), None)
+        place = f"/spec/egress/{known}/hosts/-"
+        command = kubectl.patch(hidden, {"op": "add", "path": place, "value": f"{home}/{host}"})
+        return explain(evidence, "not-in-scope", why, change, command="" if known is None else command)
     why = f"the mesh knows no Service and no ServiceEntry for {evidence.host}, and the proxy of {caller} {does}"
     change = "apply a ServiceEntry for the host: outboundTrafficPolicy REGISTRY_ONLY lets out only to known hosts"
     return explain(evidence, "not-in-scope", why, change)

@@ -15,6 +15,7 @@ from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.status import is_ready, is_running
 
 PROBE_FAILED = ("Readiness probe failed", "Startup probe failed")  # the kubelet's words, in Events: reason Unhealthy
+EXCLUDED_PORTS = "traffic.sidecar.istio.io/excludeInboundPorts"  # annotation: these ports go past the sidecar
 WAYPOINT = "istio.io/use-waypoint"  # label of a namespace or Service
 REDIRECTED, DATA_PLANE = "ambient.istio.io/redirection", "istio.io/dataplane-mode"  # annotation; label
 UNIQUE = (  # labels that differ between the pods of a workload
@@ -87,7 +88,7 @@ def with_ambient(cluster: Cluster, workload: Workload) -> Workload:
 
 
 def _bypassed(notes: Mapping[str, str]) -> tuple[str, ...]:
-    ports = notes.get("traffic.sidecar.istio.io/excludeInboundPorts", "")
+    ports = notes.get(EXCLUDED_PORTS, "")
     return tuple(one.strip() for one in ports.split(",") if one.strip())
 
 
@@ -125,6 +126,13 @@ def application_container(workload: Workload, pods: Sequence[Mapping]) -> str:
     """Return the name of the first container that is not the proxy."""
     pod = next(pod for pod in pods if pod["metadata"]["name"] == workload.pod)
     return next(each["name"] for each in pod["spec"]["containers"] if each["name"] != PROXY)
+
+
+def declared_ports(workload: Workload, pods: Sequence[Mapping]) -> list[str]:
+    """Return the ports that the containers of a workload's pod declare, without the proxy's."""
+    own = [one for pod in pods if pod["metadata"]["name"] == workload.pod for one in pod["spec"]["containers"]]
+    ports = [port for one in own if one["name"] != PROXY for port in one.get("ports") or []]
+    return [str(one["containerPort"]) for one in ports]
 
 
 def refused_certificates(cluster: Cluster, pods: Sequence[Mapping]) -> int:

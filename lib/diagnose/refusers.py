@@ -15,6 +15,7 @@ from lib.diagnose.evidence import Evidence
 from lib.istio import policies
 from lib.istio.evaluator import Miss, alternatives, unread
 from lib.istio.gateway_api import NO_PARENT
+from lib.kubernetes import kubectl
 
 LIMIT = "60 KiB"  # Envoy's max_request_headers_kb
 ROUTE_CHANGES = {  # reasons of a route's conditions: https://gateway-api.sigs.k8s.io/reference/spec/
@@ -62,8 +63,16 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
         return explain(evidence, "route-answer", why, f"read {route}: a redirect, directResponse or fault is in it")
     if "fault_filter" in details:
         why = "a fault that a VirtualService injects refused the request"
-        return explain(evidence, "fault", why, "remove `fault` from the VirtualService")
+        return explain(
+            evidence, "fault", why, "remove `fault` from the VirtualService", command=_without_fault(evidence)
+        )
     return None
+
+
+def _without_fault(evidence: Evidence) -> str:
+    """Return the command that removes the only fault from the VirtualServices on the way, "" if there are several."""
+    routes = [(one, http) for one in evidence.virtuals for http in one["spec"].get("http") or [] if "fault" in http]
+    return kubectl.edit(routes[0][0], "fault", routes[0][1]["fault"], None) if len(routes) == 1 else ""
 
 
 def filter_answer(evidence: Evidence) -> Diagnosis | None:

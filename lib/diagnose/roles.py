@@ -13,11 +13,15 @@ NEGATED = "not "  # what lib.istio.evaluator writes before the values of notValu
 
 
 class Slip(NamedTuple):
-    """A likely mistake: its cause in short, why the claim does not match, and what to change."""
+    """A likely mistake: its cause in short, why the claim does not match, and what to change.
+
+    `edit` is what to change in the policy: a field, its value, and the right value; () if that is not the policy's.
+    """
 
     cause: str
     why: str
     change: str
+    edit: tuple[str, ...] = ()
 
 
 def find_slip(missed: Miss, claims: Mapping, policy: str) -> Slip | None:
@@ -54,10 +58,12 @@ def _spelling(wanted: list[str], got: list[str], place: str, policy: str) -> Sli
             if value.strip("/") == want.strip("/"):
                 why = f"the token's {place} has {value}, and the rule requires {want}: they differ in a slash"
                 change = f"write {value} into {policy}; Keycloak's mapper writes the slash unless its full.path is off"
-                return Slip("group-slash", why, change)
+                return Slip("group-slash", why, change, ("values", want, value))
             if value.lower() == want.lower():
                 why = f"the token's {place} has {value}, and the rule requires {want}: upper and lower case count"
-                return Slip("role-case", why, f"write {value} into {policy}, or rename the role")
+                return Slip(
+                    "role-case", why, f"write {value} into {policy}, or rename the role", ("values", want, value)
+                )
             if want in re.split(r"[\s,]+", value):
                 why = f"the token's {place} is one string, {value!r}, and the rule requires the value {want} alone"
                 return Slip("roles-in-one-string", why, "make the mapper multivalued: the claim is then a list")
@@ -68,8 +74,10 @@ def _elsewhere(wanted: list[str], claims: Mapping, path: tuple[str, ...], policy
     for there, value in _walk(claims, ()):
         if there != path and value in wanted:
             why = f"the token has {value} at {_brackets(there)}, and the rule reads {_brackets(path)}"
-            change = f"write the key request.auth.claims{_brackets(there)} into {policy}, or add a mapper"
-            return Slip("claim-path", why, change)
+            keys = [f"request.auth.claims{_brackets(one)}" for one in (path, there)]
+            change = f"write the key {keys[1]} into {policy}, or add a mapper"
+            # A value at another place may be a user's own choice, such as a nickname: no command makes it count
+            return Slip("claim-path", why, change, ("key", *keys) if ".".join(there) == ".".join(path) else ())
     return None
 
 

@@ -89,6 +89,27 @@ def users(lab: Lab, **more: Any) -> Object:
     return {**source(requestPrincipals=[f"{endpoints.issuer(lab.run)}/*"]), **more}
 
 
+def rule_for(**operation: Any) -> Change:
+    """Let the policy allow users this operation alone."""
+    return lambda lab: lab.set_authorization({**users(lab), "to": [{"operation": operation}]})
+
+
+def rule_when(key: str, *values: str, **more: Any) -> Change:
+    """Let the policy allow users under this condition alone."""
+    condition = {"key": key, **({"values": list(values)} if values else {}), **more}
+    return lambda lab: lab.set_authorization(users(lab, when=[condition]))
+
+
+def labelled(**metadata: dict[str, str]) -> Change:
+    """Give the AuthorizationPolicy labels or annotations."""
+
+    def change(lab: Lab) -> None:
+        policy = lab.policies()[1]
+        lab.apply([{**policy, "metadata": {**policy["metadata"], **metadata}}])
+
+    return change
+
+
 def deny_headers(lab: Lab) -> None:
     """Deny the path /headers."""
     rules = [{"to": [{"operation": {"paths": ["/headers"]}}]}]
@@ -114,6 +135,11 @@ def plain_destination_rule(lab: Lab) -> None:
     lab.apply([_istio("networking", "DestinationRule", "plain", spec)])
 
 
+def sidecar(lab: Lab) -> None:
+    """Let the lab's callers know the Services of istio-system alone."""
+    lab.apply([_istio("networking", "Sidecar", "default", {"egress": [{"hosts": ["istio-system/*"]}]})])
+
+
 def _istio(group: str, kind: str, name: str, spec: Object) -> Object:
     metadata = {"name": name, "namespace": NAMESPACE}
     return {"apiVersion": f"{group}.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
@@ -133,11 +159,11 @@ def service(**changed: Any) -> Change:
 
 
 def route(**changed: Any) -> Change:
-    """Return a change of the VirtualService's only HTTP route."""
+    """Return a change of the VirtualService's only HTTP route; None removes a field."""
 
     def change(lab: Lab) -> None:
         (virtual,) = lab.route()
-        http = {**virtual["spec"]["http"][0], **changed}
+        http = {name: one for name, one in {**virtual["spec"]["http"][0], **changed}.items() if one is not None}
         lab.apply([{**virtual, "spec": {**virtual["spec"], "http": [http]}}])
 
     return change
@@ -173,7 +199,7 @@ def failing_probe(lab: Lab) -> None:
 
 def plain_text_probe(lab: Lab) -> None:
     """Let the kubelet's probe reach the workload directly, past the sidecar's agent."""
-    lab.replace_workload({"rewriteAppHTTPProbers": "false"})
+    lab.replace_workload({"sidecar.istio.io/rewriteAppHTTPProbers": "false"})
     _wait_probe_failed(lab)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from lib.crypto import jwt
 from lib.diagnose.diagnosis import Diagnosis
@@ -13,6 +14,7 @@ from lib.errors import RunbookError
 from lib.labs import changes
 from lib.labs.changes import PATIENCE
 from lib.labs.lab import FRIEND, HOST, NAMESPACE, NO_SIDECAR, STRANGER, URL, Lab
+from lib.parallel import at_once
 from lib.polling import until, wait
 from lib.probes import workloads
 from lib.probes.model import HARDENED
@@ -51,6 +53,7 @@ class Fault:
         to: The address to connect to, if it is not the URL's host.
         within: A context; the fault lasts as long as it does.
         headers: Further headers. They are asked for after the URL.
+        method: The HTTP method.
         asks: Who asks for what, if it is not the caller for `/headers`.
     """
 
@@ -65,6 +68,7 @@ class Fault:
     to: Callable[[Lab], str] = lambda lab: ""
     within: Callable[[Lab], AbstractContextManager[None]] = lambda lab: nullcontext()
     headers: Callable[[Lab], dict[str, str]] = lambda lab: {}
+    method: str = "GET"
     asks: str = ""
 
     @contextmanager
@@ -79,14 +83,15 @@ class Fault:
                 lab.heal()
                 wait(
                     "the lab to be healed",
-                    lambda: {lab.ask(lab.good_token).cause, lab.ask(caller=FRIEND).cause},
-                    lambda found: found == {"allowed"},
+                    lambda: at_once([partial(lab.ask, lab.good_token), partial(lab.ask, caller=FRIEND)]),
+                    lambda found: {one.cause for one in found} == {"allowed"},
                     deadline=PATIENCE,
                 )
 
     def ask(self, lab: Lab) -> Diagnosis:
         """Return the diagnosis of the request, now."""
-        return lab.ask(self.token(lab), self.caller, self.url(lab), self.host, self.to(lab), self.headers(lab))
+        way = self.url(lab), self.host, self.to(lab), self.headers(lab)
+        return lab.ask(self.token(lab), self.caller, *way, self.method)
 
     def why(self, lab: Lab, patience: float = PATIENCE) -> Diagnosis:
         """Ask until `why` names the cause, or the proxies have had time to follow; return the last diagnosis."""
@@ -232,7 +237,7 @@ FAULTS = [
         "sidecar missing",
         "sidecar-missing",
         "200",
-        lambda lab: lab.replace_workload({"inject": "false"}),
+        lambda lab: lab.replace_workload({"sidecar.istio.io/inject": "false"}),
         nothing,
         FRIEND,
     ),

@@ -158,12 +158,11 @@ class Lab:
         self.apply([{**policy, "spec": content}])
 
     def replace_workload(self, annotations: dict[str, str], probe_path: str = "/status/200") -> None:
-        """Start the workload again with annotations of sidecar.istio.io, or with another readiness probe."""
+        """Start the workload again with annotations, or with another readiness probe."""
         objects = self.workload()
         template = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]
         if annotations:
-            named = {f"sidecar.istio.io/{name}": value for name, value in annotations.items()}
-            template["metadata"]["annotations"] = named
+            template["metadata"]["annotations"] = annotations
         template["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = probe_path
         self.drop_workload()
         self.apply(objects)
@@ -199,11 +198,12 @@ class Lab:
         host: str = HOST,
         to: str = "",
         headers: Mapping[str, str] | None = None,
+        method: str = "GET",
     ) -> Diagnosis:
         """Return the diagnosis of a request: from a user through the gateway, or from a caller in the cluster."""
         if caller:
             return diagnose.ask(self.cluster, url or URL, token, caller if "/" in caller else f"{NAMESPACE}/{caller}")
-        return diagnose.ask(self.cluster, url or self.url, token, host=host, to=to, headers=headers)
+        return diagnose.ask(self.cluster, url or self.url, token, host=host, to=to, headers=headers, method=method)
 
     @cached_property
     def log_outs(self) -> LogOuts:

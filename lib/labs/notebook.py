@@ -14,9 +14,10 @@ from lib.labs.callback import FAULTS as CALLBACK_FAULTS
 from lib.labs.faults import FAULTS, Fault
 from lib.labs.lab import Lab, Object, key
 from lib.labs.login import FAULTS as LOGIN_FAULTS
+from lib.labs.rules import FAULTS as RULE_FAULTS
 from lib.run import Run
 
-NAMES = {one.name: one for one in [*FAULTS, *LOGIN_FAULTS, *CALLBACK_FAULTS]}
+NAMES = {one.name: one for one in [*FAULTS, *RULE_FAULTS, *LOGIN_FAULTS, *CALLBACK_FAULTS]}
 
 
 class Bench:

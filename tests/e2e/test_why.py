@@ -13,8 +13,7 @@ import yaml
 
 from lib import params
 from lib.crypto import jwt
-from lib.labs import callback, login
-from lib.labs.faults import FAULTS, PATIENCE
+from lib.labs.changes import PATIENCE
 from lib.labs.lab import APP, FRIEND, HOST, NAMESPACE, NO_SIDECAR, URL, temporary_lab
 from lib.legacy import translate
 from lib.polling import wait
@@ -22,6 +21,7 @@ from lib.record.events import Record
 from lib.run import Run
 from lib.steps import endpoints, tokens
 from tests.support import advice
+from tests.support.faults import EVERY
 from tests.support.runbook import ROOT, python
 
 pytestmark = pytest.mark.sandbox
@@ -44,7 +44,7 @@ def rows():
     (ROOT / "outputs" / "why.md").write_text("\n".join(found) + "\n")
 
 
-@pytest.mark.parametrize("one", [*FAULTS, *login.FAULTS, *callback.FAULTS], ids=lambda one: one.name.replace(" ", "-"))
+@pytest.mark.parametrize("one", EVERY, ids=lambda one: one.name.replace(" ", "-"))
 def test_why_names_the_cause_of_each_fault_and_its_advice_heals(lab, rows, one):
     with ExitStack() as undo, one.injected(lab):
         found = one.why(lab)

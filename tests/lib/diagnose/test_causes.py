@@ -5,15 +5,26 @@ import re
 
 from lib.diagnose import login, nearest_rule
 from lib.params import ROOT
+from tests.support.faults import EVERY
 
 PAGE = (ROOT / "docs" / "why.md").read_text()
 CODE = sorted((ROOT / "lib" / "diagnose").glob("*.py"))
 CELL = re.compile(r"`[a-z-]+`(, `[a-z-]+`)*")  # a cell with nothing but names of causes
+UNTRIED = re.compile(
+    r"^\| (?P<causes>`[^|]+`) \| [^|]+ \| (?P<reason>[^|]*)\|$", re.MULTILINE
+)  # cause, meaning, why not
 
 
 def test_the_page_has_each_cause_of_the_code_and_no_other():
     assert in_the_code() - in_the_page() == set()
     assert in_the_page() - in_the_code() == set()
+
+
+def test_a_fault_tries_each_cause_or_the_page_says_why_none_does():
+    rows = {name: row["reason"].strip() for row in UNTRIED.finditer(PAGE.partition("## Causes without a fault")[2])
+            for name in re.findall(r"`([^`]+)`", row["causes"])}  # fmt: skip
+    assert in_the_code() - {one.cause for one in EVERY} == rows.keys()
+    assert [name for name, reason in rows.items() if len(reason.split()) < 3] == []
 
 
 def test_the_page_has_a_row_for_each_thing_that_is_not_seen():

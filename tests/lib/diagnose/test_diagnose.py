@@ -15,8 +15,8 @@ from lib.http_client import Answer
 from lib.istio import evaluator, matching, policies, routes
 from lib.istio.access_log import Hop
 from lib.istio.evaluator import Call, Miss
-from lib.labs import callback, faults, login
 from lib.params import ROOT
+from tests.support.faults import EVERY
 from tests.support.tiny import TOKEN
 
 ISSUER = "http://k/realms/istio"
@@ -379,6 +379,8 @@ INSIDE = {"gateway": None, "caller": NAKED, "from_inside": True}
             APP, ready=False, problem="Readiness probe failed: Get: EOF", rewrites_probes=False)), "probe-refused"),
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, workload=replace(
             APP, ready=False, problem="Startup probe failed: Get: EOF", rewrites_probes=False)), "probe-refused"),
+        (seen(503, "x", sidecar_hop=None, gateway_hop=None, workload=replace(APP, ready=False, rewrites_probes=False,
+            problem='Startup probe failed: Get "http://10.0.0.8:15021/healthz/ready": refused')), "not-ready"),
         (seen(503, "x", sidecar_hop=None, gateway_hop=None, destination_rule={
             **policy("DestinationRule", "plain"), "spec": {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}}),
          "destination-rule"),
@@ -446,12 +448,12 @@ def test_a_refusal_that_is_a_page_is_one_short_line():
 
 def test_the_page_has_each_fault_with_the_status_to_predict():
     page = (ROOT / "docs" / "why.md").read_text()
-    for one in [*faults.FAULTS, *login.FAULTS, *callback.FAULTS]:
+    for one in EVERY:
         wanted = "no answer" if one.prediction == "000" else one.prediction
         row = next((line for line in page.splitlines() if line.startswith(f"| {one.name} | {wanted}")), "")
         assert f"`{one.cause}`" in row, one.name
 
 
 def test_every_fault_has_its_own_name_and_there_are_many_causes():
-    names = [one.name for one in [*faults.FAULTS, *login.FAULTS, *callback.FAULTS]]
-    assert len(set(names)) == len(names) and len({one.cause for one in faults.FAULTS}) >= 25
+    names = [one.name for one in EVERY]
+    assert len(set(names)) == len(names) and len({one.cause for one in EVERY}) >= 100

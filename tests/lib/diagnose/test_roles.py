@@ -38,6 +38,19 @@ def test_the_change_names_the_key_step_by_step():
     assert f"write the key {REALM} into roles/p" in found.change
 
 
+@pytest.mark.parametrize(
+    ("key", "claims", "edit"),
+    [
+        ("request.auth.claims[realm_access.roles]", roles("editor"),
+         ("key", "request.auth.claims[realm_access.roles]", REALM)),
+        (REALM, roles("Editor"), ("values", "editor", "Editor")),
+        (REALM, {**roles("reader"), "nickname": "editor"}, ()),
+    ],
+)  # fmt: skip
+def test_a_policy_is_edited_for_another_spelling_and_not_for_another_claim(key, claims, edit):
+    assert find_slip(Miss(key, "editor", ""), claims, "roles/p").edit == edit
+
+
 @pytest.mark.parametrize("claims", [{}, roles("reader"), {"realm_access": "x"}, {"realm_access": {"roles": None}}])
 def test_a_role_that_the_user_lacks_is_no_slip(claims):
     assert find_slip(Miss(REALM, "editor", ""), claims, "roles/p") is None
