@@ -7,7 +7,7 @@ from typing import Any
 import requests
 
 from lib.errors import MissingStep
-from lib.istio import installation
+from lib.istio import gateway_api, installation
 from lib.keycloak import oidc
 from lib.keycloak.admin import Keycloak
 from lib.kubernetes import port_forward
@@ -76,8 +76,19 @@ def load_balancer_address(run: Run, service: installation.GatewayService, step: 
     Raises:
         MissingStep: the Service does not exist. The message names `step`, the notebook that makes it.
     """
-    live = run.need("v1", "Service", service.name, service.namespace, step=step)
-    return public_address(live) or run.cluster.wait_address(service.name, service.namespace, run.params.deadline)
+    where = service.name, service.namespace
+    live = run.cluster.find("v1", "Service", *where)
+    if live is None and not _istiod_makes(run, service):
+        run.need("v1", "Service", *where, step=step)
+    return (live and public_address(live)) or run.cluster.wait_address(*where, run.params.deadline)
+
+
+def _istiod_makes(run: Run, service: installation.GatewayService) -> bool:
+    """Return whether istiod makes this Service of a Gateway of the Gateway API that is there: it takes a moment."""
+    if run.params.gateway_api != installation.GATEWAY_API:
+        return False
+    name = service.name.removesuffix(f"-{installation.ISTIO}")
+    return run.cluster.find(gateway_api.API, "Gateway", name, service.namespace) is not None
 
 
 def keycloak_admin(run: Run) -> Keycloak:

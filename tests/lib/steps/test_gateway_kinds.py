@@ -3,12 +3,14 @@
 import pytest
 import yaml
 
+from lib.errors import MissingStep
 from lib.istio import gateway_api, installation
 from lib.kubernetes import service_annotations
 from lib.kubernetes.cluster import MANAGER
+from lib.names import KEYCLOAK_EDGE
 from lib.probes import workloads
-from lib.steps import gateway_tls, istiod, keycloak
-from tests.support.little_cluster import Cluster, new_run
+from lib.steps import endpoints, gateway_tls, istiod, keycloak
+from tests.support.little_cluster import Cluster, Served, new_run
 
 
 class Live(Cluster):
@@ -125,3 +127,13 @@ def test_istios_own_kinds_leave_nothing_of_the_gateway_api(tmp_path):
 def test_a_cluster_with_istios_own_kinds_alone_is_not_touched():
     run = of(installation.ISTIO)
     assert istiod.ensure_gateway(run).empty
+
+
+def test_a_service_that_istiod_has_not_made_yet_is_waited_for():
+    """Step 03 asked for the address right after it applied the Gateway, and said that step 03 was missing."""
+    cluster = Served()
+    run = new_run(cluster, gateway_api=installation.GATEWAY_API)
+    with pytest.raises(MissingStep, match="keycloak-istio"):
+        endpoints.keycloak_host(run)
+    cluster.kept["Gateway", KEYCLOAK_EDGE, "keycloak"] = {"kind": "Gateway"}
+    assert endpoints.keycloak_host(run) == "198.18.0.2"
