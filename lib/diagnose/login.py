@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,7 +20,9 @@ from lib.diagnose.evidence import Evidence
 from lib.diagnose.pods import application_container, refused_certificates
 from lib.errors import RunbookError
 from lib.kubernetes.cluster import Cluster
+from lib.polling import until
 
+WRITTEN = 3  # seconds until oauth2-proxy's line about a request that it answered is in its log
 LOGIN_PAGE = "/protocol/openid-connect/auth?"
 KEPT = 4096  # bytes of a cookie's name and value that a browser keeps (RFC 6265bis, 5.7)
 COOKIE = re.compile(r"(?:^|, )([^=;, ]+)=([^;,]*);")  # of Set-Cookie
@@ -202,7 +205,8 @@ def collect(cluster: Cluster, evidence: Evidence, label: str, refused: int, sinc
     if PROXYS_PAGE in evidence.answer.body and by:
         with suppress(RunbookError):
             container = application_container(by, evidence.workloads)
-            log = last_error(cluster.logs(by.pod, by.namespace, container, since_seconds), label)
+            read = partial(cluster.logs, by.pod, by.namespace, container, since_seconds)
+            log = last_error(until(read, lambda text: label in text, deadline=WRITTEN).value or "", label)
     return {"untrusted": refused_certificates(cluster, evidence.workloads) > refused, "login_log": log}
 
 
