@@ -16,7 +16,7 @@ from lib.polling import until
 GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "nobody"
 PROXY = "istio-proxy"  # the container, of gateways too
 PATIENCE = 5  # seconds
-FIRST = 0.6  # seconds after the last request: Envoy keeps lines back for a second, and one slow answer often ends last
+FLUSHED = 1.1  # seconds after a request: each Envoy keeps its lines back for one second
 QUIET = 1.4  # seconds without a new line, where one that is awaited may never come
 LOOK = 0.5  # seconds between two reads of the logs: each reads the logs of some twenty pods
 READERS = 8  # logs that are read at once
@@ -199,12 +199,12 @@ def wait_for(
     deadline: float = PATIENCE,
     quiet: float = QUIET,
     clock: Callable[[], float] = time.monotonic,
-    pause: float = FIRST,
+    pause: float = FLUSHED,
 ) -> dict[str, Trail]:
     """Return `ask()` once each wanted label has the lines of all its proxies, or no new line came for `quiet` seconds.
 
     After `deadline` seconds this returns the lines so far: a request that broke before a proxy read its headers leaves
-    no label. All requests have ended when this is called, so the first look comes FIRST seconds later.
+    no label. All requests have ended when this is called, so the first look comes FLUSHED seconds later.
 
     Args:
         ask: reads the logs.
