@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,7 +23,8 @@ from lib.errors import RunbookError
 from lib.kubernetes.cluster import Cluster
 from lib.polling import until
 
-WRITTEN = 3  # seconds until oauth2-proxy's line about a request that it answered is in its log
+WRITTEN = 3  # seconds until oauth2-proxy's lines about a request that it answered are in its log
+KUBELET = "kube-probe"  # the User-Agent of the kubelet's probes
 LOGIN_PAGE = "/protocol/openid-connect/auth?"
 KEPT = 4096  # bytes of a cookie's name and value that a browser keeps (RFC 6265bis, 5.7)
 COOKIE = re.compile(r"(?:^|, )([^=;, ]+)=([^;,]*);")  # of Set-Cookie
@@ -206,15 +208,25 @@ def collect(cluster: Cluster, evidence: Evidence, label: str, refused: int, sinc
         with suppress(RunbookError):
             container = application_container(by, evidence.workloads)
             read = partial(cluster.logs, by.pod, by.namespace, container, since_seconds)
-            log = last_error(until(read, lambda text: label in text, deadline=WRITTEN).value or "", label)
+            log = until(lambda: last_error(read(), label), deadline=WRITTEN).value or ""
     return {"untrusted": refused_certificates(cluster, evidence.workloads) > refused, "login_log": log}
 
 
 def last_error(log: str, label: str) -> str:
-    """Return the last message of oauth2-proxy before its line about the request with this User-Agent."""
-    before, found, _ = log.partition(label)
-    messages = [line for line in before.splitlines() if ".go:" in line or "[AuthFailure]" in line]
-    return messages[-1] if found and messages else ""
+    """Return oauth2-proxy's message about the request with this User-Agent: next to the request's line, often before.
+
+    It writes messages to standard error and requests to standard output, and a log may have them in another order.
+    """
+    lines = [line for line in log.splitlines() if KUBELET not in line]
+    at = next((number for number, line in enumerate(lines) if label in line), None)
+    if at is None:
+        return ""
+    before, after = takewhile(_is_message, reversed(lines[:at])), takewhile(_is_message, lines[at + 1 :])
+    return next(before, "") or next(after, "")
+
+
+def _is_message(line: str) -> bool:
+    return ".go:" in line or "[AuthFailure]" in line
 
 
 def find_cause(evidence: Evidence) -> Diagnosis | None:

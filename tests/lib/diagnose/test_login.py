@@ -87,11 +87,16 @@ LOG = """
 [2026/11/29 08:00:01] [oauthproxy.go:947] Error redeeming code during OAuth2 callback: of another
 10.0.0.1:0 - 1 - - [2026/11/29 08:00:01] app GET - "/oauth2/callback?code=x&state=y" HTTP/1.1 "why-1" 500 9 0.1
 10.0.0.1:0 - 2 - - [2026/11/29 08:00:02] [AuthFailure] Invalid authentication via OAuth2: unable to obtain CSRF cookie
+127.0.0.6:0 - 3 - - [2026/11/29 08:00:02] 10.0.0.9:4180 GET - "/ready" HTTP/1.1 "kube-probe/1.36" 200 2 0.001
 10.0.0.1:0 - 2 - - [2026/11/29 08:00:02] app GET - "/oauth2/callback?code=x&state=y" HTTP/1.1 "why-2" 403 9 0.1
+10.0.0.1:0 - 4 - - [2026/11/29 08:00:03] app GET - "/oauth2/callback?code=x&state=y" HTTP/1.1 "why-4" 500 9 0.1
+[2026/11/29 08:00:03] [oauthproxy.go:956] Error redeeming code during OAuth2 callback: on its own way to the log
 """
 
 
-def test_oauth2_proxys_message_is_the_one_before_the_line_of_the_request():
+def test_oauth2_proxys_message_is_the_one_next_to_the_line_of_the_request():
+    """A code that is used up had no cause: its message came by standard error, and later than the request's line."""
+    assert "on its own way" in login.last_error(LOG, "why-4")
     assert "unable to obtain CSRF cookie" in login.last_error(LOG, "why-2")
     assert "redeeming code" in login.last_error(LOG, "why-1")
     assert login.last_error(LOG, "why-3") == login.last_error("", "why-1") == ""
