@@ -24,7 +24,7 @@ from lib.kubernetes.cluster import Cluster
 from lib.polling import until
 
 WRITTEN = 3  # seconds until oauth2-proxy's lines about a request that it answered are in its log
-KUBELET = "kube-probe"  # the User-Agent of the kubelet's probes
+OTHERS = ("kube-probe", "Initiating login")  # in lines about other requests: the kubelet's, and those without a session
 LOGIN_PAGE = "/protocol/openid-connect/auth?"
 KEPT = 4096  # bytes of a cookie's name and value that a browser keeps (RFC 6265bis, 5.7)
 COOKIE = re.compile(r"(?:^|, )([^=;, ]+)=([^;,]*);")  # of Set-Cookie
@@ -217,7 +217,7 @@ def last_error(log: str, label: str) -> str:
 
     It writes messages to standard error and requests to standard output, and a log may have them in another order.
     """
-    lines = [line for line in log.splitlines() if KUBELET not in line]
+    lines = [line for line in log.splitlines() if not any(words in line for words in OTHERS)]
     at = next((number for number, line in enumerate(lines) if label in line), None)
     if at is None:
         return ""

@@ -10,7 +10,7 @@ from lib.istio.mesh import REVISION
 from lib.istio.policies import DRY_RUN
 from lib.labs import changes
 from lib.labs.faults import Fault, nothing
-from lib.labs.lab import APP, FRIEND, Lab
+from lib.labs.lab import APP, FRIEND, NAMESPACE, Lab
 from lib.steps import realm
 
 ROLES = "request.auth.claims[realm_access][roles]"
@@ -21,6 +21,12 @@ def pod_url(lab: Lab) -> str:
     """Return the URL of the workload's pod, by its address."""
     (pod,) = lab.cluster.items("v1", "Pod", APP, f"app={APP}")
     return f"http://{pod['status']['podIP']}:8080/headers"
+
+
+def bypassed_sidecar(lab: Lab) -> None:
+    """Let the application's port go past the sidecar, and wait until the gateway may connect to the pod."""
+    lab.replace_workload({EXCLUDED_PORTS: "8080"})
+    lab.cluster.wait_rolled_out("Deployment", APP, NAMESPACE, changes.PATIENCE)
 
 
 FAULTS = [
@@ -95,7 +101,7 @@ FAULTS = [
         "a port that goes past the sidecar",
         "port-bypassed",
         "503",
-        lambda lab: lab.replace_workload({EXCLUDED_PORTS: "8080"}),
+        bypassed_sidecar,
     ),
     Fault("a pod's own address", "pod-address", "000", token=nothing, caller=FRIEND, url=pod_url),
     Fault("a Sidecar that hides the Service", "not-in-scope", "000", changes.sidecar, nothing, FRIEND),

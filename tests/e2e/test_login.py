@@ -158,7 +158,7 @@ def change_oauth2_proxy(run: Run, change: Callable[[dict], object]) -> None:
     ]
     change(deployment["spec"]["template"]["spec"])
     run.apply([deployment])
-    run.cluster.wait_rolled_out("Deployment", OAUTH2_PROXY, LOGIN, run.params.deadline)
+    application.wait(run)  # the gateway refuses everybody until it knows the new pod
 
 
 def test_the_second_engine_logs_a_person_in_and_withstands_the_same_probes(first):

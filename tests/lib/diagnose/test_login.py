@@ -89,6 +89,7 @@ LOG = """
 10.0.0.1:0 - 2 - - [2026/11/29 08:00:02] [AuthFailure] Invalid authentication via OAuth2: unable to obtain CSRF cookie
 127.0.0.6:0 - 3 - - [2026/11/29 08:00:02] 10.0.0.9:4180 GET - "/ready" HTTP/1.1 "kube-probe/1.36" 200 2 0.001
 10.0.0.1:0 - 2 - - [2026/11/29 08:00:02] app GET - "/oauth2/callback?code=x&state=y" HTTP/1.1 "why-2" 403 9 0.1
+[2026/11/29 08:00:03] [oauthproxy.go:1101] No valid authentication in request. Initiating login.
 10.0.0.1:0 - 4 - - [2026/11/29 08:00:03] app GET - "/oauth2/callback?code=x&state=y" HTTP/1.1 "why-4" 500 9 0.1
 [2026/11/29 08:00:03] [oauthproxy.go:956] Error redeeming code during OAuth2 callback: on its own way to the log
 """
