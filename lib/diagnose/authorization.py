@@ -32,7 +32,7 @@ DEBUG = "istioctl proxy-config log {pod} -n {namespace} --level rbac:debug, ask 
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of a refusal by an AuthorizationPolicy."""
     refused = evidence.answer.status in (401, 403) or grpc_status(evidence) in ("7", "16")
-    details = evidence.refuser.details if evidence.refuser else ""
+    details = evidence.details
     bare = not evidence.answer.body and details.startswith("rbac_access_denied")  # an answer to HEAD
     if not refused or not (RBAC in body(evidence) or bare):
         return None
@@ -87,7 +87,7 @@ def not_known(evidence: Evidence, verdict: Verdict, judgement: str) -> Diagnosis
 
 
 def _custom_denied(evidence: Evidence) -> Diagnosis | None:
-    found = CUSTOM.search(evidence.refuser.details if evidence.refuser else "")
+    found = CUSTOM.search(evidence.details)
     return _without_asking(evidence, f"{found['namespace']}/{found['name']}", found["provider"]) if found else None
 
 
@@ -105,7 +105,7 @@ def _without_asking(evidence: Evidence, name: str, provider: str) -> Diagnosis:
 
 
 def _denied(evidence: Evidence) -> Diagnosis | None:
-    found = MATCHED.search(evidence.refuser.details if evidence.refuser else "")
+    found = MATCHED.search(evidence.details)
     if not found:
         return None
     name = f"{found['namespace']}/{found['name']}"
@@ -160,7 +160,7 @@ def _by_rules(evidence: Evidence) -> Diagnosis:
         denies = next(one for one in evidence.rules(policies.RULES) if policies.name(one) == verdict.policy)
         return _without_asking(evidence, verdict.policy, provider_of(denies))
     if verdict.action == "DENY":
-        if evidence.refuser and evidence.refuser.details.endswith(NO_RULE):  # the proxy had no such DENY rule then
+        if evidence.details.endswith(NO_RULE):  # the proxy had no such DENY rule then
             return not_yet_applied(evidence, f"{verdict.policy} denies it, and the proxy refused it for another reason")
         return _denied_by(evidence, verdict.policy)
     if not verdict.misses:

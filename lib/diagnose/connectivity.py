@@ -35,7 +35,7 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
         return _no_answer(evidence)
     if not evidence.from_inside and not evidence.way_known and not evidence.gateway:
         return _no_way(evidence)
-    if evidence.refuser and evidence.refuser.details == "via_upstream":
+    if evidence.details == "via_upstream":
         return None
     if status == 404:
         return _no_route(evidence)

@@ -102,6 +102,11 @@ class Evidence:
         return self.sidecar_hop or self.gateway_hop or self.caller_hop
 
     @property
+    def details(self) -> str:
+        """The details of the refuser's response code, "" if no hop logged the request."""
+        return self.refuser.details if self.refuser else ""
+
+    @property
     def guard(self) -> Workload | None:
         """The workload whose policies decided: the gateway if it answered itself, else the destination."""
         if not self.gateway:

@@ -24,7 +24,7 @@ REFRESH = "then restart istiod, or wait: it retries after one minute at first, l
 
 def error_code(evidence: Evidence) -> str:
     """Return the key of lib.istio.answers.JWT whose words the answer has, "" if it has none of them."""
-    text, details = body(evidence), evidence.refuser.details if evidence.refuser else ""
+    text, details = body(evidence), evidence.details
     named = (code for code, words in JWT.items() if words in text)
     logged = (code for code in JWT if re.match(answers.details(code), details))  # an answer to HEAD has no body
     return next(named, next(logged, "") if not text else "")

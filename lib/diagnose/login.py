@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import takewhile
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,7 +17,6 @@ from urllib.parse import parse_qs, urlsplit
 from lib.diagnose.diagnosis import Diagnosis, explain
 from lib.diagnose.evidence import Evidence
 from lib.diagnose.pods import application_container, refused_certificates
-from lib.errors import RunbookError
 from lib.kubernetes.cluster import Cluster
 from lib.polling import until
 
@@ -205,10 +202,8 @@ def collect(cluster: Cluster, evidence: Evidence, label: str, refused: int, sinc
         return {}
     log, by = "", evidence.workload
     if PROXYS_PAGE in evidence.answer.body and by:
-        with suppress(RunbookError):
-            container = application_container(by, evidence.workloads)
-            read = partial(cluster.logs, by.pod, by.namespace, container, since_seconds)
-            log = until(lambda: last_error(read(), label), deadline=WRITTEN).value or ""
+        place = by.pod, by.namespace, application_container(by, evidence.workloads)
+        log = until(lambda: last_error(cluster.logs(*place, since_seconds), label), deadline=WRITTEN).value or ""
     return {"untrusted": refused_certificates(cluster, evidence.workloads) > refused, "login_log": log}
 
 
@@ -232,8 +227,7 @@ def _is_message(line: str) -> bool:
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of an answer that a login gave."""
     answer = evidence.answer
-    details = evidence.refuser.details if evidence.refuser else ""
-    text = "\n".join((answer.headers.get("location", ""), answer.body, details, evidence.login_log))
+    text = "\n".join((answer.headers.get("location", ""), answer.body, evidence.details, evidence.login_log))
     text += f"\n{UNTRUSTED}" if evidence.untrusted else ""
     if found := _redirect(evidence) or _without_cookies(evidence, text):
         return found

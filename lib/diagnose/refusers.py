@@ -30,7 +30,7 @@ ROUTE_CHANGES = {  # reasons of a route's conditions: https://gateway-api.sigs.k
 
 def find_cause(evidence: Evidence) -> Diagnosis | None:
     """Return the cause of an answer by an external authorizer, a rate limit, a codec, or a route itself."""
-    details = evidence.refuser.details if evidence.refuser else ""
+    details = evidence.details
     status = evidence.answer.status
     if details.startswith("ext_authz"):
         return _external(evidence, details)

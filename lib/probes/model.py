@@ -69,6 +69,11 @@ class Probe(BaseModel):
         """The first letter of the id."""
         return self.id[0]
 
+    @property
+    def turn(self) -> int:
+        """HTTP/2 goes first: Envoy ends a connection that breaks its rules a second late, which others fill."""
+        return 0 if self.version == "HTTP/2" else 1
+
     def expected(self, profile: str) -> str:
         """Return the answer expected under a profile; for the name of a world, `expect`."""
         others = {FIGURE_1: self.figure_1, HARDENED: self.hardened, OAUTH2_PROXY: self.oauth2_proxy}

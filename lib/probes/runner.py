@@ -268,8 +268,7 @@ def _jobs(rows: list[_Attempt], retry: RetryPolicy) -> list[Callable[[], None]]:
 
 def _ask(send: Transport, rows: list[_Attempt], retry: RetryPolicy) -> None:
     """Send the rows of one transport; send unsettled rows again, together, until they settle or the time is over."""
-    # HTTP/2 first: Envoy ends a connection that breaks its rules a second late, and the others fill that second
-    waiting = sorted(rows, key=lambda row: row.probe.version != "HTTP/2")
+    waiting = sorted(rows, key=lambda row: row.probe.turn)
 
     def once() -> bool:
         replies = send([row.next() for row in waiting])

@@ -66,7 +66,7 @@ def otherwise(run: Run, known: Kit) -> pd.DataFrame:
 
     def ask(engine: str, there: workloads.Location) -> dict[str, str]:
         wanted, got, send = {**of_mesh, **_stated(engine)}, {}, over_sockets(there.address)
-        waiting = sorted(probes, key=lambda one: one.version != "HTTP/2")  # as in lib.probes.runner
+        waiting = sorted(probes, key=lambda one: one.turn)
 
         def once() -> bool:
             requests = [prepare(one, known.token, there.host, f"otherwise-{one.id}", scheme="https") for one in waiting]
