@@ -13,7 +13,7 @@ WORKERS = -n auto --dist loadfile --no-loadscope-reorder
 SANDBOX = $(if $(filter dev,$(ENV)),up)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run browser plan why up down status logs build drop-caches image watch lab params kubeconfig verify clean-up bundle compare history probes-slow vectors conformance test test-evaluator test-fast test-browser bench check lock
+.PHONY: help env run browser plan why up down status logs build drop-caches image watch fleet lab params kubeconfig verify clean-up bundle compare history probes-slow vectors conformance test test-evaluator test-fast test-browser bench check lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ image: env ## the runbook as an OCI image without a container engine, in outputs
 watch: env ## a standing proof: a CronJob sends the probes of ENV, and this prints each control's last proof [EVERY='17 * * * *' STALE=hours IMAGE=… OFF=yes]
 	@$(PYTHON) -m lib.watch put --env $(ENV) --image $(or $(IMAGE),eks-sandbox.local/runbook:0.1.0) $(if $(EVERY),--schedule '$(EVERY)') \
 	  $(if $(STALE),--stale-after $(STALE)) $(if $(filter yes,$(OFF)),--off)
+
+fleet: env ## ask many clusters by one Job: FLEET=params/fleet.yml [IMAGE=… ROUND=id]; with IMAGE=none only gather their bundles
+	@$(PYTHON) -m lib.fleet $(if $(filter none,$(IMAGE)),gather,put --image $(or $(IMAGE),eks-sandbox.local/runbook:0.1.0)) \
+	  --fleet $(or $(FLEET),params/fleet.yml) $(if $(ROUND),--round $(ROUND))
 
 # JupyterLab keeps the layout of its windows in .jupyter; at first the table of contents is open
 lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/.jupyter

@@ -34,6 +34,7 @@ LAYERS = {
         bundle
         runner
         watch
+        fleet
         __main__
     """,
     "lib.probes": """

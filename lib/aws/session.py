@@ -47,6 +47,9 @@ HINTS = (  # (part of the error's code, what to do); the first match counts
     ("UnsupportedAvailabilityZone", "choose another region: EKS has no capacity in one of these zones"),
     ("OptInRequired", "enable the region, or the service, for this account"),
     ("TooManyLoadBalancers", "delete unused ones, or ask AWS for a higher quota"),
+    ("StorageFull", "make room in the bucket's store"),
+    ("QuotaExceeded", "make room in the bucket, or raise its quota"),
+    ("SlowDown", "S3 limits the rate of calls: wait a minute, and run it again"),
     ("LimitExceeded", "delete unused ones, or ask AWS for a higher quota"),
     ("DependencyViolation", "delete first what Kubernetes created: Services of type LoadBalancer, security groups"),
     ("DeleteConflict", "detach its users first"),
@@ -73,10 +76,13 @@ def session(region: str, profile: str | None = None, credentials_file: str | Non
         return boto3.Session(botocore_session=core, region_name=region, profile_name=profile)
 
 
-def client(session: boto3.Session, service: Any, endpoint_url: str | None = None) -> Any:
-    """Return boto3's client of a service; `endpoint_url` replaces Amazon's own endpoint."""
+def client(session: boto3.Session, service: Any, endpoint_url: str | None = None, **config: Any) -> Any:
+    """Return boto3's client of a service; `endpoint_url` replaces Amazon's own endpoint.
+
+    `config` are further values of botocore's Config, such as `read_timeout` in seconds.
+    """
     with aws_errors():
-        return session.client(service, endpoint_url=endpoint_url, config=Config(retries=RETRIES))
+        return session.client(service, endpoint_url=endpoint_url, config=Config(**{"retries": RETRIES, **config}))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -21,6 +21,7 @@ from lib.aws import session
 from lib.bundle.verify import verify
 from lib.errors import BundleError
 from lib.files import draft
+from lib.printable import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,6 +32,12 @@ TOLERANCE = 3600  # seconds between this machine's clock and S3's
 KEY_BYTES = 1024  # of an object's key (S3 User Guide, "Naming Amazon S3 objects")
 DAYS = {"Days": 1, "Years": 365}  # the units of a bucket's default rule
 MODE = 0o100644 << 16  # a regular file, in the upper half of a zip entry's external attributes
+NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)+", re.ASCII)  # of an entry: no link upwards, no hidden file
+ENTRIES = 1000  # a run of all notebooks leaves about 100 files
+
+
+class Taken(BundleError):
+    """S3 has an object of this name already, and never overwrites it."""
 
 
 def pack(folder: Path, file: Path, trusted: Sequence[Ed25519PublicKey]) -> Path:
@@ -46,6 +53,27 @@ def pack(folder: Path, file: Path, trusted: Sequence[Ed25519PublicKey]) -> Path:
             entry.external_attr = MODE
             packed.writestr(entry, path.read_bytes())
     return file
+
+
+def unpack(file: Path, folder: Path) -> Path:
+    """Write the bundle in a zip of `pack` into a folder and return the bundle's path.
+
+    Raises:
+        BundleError: the zip is not as `pack` writes it: an entry leads out of the bundle, is no regular file, is
+            compressed or is there twice, or the entries have more bytes than the zip. Nothing was written.
+    """
+    try:
+        with ZipFile(file) as packed:
+            entries = packed.infolist()
+            if problem := _strange(entries, file.stat().st_size):
+                raise BundleError(f"{file.name} is no packed bundle: {problem}.")
+            for one in entries:
+                place = folder / one.filename
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(packed.read(one))
+    except (BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise BundleError(f"{file.name} is no packed bundle ({type(error).__name__}).") from None
+    return folder / entries[0].filename.partition("/")[0]
 
 
 def upload(
@@ -65,8 +93,9 @@ def upload(
         A sentence that says where the object is and until when it is locked.
 
     Raises:
-        BundleError: the object exists, or the bucket cannot lock it as asked; nothing was uploaded. Or S3 locked the
-            uploaded object for a shorter time than asked.
+        Taken: the object exists; nothing was uploaded.
+        BundleError: the bucket cannot lock the object as asked; nothing was uploaded. Or S3 locked the uploaded object
+            for a shorter time than asked.
         AwsError: S3 refused the request.
     """
     if not 0 <= retain_days <= LONGEST:
@@ -82,7 +111,7 @@ def upload(
         except s3.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "PreconditionFailed":
                 raise
-            raise BundleError(f"s3://{bucket}/{key} exists and is never overwritten. Name another prefix.") from None
+            raise Taken(f"s3://{bucket}/{key} exists and is never overwritten. Name another prefix.") from None
         locked = s3.head_object(Bucket=bucket, Key=key).get("ObjectLockRetainUntilDate")
     if retain_days and (not locked or (locked - time).total_seconds() < retain_days * 86400 - TOLERANCE):
         until_when = f"until {locked:%Y-%m-%d}" if locked else "not at all"
@@ -106,6 +135,20 @@ def bucket_and_key(target: str, name: str) -> tuple[str, str]:
     if len(key.encode()) > KEY_BYTES:
         raise BundleError(f"The key of {name} in {match[1]} is longer than {KEY_BYTES} bytes. Use a shorter prefix.")
     return match[1], key
+
+
+def _strange(entries: Sequence[ZipInfo], size: int) -> str:
+    """Return what `pack` would not have written among the entries of a zip with `size` bytes, "" if nothing."""
+    names = [one.filename for one in entries]
+    if not names or len(names) > ENTRIES:
+        return f"it has {len(names)} entries"
+    if wrong := [name for name in names if not NAME.fullmatch(name) or len(name) > KEY_BYTES]:
+        return f"it has an entry {printable(wrong[0], 80)}"
+    if len({*names}) < len(names) or len({name.partition("/")[0] for name in names}) > 1:
+        return "it has an entry twice, or several folders"
+    if any(one.compress_type != ZIP_STORED or one.external_attr != MODE or one.flag_bits & 1 for one in entries):
+        return "it has an entry that is compressed, encrypted or no regular file"
+    return "its entries have more bytes than the file" if sum(one.file_size for one in entries) > size else ""
 
 
 def _retention(s3: S3Client, bucket: str, days: int, now: datetime) -> dict:

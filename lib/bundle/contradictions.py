@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
@@ -18,6 +19,7 @@ from lib.record.event_shape import is_time
 
 SCHEMA = Path(__file__).parent / "schemas" / "run.schema.json"
 SHOWN = 5  # sentences about one file
+NOTEBOOK = re.compile(r"\d\d-")  # the names of steps that are notebooks; the probes of a fleet are a step without one
 CLOCK = 10  # seconds that the clock and the counted seconds may differ, and 5 %
 WIDE = 200  # characters of a value in a sentence
 EVIDENCE = ("objects/", "mesh/")
@@ -128,7 +130,7 @@ def _notebook(folder: Path, step: str, names: list[str], ran: bool) -> Iterator[
     """Yield a sentence if a step that ran lacks its notebook or its page."""
     name, page = f"notebooks/{step}.ipynb", f"html/{step}.html"
     if name not in names:
-        if ran:
+        if ran and NOTEBOOK.match(step):
             yield f"{step} ran, but {name} is missing."
         if page in names:
             yield f"{page} has no notebook that it was made from."

@@ -78,6 +78,15 @@ class Cluster:
             ) from None
         return cls(client.ApiClient(settings))
 
+    @classmethod
+    def of_token(cls, endpoint: str, authority_b64: str, token: str) -> Cluster:
+        """Return the cluster at an address, whose certificate the authority (PEM in base64) signed, for a token."""
+        one = {"name": "it", "context": {"cluster": "it", "user": "it"}}
+        place = {"name": "it", "cluster": {"server": endpoint, "certificate-authority-data": authority_b64}}
+        user = {"name": "it", "user": {"token": token}}
+        settings = {"contexts": [one], "current-context": "it", "clusters": [place], "users": [user]}
+        return cls(config.new_client_from_config_dict(settings))
+
     @property
     def host(self) -> str:
         """The API server's address."""

@@ -1,5 +1,5 @@
 """The params of an environment: one strict model, read from params/<env>.yml."""
 
-from lib.params.model import ROOT, Params, load
+from lib.params.model import FLEET, ROOT, Params, load
 
-__all__ = ["ROOT", "Params", "load"]
+__all__ = ["FLEET", "ROOT", "Params", "load"]

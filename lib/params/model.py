@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.errors import ParamsError
-from lib.params import database, eks, load_balancer, network, problems
+from lib.params import database, eks, load_balancer, network, problems, yaml_loader
 from lib.params.eks import AccessEntry, AddOn, AddOnName, Ami, KeyArn, Log, Taint
 from lib.params.waiver import Waiver
-from lib.params.yaml_loader import UniqueKeys
 
 ROOT = Path(__file__).resolve().parents[2]
+FLEET = "fleet"  # params/fleet.yml lists clusters, and is no environment
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Host = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$")]
@@ -257,11 +256,11 @@ def load(
     """
     path = folder / f"{env}.yml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yml")))
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yml") if p.stem != FLEET))
         raise ParamsError(
             f"params: expected an environment among {known}, got {env!r}; name one, or write {_short(path)}."
         )
-    values = _read(path)
+    values = yaml_loader.read(path, _short(path))
     given = {key: _filled(value, environment) for key, value in {**values, **(overrides or {})}.items()}
     found = problems.of_values(Params, given)
     if values.get("env") != env:
@@ -277,23 +276,6 @@ def _filled(value: Any, environment: Mapping[str, str]) -> Any:
     if not isinstance(value, str):
         return value
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environment.get(found[1]) or found[2], value)
-
-
-def _read(path: Path) -> dict:
-    try:
-        values = yaml.load(path.read_text(), Loader=UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ParamsError(
-            f"{_short(path)}: expected YAML, got: {' '.join(str(error).split())}; correct that line."
-        ) from None
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:  # a date 2026-13-45, say
-        raise ParamsError(
-            f"{_short(path)}: expected plain keys, plain values and a few levels, got: {str(error)[:200]}; "
-            "quote the value, or simplify it."
-        ) from None
-    if not isinstance(values, dict):
-        raise ParamsError(f"{_short(path)}: expected keys and values, got {type(values).__name__}; see params/dev.yml.")
-    return values
 
 
 def _short(path: Path) -> str:

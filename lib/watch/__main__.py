@@ -57,11 +57,11 @@ def prove(args: argparse.Namespace) -> int:
     return prove(Cluster.existing(), args.params, args.stale_after)
 
 
-def user_token(_: argparse.Namespace) -> int:
+def user_token(args: argparse.Namespace) -> int:
     """Print a token of the user whose Secret is mounted: the token command of the CronJob."""
     from lib.watch.user_token import user_token
 
-    print(user_token())
+    print(user_token(args.user, args.mesh))
     return 0
 
 
@@ -79,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--stale-after", type=float, default=HOURS, metavar="HOURS", help="when a proof is stale")
     one.set_defaults(command=put)
     other.set_defaults(command=prove)
-    commands.add_parser("user-token", help=user_token.__doc__).set_defaults(command=user_token)
+    last = commands.add_parser("user-token", help=user_token.__doc__)
+    last.add_argument("--user", type=Path, default=Path("/user"), help="the folder with the Secret's keys as files")
+    last.add_argument("--mesh", type=Path, default=Path("/mesh/mesh.yml"), help="the params file of the probes")
+    last.set_defaults(command=user_token)
     return parser
 
 

@@ -40,7 +40,7 @@ def prove(cluster: Cluster, mesh: Path, hours: float, ask: Ask | None = None) ->
         after, lines = before.after_error(reason, _now()), [f"The probes could not be sent: {reason}"]
         news = lines if not before.runs or before.runs[-1].verdict != ERROR else []
     else:
-        after, lines = before.after(found, _now()), [tables.summary(found), *map(_line, tables.red(found))]
+        after, lines = before.after(found, _now()), [tables.summary(found), *map(line, tables.red(found))]
         news = proofs.changes(before, found)
     print("\n".join(lines))
     _keep(cluster, after, timedelta(hours=hours))
@@ -56,6 +56,11 @@ def send(mesh: Path) -> Sequence[Result]:
     if not any(one.status_line for one in found):
         raise RunbookError(f"Nothing answered by HTTP at {settings.address}. Is the gateway up?")
     return found
+
+
+def line(one: Result) -> str:
+    """Return a result as a line: the probe, what was expected, what came."""
+    return f"{one.id} {one.title}: expected {one.expected}, got {one.got}"
 
 
 def read(cluster: Cluster) -> Proofs:
@@ -95,10 +100,6 @@ def _event(news: Sequence[str], after: Proofs) -> dict:
         "lastTimestamp": at,
         "count": 1,
     }
-
-
-def _line(one: Result) -> str:
-    return f"{one.id} {one.title}: expected {one.expected}, got {one.got}"
 
 
 def _now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,10 @@ FIRST = "watch-first"  # the Job that does not wait for the schedule
 DEADLINE = 300  # seconds for that Job: the activeDeadlineSeconds of watch.yaml
 CA = "/mesh/ca.pem"
 NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+
+
+class NoImage(RunbookError):
+    """A node cannot get the image of the runbook."""
 
 
 def put(run: Run, image: str, schedule: str, hours: float) -> None:
@@ -90,17 +95,20 @@ def take_away(run: Run) -> None:
 
 def _ended(run: Run) -> bool:
     """Return whether the first run's pod has ended."""
-    for pod in run.cluster.items("v1", "Pod", WATCH, f"job-name={FIRST}"):
-        for one in pod["status"].get("containerStatuses", []):
-            waiting = one["state"].get("waiting", {})
-            if waiting.get("reason") in NO_IMAGE:
-                raise RunbookError(
-                    f"The node cannot get the image {one['image']}: {waiting.get('message', waiting['reason'])}. "
-                    "Run make image on the sandbox, or name an image of your registry with IMAGE=."
-                )
-            if "terminated" in one["state"]:
-                return True
-    return False
+    pods = run.cluster.items("v1", "Pod", WATCH, f"job-name={FIRST}")
+    require_image(pods)
+    return any("terminated" in one["state"] for pod in pods for one in pod["status"].get("containerStatuses", []))
+
+
+def require_image(pods: Iterable[Mapping]) -> None:
+    """Raise NoImage if a node cannot get the image of one of these pods, which would wait for it forever."""
+    for one in (one for pod in pods for one in pod["status"].get("containerStatuses", [])):
+        waiting = one["state"].get("waiting", {})
+        if waiting.get("reason") in NO_IMAGE:
+            raise NoImage(
+                f"The node cannot get the image {one['image']}: {waiting.get('message', waiting['reason'])}. "
+                "Run make image on the sandbox, or name an image of your registry with IMAGE=."
+            )
 
 
 def _mesh(run: Run, ca: str) -> dict:

@@ -9,11 +9,10 @@ import yaml
 from lib.crypto import trust_store
 from lib.keycloak import oidc
 
-USER, MESH = Path("/user"), Path("/mesh/mesh.yml")
 KEYS = ("client", "client-secret", "username", "password")
 
 
-def user_token(user: Path = USER, mesh: Path = MESH) -> str:
+def user_token(user: Path, mesh: Path) -> str:
     """Return an access token by the password grant, at the token endpoint of the mesh's issuer.
 
     Args:

@@ -156,6 +156,13 @@ def from_row(row: dict) -> Result:
     return _result({**row, "id": row["probe"], "profile": row["figure"], "verdict": verdict})
 
 
+def to_row(one: Result) -> dict[str, Any]:
+    """Return a result as the fields of a `response` event; an unmeasured one counts as skipped."""
+    row = {key: value for key, value in vars(one).items() if key not in ("id", "profile", "family")}
+    verdict = SKIPPED if one.verdict == UNMEASURED else one.verdict
+    return {**row, "probe": one.id, "figure": one.profile, "verdict": verdict}
+
+
 def _result(row: dict) -> Result:
     kinds: dict[str, Callable[[str], Any]] = {"latency_ms": float, "tries": int}
     values = {**row, "family": row["id"][:1]}

@@ -21,9 +21,9 @@ from lib.parallel import at_once
 from lib.polling import until
 from lib.probes import challenge, model, workloads
 from lib.probes.model import HARDENED, Probe
-from lib.probes.reporting import baselines
+from lib.probes.reporting import baselines, results
 from lib.probes.reporting.drawing import ISSUER
-from lib.probes.reporting.results import UNMEASURED, Result
+from lib.probes.reporting.results import Result
 from lib.probes.runner import Logs, Target, run_probes
 from lib.probes.scenarios import fixtures, peers, rotation, sessions, token_endpoint, waiting
 from lib.probes.scenarios.requests import SCENARIOS, Scenario
@@ -34,7 +34,7 @@ from lib.probes.tokens.kit import Kit, NamedToken
 from lib.probes.transport.curl import over_curl
 from lib.probes.transport.messages import masked_request, prepare
 from lib.probes.transport.sockets import over_sockets
-from lib.record import evidence, verdicts
+from lib.record import evidence
 from lib.redact import clean
 from lib.run import Run
 from lib.steps import end_user_policy, endpoints, realm
@@ -253,8 +253,7 @@ def _gateways(run: Run, names: Iterable[str]) -> list[tuple[str, str]]:
 
 def keep(run: Run, one: Result) -> None:
     """Record a result. An unmeasured one counts as skipped."""
-    verdict = verdicts.SKIPPED if one.verdict == UNMEASURED else one.verdict
-    row = {key: value for key, value in vars(one).items() if key not in ("id", "profile", "family", "verdict", "note")}
-    about = {**row, "probe": one.id, "figure": one.profile}
+    about = results.to_row(one)
+    verdict, note = about.pop("verdict"), about.pop("note")
     name = f"{one.profile}: {one.id} {one.title}"
-    run.keep(name, one.expected, one.got, verdict, 0.0, one.tries, one.note, about)
+    run.keep(name, one.expected, one.got, verdict, 0.0, one.tries, note, about)

@@ -1,0 +1,134 @@
+"""A fleet's params, params/fleet.yml; and a round: what the pods of one Indexed Job get of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lib.aws import session as aws_session
+from lib.bundle import archive
+from lib.errors import BundleError, ParamsError
+from lib.params import problems, yaml_loader
+from lib.params.model import DnsLabel
+
+if TYPE_CHECKING:
+    from mypy_boto3_eks import EKSClient
+
+STRICT = ConfigDict(extra="forbid", frozen=True)
+ROUND = r"^[0-9A-Za-z][-0-9A-Za-z_.]{0,39}$"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_]{0,99}$")]
+Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d+$")]
+RoleArn = Annotated[str, Field(pattern=r"^arn:aws[-a-z]*:iam::\d{12}:role/[\w+=,.@/-]+$")]
+
+
+class Member(BaseModel):
+    """A cluster of the fleet."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="its name in the fleet")
+    eks: Name = Field(description="its name in EKS")
+    region: Region
+    role_arn: RoleArn | None = Field(None, description="a role to assume first: the cluster is in another account")
+
+
+class Fleet(BaseModel):
+    """The values of params/fleet.yml. No secret is among them: the pods have their role, and AWS its credentials."""
+
+    model_config = STRICT
+
+    name: Annotated[DnsLabel, Field(max_length=40)] = Field(description="the fleet's name, and that of its Job")
+    control: str = Field(description="the environment whose cluster runs the Job: a file in params/, without .yml")
+    bucket: str = Field(description="where the bundles are put: s3://bucket/prefix")
+    role_arn: RoleArn = Field(description="the role of the Job's pods: docs/fleet.md has its rights")
+    region: Region = Field("us-east-1", description="of the bucket")
+    aws_endpoint_url: str | None = Field(None, description="an AWS endpoint for the pods other than Amazon's own")
+    parallelism: Annotated[int, Field(ge=1, le=100)] = Field(10, description="clusters that are asked at once")
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(1, description="further tries for a cluster")
+    deadline: Annotated[int, Field(ge=30, le=840)] = Field(
+        300, description="seconds for one cluster; its token lasts 15 minutes"
+    )
+    late_after: Annotated[float, Field(gt=0, le=8760)] = Field(26, description="hours; an older proof is late")
+    clusters: list[Member] = Field([], description="the clusters: name, eks, region, role_arn")
+    by_tag: dict[str, str] = Field({}, description="further clusters: those with all of these tags, in `regions`")
+    regions: list[Region] = []
+
+    @model_validator(mode="after")
+    def _values_that_fit_each_other(self) -> Fleet:
+        repeated = _repeated(self.clusters)
+        found = [f"expected each name in clusters once, got {name} again; rename it" for name in repeated]
+        if bool(self.by_tag) != bool(self.regions):
+            found.append("expected by_tag and regions together, got one of them; add the other")
+        if not self.clusters and not self.by_tag:
+            found.append("expected clusters or by_tag, got neither; list the clusters")
+        try:
+            archive.bucket_and_key(self.bucket, "x")
+        except BundleError as error:
+            found.append(f"bucket: {error}")
+        if found:
+            raise ValueError("\n".join(found))
+        return self
+
+
+class Round(BaseModel):
+    """One time that a fleet is asked: fleet.json of the ConfigMap. `clusters` are in the order of the indexes."""
+
+    model_config = STRICT
+
+    fleet: str
+    round: Annotated[str, Field(pattern=ROUND)] = Field(description="by default the UTC date; later rounds sort later")
+    bucket: str
+    region: str
+    clusters: list[Member]
+
+    @property
+    def target(self) -> str:
+        """The S3 address of the round's bundles."""
+        return f"{self.bucket.rstrip('/')}/{self.round}"
+
+
+def load(path: Path) -> Fleet:
+    """Return the fleet of a params file; ParamsError lists every problem, one a line."""
+    if not path.is_file():
+        raise ParamsError(f"There is no fleet in {path}. Name a file as params/fleet.yml with FLEET=.")
+    values = yaml_loader.read(path, str(path))
+    if found := problems.of_values(Fleet, values):
+        raise ParamsError("\n".join(f"{path}: {problem}{'' if problem[-1] in '?.' else '.'}" for problem in found))
+    return Fleet(**values)
+
+
+def members(fleet: Fleet, eks: Callable[[str], EKSClient]) -> list[Member]:
+    """Return the clusters of a fleet, those that EKS finds by tag too, sorted by name.
+
+    A cluster found by tag is named <region>-<its name in EKS>, unless `clusters` lists it.
+
+    Args:
+        fleet: The params.
+        eks: Returns a boto3 client for a region.
+
+    Raises:
+        AwsError: EKS refuses to list or to describe clusters.
+        ParamsError: A found cluster has the name of a listed one, or there is none.
+    """
+    listed = {(one.region, one.eks) for one in fleet.clusters}
+    found = list(fleet.clusters)
+    for region in fleet.regions:
+        client = eks(region)
+        with aws_session.aws_errors():
+            for name in aws_session.paginate(client, "list_clusters", "clusters"):
+                tags = client.describe_cluster(name=name)["cluster"].get("tags", {})
+                if fleet.by_tag.items() <= tags.items() and (region, name) not in listed:
+                    found.append(Member(name=f"{region}-{name}"[:100], eks=name, region=region, role_arn=None))
+    if repeated := _repeated(found):
+        raise ParamsError(f"expected each cluster's name once, got {repeated[0]} again; rename it in clusters.")
+    if not found:
+        raise ParamsError(f"expected clusters with the tags {fleet.by_tag}, found none; correct by_tag or regions.")
+    return sorted(found, key=lambda one: one.name)
+
+
+def _repeated(clusters: list[Member]) -> list[str]:
+    return [name for name, times in Counter(one.name for one in clusters).items() if times > 1]
