@@ -46,7 +46,10 @@ class Fleet(BaseModel):
     bucket: str = Field(description="where the bundles are put: s3://bucket/prefix")
     role_arn: RoleArn = Field(description="the role of the Job's pods: docs/fleet.md has its rights")
     region: Region = Field("us-east-1", description="of the bucket")
-    aws_endpoint_url: str | None = Field(None, description="an AWS endpoint for the pods other than Amazon's own")
+    aws_endpoint_url: str | None = Field(
+        None,
+        description="an AWS endpoint for the pods other than Amazon's own, that the control cluster's CA vouches for",
+    )
     parallelism: Annotated[int, Field(ge=1, le=100)] = Field(10, description="clusters that are asked at once")
     retries: Annotated[int, Field(ge=0, le=10)] = Field(1, description="further tries for a cluster")
     deadline: Annotated[int, Field(ge=30, le=840)] = Field(

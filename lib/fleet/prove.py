@@ -136,8 +136,8 @@ def params(one: Round, member: Member) -> dict:
 def ask(member: Member, folder: Path) -> Answers:
     """Send the probes of lib.watch to a cluster, from outside, with this process's AWS identity."""
     cluster, arn = connected(aws_session.session(member.region), member)
-    mesh, secrets = _mesh(cluster, folder)
-    return Answers(watch.send(mesh), {"cluster_arn": arn, "endpoint": cluster.host}, secrets)
+    file, secrets = mesh(cluster, folder)
+    return Answers(watch.send(file), {"cluster_arn": arn, "endpoint": cluster.host}, secrets)
 
 
 def connected(session: boto3.Session, member: Member) -> tuple[Cluster, str]:
@@ -172,7 +172,7 @@ def _assumed(session: boto3.Session, role: str, region: str) -> boto3.Session:
     return boto3.Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], region)
 
 
-def _mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str]]:
+def mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str]]:
     """Write the params of the probes of `make watch`, and the user of their token; return the file and the secrets."""
     try:
         data = cluster.get("v1", "ConfigMap", "mesh", WATCH).get("data", {})
@@ -186,12 +186,12 @@ def _mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str]]:
         raise RunbookError(
             f"The ConfigMap mesh or the Secret user is damaged ({type(error).__name__}). {NO_WATCH}"
         ) from None
-    ca, mesh = folder / "ca.pem", folder / "mesh.yml"
+    ca, file = folder / "ca.pem", folder / "mesh.yml"
     for name, value in values.items():
         write_atomic(folder / "user" / name, value, PRIVATE)
     if data.get("ca.pem"):
         write_atomic(ca, data["ca.pem"])
         given["ca"] = str(ca)
-    command = [sys.executable, "-m", "lib.watch", "user-token", "--user", str(folder / "user"), "--mesh", str(mesh)]
-    write_atomic(mesh, yaml.safe_dump({**given, "token_command": shlex.join(command)}))
-    return mesh, frozenset({values["client-secret"], values["password"]})
+    command = [sys.executable, "-m", "lib.watch", "user-token", "--user", str(folder / "user"), "--mesh", str(file)]
+    write_atomic(file, yaml.safe_dump({**given, "token_command": shlex.join(command)}))
+    return file, frozenset({values["client-secret"], values["password"]})

@@ -27,6 +27,7 @@ from lib.watch.standing import NoImage, require_image
 MANIFEST = ROOT / "image" / "fleet.yaml"
 ACCESS = ROOT / "image" / "access.yaml"  # its first object is the namespace
 FILE, SIGNER, KEY = "fleet.json", "fleet-signer", "signing-key.pem"
+TOKEN = "aws-iam-token"  # the volume of the token for AWS
 START = 60  # seconds that a pod may take to start, in the deadline of the whole Job
 PAUSE = 1  # seconds between two looks at the Job
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -79,8 +80,7 @@ def objects(fleet: Fleet, one: Round, image: str) -> list[dict]:
     }
     made = manifests.load(MANIFEST, **{name: str(value) for name, value in values.items()})
     if fleet.aws_endpoint_url:
-        (container,) = made[-1]["spec"]["template"]["spec"]["containers"]
-        manifests.set_variable(container, "AWS_ENDPOINT_URL", value=fleet.aws_endpoint_url)
+        _use_endpoint(made[-1]["spec"]["template"]["spec"], fleet.aws_endpoint_url)
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": made[-1]["metadata"]}
     return [*made, {**config, "data": {FILE: one.model_dump_json()}}]
 
@@ -123,6 +123,15 @@ def numbers(text: str) -> set[int]:
     """
     ranges = [part.split("-") for part in text.split(",") if part]
     return {number for first, *last in ranges for number in range(int(first), int((last or [first])[0]) + 1)}
+
+
+def _use_endpoint(pod: dict, url: str) -> None:
+    """Let a pod use another AWS endpoint, whose certificate the control cluster's own CA signed."""
+    (container,), (token,) = pod["containers"], [one for one in pod["volumes"] if one["name"] == TOKEN]
+    (place,) = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == TOKEN]
+    token["projected"]["sources"].append({"configMap": {"name": "kube-root-ca.crt"}})
+    manifests.set_variable(container, "AWS_ENDPOINT_URL", value=url)
+    manifests.set_variable(container, "AWS_CA_BUNDLE", value=f"{place}/ca.crt")
 
 
 def _reason(pods: Sequence[Mapping]) -> str:

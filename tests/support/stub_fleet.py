@@ -1,52 +1,69 @@
-"""Clusters that answer from recorded results, an S3 with faults, and a Job whose pods ended as they did."""
+"""A fleet without clusters: they answer from recorded results, S3 has faults, and the Job's pods end as drawn.
+
+`python -m tests.support.stub_fleet 10 30 100` measures the gatherer, with the answers of a whole mesh for each cluster.
+"""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import random
+import resource
+import sys
+import tempfile
+import time
 from collections import Counter
 from contextlib import contextmanager
-from functools import cache
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
 
+import boto3
+from botocore.awsrequest import AWSResponse
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from lib.errors import ClusterError, RunbookError
+from lib.fleet import gather, prove, standing
 from lib.fleet.model import Member, Round
-from lib.fleet.prove import Answers
+from lib.names import WATCH
+from lib.parallel import at_once
+from lib.polling import until
 from lib.probes import model
-from lib.probes.reporting import results
+from lib.probes.reporting.results import Result, judge
 from lib.probes.targets import remote
+from tests.support.little_cluster import Cluster
+from tests.support.moto_s3 import KEYS, serving
 
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = [KEY.public_key()]
 SETTINGS = {"url": "https://mesh.example/headers", "issuer": "https://k", "audience": "istio", "token_command": "true"}
-
-
-def members(*names):
-    return [Member(name=name, eks=f"{name}-eks", region="eu-west-1") for name in names]
+FEW, ALL = "A01,A02,B05,C02,D02,D12,D18,D21", "A,B,C,D"
+DAY = timedelta(days=1)
 
 
 def a_round(bucket, *names, id="2026-01-02"):
-    return Round(fleet="demo", round=id, bucket=bucket, region="us-east-1", clusters=members(*names))
+    clusters = [Member(name=name, eks=f"{name}-eks", region="eu-west-1") for name in names]
+    return Round(fleet="demo", round=id, bucket=bucket, region="us-east-1", clusters=clusters)
 
 
 @cache
-def recorded():
-    """The answers of a whole mesh to all probes that can be sent from outside, and the skipped ones."""
-    given = remote.settings(SETTINGS | {"profile": "figure-1"})
+def recorded(families=FEW):
+    """The answers of a whole mesh to these probes, and the probes that cannot be sent from outside."""
+    given = remote.settings(SETTINGS | {"profile": "figure-1", "families": families})
     fit, left = remote.fitting(model.load(), given)
-    one = lambda probe: probe.expected("figure-1").split(" or ")[0]  # noqa: E731
-    return [*(results.judge(probe, "figure-1", one(probe)) for probe in fit), *left]
+    return [*(judge(probe, "figure-1", probe.expected("figure-1")) for probe in fit), *left]
 
 
 def with_hole(found):
     """The same, but nobody checks whether a token is there."""
-    open_door = lambda one: one.id.startswith("A01")  # noqa: E731
-    return [
-        results.Result(**{**vars(one), "got": "200 app", "verdict": "fail"}) if open_door(one) else one for one in found
-    ]
+    return [Result(**{**vars(one), "got": "200 app", "verdict": "fail"}) if one.id == "A01" else one for one in found]
 
 
 def asking(found=None):
     arn = "arn:aws:eks:eu-west-1:123456789012:cluster/{}"
-    return lambda member, folder: Answers(found or recorded(), {"cluster_arn": arn.format(member.eks)})
+    return lambda member, folder: prove.Answers(found or recorded(), {"cluster_arn": arn.format(member.eks)})
 
 
 @contextmanager
@@ -57,3 +74,169 @@ def calls(client):
     client.meta.events.register("before-call", count)
     yield made
     client.meta.events.unregister("before-call", count)
+
+
+# Faults of S3: what PutObject answers, and what the index says
+
+
+class Raw:
+    """A body of an answer that never was on a wire."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def stream(self, **_):
+        yield self.text.encode()
+
+
+def refusing(status, code, message):
+    text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return lambda request, **_: AWSResponse(request.url, status, {"content-type": "application/xml"}, Raw(text))
+
+
+def raising(error):
+    def act(request, **_):
+        raise error(endpoint_url="https://s3.us-east-1.amazonaws.com", error="none")
+
+    return act
+
+
+S3_FAULTS = {
+    "away": (raising(EndpointConnectionError), "got no answer (EndpointConnectionError); check the network"),
+    "slow": (raising(ReadTimeoutError), "got no answer (ReadTimeoutError); check the network"),
+    "full": (refusing(507, "XMinioStorageFull", "no space"), "got XMinioStorageFull: no space; make room"),
+    "no quota": (refusing(403, "QuotaExceeded", "no quota"), "got QuotaExceeded: no quota; make room"),
+    "denied": (refusing(403, "AccessDenied", "Access Denied"), "got AccessDenied: Access Denied; give the caller"),
+    "clock": (
+        refusing(403, "RequestTimeTooSkewed", "The difference is too large."),
+        "got RequestTimeTooSkewed: The difference is too large; set this machine's clock",
+    ),
+}
+
+
+@contextmanager
+def faulty(s3, fault):
+    """A client for the same S3, whose PutObject ends so."""
+    one = boto3.client("s3", endpoint_url=s3.meta.endpoint_url, config=Config(retries={"max_attempts": 0}), **KEYS)
+    one.meta.events.register("before-send.s3.PutObject", S3_FAULTS[fault][0])
+    yield one
+    one.close()
+
+
+# The simulation
+
+POD_FAULTS = {  # the status of the pod, and the beginning of the note
+    "dies": ({"containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled"}}}]}, "OOMKilled"),
+    "hangs": ({"reason": "DeadlineExceeded", "message": "Pod was active"}, "DeadlineExceeded: Pod was active"),
+    "evicted": ({"reason": "Evicted", "message": "low on memory"}, "Evicted: low on memory"),
+}
+GONE = "There is no EKS cluster gone."
+FAULTS = ("none", "hole", "twice", "poisoned", "gone", *POD_FAULTS, *S3_FAULTS)
+
+
+class Simulation:
+    """The indexes of a round as threads, with a Job in memory whose pods end as they did."""
+
+    def __init__(self, s3, one, seed, scratch, faults=FAULTS):
+        self.s3, self.one, self.scratch, self.faults = s3, one, scratch, faults
+        self.random, self.cluster, self.drawn, self.done = random.Random(seed), Cluster(), {}, set()
+
+    def run(self, clusters, retries=1):
+        """Ask these clusters, each again after a fault; each try draws its own."""
+        asked = self.one.model_copy(update={"clusters": clusters})
+        tries = [[self.random.choice(self.faults) for _ in range(retries + 1)] for _ in clusters]
+        work = partial(self._index, self.random.random() / 100)
+        jobs = [partial(work, number, one, tries[number]) for number, one in enumerate(clusters)]
+        at_once(self.random.sample(jobs, len(jobs)), 8)
+        config = {"data": {standing.FILE: asked.model_dump_json()}}
+        metadata = {"name": "fleet-demo", "namespace": WATCH}
+        status = {"completedIndexes": ",".join(map(str, sorted(self.done)))}
+        self.cluster.apply({"kind": "ConfigMap", "metadata": metadata, **config})
+        self.cluster.apply({"kind": "Job", "metadata": metadata, "status": status})
+
+    def _index(self, delay, number, member, tries):
+        for again, fault in enumerate(tries):
+            until(lambda: False, deadline=delay, pause=delay)
+            self.drawn[member.name] = fault
+            status = self._pod(member, fault, self.scratch / f"{member.name}-{again}")
+            if not status:
+                self.done.add(number)
+                return
+            notes = {standing.INDEX: str(number)}
+            about = {"name": f"{number}-{again}", "namespace": WATCH, "creationTimestamp": str(again)}
+            self.cluster.apply({"kind": "Pod", "metadata": {**about, "annotations": notes}, "status": status})
+
+    def _pod(self, member, fault, scratch):
+        """Return the status of a pod that failed, or {}."""
+        if fault in POD_FAULTS:
+            return POD_FAULTS[fault][0]
+        ask = asking(with_hole(recorded()) if fault == "hole" else recorded())
+        try:
+            if fault == "gone":
+                raise ClusterError(GONE)
+            if fault in S3_FAULTS:
+                with faulty(self.s3, fault) as s3:
+                    prove.prove(self.one, member, ask, s3, KEY, scratch)
+            key = Ed25519PrivateKey.generate() if fault == "poisoned" else KEY
+            for time_ in range(2 if fault == "twice" else 1):
+                prove.prove(self.one, member, ask, self.s3, key, scratch / str(time_))
+        except RunbookError as error:
+            ended = {"reason": "Error", "exitCode": 2, "message": f"…\n{error}\n"}
+            return {"containerStatuses": [{"state": {"terminated": ended}}]}
+        return {}
+
+    def expected(self, name):
+        """The state and the note's beginning that the last fault of a cluster makes."""
+        fault = self.drawn[name]
+        states = {"none": gather.PROVED, "twice": gather.PROVED, "hole": gather.RED, "poisoned": gather.UNTRUSTED}
+        notes = {"poisoned": "The bundle is signed by", "gone": GONE}
+        said = S3_FAULTS[fault][1] if fault in S3_FAULTS else notes.get(fault, POD_FAULTS.get(fault, ("", ""))[1])
+        return states.get(fault, gather.LATE), said
+
+    def rows(self):
+        reasons = standing.reasons(self.cluster, "demo", self.one.round)
+        found = gather.stored(self.s3, self.one.bucket)
+        return gather.gather(self.one, found, self.s3, PUBLIC, DAY, datetime.now(UTC), reasons)
+
+
+# The measurement
+
+
+def _bundle(one, number, scratch):
+    member = one.clusters[number]
+    return prove.bundle(
+        one, member, asking(recorded(ALL))(member, None), prove.now(), float, KEY, scratch / member.name
+    )
+
+
+def _measured(one, endpoint, key):
+    """Gather in a process of its own: seconds, MiB at the most, calls."""
+    s3 = boto3.client("s3", endpoint_url=endpoint, **KEYS)
+    began, cpu = time.monotonic(), time.process_time()
+    with calls(s3) as made:
+        found = gather.stored(s3, one.bucket)
+        rows = gather.gather(one, found, s3, [key.public_key()], DAY, datetime.now(UTC), {})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = {"wall": time.monotonic() - began, "cpu": time.process_time() - cpu}
+    proved = sum(row.state == gather.PROVED for row in rows)
+    print(json.dumps({"clusters": len(rows), "proved": proved, **seconds, "MiB": peak, "calls": made}), flush=True)
+
+
+def measure(counts):
+    names = [f"c{number:04}" for number in range(max(counts))]
+    fork = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder, serving() as s3:
+        s3.create_bucket(Bucket="proofs")
+        whole = a_round("s3://proofs/x", *names)
+        files = [_bundle(whole, number, Path(folder)) for number in range(len(names))]
+        for count in counts:
+            one = a_round(f"s3://proofs/n{count}", *names[:count])
+            for file in files[:count]:
+                s3.put_object(Bucket="proofs", Key=f"n{count}/{one.round}/{file.name}", Body=file.read_bytes())
+            child = fork.Process(target=_measured, args=(one, s3.meta.endpoint_url, KEY))
+            child.start()
+            child.join()
+
+
+if __name__ == "__main__":
+    measure([int(word) for word in sys.argv[1:]])

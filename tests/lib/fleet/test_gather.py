@@ -2,7 +2,7 @@
 
 import io
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import pytest
@@ -12,9 +12,7 @@ from lib.bundle import archive
 from lib.errors import BundleError
 from lib.fleet import gather, prove, reports
 from lib.fleet.gather import LATE, MISSING, PROVED, RED, UNTRUSTED
-from tests.support.stub_fleet import KEY, PUBLIC, a_round, asking, calls, recorded, with_hole
-
-DAY = timedelta(days=1)
+from tests.support.stub_fleet import DAY, KEY, PUBLIC, a_round, asking, calls, recorded, with_hole
 
 
 @pytest.fixture(scope="module")

@@ -109,6 +109,7 @@ def test_the_job_has_an_index_for_each_cluster_and_no_right_and_no_secret():
     (container,) = pod["containers"]
     values = {one["name"]: one["value"] for one in container["env"]}
     assert (values["AWS_REGION"], values["AWS_ENDPOINT_URL"]) == ("us-east-1", "https://aws.example")
+    assert values["AWS_CA_BUNDLE"] == values["AWS_WEB_IDENTITY_TOKEN_FILE"].replace("/token", "/ca.crt")
     assert not {name for name in values if "KEY" in name and name != "RUNBOOK_SIGNING_KEY"}
     assert container["securityContext"]["readOnlyRootFilesystem"] and pod["securityContext"]["runAsNonRoot"]
 
