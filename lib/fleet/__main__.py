@@ -109,14 +109,13 @@ def _report(fleet: Fleet, run: Run, one: Round, s3: Any, key: Ed25519PublicKey) 
 
     now, late = datetime.now(UTC), timedelta(hours=fleet.late_after)
     found = gather.stored(s3, one.bucket)
-    before = max((round for round in found if round < one.round), default="")
     known = standing.reasons(run.cluster, fleet.name, one.round)
     rows = gather.gather(one, found, s3, [key], late, now, known)
-    old = one.model_copy(update={"round": before})
-    previous = gather.gather(old, found, s3, [key], late, now, {}) if before else []
-    files = reports.write(ROOT / "outputs" / "fleet" / fleet.name, one, rows, before, previous, now)
+    before, previous = gather.before(one, found, s3, [key], now)
+    changed = reports.changes(previous, rows) if before else []
+    files = reports.write(ROOT / "outputs" / "fleet" / fleet.name, one, rows, before, changed, now)
     show_table(pd.DataFrame(reports.table(rows)))
-    for change in reports.changes(previous, rows) if before else []:
+    for change in changed:
         print(printable_lines(f"{change['cluster']}: {change['what']}"))
     print("\n".join(map(os.path.relpath, files)))
     return 0 if all(row.state == gather.PROVED for row in rows) else 1

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 LARGEST = 8 * 2**20  # bytes of a packed bundle; one of the probes has some 300 KB
-WORKERS = 8  # downloads at once
 SKEW = timedelta(hours=1)  # between the clock of a pod and S3's, before a note says so
 UNTRUSTED, RED, LATE, MISSING, PROVED = STATES = ("not trusted", "red", "late", "missing", "proved")  # worst first
 KEY = re.compile(rf"(?P<round>{ROUND.strip('^$')})/(?P<name>[A-Za-z0-9][-A-Za-z0-9_]{{0,99}})\.zip")
@@ -104,8 +103,30 @@ def gather(
     bucket, _ = archive.bucket_and_key(one.bucket, "x")
     of_round = found.get(one.round, {})
     jobs = [partial(_row, one, member, of_round.get(member.name), bucket, s3, trusted) for member in one.clusters]
-    rows = [_dated(row, found, now, late_after, reasons) for row in at_once(jobs, WORKERS)]
+    rows = [_dated(row, found, now, late_after, reasons) for row in at_once(jobs)]
     return sorted(rows, key=lambda row: (STATES.index(row.state), -len(row.red), row.name))
+
+
+def before(
+    one: Round,
+    found: Mapping[str, Mapping[str, Stored]],
+    s3: S3Client,
+    trusted: Sequence[Ed25519PublicKey],
+    now: datetime,
+) -> tuple[str, list[Row]]:
+    """Return the name of the round before, "" if there is none, and its rows; arguments as for `gather`.
+
+    A cluster without a bundle in an earlier round has no row. One that left the fleet has a row without a state.
+    """
+    earlier = [round for round in found if round < one.round]
+    if not earlier:
+        return "", []
+    known = {name for round in earlier for name in found[round]}
+    members = [member for member in one.clusters if member.name in known]
+    last = one.model_copy(update={"round": max(earlier), "clusters": members})
+    rows = gather(last, found, s3, trusted, timedelta.max, now, {})
+    left = {*found[last.round]} - {member.name for member in one.clusters}
+    return last.round, [*rows, *(Row(name=name, region="", state="") for name in left)]
 
 
 def _row(
@@ -164,7 +185,7 @@ def _proofs(
         expected = (member.name, params(one, member), [STEP])
         if (run["env"], run["params"], [step["step"] for step in run["steps"]]) != expected:
             raise BundleError(f"The bundle is of {run['env']} and {run['params']}, not of this cluster and round.")
-        found = results.read(folder / "responses.csv")
+        found = results.read(folder / "responses.csv")  # `verify` has parsed it already
     if not any(one.got for one in found) or not is_time(run["finished"]):
         raise BundleError("The bundle has no answer of a probe.")
     at = datetime.fromisoformat(run["finished"])

@@ -91,7 +91,20 @@ def bundle(
     key: Ed25519PrivateKey,
     outputs: Path,
 ) -> Path:
-    """Write what a cluster answered as a sealed bundle, packed as <cluster>.zip; return the zip's path."""
+    """Write what a cluster answered as a sealed bundle, packed as <cluster>.zip; return the zip's path.
+
+    Args:
+        one: The round.
+        member: The cluster.
+        answers: What it answered.
+        started: The UTC time before it was asked, as in an event.
+        seconds: Returns the seconds since then.
+        key: Signs the bundle.
+        outputs: The folder of the bundle and the zip.
+
+    Raises:
+        BundleError: The bundle does not verify, or cannot be written.
+    """
     commit, dirty = environment.commit(ROOT)
     folder = seal.create(member.name, commit, datetime.now(UTC), outputs)
     record = Record(folder / "events" / f"{STEP}.jsonl")
@@ -130,7 +143,7 @@ def bundle(
 
 def params(one: Round, member: Member) -> dict:
     """Return the params of a cluster's bundle, which the gatherer compares with those of the fleet."""
-    return {"fleet": one.fleet, "round": one.round, "cluster": member.model_dump()}
+    return {"fleet": one.fleet, "round": one.round, "cluster": member.model_dump(exclude={"role_arn"})}
 
 
 def ask(member: Member, folder: Path) -> Answers:

@@ -24,7 +24,7 @@ def changes(before: Sequence[Row], rows: Sequence[Row]) -> list[dict[str, str]]:
     """
     old = {row.name: row for row in before}
     found = [(row.name, what) for row in rows if row.name in old for what in _changes(old[row.name], row)]
-    found += [(row.name, "it is new in the fleet") for row in rows if row.name not in old]
+    found += [(row.name, "it has no bundle of an earlier round") for row in rows if row.name not in old]
     found += [(name, "it is no longer in the fleet") for name in sorted({*old} - {row.name for row in rows})]
     return [{"cluster": name, "what": what} for name, what in found]
 
@@ -79,10 +79,9 @@ def page(one: Round, rows: Sequence[Row], before: str, changed: Sequence[Mapping
 
 
 def write(
-    folder: Path, one: Round, rows: Sequence[Row], before: str, previous: Sequence[Row], now: datetime
+    folder: Path, one: Round, rows: Sequence[Row], before: str, changed: Sequence[Mapping[str, str]], now: datetime
 ) -> list[Path]:
-    """Write the page and the round's JSON into a folder, and return both paths."""
-    changed = changes(previous, rows) if before else []
+    """Write the page and the round's JSON into a folder, and return both paths; arguments as for `page`."""
     folder.mkdir(parents=True, exist_ok=True)
     html, data = folder / "index.html", folder / f"{one.round}.json"
     html.write_text(page(one, rows, before, changed, now), encoding="utf-8")
@@ -92,7 +91,7 @@ def write(
         "at": now.isoformat(timespec="seconds"),
         "before": before,
         "clusters": [row.model_dump(mode="json") for row in rows],
-        "changes": changed,
+        "changes": [*changed],
     }
     data.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return [html, data]

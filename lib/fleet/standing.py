@@ -70,7 +70,7 @@ def start(run: Run, fleet: Fleet, one: Round, image: str) -> None:
 
 
 def objects(fleet: Fleet, one: Round, image: str) -> list[dict]:
-    """Return the objects of a round's Job, with its clusters in the ConfigMap."""
+    """Return the objects of a round's Job; the clusters of `one` are in the ConfigMap, in the order of the indexes."""
     waves = math.ceil(len(one.clusters) / fleet.parallelism)
     values = {
         "image": image,

@@ -147,7 +147,7 @@ class Simulation:
         tries = [[self.random.choice(self.faults) for _ in range(retries + 1)] for _ in clusters]
         work = partial(self._index, self.random.random() / 100)
         jobs = [partial(work, number, one, tries[number]) for number, one in enumerate(clusters)]
-        at_once(self.random.sample(jobs, len(jobs)), 8)
+        at_once(self.random.sample(jobs, len(jobs)))
         config = {"data": {standing.FILE: asked.model_dump_json()}}
         metadata = {"name": "fleet-demo", "namespace": WATCH}
         status = {"completedIndexes": ",".join(map(str, sorted(self.done)))}

@@ -49,7 +49,7 @@ def put(s3, one, data, name="one"):
 
 
 def test_a_round_is_a_matrix_worst_first_with_what_changed(bucket, tmp_path):
-    first = a_round("s3://proofs/a", "one", "two", "three", id="2026-01-01")
+    first = a_round("s3://proofs/a", "one", "two", "three", "old", id="2026-01-01")
     proved(bucket, first, tmp_path)
     less = [one for one in recorded() if one.id != "A02"]
     one = a_round("s3://proofs/a", "one", "two", "three", "four")
@@ -63,15 +63,18 @@ def test_a_round_is_a_matrix_worst_first_with_what_changed(bucket, tmp_path):
     ]
     table = reports.table(rows)
     assert table[0]["red"] == "A01" and (table[0]["IA-2"], table[0]["IA-8"], table[3]["IA-2"]) == ("✗", "✓", "✓")
-    changed = reports.changes(gathered(bucket, first), rows)
+    before, previous = gather.before(one, gather.stored(bucket, one.bucket), bucket, PUBLIC, datetime.now(UTC))
+    assert (before, len(previous)) == ("2026-01-01", 4)
+    changed = reports.changes(previous, rows)
     assert {(change["cluster"], change["what"]) for change in changed} == {
         ("one", "proved is now red"),
         ("one", "A01: 403 R is now 200 app"),
         ("two", "A02 is no longer asked"),
         ("three", "proved is now missing"),
-        ("four", "it is new in the fleet"),
+        ("four", "it has no bundle of an earlier round"),
+        ("old", "it is no longer in the fleet"),
     }
-    html, data = reports.write(tmp_path, one, rows, "2026-01-01", gathered(bucket, first), datetime.now(UTC))
+    html, data = reports.write(tmp_path, one, rows, before, changed, datetime.now(UTC))
     assert "1 of 4 clusters are proved, 1 is red, 1 is late, 1 is missing." in " ".join(html.read_text().split())
     assert [row["state"] for row in json.loads(data.read_text())["clusters"]] == [RED, LATE, MISSING, PROVED]
 

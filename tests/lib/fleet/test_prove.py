@@ -123,12 +123,12 @@ def test_a_cluster_that_is_gone_or_not_ready_is_a_sentence():
 
 @pytest.mark.parametrize("fault", S3_FAULTS)
 def test_a_fault_of_s3_is_a_sentence_and_leaves_nothing(empty_s3, tmp_path, fault):
-    empty_s3.create_bucket(Bucket="proofs")
-    one = a_round("s3://proofs", "one")
+    empty_s3.create_bucket(Bucket="faults")
+    one = a_round("s3://faults", "one")
     with faulty(empty_s3, fault) as s3, pytest.raises(AwsError) as caught:
         prove.prove(one, one.clusters[0], asking(), s3, KEY, tmp_path)
     assert S3_FAULTS[fault][1] in str(caught.value)
-    assert "Contents" not in empty_s3.list_objects_v2(Bucket="proofs")
+    assert "Contents" not in empty_s3.list_objects_v2(Bucket="faults")
 
 
 def test_an_index_ends_with_its_reason_in_one_last_line(tmp_path, capsys, monkeypatch):
