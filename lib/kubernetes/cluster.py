@@ -97,8 +97,8 @@ class Cluster:
         return self.raw("/readyz") == "ok"
 
     def raw(self, path: str) -> str:
-        """Return the body of a GET of one path of the API server."""
-        return self._rest.call("GET", path).decode()
+        """Return the body of a GET of one path of the API server, whatever its type is."""
+        return self._rest.call("GET", path, headers={"Accept": "*/*"}).decode()
 
     def version(self) -> str:
         """Return the API server's version, as in v1.36.3."""

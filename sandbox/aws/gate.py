@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from sandbox.aws.canonical_request import protocol, read
-from sandbox.aws.signature import Denied, received, signer
+from sandbox.aws.canonical_request import Environ, protocol, read
+from sandbox.aws.signature import MISSING, Denied, received, signer, unsigned_form
 from sandbox.iam.signed_call import Answer, Call, Refusal, Unreadable
-from sandbox.iam.sigv4 import FindIdentity
+from sandbox.iam.sigv4 import FindIdentity, Identity, Scope
+from sandbox.iam.trust_policies import WEB_IDENTITY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -35,6 +36,9 @@ FORMS = {
     "rest-xml": "<Error><Code>{}</Code><Message>{}</Message></Error>",
 }
 
+NOBODY = Identity("", "", "", "", "")  # the caller of the one call that is not signed
+UNSIGNED = Scope("", "", "us-east-1", "sts")
+
 Rule = Callable[[Call], Refusal | None]
 
 
@@ -46,7 +50,7 @@ class Gate:
         hosts: the values of Host that the endpoint has; S3 names buckets in the path, so it has no others.
         find: returns the owner of an access key.
         complete: returns a call's parameters with those that AWS derives from the caller.
-        overview: returns the answer to GET /_sandbox/clusters, which needs no signature.
+        overview: returns the answer to GET /_sandbox/clusters, which needs no signature; None answers nothing there.
         record: takes one dict a call.
         log: takes one line.
         rules: each may refuse a call.
@@ -59,7 +63,7 @@ class Gate:
         hosts: Iterable[str],
         find: FindIdentity,
         complete: Callable[[Call], dict[str, Any]],
-        overview: Callable[[], list[dict]],
+        overview: Callable[[], list[dict]] | None,
         record: Callable[[dict], None],
         log: Callable[[str], None],
         rules: Iterable[Rule] = (),
@@ -71,25 +75,19 @@ class Gate:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request: a refusal, the answer of `missing`, or moto's."""
-        overview = (environ["REQUEST_METHOD"], environ["RAW_URI"]) == ("GET", STATUS_PATH)
-        if overview and environ.get("HTTP_HOST") in self.hosts:  # not for a page of a browser that names itself
+        asks = (environ["REQUEST_METHOD"], environ["RAW_URI"]) == ("GET", STATUS_PATH)
+        if self.overview and asks and environ.get("HTTP_HOST") in self.hosts:  # not for a browser's page with its name
             return _answer(start_response, "200 OK", "application/json", json.dumps(self.overview()))
         form, row = _stated_form(environ), {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         row.update(service="", action="", user="")
         start = self._recorded(row, start_response)
         try:
-            stated = signer(environ, self.find, datetime.now(UTC))
-            came = received(environ, stated)
-            row.update(service=stated.within.service, user=stated.identity.arn)
-            if stated.headers["host"] not in self.hosts:
-                raise Unreadable(f"expected a Host among {sorted(self.hosts)}, and a bucket in the path, got another.")
-            call, canonical = read(came, stated.within, stated.identity, self.complete)
+            call, canonical = self._read(environ, row)
         except (Denied, Unreadable) as reason:
             code, status = (CODES[form][reason.kind], "403 Forbidden") if isinstance(reason, Denied) else (
                 "ValidationError", "400 Bad Request")  # fmt: skip
             self.log(f"aws: call refused: {reason}")
             return _refusal(start, row, form, Refusal(code, str(reason), status))
-        row.update(action=call.action)
         if canonical["PATH_INFO"].startswith(MOTOS_OWN):
             return _refusal(
                 start, row, form, Refusal("NotFound", "expected a path of AWS, got one of moto's own.", "404 Not Found")
@@ -99,11 +97,28 @@ class Gate:
             return _refusal(start, row, form, answer)
         if answer:
             return _answer(start, "200 OK", *answer, request_id=call.id)
+        assert call.identity != NOBODY  # `missing` answers it
         try:
             return self.app(canonical, start)
         except NotImplementedError as error:
             lacks = Refusal("NotImplemented", f"the sandbox lacks this: {error}.", "501 Not Implemented")
             return _refusal(start, {}, form, lacks)
+
+    def _read(self, environ: WSGIEnvironment, row: dict) -> tuple[Call, Environ]:
+        """Return the call, and moto's request; write service, action and user into `row`. Raises Denied, Unreadable."""
+        if came := unsigned_form(environ, WEB_IDENTITY.partition(":")[2]):
+            within, identity = UNSIGNED, NOBODY
+        else:
+            stated = signer(environ, self.find, datetime.now(UTC))
+            came, within, identity = received(environ, stated), stated.within, stated.identity
+        row.update(service=within.service, user=identity.arn)
+        if came.headers.get("host") not in self.hosts:
+            raise Unreadable(f"expected a Host among {sorted(self.hosts)}, and a bucket in the path, got another.")
+        call, canonical = read(came, within, identity, self.complete)
+        if identity == NOBODY and call.name != WEB_IDENTITY:
+            raise Denied(MISSING, "Request is missing Authentication Token.")
+        row.update(action=call.action)
+        return call, canonical
 
     def _recorded(self, row: dict, start_response: StartResponse) -> StartResponse:
         """Return a start_response that records `row` with the status and the request's id."""

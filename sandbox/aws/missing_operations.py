@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sandbox.aws.service_quotas import Quotas
-from sandbox.iam import authorization, sessions
+from sandbox.iam import authorization, sessions, web_identity
 from sandbox.iam.signed_call import Answer, Call, Refusal
+from sandbox.iam.trust_policies import WEB_IDENTITY
 
 SUPPORT = {  # last days of standard and extended support: EKS user guide, "Understand the Kubernetes version lifecycle"
     "1.35": ("2027-03-27", "2028-03-27"),
@@ -21,13 +22,20 @@ QUOTA_CALLS = (
 
 
 class MissingOperations:
-    """Answers a call to one of the operations."""
+    """Answers a call to one of the operations.
 
-    def __init__(self, kubernetes_version: str, quotas: Quotas) -> None:
+    Args:
+        kubernetes_version: the one minor version, as in "1.36".
+        quotas: of the account.
+        keys: returns the keys of an issuer of service accounts' tokens.
+    """
+
+    def __init__(self, kubernetes_version: str, quotas: Quotas, keys: web_identity.FindKeys) -> None:
         self.quotas = quotas
         self.answers: dict[str, Callable[[Call], Answer]] = {
             "iam:SimulatePrincipalPolicy": _simulation,
             "sts:AssumeRole": sessions.assume_role,
+            WEB_IDENTITY: lambda call: web_identity.assume_role(call, keys),
             "sts:GetCallerIdentity": sessions.caller_identity,
             "eks:DescribeClusterVersions": lambda call: _json(versions(kubernetes_version)),
             **dict.fromkeys((f"servicequotas:{name}" for name in QUOTA_CALLS), self._quota),

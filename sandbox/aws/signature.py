@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from sandbox.aws.canonical_request import Received
+from sandbox.aws.canonical_request import FORM, Received
 from sandbox.iam.sigv4 import ALGORITHM, SIGNATURE, FindIdentity, Identity, Refused, Scope, expected, moment, scope
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SKEW = timedelta(minutes=15)  # between client and server: S3's RequestTimeTooSkewed, the most that AWS allows
 MAX_BODY = 64 << 20  # bytes; the runbook's largest upload, a bundle, has below 10 MiB
+MAX_FORM = 64 << 10  # bytes of an unsigned form: a token of 20,000 characters, and session policies
 BODY_TIME = 60  # seconds after which a body is late
 MISSING, UNKNOWN, WRONG, BODY = range(4)
 NAME = re.compile(r"[a-z0-9-]+")
@@ -68,6 +69,20 @@ def signer(environ: WSGIEnvironment, find: FindIdentity, now: datetime) -> Signe
     return Signer(within, identity, date, headers, names, parts["Signature"])
 
 
+def unsigned_form(environ: WSGIEnvironment, action: str) -> Received | None:
+    """Return a form for `action` that nobody signed, None for another request. Raises Denied if it is too long."""
+    headers, place = _headers(environ), (environ["REQUEST_METHOD"], environ["RAW_URI"])
+    if (
+        "authorization" in headers
+        or place != ("POST", "/")
+        or headers.get("content-type", "").partition(";")[0] != FORM
+    ):
+        return None
+    body = _body(environ, MAX_FORM)
+    asked = f"Action={action}".encode() in body.split(b"&")
+    return Received(*place, headers, frozenset(), body) if asked else None
+
+
 def received(environ: WSGIEnvironment, stated: Signer) -> Received:
     """Read the body and return the request. Raises Denied unless the signature and the body's hash are right."""
     body, headers = _body(environ), stated.headers
@@ -101,10 +116,10 @@ def _headers(environ: WSGIEnvironment) -> dict[str, str]:
     return found | {name: text for name, text in named.items() if text}
 
 
-def _body(environ: WSGIEnvironment) -> bytes:
+def _body(environ: WSGIEnvironment, most: int = MAX_BODY) -> bytes:
     length = environ.get("CONTENT_LENGTH") or "0"
-    if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > MAX_BODY:
-        raise Denied(BODY, f"expected a Content-Length of at most {MAX_BODY} bytes, got another; send smaller parts.")
+    if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > most:
+        raise Denied(BODY, f"expected a Content-Length of at most {most} bytes, got another; send smaller parts.")
     body, deadline = bytearray(), time.monotonic() + BODY_TIME
     while len(body) < int(length):
         piece = environ["wsgi.input"].read1(min(int(length) - len(body), 1 << 16))

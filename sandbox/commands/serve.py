@@ -13,7 +13,7 @@ from sandbox.build.builder import build
 from sandbox.commands import endpoint
 from sandbox.eks import delays
 from sandbox.host import requirements
-from sandbox.node.node import Node
+from sandbox.node.node import Node, OpenAws
 from sandbox.node.webhook import Authenticate, Authorize
 from sandbox.paths import AWS_PORT, CREDENTIALS, LOGS, REGION, version
 
@@ -51,14 +51,23 @@ class Nodes:
         self._parts, self._nodes, self._lock = parts, dict[str, Node](), threading.Lock()
 
     def make(
-        self, name: str, kubernetes_version: str, authenticate: Authenticate, authorize: Authorize, pod_security: str
+        self,
+        name: str,
+        kubernetes_version: str,
+        authenticate: Authenticate,
+        authorize: Authorize,
+        pod_security: str,
+        issuer: str,
+        open_aws: OpenAws,
     ) -> Node:
         """Return a new node with the first free link. Raises NotThisMachine if its network is in use."""
         with self._lock:
             used = {node.link.number for other, node in self._nodes.items() if node.state.exists() and other != name}
             number = next(number for number in range(256) if number not in used)
             requirements.require_free(number)
-            node = self._nodes[name] = Node(name, number, self._parts, authenticate, authorize, pod_security, _log)
+            node = self._nodes[name] = Node(
+                name, number, self._parts, authenticate, authorize, pod_security, issuer, open_aws, _log
+            )
             node.state.mkdir(parents=True, exist_ok=True)
             return node
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -177,6 +178,8 @@ def _set_fields(cluster: EksCluster, access_config: dict) -> None:
     """Give a new cluster EKS's fields in place of what moto makes up."""
     cluster.status, cluster.endpoint, cluster.certificate_authority = "CREATING", None, {}
     cluster.addons, cluster.associations, cluster.updates = {}, {}, {}
+    place = cluster.identity["oidc"]["issuer"].rpartition("/")[0]
+    cluster.identity = {"oidc": {"issuer": f"{place}/{secrets.token_hex(16).upper()}"}}  # moto has one for all clusters
     cluster.health, cluster.access_config, cluster.platformVersion = {"issues": []}, access_config, "eks.1"
     cluster.kubernetes_network_config = {"serviceIpv4Cidr": SERVICE_NETWORK, "ipFamily": "ipv4"}
     reach = {"endpointPublicAccess": True, "endpointPrivateAccess": False, "publicAccessCidrs": ["0.0.0.0/0"]}

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
+from joserfc.jwk import KeySetSerialization
 from moto.eks.models import Cluster, EKSBackend
 
+from lib.errors import ClusterError
 from sandbox.eks.access_entries import AccessEntries
 from sandbox.eks.delays import Delays
 from sandbox.eks.models import EksCluster, EksNodegroup
 from sandbox.iam.sigv4 import FindIdentity
 from sandbox.node.authenticator import verify
 from sandbox.node.command_lines import POD_SECURITY_LEVELS
+from sandbox.node.node import NodeFailed, OpenAws
 from sandbox.node.webhook import Authenticate, Authorize
 
 HEALTH_TAG = "eks-sandbox/health"  # the status and code that the tagged object gets, as in "DEGRADED AccessDenied"
@@ -37,6 +40,7 @@ class Node(Protocol):
     def leave(self, node_group: str) -> None: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
     def addon_healthy(self, addon: str) -> bool: ...  # noqa: D102
+    def signing_keys(self) -> KeySetSerialization: ...  # noqa: D102
 
 
 class Worker(Protocol):
@@ -46,7 +50,8 @@ class Worker(Protocol):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...  # noqa: D102
 
 
-MakeNode = Callable[[str, str, Authenticate, Authorize, str], Node]  # cluster name, Kubernetes version, …, pod security
+# Cluster name, Kubernetes version, …, pod security, issuer of service accounts' tokens, …
+MakeNode = Callable[[str, str, Authenticate, Authorize, str, str, OpenAws], Node]
 
 
 def forced_health(tags: dict[str, str]) -> tuple[str, dict]:
@@ -75,6 +80,7 @@ class Running:
     """
 
     worker: Worker
+    issuer: str
     node: Node | None = None
 
 
@@ -89,6 +95,7 @@ class Clusters:
         region: the one region with EKS.
         hosts: the STS hosts that a token may name.
         find: returns the owner of an access key.
+        open_aws: opens the AWS endpoint on a node's link.
         log: takes one line.
         worker: makes the executor of a cluster's one thread, by name.
         delays: how long EKS takes; no time at all if None.
@@ -101,23 +108,26 @@ class Clusters:
         region: str,
         hosts: set[str],
         find: FindIdentity,
+        open_aws: OpenAws,
         log: Callable[[str], None],
         worker: Callable[[str], Worker] = _one_thread,
         delays: Delays | None = None,
     ) -> None:
         self.make_node, self.kubernetes_version, self.region = make_node, kubernetes_version, region
         self.worker, self.delays, self._ended = worker, delays or Delays(), threading.Event()
-        self.hosts, self.find, self.log = hosts, find, log
+        self.hosts, self.find, self.open_aws, self.log = hosts, find, open_aws, log
         self._running: dict[str, Running] = {}
 
     def start(self, cluster: EksCluster) -> None:
         """Start the cluster's control plane; it is CREATING, then ACTIVE or FAILED."""
-        running = self._running[cluster.name] = Running(self.worker(f"cluster-{cluster.name}"))
+        issuer = cluster.identity["oidc"]["issuer"]
+        running = self._running[cluster.name] = Running(self.worker(f"cluster-{cluster.name}"), issuer)
         authenticate = self.authenticator(cluster.name, cluster.access)
 
         def work() -> None:
             callers = authenticate, cluster.access.allows
-            node = self.make_node(cluster.name, self.kubernetes_version, *callers, pod_security(cluster.tags))
+            more = pod_security(cluster.tags), issuer
+            node = self.make_node(cluster.name, self.kubernetes_version, *callers, *more, self.open_aws)
             running.node = node
             node.start_control_plane()
             cluster.endpoint = node.endpoint
@@ -191,6 +201,14 @@ class Clusters:
             return access.user(identity)
 
         return authenticate
+
+    def signing_keys(self, issuer: str) -> KeySetSerialization | None:
+        """Return the keys of the cluster with this issuer of service accounts' tokens; None if no such cluster runs."""
+        named = [one.node for one in list(self._running.values()) if one.node and one.issuer == issuer]
+        try:
+            return named[0].signing_keys() if named else None
+        except (ClusterError, NodeFailed):  # the API server does not answer yet, or any more
+            return None
 
     def addon_healthy(self, name: str, addon: str) -> bool:
         """Return whether the node of cluster `name` reports its part for an add-on as healthy."""

@@ -1,4 +1,4 @@
-"""The EKS API's pod identity associations: stored and reported. Pods get no AWS credentials in the sandbox."""
+"""The EKS API's pod identity associations: stored and reported. Pods get AWS credentials by IRSA alone."""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ def up(link: Link, pid: int, enter: list[str]) -> None:
         *(f"addr add {address}/32 dev eth0" for address in link.load_balancers),
     ]
     batch += ["link set eth0 up", "route add default dev eth0"]  # no gateway: only what is on the link answers
+    batch += [f"route append {LINKS} via {link.host}"]  # the other links: link_filter.py decides what passes
     subprocess.run([*enter, "ip", "-batch", "-"], input="\n".join(batch), text=True, check=True, capture_output=True)
 
 

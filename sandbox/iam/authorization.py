@@ -17,9 +17,10 @@ from sandbox.iam.enforced import SERVICES
 from sandbox.iam.policy_evaluation import ALLOWED, DENIED, NOT_ALLOWED, decide
 from sandbox.iam.resources import permissions
 from sandbox.iam.signed_call import Call, Refusal
-from sandbox.iam.trust_policies import may_assume, role_of
+from sandbox.iam.trust_policies import WEB_IDENTITY, may_assume, role_of
 
-FREE = ("sts:GetCallerIdentity",)  # needs no permission: API_GetCallerIdentity of STS
+# Need no permission: API_GetCallerIdentity of STS; web_identity.py, which decides by the token and the trust policy
+FREE = ("sts:GetCallerIdentity", WEB_IDENTITY)
 CODES = {"ec2": "UnauthorizedOperation", "iam": "AccessDenied", "sts": "AccessDenied", "s3": "AccessDenied"}
 CODES |= {"elasticloadbalancing": "AccessDenied"}  # other services: AccessDeniedException
 FORBIDDEN = "403 Forbidden"

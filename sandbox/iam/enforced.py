@@ -92,7 +92,8 @@ SERVICES = {  # by the prefix of its actions in policies, which is the service's
     "s3": Service("s3", S3, ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWrite", "GrantWriteACP"),
                   (("Key", "{Bucket}/{Key}"), ("Bucket", "{Bucket}")), "buckets and objects, copies' sources too"),
     "servicequotas": Service("service-quotas"),
-    "sts": Service("sts", _same("AssumeRole", "GetCallerIdentity"),
-                   ("Tags", "TransitiveTagKeys", "SourceIdentity", "ProvidedContexts", "SerialNumber", "TokenCode"),
+    "sts": Service("sts", _same("AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"),
+                   ("ProviderId", "MinimumSessionTokenSize", "Tags", "TransitiveTagKeys", "SourceIdentity",
+                    "ProvidedContexts", "SerialNumber", "TokenCode"),
                    (("RoleArn", "{RoleArn}"),), "roles, by their trust policies too"),
 }  # fmt: skip

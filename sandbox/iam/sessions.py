@@ -1,11 +1,11 @@
-"""STS's operations AssumeRole and GetCallerIdentity: moto's know neither trust policies nor the end of a role."""
+"""STS's operations AssumeRole… and GetCallerIdentity: moto's know neither trust policies nor the end of a role."""
 
 from __future__ import annotations
 
 import json
 from xml.sax.saxutils import escape
 
-from moto.iam.models import iam_backends
+from moto.iam.models import Role, iam_backends
 
 from sandbox.iam.access_keys import ACCOUNT, PARTITION, open_session
 from sandbox.iam.authorization import document
@@ -20,6 +20,11 @@ def assume_role(call: Call) -> Answer:
     role = role_of(call.params["RoleArn"])
     if role is None:
         return Refusal("NoSuchEntity", "The role ended meanwhile.", "404 Not Found")
+    return open_role(call, role, {})
+
+
+def open_role(call: Call, role: Role, about: dict[str, str]) -> Answer:
+    """Open a session with the call's duration and policies; `about` are further members of the answer."""
     seconds, longest = call.params.get("DurationSeconds", DEFAULT), int(role.max_session_duration or DEFAULT)
     if not SHORTEST <= seconds <= longest:
         return Refusal("ValidationError", f"expected DurationSeconds from {SHORTEST} to {longest}, got {seconds}.")
@@ -33,7 +38,7 @@ def assume_role(call: Call) -> Answer:
         f"<AssumedRoleUser><AssumedRoleId>{identity.user_id}</AssumedRoleId><Arn>{identity.arn}</Arn></AssumedRoleUser>"
         f"<Credentials><AccessKeyId>{identity.access_key}</AccessKeyId><SecretAccessKey>{identity.secret}"
         f"</SecretAccessKey><SessionToken>{identity.session_token}</SessionToken>"
-        f"<Expiration>{until:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>",
+        f"<Expiration>{until:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>{_members(about)}",
     )
 
 
@@ -41,7 +46,11 @@ def caller_identity(call: Call) -> Answer:
     """API_GetCallerIdentity: who signed the call."""
     about = call.identity
     fields = {"UserId": about.user_id, "Account": about.account, "Arn": about.arn}
-    return _xml(call, "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items()))
+    return _xml(call, _members(fields))
+
+
+def _members(fields: dict[str, str]) -> str:
+    return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
 
 
 def _inline(call: Call) -> list[str]:

@@ -10,7 +10,7 @@ from sandbox.iam.access_keys import ACCOUNT, PARTITION, holder
 from sandbox.iam.policy_evaluation import ALLOWED, DENIED, as_list, effect, matches
 from sandbox.iam.sigv4 import Identity
 
-ASSUME = "sts:AssumeRole"
+ASSUME, WEB_IDENTITY = "sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"
 
 
 def trusted(role_arn: str) -> list[tuple[set[str], set[str]]]:
@@ -36,22 +36,39 @@ def may_assume(role: Role, identity: Identity, context: dict[str, str], identity
     account = {ACCOUNT, f"arn:{PARTITION}:iam::{ACCOUNT}:root", "*"}
     own = {identity.arn} | ({caller.arn} if caller else set())
     text = [role.assume_role_policy_document]
-    named = effect(text, lambda one: _concerns(one, own), context)
-    by_account = effect(text, lambda one: _concerns(one, own | account), context)
+    named = effect(text, lambda one: _concerns(one, own, ASSUME, "AWS"), context)
+    by_account = effect(text, lambda one: _concerns(one, own | account, ASSUME, "AWS"), context)
     if DENIED in (by_account, identity_decision):
         return False
     return named == ALLOWED or (by_account == ALLOWED and identity_decision == ALLOWED)
 
 
-def _concerns(statement: dict, names: set[str]) -> bool:
+def trusts_web_identity(role: Role, provider_arn: str, context: dict[str, str]) -> bool:
+    """Return whether a trust policy lets a subject of an identity provider assume the role.
+
+    Args:
+        role: the role.
+        provider_arn: of the IAM identity provider.
+        context: the condition keys, such as `<issuer without https://>:sub`.
+    """
+    text = [role.assume_role_policy_document]
+    named = effect(text, lambda one: _concerns(one, {provider_arn}, WEB_IDENTITY, "Federated"), context)
+    everybody = effect(text, lambda one: _concerns(one, {provider_arn, "*"}, WEB_IDENTITY, "Federated"), context)
+    return named == ALLOWED and everybody != DENIED
+
+
+def _concerns(statement: dict, names: set[str], action: str, kind: str) -> bool:
+    """Return whether a statement is about an action by one of `names`; `kind` is their key of Principal."""
     actions = as_list(statement.get("Action", []))
-    if not any(matches(pattern, ASSUME, True) for pattern in actions) and "NotAction" not in statement:
+    if not any(matches(pattern, action, True) for pattern in actions) and "NotAction" not in statement:
         return False
     if statement["Effect"] == "Deny" and ("NotPrincipal" in statement or "NotAction" in statement):
         return True  # nobody is an exception to such a Deny here
     principal = statement.get("Principal", {})
-    aws = as_list(principal.get("AWS", [])) if isinstance(principal, dict) else as_list(principal)
-    return "NotAction" not in statement and bool(names & set(aws))
+    kinds = principal if isinstance(principal, dict) else {kind: principal}
+    chosen = [kind] if statement["Effect"] == "Allow" else kinds  # a Deny for everybody may be of another kind
+    named = {name for one in chosen for name in as_list(kinds.get(one, []))}
+    return "NotAction" not in statement and bool(names & named)
 
 
 def _services(statement: dict) -> set[str]:

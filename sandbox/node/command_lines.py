@@ -93,13 +93,17 @@ def _admission(pod_security: str) -> dict:
     return {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins}
 
 
-# The API server logs each call of the runbook's service accounts, without its content: what their rights are held to.
+# The API server logs each call of the runbook's service accounts and of a fleet's pods, without its content: what their
+# rights are held to.
 # Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:runbook"]}, {"level": "None"}],
+    "rules": [
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts:runbook", "runbook-fleet"]},
+        {"level": "None"},
+    ],
 }
 
 # restrict_oom_score_adj: without it runc fails on a host without CAP_SYS_RESOURCE.
@@ -153,8 +157,13 @@ def etcd() -> list[str]:
     return ["etcd", "--data-dir=/run/etcd", "--unsafe-no-fsync", "--log-level=warn", *pace, *urls, *tls]
 
 
-def apiserver(address: str) -> list[str]:
-    """Return kube-apiserver's command line: RBAC, the token webhook of EKS, anonymous users see /healthz alone."""
+def apiserver(address: str, issuer: str) -> list[str]:
+    """Return kube-apiserver's command line: RBAC, the token webhook of EKS, anonymous users see /healthz alone.
+
+    Args:
+        address: the node's.
+        issuer: of service accounts' tokens; the cluster's identity.oidc.issuer in EKS.
+    """
     return [
         "kube-apiserver",
         "--etcd-servers=https://127.0.0.1:2379",
@@ -183,7 +192,8 @@ def apiserver(address: str) -> list[str]:
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
         f"--service-account-key-file={ETC}/service-accounts.pub",
         f"--service-account-signing-key-file={ETC}/service-accounts.key",
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        f"--service-account-issuer={issuer}",
+        "--api-audiences=https://kubernetes.default.svc",  # of tokens that name no audience: as on EKS
         "--allow-privileged=true",
         f"--kubelet-certificate-authority={ETC}/ca.crt",
         f"--kubelet-client-certificate={ETC}/apiserver-kubelet.crt",

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+from joserfc.jwk import KeySetSerialization
+
 from lib.kubernetes.cluster import Cluster
 from lib.polling import wait
 from sandbox.host import cgroups, veth
@@ -17,13 +19,15 @@ from sandbox.node import certificates, command_lines, webhook
 from sandbox.node.controllers import Controllers
 from sandbox.node.namespaces import Namespaces
 from sandbox.node.webhook import Authenticate, Authorize
-from sandbox.paths import LOGS, NODES, RUN
+from sandbox.paths import AWS_PORT, LOGS, NODES, RUN
 
 WEBHOOK_PORT = 8443
 
 # Deadlines in seconds, for a machine whose two cores are busy. On an idle one the API server is ready after about 4 s
 # and the Node after some more; the first import of the images takes about 10 s.
 API_SERVER, CONTAINERD, IMAGES, NODE_READY = 90, 60, 300, 120
+
+OpenAws = Callable[[str, Path, Path], Callable[[], None]]  # address, certificate, key -> what closes it
 
 
 class NodeFailed(Exception):
@@ -40,6 +44,8 @@ class Node:
         authenticate: maps a token to its user.
         authorize: decides a SubjectAccessReview, after RBAC.
         pod_security: the level of command_lines.POD_SECURITY_LEVELS for namespaces without a label.
+        issuer: of service accounts' tokens.
+        open_aws: opens the AWS endpoint on the link's address.
         log: takes one line.
     """
 
@@ -51,6 +57,8 @@ class Node:
         authenticate: Authenticate,
         authorize: Authorize,
         pod_security: str,
+        issuer: str,
+        open_aws: OpenAws,
         log: Callable[[str], None],
     ) -> None:
         self.name, self.parts, self.log = name, parts, log
@@ -60,7 +68,8 @@ class Node:
         self.endpoint = f"https://{self.link.node}:6443"
         self.ca_pem, self.pod_security = b"", pod_security
         self.node_name = f"ip-{self.link.node.replace('.', '-')}.ec2.internal"
-        self._authenticate, self._authorize = authenticate, authorize
+        self._authenticate, self._authorize, self._issuer = authenticate, authorize, issuer
+        self._open_aws, self._close_aws = open_aws, lambda: None
         self._namespaces: Namespaces | None = None
         self._controllers: Controllers | None = None
         self._webhook: ThreadingHTTPServer | None = None
@@ -75,10 +84,10 @@ class Node:
         try:
             self._enter_namespaces()
             self._make_certificates()
-            self._start_webhook()
+            self._start_listeners()
             self._spawn("etcd", command_lines.etcd())
             self._spawn("containerd", command_lines.containerd())
-            self._spawn("kube-apiserver", command_lines.apiserver(self.link.node))
+            self._spawn("kube-apiserver", command_lines.apiserver(self.link.node, self._issuer))
             self._wait_for_api_server()
             self._import.start()
             self._spawn("kube-controller-manager", command_lines.controller_manager())
@@ -117,6 +126,7 @@ class Node:
         """End every process, mount, link and cgroup of the cluster; the imported images stay."""
         if self._controllers:
             self._controllers.stop()
+        self._close_aws()
         if self._webhook:
             self._webhook.shutdown()
             self._webhook.server_close()
@@ -136,6 +146,10 @@ class Node:
         if addon == "kube-proxy" and "kube-proxy" in self.processes():  # it runs on nodes alone
             return self.namespaces.exit_code("kube-proxy") is None
         return True
+
+    def signing_keys(self) -> KeySetSerialization:
+        """Return the keys of service accounts' tokens, a JSON Web Key Set, from the API server."""
+        return json.loads(self.controllers.cluster.raw("/openid/v1/jwks"))
 
     @property
     def admin_kubeconfig(self) -> Path:
@@ -169,7 +183,7 @@ class Node:
         self._namespaces = Namespaces(self.logs, {**settings, "LOWERS": lowers, "NODE_NAME": self.node_name})
         self._namespaces.wait_ready()
         veth.up(self.link, self._namespaces.pid, self._namespaces.network_command)
-        self._filter = LinkFilter(self.link, WEBHOOK_PORT, self._namespaces.root_command)
+        self._filter = LinkFilter(self.link, (WEBHOOK_PORT, AWS_PORT), self._namespaces.root_command)
 
     def _make_certificates(self) -> None:
         ca = certificates.authority(self.etc, "ca", f"eks-sandbox {self.name}")
@@ -189,10 +203,11 @@ class Node:
         files = pki / "ca.crt", pki / f"{name}.crt", pki / f"{name}.key"
         certificates.kubeconfig(self.etc / f"{name}.kubeconfig", self.endpoint, *files)
 
-    def _start_webhook(self) -> None:
+    def _start_listeners(self) -> None:
         files = self.etc / "webhook.crt", self.etc / "webhook.key", self.etc / "apiserver-webhook.crt"
         reviews = self._authenticate, self.log, self._authorize
         self._webhook = webhook.serve(self.link.host, WEBHOOK_PORT, *files, *reviews)
+        self._close_aws = self._open_aws(self.link.host, *files[:2])
 
     def _wait_for_api_server(self) -> None:
         cluster = Cluster.from_kubeconfig(self.admin_kubeconfig)

@@ -51,9 +51,7 @@ def serve(
     Returns:
         The server. To end it, call `shutdown()`, then `server_close()`.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certfile, keyfile)
+    context = tls(certfile, keyfile)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(client)  # this certificate alone is trusted, not the CA's others
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -63,6 +61,14 @@ def serve(
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, args=(0.1,), name="webhook", daemon=True).start()
     return server
+
+
+def tls(certfile: Path, keyfile: Path) -> ssl.SSLContext:
+    """Return the context of a server with TLS 1.2 or later."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certfile, keyfile)
+    return context
 
 
 def review(token: str, authenticate: Authenticate, log: Log) -> dict:

@@ -54,7 +54,7 @@ def asker(first):
     cluster.delete("v1", "Namespace", NAMESPACE)
 
 
-def test_a_pod_reaches_no_program_of_this_machine_but_the_webhook_which_answers_the_api_server_alone(asker):
+def test_a_pod_reaches_of_this_machine_the_webhook_of_the_api_server_and_the_aws_endpoint_alone(asker):
     _, run = asker
     host, node = Link(0).host, Link(0).node
     with served(says_ok, host) as place:
@@ -65,7 +65,9 @@ def test_a_pod_reaches_no_program_of_this_machine_but_the_webhook_which_answers_
     for path in ("healthz", "authenticate", "authorize"):
         answer, code = run([*CURL, f"https://{host}:{WEBHOOK_PORT}/{path}"])
         assert answer.startswith("000") and code not in (CONNECT, TIME_OUT)  # TLS ends: there is no client certificate
-    assert run([*CURL, f"http://{host}:{AWS_PORT}/_sandbox/clusters"])[0].startswith("000")
+    for path in ("", "_sandbox/clusters", "moto-api/data.json"):  # nothing without a signature
+        assert run([*CURL, f"https://{host}:{AWS_PORT}/{path}"])[0].startswith("403")
+    assert run([*CURL, f"http://{host}:{AWS_PORT}/"])[0].startswith("000")
     assert [run([*CURL, f"https://{node}:{port}/pods"])[0][:3] for port in (6443, 10250)] == ["403", "401"]
     assert {port: run([*CURL, f"http://{node}:{port}/"])[1] for port in CLOSED} == dict.fromkeys(CLOSED, CONNECT)
 

@@ -7,6 +7,8 @@ import threading
 import urllib.request
 from functools import cached_property
 
+from joserfc.jwk import ECKey
+
 from lib.polling import until
 from sandbox.aws import server
 from sandbox.eks.delays import Delays
@@ -21,9 +23,10 @@ class FakeNode:
 
     endpoint, ca_pem = "https://198.18.0.10:6443", b"-----BEGIN CERTIFICATE-----"
 
-    def __init__(self, name, version, authenticate, authorize, pod_security):
+    def __init__(self, name, version, authenticate, authorize, pod_security, issuer, open_aws):
         self.name, self.version, self.authenticate, self.authorize = name, version, authenticate, authorize
-        self.pod_security = pod_security
+        self.pod_security, self.issuer, self.open_aws = pod_security, issuer, open_aws
+        self.key = ECKey.generate_key("P-256", {"alg": "ES256", "use": "sig"}, auto_kid=True)  # of tokens
         self.go, self.errors, self.done, self.threads = threading.Event(), {}, [], set()
 
     def _act(self, name, *values):
@@ -46,6 +49,9 @@ class FakeNode:
 
     def stop(self):
         self._act("stop")
+
+    def signing_keys(self):
+        return {"keys": [self.key.as_dict(private=False)]}
 
     def addon_healthy(self, addon):
         return addon not in self.errors

@@ -1,10 +1,16 @@
 """The sandbox's AWS account by boto3: its administrator, IAM, EC2, S3."""
 
+import socket
+import ssl
 import stat
+import urllib.request
 
 import pytest
 
 from sandbox.aws import server
+from sandbox.node import certificates
+
+LINK = "127.0.0.2"  # stands for this machine's address on a link
 
 
 def test_the_first_administrator(world):
@@ -50,3 +56,23 @@ def test_s3_keeps_what_it_gets_under_any_name(world):
 def test_a_port_in_use_is_an_error_that_names_it(world, tmp_path):
     with pytest.raises(server.EndpointFailed, match=f"expected to open 127.0.0.1:{world.server.port}"):
         server.serve(world.server.port, world.make_node, tmp_path / "other", "1.36")
+
+
+def test_pods_reach_the_endpoint_by_tls_on_their_link_until_the_node_ends(world, tmp_path):
+    ca = certificates.authority(tmp_path, "ca", "a cluster")
+    close = world.active().open_aws(LINK, *ca.issue("aws", "aws", hosts=(LINK,)))
+    place = LINK, world.server.port
+    url, context = f"https://{LINK}:{world.server.port}", ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+    with socket.create_connection(place), socket.create_connection(place) as plain:  # the first is silent
+        sts = world.session.client("sts", endpoint_url=url, verify=str(tmp_path / "ca.crt"))
+        assert sts.get_caller_identity()["Arn"].endswith("user/admin")
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert not plain.recv(100).startswith(b"HTTP")
+    for headers in ({}, {"Host": f"127.0.0.1:{world.server.port}"}):  # what anybody may see is for loopback alone
+        asked = urllib.request.Request(f"{url}/_sandbox/clusters", headers=headers)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(asked, context=context, timeout=5)
+    close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(place)
+    assert not any("Traceback" in line for line in world.lines)

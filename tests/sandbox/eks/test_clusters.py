@@ -7,6 +7,8 @@ import pytest
 from lib.polling import until
 from sandbox.eks.clusters import POD_SECURITY_TAG, Clusters
 
+OIDC = {"oidc": {"issuer": "https://oidc.eks.us-east-1.amazonaws.com/id/A"}}
+
 
 class FakeNode:
     endpoint, ca_pem, stopped = "https://198.18.0.10:6443", b"CA", False
@@ -30,9 +32,9 @@ def test_closing_the_sandbox_stops_every_node():
         nodes[name] = FakeNode(name)
         return nodes[name]
 
-    clusters = Clusters(make_node, "1.36", "us-east-1", set(), lambda *_: None, lines.append)
+    clusters = Clusters(make_node, "1.36", "us-east-1", set(), lambda *_: None, lambda *_: None, lines.append)
     started = [
-        SimpleNamespace(name=name, status="CREATING", access=SimpleNamespace(allows=None), tags={})
+        SimpleNamespace(name=name, status="CREATING", access=SimpleNamespace(allows=None), tags={}, identity=OIDC)
         for name in ("bad", "good")
     ]
     for cluster in started:

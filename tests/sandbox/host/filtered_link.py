@@ -1,4 +1,4 @@
-"""A link with and without its filter; runs in network and mount namespaces of its own, as a program of a test."""
+"""Two links with and without their filters; runs in network and mount namespaces of its own, as a program of a test."""
 
 import socket
 import subprocess
@@ -64,6 +64,7 @@ def main(folder):
     )
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={lowers}", str(root)], check=True)
     (node, inside), (behind, far), link = namespace(), namespace(), veth.Link(0)
+    (second, there), other = namespace(), veth.Link(1)
     ip("link set lo up")
     for name, address, peer in (("a1", OTHER, "b1"), ("a2", NEXT, f"eth0 netns {behind.pid}")):
         ip(f"link add dev {name} type veth peer name {peer}")
@@ -74,22 +75,31 @@ def main(folder):
     ip(f"route add default via {NEXT}", enter=far)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")  # as Docker sets it
     veth.up(link, node.pid, inside)
+    veth.up(other, second.pid, there)
     ip(f"route add {BEHIND} via {link.host}", enter=inside)
-    nft = [*inside, "chroot", str(root), "nft"]
-    for line in (
-        "add table t",
-        "add chain t in { type filter hook input priority 0; }",
-        "add rule t in tcp dport 7 reject",
-    ):
-        subprocess.run([*nft, line], check=True)
-    for address, port in ((link.host, 8443), (link.host, 18099), ("0.0.0.0", 18100), (OTHER, 18101)):  # noqa: S104
+    for enter, port in ((inside, 7), (there, 80)):
+        for line in (
+            "add table t",
+            "add chain t in { type filter hook input priority 0; }",
+            f"add rule t in tcp dport {port} reject",
+        ):
+            subprocess.run([*enter, "chroot", str(root), "nft", line], check=True)
+    listen(other.host, 8443)
+    for address, port in ((link.host, 8443), (link.host, 4599), (link.host, 18099), ("0.0.0.0", 18100), (OTHER, 18101)):  # noqa: S104
         listen(address, port)
     echo(link.host, 18102)
-    others = [served(inside, 6443), served(far, 18103), node, behind]
+    others = [served(inside, 6443), served(far, 18103), node, behind, second]
+    others += [served(there, port) for port in (6443, 443, 10250)]
+    balancer = other.load_balancers[-1]
     asked = {
         "webhook": (TCP, link.host, "8443"), "another port": (TCP, link.host, "18099"),
         "any address": (TCP, link.host, "18100"), "another address": (TCP, OTHER, "18101"),
         "UDP": (UDP, link.host, "18102"), "behind this machine": (TCP, BEHIND, "18103"),
+        "AWS endpoint": (TCP, link.host, "4599"), "the other API server": (TCP, other.node, "6443"),
+        "the other kubelet": (TCP, other.node, "10250"), "the other's gateway": (TCP, balancer, "443"),
+        "the other's gateway without a pod": (TCP, balancer, "80"),
+        "the other's gateway, a port of the node": (TCP, balancer, "10250"),
+        "the other's webhook": (TCP, other.host, "8443"),
     }  # fmt: skip
 
     def table():
@@ -98,13 +108,14 @@ def main(folder):
         return found | {"to a port that rejects": answer(TCP, link.node, "7")}
 
     before = table()
-    filter_ = LinkFilter(link, 8443, ["chroot", str(root)])
+    filters = [LinkFilter(one, (8443, 4599), ["chroot", str(root)]) for one in (link, other)]
     during = table()
-    filter_.close()
+    for one in filters:
+        one.close()
     after = table()
     for name in before:
         print(f"{name}={before[name]} {during[name]} {after[name]}")
-    killed = LinkFilter(link, 8443, ["chroot", str(root)])
+    killed = LinkFilter(link, (8443,), ["chroot", str(root)])
     killed.process.kill()
     wait("the link to go down", lambda: "state DOWN" in ip(f"link show {link.name}"), deadline=30)
     print(f"after a kill={answer(TCP, link.host, '18099', enter=inside)}")

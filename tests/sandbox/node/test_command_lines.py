@@ -10,9 +10,10 @@ import pytest
 from sandbox.node import command_lines
 
 NODE, HOST, NAME = "198.18.0.10", "198.18.0.1", "ip-198-18-0-10.ec2.internal"
+ISSUER = "https://oidc.eks.us-east-1.amazonaws.com/id/A"
 LINES = {
     "etcd": command_lines.etcd(),
-    "apiserver": command_lines.apiserver(NODE),
+    "apiserver": command_lines.apiserver(NODE, ISSUER),
     "controller_manager": command_lines.controller_manager(),
     "scheduler": command_lines.scheduler(),
     "kubelet": command_lines.kubelet(NAME, NODE, "group"),
@@ -143,7 +144,7 @@ def test_written_files_parse_in_their_formats():
         assert json.loads(found[file])["users"] == [{"name": "apiserver", "user": client}]
     assert by_file()["apiserver-webhook"][1:] == ("", ())  # no group of Kubernetes, no server
     logged, rest = json.loads(found["audit.json"])["rules"]
-    assert logged == {"level": "Metadata", "userGroups": ["system:serviceaccounts:runbook"]}
+    assert logged == {"level": "Metadata", "userGroups": ["system:serviceaccounts:runbook", "runbook-fleet"]}
     assert rest == {"level": "None"}
     (plugin,) = json.loads(found["admission.json"])["plugins"]
     assert plugin["name"] == "PodSecurity" and plugin["configuration"]["defaults"]["enforce"] == "baseline"
