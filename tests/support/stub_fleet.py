@@ -23,7 +23,9 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from lib.bundle import signing_key
 from lib.errors import ClusterError, RunbookError
 from lib.fleet import gather, prove, standing
 from lib.fleet.model import Member, Round
@@ -209,13 +211,14 @@ def _bundle(one, number, scratch):
     )
 
 
-def _measured(one, endpoint, key):
-    """Gather in a process of its own: seconds, MiB at the most, calls."""
+def _measured(one, endpoint, pem):
+    """Gather in a process of its own, and print its seconds, its MiB at the most, and its calls."""
+    key = load_pem_public_key(pem.encode())
     s3 = boto3.client("s3", endpoint_url=endpoint, **KEYS)
     began, cpu = time.monotonic(), time.process_time()
     with calls(s3) as made:
         found = gather.stored(s3, one.bucket)
-        rows = gather.gather(one, found, s3, [key.public_key()], DAY, datetime.now(UTC), {})
+        rows = gather.gather(one, found, s3, [key], DAY, datetime.now(UTC), {})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = {"wall": time.monotonic() - began, "cpu": time.process_time() - cpu}
     proved = sum(row.state == gather.PROVED for row in rows)
@@ -224,7 +227,7 @@ def _measured(one, endpoint, key):
 
 def measure(counts):
     names = [f"c{number:04}" for number in range(max(counts))]
-    fork = multiprocessing.get_context("fork")
+    alone = multiprocessing.get_context("spawn")  # a fork would have this process's memory
     with tempfile.TemporaryDirectory() as folder, serving() as s3:
         s3.create_bucket(Bucket="proofs")
         whole = a_round("s3://proofs/x", *names)
@@ -233,7 +236,7 @@ def measure(counts):
             one = a_round(f"s3://proofs/n{count}", *names[:count])
             for file in files[:count]:
                 s3.put_object(Bucket="proofs", Key=f"n{count}/{one.round}/{file.name}", Body=file.read_bytes())
-            child = fork.Process(target=_measured, args=(one, s3.meta.endpoint_url, KEY))
+            child = alone.Process(target=_measured, args=(one, s3.meta.endpoint_url, signing_key.pem(PUBLIC[0])))
             child.start()
             child.join()
 

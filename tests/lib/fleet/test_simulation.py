@@ -1,11 +1,13 @@
 """Many indexes at once with faults drawn at random: each cluster is a row with the reason of its last try."""
 
+import os
+
 import pytest
 
 from lib.fleet import gather
 from tests.support.stub_fleet import FAULTS, Simulation, a_round, calls
 
-COUNT = 24
+COUNT = int(os.environ.get("FLEET_INDEXES", "24"))
 
 
 @pytest.fixture(scope="module")
