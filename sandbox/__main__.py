@@ -10,7 +10,7 @@ from functools import partial
 from lib.errors import RunbookError
 from sandbox.build import jwt_vectors
 from sandbox.build.builder import BuildFailed, build, drop_caches
-from sandbox.commands import conformance, image
+from sandbox.commands import conformance, image, istio_suites
 from sandbox.commands.status import show_logs, show_status
 from sandbox.commands.up_down import down, up
 from sandbox.host.requirements import NotThisMachine, require
@@ -38,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument("--drop-caches", action="store_true", help="then delete Go's module and build caches")
     commands.add_parser("image", help="build the runbook's image; import it into a cluster that runs")
     commands.add_parser("vectors", help="print where Envoy and the test vectors are, as JSON; fetch what is missing")
-    suite = commands.add_parser("conformance", help="run the Gateway API's conformance suite on the cluster that runs")
+    suite = commands.add_parser("conformance", help="run a conformance suite on the cluster that runs")
+    suite.add_argument("--suite", default="", help="istio, or one of Istio's security suites; else the Gateway API's")
     suite.add_argument("--test", default="", help="the name of one test; without it, run the whole suite")
     commands.add_parser("serve", help=argparse.SUPPRESS)
     return parser
@@ -65,6 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
         case "vectors":
             print(json.dumps(jwt_vectors.paths(partial(print, file=sys.stderr))))
         case "conformance":
+            if arguments.suite:
+                return istio_suites.run(partial(print, flush=True), arguments.suite, arguments.test)
             return conformance.run(partial(print, flush=True), arguments.test)
         case "serve":
             from sandbox.commands.serve import serve  # imports moto, which takes a second

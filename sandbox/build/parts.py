@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from sandbox.build import authorizer_image, conformance, debian_layers, login_images, runbook_image
+from sandbox.build import authorizer_image, conformance, debian_layers, istio_suites, login_images, runbook_image
 from sandbox.build.image_catalogue import images_of, names
 from sandbox.build.oci_images import Image, archive
 from sandbox.paths import HOME, PARTS, VERSIONS, version
@@ -32,7 +33,6 @@ GO_PROGRAMS = (
 OAUTH2_PROXY = "github.com/oauth2-proxy/oauth2-proxy/v7"  # a Go module of its own: Istio's pins do not hold for it
 GATEWAY_API = "sigs.k8s.io/gateway-api"  # the version that this Istio is built with, so that istiod knows every field
 KUBE_NAMES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
-
 
 Make = Callable[[Path, IO], None]  # fills an empty folder, and writes what programs say into the log
 
@@ -80,6 +80,7 @@ def parts() -> list[Part]:
             _LOGIN_IMAGES,
         ),
         Part("conformance", conformance.inputs(), _conformance, ("go",), lane="go", optional=True),
+        Part("istio-suites", istio_suites.inputs() + _go_inputs(), _istio_suites, ("go", "base"), "go", optional=True),
         Part("python", debian + code + runbook_image.inputs(), _python, ("base",), optional=True),
     ]
 
@@ -127,13 +128,10 @@ def _files_in(folder: str) -> str:
 def _go_flags() -> list[str]:
     kube, istio = version("kubernetes"), version("istio")
     major, minor = kube.split(".")[:2]
-    base = "k8s.io/component-base/version"
+    base, own = "k8s.io/component-base/version", "istio.io/istio/pkg/version"
     names = {f"{base}.gitVersion": f"v{kube}", f"{base}.gitMajor": major, f"{base}.gitMinor": minor}
-    names |= {f"{base}.gitTreeState": "clean", "istio.io/istio/pkg/version.buildVersion": istio}
-    names |= {
-        "istio.io/istio/pkg/version.buildGitRevision": istio.split("-")[1],
-        "istio.io/istio/pkg/version.buildStatus": "eks-sandbox",
-    }
+    names |= {f"{base}.gitTreeState": "clean", f"{own}.buildVersion": istio}
+    names |= {f"{own}.buildGitRevision": istio.split("-")[1], f"{own}.buildStatus": "eks-sandbox"}
     link = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in names.items())])
     # Istio's own builds leave Envoy's validators out too: 7 MB of source without a caller
     return ["-mod=readonly", "-trimpath", "-tags=disable_pgv", "-gcflags=all=-dwarf=false", "-ldflags", link]
@@ -199,10 +197,12 @@ def _deny_list(folder: Path, log: IO) -> None:
 
 
 def _conformance(folder: Path, log: IO) -> None:
-    def go(*words: str) -> str:
-        return _run_go(log, *words, stdout=subprocess.PIPE, folder="conformance")
-
+    go = partial(_run_go, log, stdout=subprocess.PIPE, folder="conformance")
     conformance.write(folder, go, _small_flags())
+
+
+def _istio_suites(folder: Path, log: IO) -> None:
+    istio_suites.write(folder, partial(_run_go, log, stdout=subprocess.PIPE), _go_flags(), _built("base"))
 
 
 def _python(folder: Path, log: IO) -> None:

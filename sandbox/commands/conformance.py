@@ -38,16 +38,14 @@ def run(tell: Callable[[str], None], test: str = "") -> int:
         BuildFailed: the suite is not to be had.
         MissingStep: no cluster runs, or it lacks the GatewayClass.
     """
-    running = endpoint.clusters() or []
-    if not running:
-        raise MissingStep(f"No cluster runs. {FIRST}")
-    kubeconfig = RUN / running[0]["name"] / "etc" / "admin.kubeconfig"
+    kubeconfig, containerd = find_cluster(FIRST)
     require_class(Cluster.from_kubeconfig(kubeconfig))
     suite = build(tell, only=("go", "conformance"))["conformance"]
-    import_images(running[0]["processes"]["containerd"]["pid"], suite / "images.tar")
+    import_images(containerd, suite / "images.tar")
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.unlink(missing_ok=True)
-    _run_suite([str(suite / PROGRAM), *options(test)], kubeconfig, tell, LINES.format(re.escape(test) or "[^/ ]+"))
+    lines = LINES.format(re.escape(test) or "[^/ ]+")
+    run_suite([str(suite / PROGRAM), *options(test)], {"KUBECONFIG": str(kubeconfig)}, LOG, tell, lines)
     if not REPORT.is_file():
         raise BuildFailed(f"expected a report of the suite, got none; see {LOG}")
     found = results(LOG.read_text())
@@ -59,6 +57,18 @@ def run(tell: Callable[[str], None], test: str = "") -> int:
     report = yaml.safe_load(REPORT.read_text())
     tell(f"\n{tables(report, found['FAIL'])}\n\nreport: {REPORT}; log: {LOG}")
     return 1 if unexplained(report, found["FAIL"]) else 0
+
+
+def find_cluster(first: str) -> tuple[Path, int]:
+    """Return the kubeconfig of the cluster that runs and its containerd's process id.
+
+    Args:
+        first: what to do first, for MissingStep, which is raised if no cluster runs.
+    """
+    running = endpoint.clusters() or []
+    if not running:
+        raise MissingStep(f"No cluster runs. {first}")
+    return RUN / running[0]["name"] / "etc" / "admin.kubeconfig", running[0]["processes"]["containerd"]["pid"]
 
 
 def require_class(cluster: Cluster) -> None:
@@ -82,13 +92,30 @@ def options(test: str = "") -> list[str]:
     ]
 
 
-def _run_suite(command: list[str], kubeconfig: Path, tell: Callable[[str], None], lines: str) -> None:
-    """Run the suite, its output into LOG; tell the lines that match the pattern `lines`."""
-    environment = {"KUBECONFIG": str(kubeconfig), "HOME": "/nonexistent", "PATH": "/usr/bin:/bin"}
+def run_suite(
+    command: list[str],
+    variables: dict[str, str],
+    log: Path,
+    tell: Callable[[str], None],
+    lines: str,
+    folder: Path | None = None,
+) -> None:
+    """Run a suite of Go tests.
+
+    Args:
+        command: the program and its options.
+        variables: of its environment.
+        log: takes the whole output.
+        tell: gets some lines of the output.
+        lines: the pattern of these lines, from their start.
+        folder: where the program starts.
+    """
+    environment = {"HOME": "/nonexistent", "PATH": "/usr/bin:/bin", **variables}
     with (
-        LOG.open("w") as log,
+        log.open("w") as out,
         subprocess.Popen(
             command,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -98,6 +125,6 @@ def _run_suite(command: list[str], kubeconfig: Path, tell: Callable[[str], None]
     ):
         assert suite.stdout
         for line in suite.stdout:
-            log.write(line)
+            out.write(line)
             if re.match(lines, line):
                 tell(line.strip())

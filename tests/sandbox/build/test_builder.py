@@ -76,6 +76,7 @@ def test_go_parts_run_in_their_own_lane():
         "deny-list",
         "authorizer",
         "conformance",
+        "istio-suites",
     ]
 
 

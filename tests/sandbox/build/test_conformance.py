@@ -15,7 +15,11 @@ def pinned(folder, module):
 
 
 def test_all_parts_are_chosen_but_the_optional_and_a_name_chooses_it():
-    assert {part.name for part in parts()} - {part.name for part in chosen(parts())} == {"conformance", "python"}
+    assert {part.name for part in parts()} - {part.name for part in chosen(parts())} == {
+        "conformance",
+        "istio-suites",
+        "python",
+    }
     assert [part.name for part in chosen(parts(), ("go", "conformance"))] == ["go", "conformance"]
 
 
