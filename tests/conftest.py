@@ -26,6 +26,7 @@ MINUTES = {
     "test_eks_params.py": 8,
     "test_reconfigured_cluster.py": 8,
     "test_login.py": 6,
+    "test_fleet.py": 5,
     "test_labs.py": 5,
     "test_policy_mutations.py": 4,
     "test_jupyterlab.py": 3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shutil
 
@@ -20,7 +19,7 @@ from lib.steps.clean_up import SECURITY
 from lib.watch import prove, standing
 from sandbox.build.runbook_image import NAME, SOURCE
 from sandbox.commands import image
-from sandbox.paths import LOGS
+from tests.support import rights
 
 pytestmark = pytest.mark.sandbox
 ACCESS = manifests.load(SOURCE / "access.yaml")
@@ -28,7 +27,6 @@ WATCH = manifests.load(SOURCE / "watch.yaml", image="", schedule="", hours="")
 HOST = "httpbin.example"
 HOURS, NEVER = 3, "0 0 29 2 *"  # the age of a stale proof; a schedule whose day is far
 DEADLINE = 90  # seconds for a Job: both take about 10 on an idle machine
-GRANTED = re.compile(r'allowed by (?:Cluster)?RoleBinding "([^"]+)"')
 
 
 @pytest.fixture(scope="module")
@@ -139,36 +137,7 @@ def applied(policy: dict) -> dict:
 
 
 def test_the_rights_are_those_of_the_calls_that_were_made(run, ended, watched):
-    log = LOGS / run.params.cluster_name / "kube-apiserver.log"
-    lines = [line for line in log.read_text().splitlines() if line.startswith('{"kind":"Event"')]
-    events = [json.loads(line) for line in lines]
+    events = rights.calls(run.params.cluster_name, f"system:serviceaccount:{SPACE}:")
     assert {one["annotations"]["authorization.k8s.io/decision"] for one in events} == {"allow"}
-    assert {call for one in events if (call := right(one))} == stated()
-    assert {one["user"]["username"] for one in events} == {
-        f"system:serviceaccount:{SPACE}:{who}" for who in ("why", "watch")
-    }
-
-
-def right(event: dict) -> tuple[str, str, str, str] | None:
-    """Return what gave the right to a call, its verb, group and resource; None for those of everybody."""
-    found = GRANTED.search(event["annotations"]["authorization.k8s.io/reason"])
-    if not found or found[1].startswith("system:"):
-        return None
-    what = event["objectRef"]
-    kind = "/".join(filter(None, (what["resource"], what.get("subresource"))))
-    return found[1], event["verb"], what.get("apiGroup", ""), kind
-
-
-def stated() -> set[tuple[str, str, str, str]]:
-    """Return the rights in access.yaml and watch.yaml, in the same form."""
-    objects = [*ACCESS, *WATCH]
-    rules = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in objects if "rules" in one}
-    return {
-        ("/".join(filter(None, (one["metadata"]["name"], one["metadata"].get("namespace")))), verb, group, kind)
-        for one in objects
-        if "roleRef" in one
-        for rule in rules[one["roleRef"]["kind"], one["roleRef"]["name"]]
-        for group in rule["apiGroups"]
-        for kind in rule["resources"]
-        for verb in rule["verbs"]
-    }
+    assert rights.used(events) == rights.stated([*ACCESS, *WATCH])
+    assert {one["user"]["username"].rpartition(":")[2] for one in events} == {"why", "watch"}

@@ -225,7 +225,7 @@ def by_keys(probe: Probe, token: Callable[[str], str], keys: Sequence[dict]) -> 
 
 
 def _not_issued(name: str) -> str:
-    raise Missing(f"only Keycloak can issue it: give it with --token {name!r}=COMMAND")
+    raise Missing(f"only Keycloak can issue it: give it with --token {name}=COMMAND")
 
 
 def _no_token(got: str) -> ParamsError:

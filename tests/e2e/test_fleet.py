@@ -1,0 +1,195 @@
+"""`make fleet` on real clusters: pods with an identity of their own, a hole that is named, a round that goes on.
+
+The first cluster of the sandbox runs the Job and is a member. FLEET_CLUSTERS=3 makes two more clusters in place of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import boto3
+import pytest
+import yaml
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from lib import params
+from lib.crypto import jwt
+from lib.kubernetes import manifests
+from lib.names import WATCH as SPACE
+from lib.polling import wait
+from lib.record.events import Record
+from lib.run import Run
+from lib.steps import callers
+from lib.watch import standing
+from sandbox.build.runbook_image import NAME as IMAGE
+from sandbox.build.runbook_image import SOURCE
+from sandbox.commands import image
+from sandbox.host.veth import Link
+from sandbox.paths import AWS_PORT
+from tests.e2e.test_image import NEVER, applied, bound_to
+from tests.support import members, rights
+from tests.support.runbook import ROOT, kubectl, python
+
+pytestmark = pytest.mark.sandbox
+MORE = [f"fleet-{number}" for number in range(2, int(os.environ.get("FLEET_CLUSTERS", "2")) + 1)]
+HOLE = MORE[0]  # the cluster whose policy goes
+FLEET, GONE, BUCKET = "here", "gone", "fleet-proofs"
+MEMBER = manifests.load(SOURCE / "fleet-member.yaml")
+AUDIENCE = "sts.amazonaws.com"
+
+
+def run_of(env: str) -> Run:
+    return Run("fleet", params.load(env), Record())
+
+
+@pytest.fixture(scope="module")
+def fleet(first, tmp_path_factory):
+    """The clusters with what docs/fleet.md asks for, the account's role and bucket, and the params of the fleet."""
+    for name in MORE:
+        members.make(name)
+    image.make(print)
+    runs = {name: run_of(name) for name in ("dev", *MORE)}
+    here = runs["dev"]
+    issuer = here.aws("eks").describe_cluster(name=here.params.cluster_name)["cluster"]["identity"]["oidc"]["issuer"]
+    iam, s3 = here.aws("iam"), here.aws("s3")
+    provider = iam.create_open_id_connect_provider(Url=issuer, ClientIDList=[AUDIENCE])["OpenIDConnectProviderArn"]
+    role = iam.create_role(RoleName="fleet", AssumeRolePolicyDocument=trust(provider))["Role"]["Arn"]
+    iam.put_role_policy(RoleName="fleet", PolicyName="fleet", PolicyDocument=policy(
+        {"Action": "eks:DescribeCluster", "Resource": "*"},
+        {"Action": ["s3:PutObject", "s3:GetObject"], "Resource": f"arn:aws:s3:::{BUCKET}/proofs/*"},
+        {"Action": "s3:GetBucketObjectLockConfiguration", "Resource": f"arn:aws:s3:::{BUCKET}"},
+    ))  # fmt: skip
+    s3.create_bucket(Bucket=BUCKET)
+    for run in runs.values():
+        standing.put(run, IMAGE, NEVER, 3)
+        run.apply(MEMBER)
+        about = {"clusterName": run.params.cluster_name, "principalArn": role, "kubernetesGroups": ["runbook-fleet"]}
+        run.aws("eks").create_access_entry(**about)
+    file = tmp_path_factory.mktemp("fleet") / "fleet.yml"
+    clusters = [{"name": name, "eks": run.params.cluster_name} for name, run in runs.items()]
+    clusters = [{**one, "region": here.params.region} for one in [*clusters, {"name": GONE, "eks": GONE}]]
+    about = {"name": FLEET, "control": "dev", "bucket": f"s3://{BUCKET}/proofs", "role_arn": role, "parallelism": 1}
+    about |= {"aws_endpoint_url": f"https://{Link(0).host}:{AWS_PORT}", "clusters": clusters, "retries": 0}
+    file.write_text(yaml.safe_dump(about))
+    yield SimpleNamespace(runs=runs, file=file, role=role, s3=s3)
+    shutil.rmtree(image.FOLDER)
+    shutil.rmtree(ROOT / "outputs" / "fleet", ignore_errors=True)
+    standing.take_away(here)
+    here.aws("eks").delete_access_entry(clusterName=here.params.cluster_name, principalArn=role)
+    iam.delete_role_policy(RoleName="fleet", PolicyName="fleet")
+    iam.delete_role(RoleName="fleet")
+    iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider)
+    for name in MORE:
+        members.remove(name)
+
+
+def policy(*statements: dict) -> str:
+    allowed = [{"Effect": "Allow", **one} for one in statements]
+    return json.dumps({"Version": "2012-10-17", "Statement": allowed})
+
+
+def trust(provider: str) -> str:
+    """The trust policy of docs/fleet.md, for the pods of the fleet's service account."""
+    place = provider.partition("/")[2]
+    subject = {f"{place}:sub": f"system:serviceaccount:{SPACE}:fleet", f"{place}:aud": AUDIENCE}
+    action = {"Action": "sts:AssumeRoleWithWebIdentity", "Condition": {"StringEquals": subject}}
+    return policy({"Principal": {"Federated": provider}, **action})
+
+
+def words(command: str, fleet, round: str) -> list[str]:
+    more = ["--image", IMAGE] if command == "put" else []
+    return ["-m", "lib.fleet", command, "--fleet", str(fleet.file), "--round", round, *more]
+
+
+def rows(round: str) -> dict[str, dict]:
+    content = json.loads((ROOT / "outputs" / "fleet" / FLEET / f"{round}.json").read_text())
+    return {one["name"]: one for one in content["clusters"]}
+
+
+def bundles(fleet, round: str) -> dict[str, str]:
+    """The ETag of each bundle of a round by its cluster."""
+    found = fleet.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"proofs/{round}/").get("Contents", [])
+    return {one["Key"].rpartition("/")[2].removesuffix(".zip"): one["ETag"] for one in found}
+
+
+def test_a_round_that_is_killed_goes_on_and_does_only_what_is_missing(fleet):
+    command = [sys.executable, *words("put", fleet, "r1")]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as begun:
+        kept = wait("a first bundle", lambda: bundles(fleet, "r1"), deadline=180)
+        begun.send_signal(signal.SIGKILL)
+    kubectl("-n", SPACE, "delete", "job", f"fleet-{FLEET}", "--now")
+    kept = bundles(fleet, "r1")
+    assert 0 < len(kept) < len(fleet.runs)
+    assert python(*words("put", fleet, "r1")).returncode == 1  # one cluster is gone
+    found = rows("r1")
+    assert {name: one["state"] for name, one in found.items()} == {**dict.fromkeys(fleet.runs, "proved"), GONE: "late"}
+    assert f"no EKS cluster {GONE}" in found[GONE]["note"]
+    assert bundles(fleet, "r1").keys() == fleet.runs.keys() and kept.items() <= bundles(fleet, "r1").items()
+    job = json.loads(kubectl("-n", SPACE, "get", "job", f"fleet-{FLEET}", "-o", "json"))
+    assert job["spec"]["completions"] == len(fleet.runs) + 1 - len(kept)
+
+
+def test_a_hole_in_one_cluster_is_named_and_is_the_change_since_the_round_before(fleet):
+    run = fleet.runs[HOLE]
+    (hole,) = [one for one in run.cluster.items("security.istio.io/v1", "AuthorizationPolicy", "foo") if
+               bound_to(one, "httpbin")]  # fmt: skip
+    user = callers.caller(run, "user", "httpbin")
+    run.delete(hole)
+    try:
+        wait("the hole", user.status, lambda status: status == 200, streak=10, deadline=60, pause=0.1)
+        done = python(*words("put", fleet, "r2"))
+    finally:
+        run.apply([applied(hole)])
+    assert done.returncode == 1
+    found = rows("r2")
+    expected = {**dict.fromkeys(fleet.runs, "proved"), HOLE: "red", GONE: "late"}
+    assert {name: one["state"] for name, one in found.items()} == expected
+    red = {id for proof in found[HOLE]["proofs"]["controls"].values() for id in proof["red"]}
+    assert "A01" in red and f"{HOLE}: proved is now red" in done.stdout
+    page = (ROOT / "outputs" / "fleet" / FLEET / "index.html").read_text()
+    assert page.index(HOLE) < page.index(GONE) and "A01" in page  # the worst comes first
+
+
+def test_the_pods_rights_in_the_clusters_are_those_of_their_calls(fleet):
+    for name, run in fleet.runs.items():
+        events = rights.calls(
+            run.params.cluster_name, fleet.role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
+        )
+        assert (name, {one["annotations"]["authorization.k8s.io/decision"] for one in events}) == (name, {"allow"})
+        assert rights.used(events) == rights.stated(MEMBER)
+
+
+def test_sts_takes_the_fleets_token_of_this_cluster_alone(fleet):
+    """Real tokens of the API servers; tests/sandbox/iam/test_web_identity.py has each wrong part of one."""
+    here = fleet.runs["dev"].params
+    where = {"region_name": here.region, "endpoint_url": here.aws_endpoint_url}
+    sts = boto3.client("sts", **where, config=Config(signature_version=UNSIGNED))
+
+    def answer(token: str) -> str:
+        try:
+            made = sts.assume_role_with_web_identity(RoleArn=fleet.role, RoleSessionName="s1", WebIdentityToken=token)
+            return made["AssumedRoleUser"]["Arn"].rpartition(":")[2]
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+
+    def token(env: str = "dev", account: str = "fleet", audience: str = AUDIENCE) -> str:
+        kubeconfig = str(params.load(env).kubeconfig)
+        return kubectl(
+            "--kubeconfig", kubeconfig, "-n", SPACE, "create", "token", account, f"--audience={audience}"
+        ).strip()
+
+    assert answer(token()) == "assumed-role/fleet/s1"
+    assert answer(jwt.tampered(token())) == "InvalidIdentityToken"
+    assert answer(token(audience="https://kubernetes.default.svc")) == "InvalidIdentityToken"
+    assert answer(token(account="watch")) == "AccessDenied"
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "fleet", "namespace": SPACE}}
+    fleet.runs[HOLE].apply([account])
+    assert answer(token(HOLE)) == "InvalidIdentityToken"
