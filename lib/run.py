@@ -18,6 +18,7 @@ from lib.kubernetes import cluster as kubernetes_cluster
 from lib.kubernetes import manifests
 from lib.params import ROOT, Params
 from lib.polling import PAUSE, until, watch
+from lib.recent import Recent
 from lib.record import evidence, verdicts, wait_events
 from lib.record.check import Check, actions, failure, passed
 from lib.record.events import Record
@@ -39,7 +40,7 @@ class Run:
     """One step of the series. Checks record and go on; `finish`, the last cell, alone raises."""
 
     def __init__(self, step: str, values: Params, record: Record) -> None:
-        self.step, self.params, self.record = step, values, record
+        self.step, self.params, self.record, self.recently = step, values, record, Recent()
         self.checks: list[Check] = []
         self.changes: list[dict] = []
         self.applied: dict[tuple[str, str, str | None, str], None] = {}  # keys alone, in their order
@@ -128,6 +129,8 @@ class Run:
 
     def changed(self, kind: str, name: str, action: str, namespace: str = "") -> None:
         """Record the action of an ensure_ function of AWS or Keycloak."""
+        if action != "unchanged":
+            self.recently.forget()
         row = {"kind": kind, "namespace": namespace, "name": name, "action": action}
         self.changes.append(row)
         self.record.write("change", **row)
@@ -156,7 +159,8 @@ class Run:
 
     def read_secret(self, name: str, namespace: str, step: str = "") -> dict[str, str]:
         """Return the values of a Secret; redact them from now on. Without it, raise MissingStep, naming `step`."""
-        secret = self.need("v1", "Secret", name, namespace, step=step)
+        read = lambda: self.need("v1", "Secret", name, namespace, step=step)  # noqa: E731
+        secret = self.recently.get(("Secret", namespace, name), read)
         values = {key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}
         self._redact(values)
         return values
@@ -192,21 +196,9 @@ class Run:
         """Record whether `actual` equals `expected`."""
         self.keep(name, expected, actual, verdicts.of(expected == actual), reason=reason)
 
-    def check_ready(
-        self,
-        name: str,
-        expected: object,
-        ask: Ask,
-        streak: int = 1,
-        reason: str = "",
-        why: Why = None,
-        pause: float = PAUSE,
-    ) -> None:
-        """Ask for as long as a part may take to start until the answer is `expected`; record it with its seconds.
-
-        A red check's reason includes the text that `why` returns.
-        """
-        self.check_until(name, expected, ask, streak, reason, why, self.params.deadline, pause)
+    def check_ready(self, name: str, expected: object, ask: Ask, streak: int = 1, **options: Any) -> None:
+        """Like `check_until`, for as long as a part may take to start."""
+        self.check_until(name, expected, ask, streak, deadline=self.params.deadline, **options)
 
     def check_until(
         self,
@@ -220,9 +212,10 @@ class Run:
         pause: float = PAUSE,
         hopeless: Callable[[], bool] | None = None,
     ) -> None:
-        """Like `check_ready`, for up to `patience` seconds: the answer is `expected` `streak` times in a row.
+        """Ask until the answer is `expected` `streak` times in a row; record it with its seconds.
 
-        `hopeless` is that of lib.polling.until.
+        A red check's reason includes the text that `why` returns. `deadline` is `patience` by default, and `hopeless`
+        is that of lib.polling.until.
         """
         deadline = self.patience if deadline is None else deadline
         options: dict[str, Any] = dict(streak=streak, deadline=deadline, what=name, pause=pause, hopeless=hopeless)

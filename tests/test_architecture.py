@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Bottom first. A module imports from its own layer or a lower one. Names of one row are one layer.
 LAYERS = {
     "lib": """
-        errors names files polling crypto ensured parallel printable strict spreadsheet
+        errors names files polling recent crypto ensured parallel printable strict spreadsheet
         redact
         render http_client
         kubernetes

@@ -1,8 +1,9 @@
 """How long the runbook takes on the sandbox, and what it costs: `make bench`, a table for docs/performance.md.
 
-Three phases, each as often as --rounds says: a run from nothing, a run again, and step 12 alone. A figure is the median
-of the rounds. CPU seconds are those of the whole machine (/proc/stat, proc(5)), so nothing else should run meanwhile.
-Requests and exec sessions are what the API server counted (apiserver_request_total, its /metrics page).
+Five phases, each as often as --rounds says: a run from nothing, a run again, step 12 alone, `make why` about a request
+without a token, and step 11 without httpbin's AuthorizationPolicy, which is red. A figure is the median of the rounds.
+CPU seconds are those of the whole machine (/proc/stat, proc(5)), so nothing else should run meanwhile. Requests and
+exec sessions are what the API server counted (apiserver_request_total, its /metrics page).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from pathlib import Path
 
 from lib import params
 from lib.kubernetes.cluster import Cluster
+from lib.record.events import Record
+from lib.run import Run
+from lib.steps import endpoints
 
 TICKS = os.sysconf("SC_CLK_TCK")  # /proc/stat counts in these, a hundredth of a second on Linux
 COUNTED = re.compile(r"^apiserver_request_total\{(?P<labels>.*)\} (?P<count>[\d.e+]+)$", re.MULTILINE)
@@ -31,16 +35,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="how often each phase is measured (default 3)")
     rounds = parser.parse_args(arguments).rounds
+    acts: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
+        ("from nothing", lambda: _python("sandbox", "down"), _from_nothing),
+        ("again", lambda: None, _run),
+        ("step 12 again", lambda: None, lambda: _run("--only", "12")),
+        ("make why", lambda: None, _why),
+        ("step 11, red", _delete_policy, lambda: _run("--only", "11", code=1)),
+    ]
     phases: dict[str, list[Figures]] = {}
     for _ in range(rounds):
-        _python("sandbox", "down")
-        for name, act in (
-            ("from nothing", _from_nothing),
-            ("again", _run),
-            ("step 12 again", lambda: _run("--only", "12")),
-        ):
+        for name, prepare, act in acts:
+            prepare()
             phases.setdefault(name, []).append(measure(act))
             print(f"{name}: {phases[name][-1]}", file=sys.stderr, flush=True)
+        _run("--only", "10")  # the policy again
     print(table(phases))
     return 0
 
@@ -77,9 +85,8 @@ def counted(metrics: str) -> tuple[int, int]:
 
 def requests() -> tuple[int, int]:
     """Return the requests and exec sessions that the sandbox's API server has counted; (0, 0) without a cluster."""
-    kubeconfig: Path = params.load("dev").kubeconfig
     try:
-        return counted(Cluster.from_kubeconfig(kubeconfig).raw("/metrics"))
+        return counted(_cluster().raw("/metrics"))
     except Exception:  # noqa: BLE001  # before the first run there is no cluster, and nothing is counted
         return 0, 0
 
@@ -95,12 +102,28 @@ def _from_nothing() -> None:
     _run()
 
 
-def _run(*words: str) -> None:
-    _python("lib", "run", "--env", "dev", *words)
+def _delete_policy() -> None:
+    _cluster().delete("security.istio.io/v1", "AuthorizationPolicy", "httpbin", params.load("dev").namespace)
 
 
-def _python(module: str, *words: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *words], check=True, stdout=subprocess.DEVNULL)
+def _why() -> None:
+    address = endpoints.gateway_host(Run("bench", params.load("dev"), Record()))
+    _python("lib", "why", "--env", "dev", f"https://{address}/headers", "--host", "httpbin.example")
+
+
+def _run(*words: str, code: int = 0) -> None:
+    _python("lib", "run", "--env", "dev", *words, code=code)
+
+
+def _cluster() -> Cluster:
+    return Cluster.from_kubeconfig(params.load("dev").kubeconfig)
+
+
+def _python(module: str, *words: str, code: int = 0) -> None:
+    """Run a module until it ends, which must be with this exit code."""
+    done = subprocess.run([sys.executable, "-m", module, *words], stdout=subprocess.DEVNULL)
+    if done.returncode != code:
+        raise SystemExit(f"expected exit code {code} of {module} {' '.join(words)}, got {done.returncode}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def keycloak_gateway(run: Run) -> installation.GatewayService:
 
 def ingress_selector(run: Run) -> tuple[str, str]:
     """Return the live ingress gateway's labels as a selector, and its namespace."""
-    live = installation.ingress(run.cluster, ingress_gateway(run))
+    live = _ingress(run)
     return ",".join(f"{key}={value}" for key, value in live["labels"].items()), live["namespace"]
 
 
@@ -76,6 +76,10 @@ def load_balancer_address(run: Run, service: installation.GatewayService, step: 
     Raises:
         MissingStep: the Service does not exist. The message names `step`, the notebook that makes it.
     """
+    return run.recently.get(service, lambda: _address(run, service, step))
+
+
+def _address(run: Run, service: installation.GatewayService, step: str) -> str:
     where = service.name, service.namespace
     live = run.cluster.find("v1", "Service", *where)
     if live is None and not _istiod_makes(run, service):
@@ -125,5 +129,10 @@ def principal(run: Run, namespace: str, account: str) -> str:
 
 def gateway_principal(run: Run) -> str:
     """Return the principal of the live ingress gateway. It is read, since a wrong name locks all users out."""
-    live = installation.ingress(run.cluster, ingress_gateway(run))
+    live = _ingress(run)
     return principal(run, live["namespace"], live["account"])
+
+
+def _ingress(run: Run) -> installation.Ingress:
+    service = ingress_gateway(run)
+    return run.recently.get(("ingress", service), lambda: installation.ingress(run.cluster, service))
