@@ -159,8 +159,7 @@ class Run:
 
     def read_secret(self, name: str, namespace: str, step: str = "") -> dict[str, str]:
         """Return the values of a Secret; redact them from now on. Without it, raise MissingStep, naming `step`."""
-        read = lambda: self.need("v1", "Secret", name, namespace, step=step)  # noqa: E731
-        secret = self.recently.get(("Secret", namespace, name), read)
+        secret = self.need("v1", "Secret", name, namespace, step=step)
         values = {key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}
         self._redact(values)
         return values

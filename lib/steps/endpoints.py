@@ -97,7 +97,7 @@ def _istiod_makes(run: Run, service: installation.GatewayService) -> bool:
 
 def keycloak_admin(run: Run) -> Keycloak:
     """Return Keycloak's admin API. Requests go through the Kubernetes API, never to Keycloak's public address."""
-    secret = run.read_secret("keycloak-admin", KEYCLOAK)
+    secret = run.recently.get("administrator", lambda: run.read_secret("keycloak-admin", KEYCLOAK))
     return Keycloak(inside_url(run), secret["username"], secret["password"], keycloak_session(run))
 
 
