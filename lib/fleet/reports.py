@@ -24,7 +24,7 @@ def changes(before: Sequence[Row], rows: Sequence[Row]) -> list[dict[str, str]]:
     """
     old = {row.name: row for row in before}
     found = [(row.name, what) for row in rows if row.name in old for what in _changes(old[row.name], row)]
-    found += [(row.name, "it has no bundle of an earlier round") for row in rows if row.name not in old]
+    found += [(row.name, "it has its first bundle") for row in rows if row.name not in old and row.proofs.runs]
     found += [(name, "it is no longer in the fleet") for name in sorted({*old} - {row.name for row in rows})]
     return [{"cluster": name, "what": what} for name, what in found]
 

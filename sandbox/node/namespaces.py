@@ -16,8 +16,8 @@ from sandbox.node.command_lines import PATH
 INIT = Path(__file__).with_name("init.sh")
 KINDS = ("--net", "--mount", "--pid", "--uts", "--ipc")
 ROOT = ("--root", "--wd=/")  # of nsenter: the node's root file system
-# All programs are Go's, whose collector took 4 of 10 CPU seconds of the API server at its usual pace, GOGC=100. Here the
-# heap may grow fivefold before it works, up to the limit. Source: https://go.dev/doc/gc-guide
+# For the programs, which are all written in Go. At Go's usual pace, GOGC=100, its garbage collector took 20 of the API
+# server's 49 CPU seconds. Here the heap may grow fivefold first, up to a limit: https://go.dev/doc/gc-guide
 GO = ("GOGC=400", "GOMEMLIMIT=700MiB")
 FIRST_PROCESS, FILE_SYSTEM = 10, 20  # seconds; both take well below one on an idle machine
 
