@@ -11,6 +11,7 @@ from lib.istio import installation, proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes import service_annotations
 from lib.kubernetes.cluster import Execute
+from lib.kubernetes.status import is_ready
 from lib.names import GATEWAY_GROUP, PROBES, ROLES, STRANGERS
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
 from lib.probes.transport.messages import Request
@@ -105,7 +106,8 @@ def wait(run: Run) -> None:
     """Wait until all worlds except BROKEN and their callers are ready, and until changed policies reach their proxies.
 
     A running proxy gets a changed issuer from istiod, and istiod sends it only after it has given up on keys that it
-    cannot fetch.
+    cannot fetch. If istiod could not fetch the malformed keys when BROKEN's pod started, that pod has a placeholder key
+    and is ready. istiod tries again on its own, so the pod is deleted, and the next one gets the malformed keys.
     """
     copies = [name for name in COPIES if name != BROKEN]
     _wait(run, {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"]})
@@ -113,6 +115,9 @@ def wait(run: Run) -> None:
     for name in [row["name"] for row in run.changes if changed.items() <= row.items()]:
         if name != BROKEN:
             _wait_for_issuer(run, name)
+    for pod in run.cluster.items("v1", "Pod", NAMESPACE, f"app={BROKEN}"):
+        if is_ready(pod):
+            run.cluster.delete("v1", "Pod", pod["metadata"]["name"], NAMESPACE)
 
 
 def wait_hardened(run: Run) -> None:

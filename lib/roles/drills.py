@@ -25,6 +25,7 @@ AT_ONCE = 16  # of these
 MAY, MAY_NOT = ("GET", "/anything/articles/7"), ("DELETE", "/anything/articles/7")  # for a reader
 STREAK = 5  # answers in a row: an old listener still closes for a while
 BRIEF = 15  # seconds that the effect of a drill may take to be seen
+DRAIN = 45  # seconds that connections of a changed listener keep its old policy, by Istio's default (--drainDuration)
 SLOWER, SLOW = "3", "0.5"  # seconds that a slow policy waits: more and less than the provider's timeout
 RULE = "networking.istio.io/v1", "DestinationRule"
 
@@ -65,18 +66,27 @@ def run_drills(run: Run, found: Matrix, *names: str) -> pd.DataFrame:
         return pd.DataFrame()
     run.need("apps/v1", "Deployment", AUTHORIZER, ROLES, step="15-roles")
     ask = _asker(run)
-    return pd.DataFrame([drill(run, found, one, ask) for one in DRILLS if not names or one.name in names])
+    chosen = [one for one in DRILLS if not names or one.name in names]
+    return pd.DataFrame([drill(run, found, one, ask, BRIEF + DRAIN * one.opens) for one in chosen])
 
 
-def drill(run: Run, found: Matrix, one: Drill, ask: Ask, patience: float = BRIEF) -> dict:
-    """Make one fault, count what gets in, repair it, and record the counts; return them as a row."""
-    seen = (lambda: ask(MAY_NOT, 1).let_in == 1) if one.opens else (lambda: ask(MAY, 1).let_in == 0)
+def drill(run: Run, found: Matrix, one: Drill, ask: Ask, patience: float) -> dict:
+    """Make one fault, count what gets in, repair it, and record the counts; return them as a row.
+
+    The gateway keeps connections to the workload, and those of a changed listener keep its old policy while they
+    drain. So a policy has changed, and a fault is mended, when EACH requests at once say so, and not one alone.
+    `patience` is the time in seconds that the fault may take to be seen.
+    """
     with one.change(run, found):
-        begun = until(seen, streak=STREAK if one.opens else 1, deadline=patience)
+        if one.opens:
+            begun = until(lambda: ask(MAY_NOT, EACH).let_in, EACH.__eq__, streak=2, deadline=patience)
+        else:
+            begun = until(lambda: ask(MAY, 1).let_in == 0, deadline=patience)
         may, may_not = ask(MAY, EACH), ask(MAY_NOT, EACH)
     mended = until(
-        lambda: (ask(MAY, 1).let_in, ask(MAY_NOT, 1).let_in), (1, 0).__eq__, streak=3, deadline=run.params.deadline
-    )
+        lambda: (ask(MAY, EACH).let_in, ask(MAY_NOT, EACH).let_in), (EACH, 0).__eq__, streak=2,
+        deadline=run.params.deadline,
+    )  # fmt: skip
     kind = "the hole: " if one.opens else ""
     run.check(f"{kind}{one.name}: requests let in that the matrix refuses", EACH if one.opens else 0, may_not.let_in)
     if not one.partly:

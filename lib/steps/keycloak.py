@@ -108,9 +108,14 @@ def console_url(run: Run) -> str:
 
 
 def wait(run: Run) -> None:
-    """Wait until the database, Keycloak and its gateway are rolled out."""
+    """Wait until the database, Keycloak and its gateway are rolled out.
+
+    Replicas that start at once share the cores, and the first makes the tables that the others wait for. So the
+    deadline holds for each.
+    """
     keycloak_database.wait(run)
-    run.cluster.wait_rolled_out("Deployment", "keycloak", endpoints.KEYCLOAK, run.params.deadline)
+    patience = run.params.deadline * run.params.keycloak_replicas
+    run.cluster.wait_rolled_out("Deployment", "keycloak", endpoints.KEYCLOAK, patience)
     gateway = endpoints.keycloak_gateway(run)
     run.cluster.wait_rolled_out("Deployment", gateway.deployment, gateway.namespace, run.params.deadline)
 

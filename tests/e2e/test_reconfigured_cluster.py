@@ -110,6 +110,7 @@ def elsewhere(way, monkeypatch, tmp_path):
         file = tmp_path / "ca.pem"
         file.write_text(authority.trusted_certificates(here))
         yield file
+        here.cluster.delete("apps/v1", "Deployment", "keycloak", endpoints.KEYCLOAK)  # its database goes
         here.cluster.delete("v1", "Secret", keycloak_database.GIVEN, endpoints.KEYCLOAK)
         here.cluster.delete("v1", "Namespace", ELSEWHERE)
 

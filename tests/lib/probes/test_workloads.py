@@ -11,6 +11,7 @@ from lib.kubernetes import manifests
 from lib.probes import model, workloads
 from lib.probes.scenarios import fixtures, peers, requests, sessions, token_endpoint
 from lib.run import MANIFESTS
+from tests.support.little_cluster import Served, new_run
 
 VALUES = {
     "issuer": "http://sso.example/realms/istio",
@@ -209,3 +210,16 @@ def test_key_and_certificate_go_by_standard_input_alone():
     assert stdin == own.chain + own.key + "url = x"
     assert not any("BEGIN" in word for word in argv)
     assert argv[-2:] == [str(len(own.chain + own.key)), "7"] and "trap" in argv[2]
+
+
+@pytest.mark.parametrize(("ready", "left"), [("True", []), ("False", ["bad-keys-1"])])
+def test_a_pod_that_got_a_placeholder_for_the_malformed_keys_is_deleted(ready, left):
+    class Mesh(Served):
+        def wait_rolled_out(self, *_):
+            pass
+
+    pod = {"kind": "Pod", "metadata": {"namespace": workloads.NAMESPACE, "name": "bad-keys-1"}}
+    run = new_run(Mesh())
+    run.cluster.apply({**pod, "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+    workloads.wait(run)
+    assert [name for kind, _, name in run.cluster.kept if kind == "Pod"] == left

@@ -12,8 +12,9 @@ from lib.roles.drills import EACH, MAY, Counts, Drill
 class World:
     """A run that keeps checks, and a mesh that lets in these two counts of EACH while the fault holds."""
 
-    def __init__(self, may, may_not):
+    def __init__(self, may, may_not, draining=0):
         self.away, self.during, self.checks = False, (may, may_not), {}
+        self.draining = draining  # bursts after a change: one connection still has the old policy
         self.params = SimpleNamespace(deadline=5)
 
     def check(self, name, expected, actual, reason=""):
@@ -29,8 +30,12 @@ class World:
 
     def ask(self, request, times):
         """Send a request so many times."""
-        share = self.during[request != MAY] if self.away else EACH * (request == MAY)
-        return Counts(round(share * times / EACH), 1.0)
+        usual = EACH * (request == MAY)
+        now, other = (self.during[request != MAY], usual) if self.away else (usual, self.during[request != MAY])
+        late = int(self.draining > 0 and times > 1)
+        self.draining -= late
+        return Counts(round(now * times / EACH) + late * ((other > now) - (other < now)), 1.0)
+
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,25 @@ def test_a_drill_is_red_if_another_number_gets_in(counts, kind, red):
     row = drills.drill(world, None, short, world.ask, patience=0.3)
     assert [name for name, passed in world.checks.items() if not passed] == red
     assert row[f"let in, of {EACH} that may not"] == counts[1]
+
+
+def test_a_drill_counts_after_the_last_connection_has_the_new_policy():
+    world = World(EACH, EACH, draining=3)
+    drills.drill(world, None, Drill("x", world.change, opens=True), world.ask, patience=5)
+    assert world.checks and all(world.checks.values())
+
+
+def test_a_drill_is_over_after_the_last_connection_has_the_right_policy_again():
+    world = World(EACH, EACH)
+
+    @contextmanager
+    def change(run, found):
+        with world.change(run, found):
+            yield
+        world.draining = 3
+
+    drills.drill(world, None, Drill("x", change, opens=True), world.ask, patience=1)
+    assert all(world.checks.values()) and not world.draining
 
 
 def test_a_slow_policy_is_the_same_policy_that_first_asks_another_service():

@@ -117,3 +117,16 @@ def test_the_public_way_passes_realms_and_resources_alone():
     refused, passed = ways
     assert refused["directResponse"] == {"status": 404} and {"uri": {"exact": "/realms/master"}} in refused["match"]
     assert {"uri": {"prefix": "/resources/"}} in passed["match"] and len(passed["match"]) == 2
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_each_replica_has_the_whole_deadline(replicas):
+    class Patient(Cluster):
+        waited = {}
+
+        def wait_rolled_out(self, kind, name, namespace, deadline):
+            self.waited[name] = deadline
+
+    run = new_run(Patient(), keycloak_replicas=replicas, deadline=20)
+    steps_keycloak.wait(run)
+    assert run.cluster.waited["keycloak"] == replicas * 20 and run.cluster.waited["postgres"] == 20
