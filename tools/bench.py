@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib import params
+from lib.istio import policies
 from lib.kubernetes.cluster import Cluster
 from lib.record.events import Record
 from lib.run import Run
@@ -103,7 +104,7 @@ def _from_nothing() -> None:
 
 
 def _delete_policy() -> None:
-    _cluster().delete("security.istio.io/v1", "AuthorizationPolicy", "httpbin", params.load("dev").namespace)
+    _cluster().delete(policies.API, policies.RULES, "httpbin", params.load("dev").namespace)
 
 
 def _why() -> None:

@@ -40,8 +40,14 @@ def ensure_key(environment: Mapping[str, str] = os.environ) -> Ed25519PrivateKey
     """
     path = file(environment)
     if not environment.get(KEY) and not path.exists():
-        _create(path)
+        write_atomic(path, new_pem(), PRIVATE, keep=True)
     return _read(path, lambda data: load_pem_private_key(data, None), Ed25519PrivateKey, "private")
+
+
+def new_pem() -> str:
+    """Return a new private key as PEM (PKCS #8, without a password)."""
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def own_keys(environment: Mapping[str, str] = os.environ) -> list[Ed25519PublicKey]:
@@ -62,11 +68,6 @@ def pem(key: Ed25519PublicKey) -> str:
 def fingerprint(key: Ed25519PublicKey) -> str:
     """Return the SHA-256 of a public key's DER (SubjectPublicKeyInfo), in hex."""
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
-def _create(path: Path) -> None:
-    text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_atomic(path, text, PRIVATE, keep=True)
 
 
 def _read(path: Path, load: Callable[[bytes], object], kind: type, word: str) -> Any:

@@ -21,7 +21,7 @@ from lib.aws import session as aws_session
 from lib.bundle import archive, seal
 from lib.bundle.verify import verify
 from lib.errors import BundleError, RunbookError
-from lib.fleet.model import ROUND, Member, Round
+from lib.fleet.model import NAME, ROUND, Member, Round
 from lib.fleet.prove import STEP, params
 from lib.parallel import at_once
 from lib.printable import printable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LARGEST = 8 * 2**20  # bytes of a packed bundle; one of the probes has some 300 KB
 SKEW = timedelta(hours=1)  # between the clock of a pod and S3's, before a note says so
 UNTRUSTED, RED, LATE, MISSING, PROVED = STATES = ("not trusted", "red", "late", "missing", "proved")  # worst first
-KEY = re.compile(rf"(?P<round>{ROUND.strip('^$')})/(?P<name>[A-Za-z0-9][-A-Za-z0-9_]{{0,99}})\.zip")
+KEY = re.compile(rf"(?P<round>{ROUND})/(?P<name>{NAME})\.zip")
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,12 @@ def _proofs(
 
 
 def _download(s3: S3Client, bucket: str, place: Stored, file: Path) -> None:
-    with aws_session.aws_errors():
-        body = s3.get_object(Bucket=bucket, Key=place.key)["Body"]
-        data = body.read(LARGEST + 1) if place.size <= LARGEST else b""
-    if place.size > LARGEST or len(data) > LARGEST:
+    """Write an object of S3 into a file; raise BundleError if it is too large, by the listing or in fact."""
+    data, size = b"", place.size
+    if size <= LARGEST:
+        with aws_session.aws_errors():
+            data = s3.get_object(Bucket=bucket, Key=place.key)["Body"].read(LARGEST + 1)
+        size = len(data)
+    if size > LARGEST:
         raise BundleError(f"The bundle has more than {LARGEST} bytes.")
     file.write_bytes(data)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mypy_boto3_eks import EKSClient
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
-ROUND = r"^[0-9A-Za-z][-0-9A-Za-z_.]{0,39}$"
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_]{0,99}$")]
+ROUND, NAME = r"[0-9A-Za-z][-0-9A-Za-z_.]{0,39}", r"[0-9A-Za-z][-0-9A-Za-z_]{0,99}"
+RoundName = Annotated[str, Field(pattern=f"^{ROUND}$")]
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]  # of a cluster
 Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d+$")]
 RoleArn = Annotated[str, Field(pattern=r"^arn:aws[-a-z]*:iam::\d{12}:role/[\w+=,.@/-]+$")]
 
@@ -83,7 +84,7 @@ class Round(BaseModel):
     model_config = STRICT
 
     fleet: str
-    round: Annotated[str, Field(pattern=ROUND)] = Field(description="by default the UTC date; later rounds sort later")
+    round: RoundName = Field(description="by default the UTC date; later rounds sort later")
     bucket: str
     region: str
     clusters: list[Member]
@@ -123,8 +124,10 @@ def members(fleet: Fleet, eks: Callable[[str], EKSClient]) -> list[Member]:
         client = eks(region)
         with aws_session.aws_errors():
             for name in aws_session.paginate(client, "list_clusters", "clusters"):
+                if (region, name) in listed:
+                    continue
                 tags = client.describe_cluster(name=name)["cluster"].get("tags", {})
-                if fleet.by_tag.items() <= tags.items() and (region, name) not in listed:
+                if fleet.by_tag.items() <= tags.items():
                     found.append(Member(name=f"{region}-{name}"[:100], eks=name, region=region, role_arn=None))
     if repeated := _repeated(found):
         raise ParamsError(f"expected each cluster's name once, got {repeated[0]} again; rename it in clusters.")

@@ -16,7 +16,6 @@ import boto3
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lib import strict
 from lib.aws import kubeconfig
 from lib.aws import session as aws_session
 from lib.bundle import archive, seal
@@ -32,6 +31,7 @@ from lib.record import verdicts
 from lib.record.events import Record, now
 from lib.runner import environment
 from lib.watch import prove as watch
+from lib.watch import user_token
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,7 +41,6 @@ QUICK: Any = {"connect_timeout": 5, "read_timeout": 20, "retries": {"mode": "sta
 USABLE = ("ACTIVE", "UPDATING")  # states of an EKS cluster whose API answers
 # What an index takes from a cluster's ConfigMap. It never runs a command or opens a file that a cluster names.
 MESH = ("url", "host", "issuer", "audience", "profile", "missing_token")
-CLIENT = ("client", "client-secret", "username", "password")  # keys of the Secret, for the token that probes forge from
 NO_WATCH = f"Run make watch against this cluster once: it leaves the ConfigMap mesh and the Secret user in {WATCH}."
 NO_RIGHT = "Apply image/fleet-member.yaml to this cluster."
 
@@ -105,8 +104,8 @@ def bundle(
     Raises:
         BundleError: The bundle does not verify, or cannot be written.
     """
-    commit, dirty = environment.commit(ROOT)
-    folder = seal.create(member.name, commit, datetime.now(UTC), outputs)
+    origin = environment.origin(ROOT)
+    folder = seal.create(member.name, origin["commit"], datetime.now(UTC), outputs)
     record = Record(folder / "events" / f"{STEP}.jsonl")
     for secret in answers.secrets:
         record.secret(secret)
@@ -128,11 +127,8 @@ def bundle(
         "started": started,
         "finished": now(),
         "seconds": took,
-        "commit": commit,
-        "dirty": dirty,
+        **origin,
         "params": params(one, member),
-        "versions": environment.versions(),
-        "requirements_lock_sha256": strict.digest(ROOT / "requirements.lock"),
         "steps": [{**step, "error": watch.line(red[0]) if red else ""}],
     }
     seal.seal(folder, about, key, answers.secrets)
@@ -194,7 +190,7 @@ def mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str]]:
         raise ClusterError(f"{error} {NO_RIGHT if error.status == 403 else NO_WATCH}", error.status) from None
     try:
         given = {name: value for name, value in yaml.safe_load(data["mesh.yml"]).items() if name in MESH}
-        values = {name: base64.b64decode(user[name]).decode() for name in CLIENT}
+        values = {name: base64.b64decode(user[name]).decode() for name in user_token.KEYS}
     except (KeyError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise RunbookError(
             f"The ConfigMap mesh or the Secret user is damaged ({type(error).__name__}). {NO_WATCH}"

@@ -12,7 +12,7 @@ from lib.fleet.gather import LATE, MISSING, PROVED, RED, STATES, UNTRUSTED, Row
 from lib.fleet.model import Round
 from lib.record.verdicts import MARKS
 from lib.render import rendered
-from lib.watch.proofs import Proof
+from lib.watch.proofs import Proof, minute
 
 CLASSES = {UNTRUSTED: "fail", RED: "fail", LATE: "error", MISSING: "error", PROVED: "pass"}  # verdicts of style.css
 
@@ -62,11 +62,6 @@ def columns(rows: Sequence[Row]) -> list[controls.Control]:
 def mark(proof: Proof | None) -> str:
     """Return the sign of a control in one cluster."""
     return MARKS["skipped" if not proof else "fail" if proof.red else "pass"]
-
-
-def minute(at: datetime | None) -> str:
-    """Return a time for a reader."""
-    return f"{at:%Y-%m-%d %H:%M} UTC" if at else ""
 
 
 def page(one: Round, rows: Sequence[Row], before: str, changed: Sequence[Mapping[str, str]], now: datetime) -> str:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from lib.bundle import signing_key
 from lib.errors import RunbookError
 from lib.fleet.model import Fleet, Round
 from lib.kubernetes import manifests
@@ -41,7 +37,7 @@ def signer(run: Run, ensure: bool = True) -> Ed25519PublicKey:
     """
     if ensure:
         run.apply(manifests.load(ACCESS)[:1])
-        run.secret(SIGNER, WATCH, **{KEY: _new_key})
+        run.secret(SIGNER, WATCH, **{KEY: signing_key.new_pem})
     text = run.read_secret(SIGNER, WATCH, "make fleet")[KEY]
     key = load_pem_private_key(text.encode(), None)
     if not isinstance(key, Ed25519PrivateKey):
@@ -149,8 +145,8 @@ def _reason(pods: Sequence[Mapping]) -> str:
             return printable(": ".join(words) or f"it ended with exit code {ended.get('exitCode')}", REASON)
         if waits := one["state"].get("waiting"):
             return printable(f"{waits.get('reason')}: {waits.get('message', '')}".rstrip(": "), REASON)
-    unmet = _first(one.get("message", "") for one in status.get("conditions", []) if one["status"] == "False")
-    return printable(unmet or "its pod still runs", REASON)
+    unmet = [one.get("message") for one in status.get("conditions", []) if one["status"] == "False"]
+    return printable(next(filter(None, unmet), "its pod still runs"), REASON)
 
 
 def _job(cluster: Cluster, name: str) -> dict | None:
@@ -169,12 +165,3 @@ def _condition(job: Mapping, kind: str) -> Mapping:
 
 def _ended(job: Mapping) -> bool:
     return bool(_condition(job, "Complete") or _condition(job, "Failed"))
-
-
-def _first(texts: Iterable[str]) -> str:
-    return next(filter(None, texts), "")
-
-
-def _new_key() -> str:
-    made = Ed25519PrivateKey.generate()
-    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -10,6 +10,9 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from lib import strict
 
 PACKAGES = ("papermill", "nbclient", "ipykernel", "kubernetes", "boto3", "requests", "pydantic", "pandas", "nbconvert")
 COMMIT = "RUNBOOK_COMMIT"  # of the image, which has no repository: the commit of its files, "" if they differ from it
@@ -18,6 +21,13 @@ COMMIT = "RUNBOOK_COMMIT"  # of the image, which has no repository: the commit o
 def who() -> dict[str, str]:
     """Return this process's {user, host}."""
     return {"user": getpass.getuser(), "host": socket.gethostname()}
+
+
+def origin(folder: Path) -> dict[str, Any]:
+    """Return what a run of this folder's code is made of: {commit, dirty, versions, requirements_lock_sha256}."""
+    head, dirty = commit(folder)
+    lock = strict.digest(folder / "requirements.lock")
+    return {"commit": head, "dirty": dirty, "versions": versions(), "requirements_lock_sha256": lock}
 
 
 def commit(folder: Path, environment: Mapping[str, str] = os.environ) -> tuple[str, bool]:

@@ -15,7 +15,7 @@ from typing import TextIO
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jupyter_client.manager import AsyncKernelManager
 
-from lib import errors, strict
+from lib import errors
 from lib.bundle import index_page, seal, signing_key, witness
 from lib.bundle.derived import INTERRUPTED
 from lib.errors import ParamsError, RunbookError
@@ -79,18 +79,15 @@ def run(
     who = environment.who()
     holder = {**who, "pid": os.getpid(), "since": started, "command": command}
     with chdir(ROOT), held(identities(values), holder, locks):
-        commit, dirty = environment.commit(ROOT)
-        folder = _short(seal.create(env, commit, datetime.now(UTC), outputs))
+        origin = environment.origin(ROOT)
+        folder = _short(seal.create(env, origin["commit"], datetime.now(UTC), outputs))
         about = {
             **who,
             "env": env,
             "command": command,
             "started": started,
-            "commit": commit,
-            "dirty": dirty,
+            **origin,
             "params": values,
-            "versions": environment.versions(),
-            "requirements_lock_sha256": strict.digest(ROOT / "requirements.lock"),
         }
         return _Series(folder, values, key, Progress(len(chosen), out), cell_timeout).run(whole, chosen, about)
 

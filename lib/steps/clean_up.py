@@ -9,7 +9,7 @@ import pandas as pd
 from lib.aws import clusters, iam_roles, launch_template, leftovers, tags, vpc
 from lib.aws.session import aws_errors
 from lib.errors import AwsError, RunbookError
-from lib.istio import installation
+from lib.istio import installation, policies
 from lib.kubernetes.cluster import MANAGER
 from lib.names import HARDENED, ISTIO_INGRESS, KEYCLOAK_EDGE, LABS, LOGIN, PROBES, ROLES, STRANGERS, WATCH
 from lib.polling import until, wait
@@ -18,7 +18,6 @@ from lib.steps import authority, cluster, endpoints
 from lib.steps.guard import check_account, is_local
 
 DELETION_DEADLINE = 600  # seconds that the cluster's controllers get to delete what they created
-SECURITY = "security.istio.io/v1"
 
 
 def inventory(run: Run) -> pd.DataFrame:
@@ -58,9 +57,9 @@ def delete_cluster_objects(run: Run) -> None:
         _ensure_kubeconfig(run)
     if not _reachable(run):
         return
-    for kind in ("AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication"):
-        for metadata in managed(run, SECURITY, kind):
-            run.delete({"apiVersion": SECURITY, "kind": kind, **metadata})
+    for kind in (policies.RULES, policies.REQUESTS, policies.PEERS):
+        for metadata in managed(run, policies.API, kind):
+            run.delete({"apiVersion": policies.API, "kind": kind, **metadata})
     for kind, metadata in _billed_objects(run) if own_cluster else []:
         run.delete({"apiVersion": "v1", "kind": kind, **metadata})
     for namespace in _namespaces(run):

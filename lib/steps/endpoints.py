@@ -16,6 +16,7 @@ from lib.names import KEYCLOAK
 from lib.run import Run
 from lib.steps import authority, gateway_tls
 
+ADMIN = "keycloak-admin"  # Secret: the administrator
 INSIDE = f"keycloak.{KEYCLOAK}.svc.cluster.local"  # pods and istiod reach Keycloak by this name
 
 
@@ -97,8 +98,13 @@ def _istiod_makes(run: Run, service: installation.GatewayService) -> bool:
 
 def keycloak_admin(run: Run) -> Keycloak:
     """Return Keycloak's admin API. Requests go through the Kubernetes API, never to Keycloak's public address."""
-    secret = run.recently.get("administrator", lambda: run.read_secret("keycloak-admin", KEYCLOAK))
+    secret = keycloak_secret(run, ADMIN)
     return Keycloak(inside_url(run), secret["username"], secret["password"], keycloak_session(run))
+
+
+def keycloak_secret(run: Run, name: str, step: str = "") -> dict[str, str]:
+    """Return the values of a Secret beside Keycloak, at most 2 s old; without it, raise MissingStep, naming `step`."""
+    return run.recently.get(("Secret", name), lambda: run.read_secret(name, KEYCLOAK, step))
 
 
 def keycloak_session(run: Run, port: int = 0) -> requests.Session:

@@ -18,9 +18,10 @@ from lib.kubernetes import manifests, service_annotations
 from lib.names import KEYCLOAK_EDGE
 from lib.run import Run
 from lib.steps import authority, endpoints, gateway_tls, keycloak_database, load_balancer_readiness
+from lib.steps.endpoints import ADMIN
 
 TLS = "keycloak-tls"  # Secret
-ADMIN, BOOTSTRAP = "keycloak-admin", "keycloak-bootstrap"  # Secrets: the administrator, and the temporary first one
+BOOTSTRAP = "keycloak-bootstrap"  # Secret: the temporary first administrator
 FIRST = "bootstrap"  # user name of the temporary administrator
 AUTHORITY = "keycloak-ca"  # Secret: the CA; the gateway verifies Keycloak with it, and Keycloak the deny-list
 CONSOLE = "https://localhost:8443"  # the administration's URL while `kubectl port-forward` runs

@@ -18,16 +18,12 @@ EXPIRED = "token-expired"  # Secret: a token of the realm that has expired
 
 def client_secret(run: Run, client_id: str, realm: str = "") -> str:
     """Return the secret of a client, as step 04 keeps it in the cluster; `realm` defaults to that of the params."""
-    return _keycloak_secret(run, f"client-{realm or run.params.realm}-{client_id}")["client-secret"]
+    return endpoints.keycloak_secret(run, f"client-{realm or run.params.realm}-{client_id}", STEP)["client-secret"]
 
 
 def password(run: Run, user: str = "") -> str:
     """Return the password of a user, as step 04 keeps it in the cluster; `user` defaults to that of the params."""
-    return _keycloak_secret(run, f"user-{user or run.params.user}")["password"]
-
-
-def _keycloak_secret(run: Run, name: str) -> dict[str, str]:
-    return run.recently.get(("Secret", name), lambda: run.read_secret(name, endpoints.KEYCLOAK, STEP))
+    return endpoints.keycloak_secret(run, f"user-{user or run.params.user}", STEP)["password"]
 
 
 def user_token(run: Run, client_id: str = "", realm: str = "", user: str = "") -> str:

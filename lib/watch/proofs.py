@@ -70,7 +70,7 @@ class Proofs(BaseModel):
                 "control": control.name,
                 "title": control.title,
                 "state": state(self.controls[control.id], now, stale_after),
-                "last proof": _minute(self.controls[control.id].at),
+                "last proof": minute(self.controls[control.id].at),
                 "minutes": _age(self.controls[control.id].at, now),
                 "red": " ".join(self.controls[control.id].red),
             }
@@ -98,6 +98,11 @@ def state(proof: Proof, now: datetime, stale_after: timedelta) -> str:
     return STALE if now - proof.at > stale_after else PROVED
 
 
+def minute(at: datetime | None) -> str:
+    """Return a UTC time for a reader, to the minute; "" without a time."""
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at else ""
+
+
 def _proofs(asked: Sequence[Result], known: Mapping[str, Proof], at: datetime) -> dict[str, Proof]:
     """Return the proofs of the controls that the probes of a run are evidence of."""
     made: dict[str, Proof] = {}
@@ -111,10 +116,6 @@ def _proofs(asked: Sequence[Result], known: Mapping[str, Proof], at: datetime) -
 
 def _covers(control: Control, one: Result) -> bool:
     return any(line.covers({"probe": one.id}) for line in control.evidence)
-
-
-def _minute(at: datetime | None) -> str:
-    return at.strftime("%Y-%m-%d %H:%M UTC") if at else ""
 
 
 def _age(at: datetime | None, now: datetime) -> int | str:

@@ -21,14 +21,11 @@ from sandbox.iam.access_keys import ACCOUNT, PARTITION
 from sandbox.iam.authorization import FORBIDDEN, SESSION_NAME
 from sandbox.iam.sessions import open_role
 from sandbox.iam.signed_call import Answer, Call, Refusal
-from sandbox.iam.trust_policies import role_of, trusts_web_identity
+from sandbox.iam.trust_policies import WEB_IDENTITY, role_of, trusts_web_identity
 
-NAME = "AssumeRoleWithWebIdentity"
 ALGORITHMS = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]  # "Create an OpenID Connect identity provider"
 MAX_TOKEN = 20000  # characters: API_AssumeRoleWithWebIdentity
-FindKeys = Callable[
-    [str], KeySetSerialization | None
-]  # issuer -> its JSON Web Key Set, None if the issuer is not there
+FindKeys = Callable[[str], KeySetSerialization | None]  # issuer -> its JSON Web Key Set, None if it is not there
 
 
 class BadToken(Exception):
@@ -49,7 +46,7 @@ def assume_role(call: Call, keys: FindKeys, now: datetime | None = None) -> Answ
     role, name = role_of(call.params["RoleArn"]), call.params["RoleSessionName"]
     context = {f"{provider.url}:sub": claims["sub"], f"{provider.url}:aud": claims["aud"], "sts:RoleSessionName": name}
     if not role or not SESSION_NAME.fullmatch(name) or not trusts_web_identity(role, provider.arn, context):
-        return Refusal("AccessDenied", f"Not authorized to perform sts:{NAME}", FORBIDDEN)
+        return Refusal("AccessDenied", f"Not authorized to perform {WEB_IDENTITY}", FORBIDDEN)
     about = {"SubjectFromWebIdentityToken": claims["sub"], "Audience": claims["aud"], "Provider": provider.arn}
     return open_role(call, role, about)
 

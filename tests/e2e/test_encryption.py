@@ -117,7 +117,7 @@ def test_the_administration_is_not_public_whatever_it_is_called(here):
 
 def test_the_console_is_there_for_who_may_forward_a_port(here):
     """As docs/tls.md says: kubectl forwards it, its certificate is for localhost, and the administrator gets in."""
-    known = here.read_secret(steps_keycloak.ADMIN, endpoints.KEYCLOAK)
+    known = here.read_secret(endpoints.ADMIN, endpoints.KEYCLOAK)
     with forwarded("keycloak", "deploy/keycloak", 8443):
         page = oidc.direct_session().get(f"{steps_keycloak.CONSOLE}/admin/master/console/", timeout=10)
         assert page.status_code == 200 and f'"{steps_keycloak.CONSOLE}"' in page.text.replace("\\/", "/")

@@ -83,7 +83,7 @@ def _service_token(run: Run) -> str:
 
 def _admin_token(run: Run) -> str:
     """Ask from inside, since the master realm is not public. admin-cli is a public client, without a secret."""
-    login, session = run.read_secret("keycloak-admin", endpoints.KEYCLOAK), endpoints.keycloak_session(run)
+    login, session = endpoints.keycloak_secret(run, endpoints.ADMIN), endpoints.keycloak_session(run)
     endpoint = f"{endpoints.inside_url(run)}/realms/master/protocol/openid-connect/token"
     tokens = oidc.password_token(endpoint, "admin-cli", "", login["username"], login["password"], session=session)
     return tokens["access_token"]

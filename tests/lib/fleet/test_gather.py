@@ -147,8 +147,10 @@ def link():
 def test_a_poisoned_bundle_is_a_row_with_its_reason(bucket, good, poison):
     spoil, reason = POISONS[poison]
     one = a_round(f"s3://proofs/{poison.replace(' ', '-')}", "one")
-    row = put(bucket, one, spoil(good))
+    with calls(bucket) as made:
+        row = put(bucket, one, spoil(good))
     assert row.state == UNTRUSTED and reason in row.note
+    assert ("GetObject" in made) == (poison != "huge"), "what is too large is not opened"
     assert not row.proofs.controls, "nothing of it counts"
 
 

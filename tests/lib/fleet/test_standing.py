@@ -83,7 +83,8 @@ class Eks:
 
 
 def test_clusters_are_found_by_their_tags():
-    regions = {"us-east-1": Eks(one={"Mesh": "istio", "a": "b"}, two={}), "eu-west-1": Eks(one={"Mesh": "istio"})}
+    of_us = Eks(one={"Mesh": "istio", "a": "b"}, two={}, x=None)  # x is listed, and so not described
+    regions = {"us-east-1": of_us, "eu-west-1": Eks(one={"Mesh": "istio"})}
     one = fleet(by_tag={"Mesh": "istio"}, regions=[*regions], clusters=[EXAMPLE["clusters"][0] | {"eks": "x"}])
     found = model.members(one, regions.__getitem__)
     assert [(one.name, one.eks, one.region) for one in found] == [
@@ -92,7 +93,7 @@ def test_clusters_are_found_by_their_tags():
         ("us-east-1-one", "one", "us-east-1"),
     ]
     with pytest.raises(ParamsError, match="found none"):
-        model.members(fleet(by_tag={"no": "cluster"}, regions=["us-east-1"], clusters=[]), regions.__getitem__)
+        model.members(fleet(by_tag={"no": "x"}, regions=["us-east-1"], clusters=[]), lambda _: Eks(two={}))
 
 
 def test_the_job_has_an_index_for_each_cluster_and_no_right_and_no_secret():

@@ -1,0 +1,26 @@
+"""httpbin without its AuthorizationPolicy for a while: a hole that the probes must find."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lib.istio import policies
+from lib.polling import wait
+from lib.run import Run
+from lib.steps import callers
+
+KEPT = ("name", "namespace", "labels", "annotations")  # of the metadata; the API server makes the rest
+
+
+@contextmanager
+def unguarded(run: Run) -> Iterator[None]:
+    """Delete the policy, and wait until a user gets in without a token; at the end put the policy back, and wait."""
+    policy = run.cluster.get(policies.API, policies.RULES, "httpbin", run.params.namespace)
+    metadata = {key: value for key, value in policy["metadata"].items() if key in KEPT}
+    user = callers.caller(run, "user", "httpbin")
+    run.delete(policy)
+    try:
+        wait("the hole", user.status, lambda status: status == 200, streak=10, deadline=60, pause=0.1)
+        yield
+    finally:
+        run.apply([{**policy, "metadata": metadata}])
+        wait("the policy", user.status, lambda status: status == 403, streak=20, deadline=60, pause=0.1)
