@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lib.errors import ParamsError, RunbookError
 from lib.printable import printable_lines
@@ -25,6 +25,24 @@ if TYPE_CHECKING:
     from lib.run import Run
 
 
+class Opened(NamedTuple):
+    """What `put` and `gather` work on; a test gives its own.
+
+    Attributes:
+        fleet: The params of the fleet.
+        run: The run of its control cluster.
+        one: The round, with all clusters.
+        s3: boto3's client for the bucket.
+        folder: Where the page and the JSON of the round go.
+    """
+
+    fleet: Fleet
+    run: Run
+    one: Round
+    s3: Any
+    folder: Path
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = _parser().parse_args(arguments)
@@ -35,29 +53,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def put(args: argparse.Namespace) -> int:
+def put(args: argparse.Namespace, given: Opened | None = None) -> int:
     """Ask the clusters of a fleet that have no bundle in this round, and print the fleet's matrix."""
     from lib.fleet import gather, standing
 
-    fleet, run, one, s3 = _opened(args)
-    found = gather.stored(s3, one.bucket)
-    left = [member for member in one.clusters if member.name not in found.get(one.round, {})]
-    rest = one.model_copy(update={"clusters": left})
+    opened = given or _opened(args)
+    fleet, run, one = opened.fleet, opened.run, opened.one
+    bundles = gather.stored(opened.s3, one.bucket).get(one.round, {})
+    left = [member for member in one.clusters if member.name not in bundles]
     key = standing.signer(run)
     if left:
-        standing.start(run, fleet, rest, args.image)
+        standing.start(run, fleet, one.model_copy(update={"clusters": left}), args.image)
         print(f"Round {one.round} of the fleet {fleet.name}: asking {len(left)} of {len(one.clusters)} clusters.")
         standing.wait_end(run.cluster, fleet.name)
-    return _report(fleet, run, one, s3, key)
+    return _report(opened, key)
 
 
-def report(args: argparse.Namespace) -> int:
+def report(args: argparse.Namespace, given: Opened | None = None) -> int:
     """Print the matrix of a round without asking a cluster."""
     from lib.bundle import signing_key
     from lib.fleet import standing
 
-    fleet, run, one, s3 = _opened(args)
-    return _report(fleet, run, one, s3, signing_key.public_key(args.key) if args.key else standing.signer(run, False))
+    opened = given or _opened(args)
+    return _report(opened, signing_key.public_key(args.key) if args.key else standing.signer(opened.run, ensure=False))
 
 
 def index(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> int:
@@ -78,8 +96,7 @@ def index(args: argparse.Namespace, environment: Mapping[str, str] = os.environ)
     return 0
 
 
-def _opened(args: argparse.Namespace) -> tuple[Fleet, Run, Round, Any]:
-    """Return the fleet, the run of its control cluster, the round with all clusters, and a client for the bucket."""
+def _opened(args: argparse.Namespace) -> Opened:
     from lib import params
     from lib.aws import session as aws_session
     from lib.fleet import model
@@ -96,24 +113,25 @@ def _opened(args: argparse.Namespace) -> tuple[Fleet, Run, Round, Any]:
 
     about = fleet.model_dump(include={"bucket", "region"}) | {"fleet": fleet.name, "round": args.round}
     one = model.Round(**about, clusters=model.members(fleet, lambda region: client("eks", region)))
-    return fleet, Run("fleet", values, Record()), one, client("s3", fleet.region)
+    folder = params.ROOT / "outputs" / "fleet" / fleet.name
+    return Opened(fleet, Run("fleet", values, Record()), one, client("s3", fleet.region), folder)
 
 
-def _report(fleet: Fleet, run: Run, one: Round, s3: Any, key: Ed25519PublicKey) -> int:
+def _report(opened: Opened, key: Ed25519PublicKey) -> int:
     """Gather a round, compare it with the round before, print the matrix, write the page; return the exit code."""
     import pandas as pd
 
     from lib.fleet import gather, reports, standing
-    from lib.params import ROOT
     from lib.runner.terminal import show_table
 
+    fleet, run, one, s3, folder = opened
     now, late = datetime.now(UTC), timedelta(hours=fleet.late_after)
     found = gather.stored(s3, one.bucket)
     known = standing.reasons(run.cluster, fleet.name, one.round)
     rows = gather.gather(one, found, s3, [key], late, now, known)
     before, previous = gather.before(one, found, s3, [key], now)
     changed = reports.changes(previous, rows) if before else []
-    files = reports.write(ROOT / "outputs" / "fleet" / fleet.name, one, rows, before, changed, now)
+    files = reports.write(folder, one, rows, before, changed, now)
     show_table(pd.DataFrame(reports.table(rows)))
     for change in changed:
         print(printable_lines(f"{change['cluster']}: {change['what']}"))

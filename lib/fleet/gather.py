@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 LARGEST = 8 * 2**20  # bytes of a packed bundle; one of the probes has some 300 KB
-SKEW = timedelta(hours=1)  # between the clock of a pod and S3's, before a note says so
+SKEW = timedelta(hours=1)  # between the clock of a pod and S3's; a larger one is a note
 UNTRUSTED, RED, LATE, MISSING, PROVED = STATES = ("not trusted", "red", "late", "missing", "proved")  # worst first
 KEY = re.compile(rf"(?P<round>{ROUND})/(?P<name>{NAME})\.zip")
 
@@ -46,6 +46,9 @@ class Stored:
     key: str
     size: int
     at: datetime
+
+
+Bundles = Mapping[str, Mapping[str, Stored]]  # by round and cluster
 
 
 class Row(BaseModel):
@@ -82,7 +85,7 @@ def stored(s3: S3Client, bucket: str) -> dict[str, dict[str, Stored]]:
 
 def gather(
     one: Round,
-    found: Mapping[str, Mapping[str, Stored]],
+    found: Bundles,
     s3: S3Client,
     trusted: Sequence[Ed25519PublicKey],
     late_after: timedelta,
@@ -100,19 +103,14 @@ def gather(
         now: The time.
         reasons: By cluster, why it left no bundle.
     """
-    bucket, _ = archive.bucket_and_key(one.bucket, "x")
     of_round = found.get(one.round, {})
-    jobs = [partial(_row, one, member, of_round.get(member.name), bucket, s3, trusted) for member in one.clusters]
+    jobs = [partial(_row, one, member, of_round.get(member.name), s3, trusted) for member in one.clusters]
     rows = [_dated(row, found, now, late_after, reasons) for row in at_once(jobs)]
     return sorted(rows, key=lambda row: (STATES.index(row.state), -len(row.red), row.name))
 
 
 def before(
-    one: Round,
-    found: Mapping[str, Mapping[str, Stored]],
-    s3: S3Client,
-    trusted: Sequence[Ed25519PublicKey],
-    now: datetime,
+    one: Round, found: Bundles, s3: S3Client, trusted: Sequence[Ed25519PublicKey], now: datetime
 ) -> tuple[str, list[Row]]:
     """Return the name of the round before, "" if there is none, and its rows; arguments as for `gather`.
 
@@ -129,20 +127,13 @@ def before(
     return last.round, [*rows, *(Row(name=name, region="", state="") for name in left)]
 
 
-def _row(
-    one: Round,
-    member: Member,
-    place: Stored | None,
-    bucket: str,
-    s3: S3Client,
-    trusted: Sequence[Ed25519PublicKey],
-) -> Row:
+def _row(one: Round, member: Member, place: Stored | None, s3: S3Client, trusted: Sequence[Ed25519PublicKey]) -> Row:
     """Return a cluster's row by its bundle in this round."""
     row = partial(Row, name=member.name, region=member.region)
     if not place:
         return row(state=MISSING)
     try:
-        proofs, note = _proofs(one, member, place, bucket, s3, trusted)
+        proofs, note = _proofs(one, member, place, s3, trusted)
     except BundleError as error:
         return row(state=UNTRUSTED, note=printable(error))
     except RunbookError as error:
@@ -150,14 +141,8 @@ def _row(
     return row(state=PROVED if proofs.runs[-1].verdict == PASS else RED, note=note, proofs=proofs)
 
 
-def _dated(
-    row: Row,
-    found: Mapping[str, Mapping[str, Stored]],
-    now: datetime,
-    late_after: timedelta,
-    reasons: Mapping[str, str],
-) -> Row:
-    """Return the row with the time of the cluster's newest bundle, and why it left none in this round."""
+def _dated(row: Row, found: Bundles, now: datetime, late_after: timedelta, reasons: Mapping[str, str]) -> Row:
+    """Return the row with the time of its cluster's newest bundle, late if that is old, and why this round has none."""
     at = max((of_round[row.name].at for of_round in found.values() if row.name in of_round), default=None)
     late = row.state in (MISSING, PROVED) and (not at or now - at > late_after)
     none = row.state == MISSING and not row.note
@@ -166,7 +151,7 @@ def _dated(
 
 
 def _proofs(
-    one: Round, member: Member, place: Stored, bucket: str, s3: S3Client, trusted: Sequence[Ed25519PublicKey]
+    one: Round, member: Member, place: Stored, s3: S3Client, trusted: Sequence[Ed25519PublicKey]
 ) -> tuple[Proofs, str]:
     """Download and verify a bundle; return what it proves, and a note on its clock.
 
@@ -176,7 +161,7 @@ def _proofs(
     """
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / f"{member.name}.zip"
-        _download(s3, bucket, place, file)
+        _download(s3, one.bucket, place, file)
         folder = archive.unpack(file, Path(scratch) / "bundle")
         file.unlink()
         if problems := verify(folder, trusted, alone=True).problems:
@@ -194,8 +179,9 @@ def _proofs(
     return Proofs().after(found, at), note
 
 
-def _download(s3: S3Client, bucket: str, place: Stored, file: Path) -> None:
+def _download(s3: S3Client, address: str, place: Stored, file: Path) -> None:
     """Write an object of S3 into a file; raise BundleError if it is too large, by the listing or in fact."""
+    bucket, _ = archive.bucket_and_key(address, "x")
     data, size = b"", place.size
     if size <= LARGEST:
         with aws_session.aws_errors():

@@ -38,7 +38,7 @@ class Member(BaseModel):
 
 
 class Fleet(BaseModel):
-    """The values of params/fleet.yml. No secret is among them: the pods have their role, and AWS its credentials."""
+    """The values of params/fleet.yml. No secret is among them: the pods' rights are those of a role."""
 
     model_config = STRICT
 
@@ -108,7 +108,7 @@ def load(path: Path) -> Fleet:
 def members(fleet: Fleet, eks: Callable[[str], EKSClient]) -> list[Member]:
     """Return the clusters of a fleet, those that EKS finds by tag too, sorted by name.
 
-    A cluster found by tag is named <region>-<its name in EKS>, unless `clusters` lists it.
+    A cluster that only its tags find is named <region>-<its name in EKS>.
 
     Args:
         fleet: The params.

@@ -31,7 +31,7 @@ REASON = 500  # characters
 
 
 def signer(run: Run, ensure: bool = True) -> Ed25519PublicKey:
-    """Return the public key that signs the fleet's bundles; with `ensure`, make its Secret and the namespace first.
+    """Return the public key of the fleet's bundles; with `ensure`, make the namespace and the Secret first.
 
     The private key is made once, and stays in the Secret.
     """
@@ -82,7 +82,7 @@ def objects(fleet: Fleet, one: Round, image: str) -> list[dict]:
 
 
 def wait_end(cluster: Cluster, name: str) -> None:
-    """Wait until a fleet's Job has ended, which its own deadline makes sure of.
+    """Wait until a fleet's Job has ended, by its own deadline at the latest.
 
     Raises:
         NoImage: a node cannot get the image.
@@ -98,7 +98,7 @@ def wait_end(cluster: Cluster, name: str) -> None:
 
 
 def reasons(cluster: Cluster, name: str, round: str) -> dict[str, str]:
-    """Return by cluster why its index of a round has not succeeded, as the Job and its pods say."""
+    """Return, for each cluster whose index of a round has not succeeded, why, as the Job and its pods say."""
     one, job = _round(cluster, name), _job(cluster, name)
     if not one or not job or one.round != round:
         return {}

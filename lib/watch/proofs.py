@@ -30,7 +30,7 @@ class Run(BaseModel):
 
 
 class Proof(BaseModel):
-    """A control's last proof, the end of the last run that passed all of its probes; and the probes that are red."""
+    """When a run last passed all probes of a control, by the run's end; and the probes that are red now."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,18 +69,18 @@ class Proofs(BaseModel):
             {
                 "control": control.name,
                 "title": control.title,
-                "state": state(self.controls[control.id], now, stale_after),
-                "last proof": minute(self.controls[control.id].at),
-                "minutes": _age(self.controls[control.id].at, now),
-                "red": " ".join(self.controls[control.id].red),
+                "state": state(proof, now, stale_after),
+                "last proof": minute(proof.at),
+                "minutes": _age(proof.at, now),
+                "red": " ".join(proof.red),
             }
             for control in controls.load()
-            if control.id in self.controls
+            if (proof := self.controls.get(control.id))
         ]
 
 
 def changes(before: Proofs, found: Iterable[Result]) -> list[str]:
-    """Return a line for each probe whose answer is another one than in the run before."""
+    """Return a line for each probe whose answer differs from its answer in `before`."""
     known = before.answers
     return [
         f"{one.id} {one.title}: {known[one.id]} is now {one.got}, expected {one.expected}"
@@ -90,7 +90,7 @@ def changes(before: Proofs, found: Iterable[Result]) -> list[str]:
 
 
 def state(proof: Proof, now: datetime, stale_after: timedelta) -> str:
-    """Return the state of a control: red before stale, since a red probe is news and an old proof may be a pause."""
+    """Return the state of a control. Red counts before stale: a red probe is news, an old proof may be a pause."""
     if proof.red:
         return RED_NOW
     if proof.at is None:

@@ -1,4 +1,4 @@
-"""One run of a watch, in the cluster: send the probes, keep what they prove in a ConfigMap, tell changes as Events."""
+"""One run of a watch, in the cluster: send the probes, keep the proofs in a ConfigMap, report changes as Events."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ def read(cluster: Cluster) -> Proofs:
     return Proofs.model_validate_json(text)
 
 
+def config_map() -> dict:
+    """Return the ConfigMap of the proofs, without data."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP, "namespace": WATCH}}
+
+
 def _keep(cluster: Cluster, kept: Proofs, stale_after: timedelta) -> None:
     """Write the proofs and their metrics into the ConfigMap."""
     data = {HISTORY: kept.model_dump_json(), METRICS: reports.metrics(kept, stale_after)}
     cluster.apply({**config_map(), "data": data})
 
 
-def config_map() -> dict:
-    """Return the ConfigMap of the proofs, without data."""
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP, "namespace": WATCH}}
-
-
 def _event(news: Sequence[str], after: Proofs) -> dict:
-    """Return an Event about the ConfigMap with what changed, a Warning if a probe is red or none was sent.
+    """Return an Event about the ConfigMap that says what changed: a Warning if a probe is red or none was sent.
 
     Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
     """

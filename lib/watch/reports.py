@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from lib.bundle.index_page import MARKS
 from lib.render import rendered
-from lib.watch.proofs import Proofs
+from lib.watch.proofs import Proofs, minute
 
 PREFIX = "istio_keycloak_proof"
 
@@ -44,7 +44,7 @@ def page(kept: Proofs, env: str, now: datetime, stale_after: timedelta) -> str:
     rows = kept.rows(now, stale_after)
     hours = stale_after.total_seconds() / 3600
     return rendered(
-        "watch.html.j2", env=env, rows=rows, runs=kept.runs[::-1], marks=MARKS, hours=hours, now=f"{now:%Y-%m-%d %H:%M}"
+        "watch.html.j2", env=env, rows=rows, runs=kept.runs[::-1], marks=MARKS, hours=hours, now=now, minute=minute
     )
 
 

@@ -74,9 +74,9 @@ def run_now(run: Run) -> Proofs:
 
 
 def report(run: Run, hours: float) -> tuple[list[dict], str, list[Path]]:
-    """Return a row for each control with its last proof; and the last run's note, and the files that were written.
+    """Write the proofs as a page and as metrics; return each control's row, the last run's note, and both files.
 
-    If the probes were never sent, they are sent now.
+    If the probes were never sent, send them now.
     """
     kept = prove.read(run.cluster)
     kept = kept if kept.runs else run_now(run)
@@ -93,13 +93,6 @@ def take_away(run: Run) -> None:
     run.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": WATCH}})
 
 
-def _ended(run: Run) -> bool:
-    """Return whether the first run's pod has ended."""
-    pods = run.cluster.items("v1", "Pod", WATCH, f"job-name={FIRST}")
-    require_image(pods)
-    return any("terminated" in one["state"] for pod in pods for one in pod["status"].get("containerStatuses", []))
-
-
 def require_image(pods: Iterable[Mapping]) -> None:
     """Raise NoImage if a node cannot get the image of one of these pods, which would wait for it forever."""
     for one in (one for pod in pods for one in pod["status"].get("containerStatuses", [])):
@@ -109,6 +102,13 @@ def require_image(pods: Iterable[Mapping]) -> None:
                 f"The node cannot get the image {one['image']}: {waiting.get('message', waiting['reason'])}. "
                 "Run make image on the sandbox, or name an image of your registry with IMAGE=."
             )
+
+
+def _ended(run: Run) -> bool:
+    """Return whether the pod of the Job FIRST has ended."""
+    pods = run.cluster.items("v1", "Pod", WATCH, f"job-name={FIRST}")
+    require_image(pods)
+    return any("terminated" in one["state"] for pod in pods for one in pod["status"].get("containerStatuses", []))
 
 
 def _mesh(run: Run, ca: str) -> dict:

@@ -63,7 +63,7 @@ def versions(kubernetes_version: str) -> dict:
 
 def _simulation(call: Call) -> Answer:
     source = call.params["PolicySourceArn"]
-    if not authorization.known(source):
+    if not authorization.user_or_role(source):
         return Refusal("NoSuchEntity", f"The source with ARN {source} cannot be found.", "404 Not Found")
     return "text/xml", authorization.simulation(call)
 

@@ -35,7 +35,7 @@ def run(tell: Callable[[str], None], test: str = "") -> int:
     """Run the suite, or one test of it; return 0, or 1 if a failure has no known reason or the one test does not pass.
 
     Raises:
-        BuildFailed: the suite is not to be had.
+        BuildFailed: the suite cannot be built.
         MissingStep: no cluster runs, or it lacks the GatewayClass.
     """
     kubeconfig, containerd = find_cluster(FIRST)

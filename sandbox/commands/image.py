@@ -23,7 +23,7 @@ def make(tell: Callable[[str], None]) -> str:
     """Build the image from the files that git knows; if a cluster runs, import it there; return its digest.
 
     Raises:
-        BuildFailed: a part is not to be had, this folder is no git repository, or containerd refuses the image.
+        BuildFailed: a part cannot be built, this folder is no git repository, or containerd refuses the image.
     """
     parts = build(tell, only=("base", "python"))
     listed = subprocess.run(["git", "ls-files", "-z", *OWN], cwd=PROJECT, capture_output=True, text=True)

@@ -18,11 +18,11 @@ def results(log: str) -> dict[str, dict]:
     A case is a subtest without subtests, or a test that has none.
 
     Returns:
-        By the test's name: its outcome; the number of cases that passed; not_passed, a list of outcome, message (the
-        place in the test's source, and its sentence) and cases (how many), absent if all cases passed.
+        By the test's name: its outcome; passed, the number of cases; and not_passed, absent if all cases passed: a list
+        of {outcome, message (the place in the test's source, and its sentence), cases (how many)}.
     """
     tests: dict[str, dict] = {}
-    missing: Counter[tuple[str, str, str]] = Counter()
+    not_passed: Counter[tuple[str, str, str]] = Counter()
     messages = _last_messages(log)
     found = [match.groups() for match in map(_RESULT.match, log.splitlines()) if match]
     for (indent, word, name), following in zip(found, [*found[1:], ("", "", "")], strict=False):
@@ -34,19 +34,19 @@ def results(log: str) -> dict[str, dict]:
         if outcome == "passed":
             tests[test]["passed"] += 1
         else:
-            missing[test, outcome, messages.get(name, "")] += 1
+            not_passed[test, outcome, messages.get(name, "")] += 1
     for test in re.findall(r"^=== RUN +([^/\s]+)$", log, re.M):
         if test not in tests:  # the suite's time was over, or the program ended
             tests[test] = {"outcome": "failed", "passed": 0}
-            missing[test, "failed", messages.get(test, "")] += 1
-    for (test, outcome, message), cases in missing.items():
+            not_passed[test, "failed", messages.get(test, "")] += 1
+    for (test, outcome, message), cases in not_passed.items():
         row = {"outcome": outcome, "message": message, "cases": cases}
         tests[test].setdefault("not_passed", []).append(row)
     return tests
 
 
 def _last_messages(log: str) -> dict[str, str]:
-    """Return the last message of each test: where in its source, and what."""
+    """Return the last message of each test: its place in the source, and its sentence."""
     messages: dict[str, str] = {}
     current = ""
     for line in log.splitlines():

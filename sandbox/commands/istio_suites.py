@@ -27,15 +27,18 @@ SETTINGS = yaml.safe_load((PROJECT / "params" / "dev.yml").read_text())["istio_s
 
 
 def run(tell: Callable[[str], None], suite: str = ALL, test: str = "") -> int:
-    """Run one of Istio's security suites, or all; return 0, or 1 if a suite ran no test or a gap has no known reason.
+    """Run one of Istio's security suites, or all.
 
     Args:
         tell: takes lines of progress.
         suite: "istio", or the name of the folder of one suite.
         test: a pattern of Go's for the tests to run.
 
+    Returns:
+        1 if a suite ran no test, or a test did not pass for an unknown reason; otherwise 0.
+
     Raises:
-        BuildFailed: the suites are not to be had.
+        BuildFailed: the suites cannot be built.
         MissingStep: no cluster runs, it has Istio, or there is no suite of this name.
     """
     kubeconfig, containerd = find_cluster(FIRST)
@@ -60,12 +63,12 @@ def run(tell: Callable[[str], None], suite: str = ALL, test: str = "") -> int:
 
 
 def keep(report: dict, file: Path, whole: bool) -> None:
-    """Write results into a file that has those of other suites of the same versions.
+    """Write results into a file, beside the results of other suites of the same versions.
 
     Args:
         report: its suites by name, each with its seconds and its tests' results.
         file: of YAML.
-        whole: if each suite replaces its former results; else the tests that ran replace theirs.
+        whole: whether the results replace all of their suite; otherwise they replace those of the same tests.
     """
     versions = {name: version(name) for name in ("istio", "envoy", "kubernetes")}
     kept = yaml.safe_load(file.read_text()) if file.is_file() else {}
@@ -74,12 +77,12 @@ def keep(report: dict, file: Path, whole: bool) -> None:
         former = {} if whole else suites.get(name, {})
         suites[name] = suite | former | {"tests": former.get("tests", {}) | suite["tests"]}
     file.parent.mkdir(parents=True, exist_ok=True)
-    report = {"versions": versions, "last": time.strftime("%Y-%m-%d", time.gmtime()), "suites": suites}
-    file.write_text(yaml.safe_dump(report, sort_keys=False, default_flow_style=None, width=120))
+    whole_report = {"versions": versions, "last": time.strftime("%Y-%m-%d", time.gmtime()), "suites": suites}
+    file.write_text(yaml.safe_dump(whole_report, sort_keys=False, default_flow_style=None, width=120))
 
 
 def require_no_istio(cluster: Cluster) -> None:
-    """Raise MissingStep if the cluster has an istiod: a suite would change it, and delete it in the end."""
+    """Raise MissingStep if the cluster has an istiod, since a suite would change and then delete it."""
     if cluster.find("apps/v1", "Deployment", "istiod", "istio-system"):
         raise MissingStep(f"The cluster has Istio. {FIRST}")
 
@@ -102,13 +105,16 @@ def options(kubeconfig: Path, test: str = "") -> list[str]:
         test: a pattern of Go's for the tests to run.
     """
     values = ",".join(one.removeprefix("values.") for one in SETTINGS if one.startswith("values."))
-    words = {"hub": ISTIO_HUB, "tag": TAG, "pullpolicy": "IfNotPresent", "IPFamilies": "IPv4", "skipVM": "true"}
-    words |= {"skipTProxy": "true", "kube.config": str(kubeconfig), "kube.helm.values": values}
-    words |= {"echo.callTimeout": WAIT}
-    run = [f"-test.run={test}"] if test else []
-    return [
-        "-test.v",
-        f"-test.timeout={LIMIT}",
-        *run,
-        *(f"-istio.test.{name}={value}" for name, value in words.items()),
-    ]
+    of_istio = {
+        "hub": ISTIO_HUB,
+        "tag": TAG,
+        "pullpolicy": "IfNotPresent",
+        "IPFamilies": "IPv4",
+        "skipVM": "true",
+        "skipTProxy": "true",
+        "kube.config": kubeconfig,
+        "kube.helm.values": values,
+        "echo.callTimeout": WAIT,
+    }
+    of_go = ["-test.v", f"-test.timeout={LIMIT}", *([f"-test.run={test}"] if test else [])]
+    return [*of_go, *(f"-istio.test.{name}={value}" for name, value in of_istio.items())]

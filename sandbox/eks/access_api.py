@@ -9,7 +9,7 @@ from moto.eks.exceptions import InvalidRequestException, ResourceInUseException,
 from sandbox.eks.access_entries import CONFIG_MAP, NODES, STANDARD, AccessEntries
 from sandbox.eks.access_policies import POLICIES, PREFIX
 from sandbox.eks.base_api import EksBaseApi
-from sandbox.iam.authorization import known
+from sandbox.iam.authorization import user_or_role
 
 # EKS's own sentences: clients match on them.
 WRONG_MODE = (
@@ -48,7 +48,7 @@ class AccessApi(EksBaseApi):
             raise ResourceInUseException(clusterName=access.cluster, message=ENTRY_IN_USE)
         if kind not in (STANDARD, NODES):
             self._refuse(f"expected an entry of the type {STANDARD} or {NODES} in the sandbox, got {kind}.")
-        if not (owner := known(principal)):
+        if not (owner := user_or_role(principal)):
             self._refuse("The specified principalArn is invalid: invalid principal.")
         username = self._get_param("username") or ""
         self._check_names(groups, username)

@@ -11,7 +11,7 @@ from moto.eks.exceptions import InvalidParameterException, InvalidRequestExcepti
 from sandbox.eks.access_entries import CONFIG_MAP, NODES
 from sandbox.eks.models import EksCluster, EksNodegroup
 from sandbox.eks.updates_api import UpdatesApi
-from sandbox.iam.authorization import known
+from sandbox.iam.authorization import user_or_role
 
 NODE_ROLE_REFUSED = (  # EKS's own sentence
     "Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {}"
@@ -41,7 +41,7 @@ class NodeGroupsApi(UpdatesApi):
             group.request = json.loads(self.body)
             _set_fields(group, self.clusters.kubernetes_version, self._get_param("remoteAccess"))
             if cluster.access.mode != CONFIG_MAP and role not in cluster.access.entries:
-                unique = owner.id if (owner := known(role)) else ""
+                unique = owner.id if (owner := user_or_role(role)) else ""
                 cluster.access.add(role, unique, NODE_GROUPS, NODE_USER, NODES)  # as EKS does
             self.clusters.join(group)
         return ActionResult({"nodegroup": group})

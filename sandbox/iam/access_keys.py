@@ -10,18 +10,23 @@ from pathlib import Path
 
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core.config import default_user_config
-from moto.iam.models import Role, User, iam_backends
+from moto.iam.models import IAMBackend, Role, User, iam_backends
 
 from lib.files import PRIVATE, write_atomic
 from sandbox.iam import moto_memory
+from sandbox.iam.moto_memory import PARTITION
 from sandbox.iam.sigv4 import Identity
 
-PARTITION = "aws"
 ADMINISTRATOR = "admin"
 PROFILE = "sandbox"
 LETTERS = string.ascii_uppercase + string.digits
 ADMINISTRATOR_POLICY = f"arn:{PARTITION}:iam::aws:policy/AdministratorAccess"
 _sessions: dict[str, tuple[Identity, datetime]] = {}  # by access key, with their end
+
+
+def iam() -> IAMBackend:
+    """Return moto's IAM of the account."""
+    return iam_backends[ACCOUNT][PARTITION]
 
 
 def find(access_key: str, session_token: str | None) -> Identity | None:
@@ -33,10 +38,9 @@ def ensure_administrator(credentials_file: Path) -> str:
     """Make the account's first administrator with a new access key, write its credentials; return its ARN."""
     default_user_config.setdefault("iam", {})["load_aws_managed_policies"] = True  # AmazonEKSClusterPolicy and the rest
     moto_memory.keep()
-    iam = iam_backends[ACCOUNT][PARTITION]
-    user = iam.create_user(PARTITION, ADMINISTRATOR)
-    iam.attach_user_policy(ADMINISTRATOR_POLICY, ADMINISTRATOR)
-    key = iam.create_access_key(ADMINISTRATOR)
+    user = iam().create_user(PARTITION, ADMINISTRATOR)
+    iam().attach_user_policy(ADMINISTRATOR_POLICY, ADMINISTRATOR)
+    key = iam().create_access_key(ADMINISTRATOR)
     key.secret_access_key = secrets.token_urlsafe(30)  # moto's generator of secrets is predictable
     write_atomic(
         credentials_file,
@@ -47,9 +51,9 @@ def ensure_administrator(credentials_file: Path) -> str:
 
 
 def holder(identity: Identity) -> User | Role | None:
-    """Return the user or role of an identity, by its unique id: one of the same name made later is another."""
-    iam, unique = iam_backends[ACCOUNT][PARTITION], identity.user_id.partition(":")[0]
-    return iam.roles.get(unique) or next((user for user in list(iam.users.values()) if user.id == unique), None)
+    """Return the user or role of an identity, by its unique id: a later one of the same name has another."""
+    unique = identity.user_id.partition(":")[0]
+    return iam().roles.get(unique) or next((user for user in list(iam().users.values()) if user.id == unique), None)
 
 
 def open_session(role: Role, name: str, policies: tuple[str, ...], seconds: int) -> tuple[Identity, datetime]:
@@ -63,7 +67,7 @@ def open_session(role: Role, name: str, policies: tuple[str, ...], seconds: int)
 
 
 def _user(access_key: str) -> Identity | None:
-    for user in list(iam_backends[ACCOUNT][PARTITION].users.values()):
+    for user in list(iam().users.values()):
         for key in user.access_keys:
             if key.access_key_id == access_key and key.status == "Active":
                 return Identity(user.arn, ACCOUNT, user.id, access_key, key.secret_access_key)

@@ -1,8 +1,8 @@
 """Enforces the caller's IAM policies on each call, and simulates them.
 
 Managed and inline policies of users, their groups and roles count, and the policies of a role's session. A call whose
-resource the sandbox cannot tell needs a policy for "*". sandbox/iam/enforced.py has what is refused because nothing
-enforces it, such as permissions boundaries. Policies of organisations do not exist here.
+resource the sandbox cannot tell needs a policy for "*". sandbox/iam/enforced.py lists what the sandbox does not enforce
+and so refuses, such as permissions boundaries. Policies of organisations do not exist here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from xml.sax.saxutils import escape
 
-from moto.iam.models import IAMBackend, ManagedPolicy, Role, User, iam_backends
+from moto.iam.models import ManagedPolicy, Role, User
 
-from sandbox.iam.access_keys import ACCOUNT, PARTITION, holder
+from sandbox.iam.access_keys import ACCOUNT, holder, iam
 from sandbox.iam.enforced import SERVICES
 from sandbox.iam.policy_evaluation import ALLOWED, DENIED, NOT_ALLOWED, decide
 from sandbox.iam.resources import permissions
@@ -56,7 +56,7 @@ def policies(owner: User | Role | None) -> list[str]:
     """Return the policy documents of a user or role."""
     if owner is None:
         return []
-    groups = [group for group in list(_iam().groups.values()) if owner in group.users]
+    groups = [group for group in list(iam().groups.values()) if owner in group.users]
     holders = [owner, *groups]
     inline = [text for one in holders for text in one.policies.values()]
     return inline + [document(policy) for one in holders for policy in one.managed_policies.values()]
@@ -67,7 +67,7 @@ def simulation(call: Call) -> str:
 
     Source: IAM API reference, API_SimulatePrincipalPolicy.
     """
-    documents = policies(known(call.params["PolicySourceArn"])) + call.params.get("PolicyInputList", [])
+    documents = policies(user_or_role(call.params["PolicySourceArn"])) + call.params.get("PolicyInputList", [])
     entries = call.params.get("ContextEntries", [])
     context = {one["ContextKeyName"]: value for one in entries for value in one.get("ContextKeyValues", [])[:1]}
     rows = "".join(
@@ -84,9 +84,9 @@ def simulation(call: Call) -> str:
     )
 
 
-def known(arn: str) -> User | Role | None:
+def user_or_role(arn: str) -> User | Role | None:
     """Return the user or role with this ARN."""
-    holders: list[User | Role] = [*_iam().users.values(), *_iam().roles.values()]
+    holders: list[User | Role] = [*iam().users.values(), *iam().roles.values()]
     return next((one for one in holders if one.arn == arn), None)
 
 
@@ -130,10 +130,6 @@ def _refusal(call: Call, action: str, resource: str, decision: str) -> Refusal:
 
 def _context(call: Call, owner: User | Role | None) -> dict[str, str]:
     arn = owner.arn if owner else call.identity.principal
-    known = {"aws:RequestedRegion": call.region, "aws:PrincipalArn": arn, "aws:PrincipalAccount": ACCOUNT}
-    known["aws:userid"] = call.identity.user_id
-    return known | ({"aws:username": owner.name} if isinstance(owner, User) else {})
-
-
-def _iam() -> IAMBackend:
-    return iam_backends[ACCOUNT][PARTITION]
+    context = {"aws:RequestedRegion": call.region, "aws:PrincipalArn": arn, "aws:PrincipalAccount": ACCOUNT}
+    context["aws:userid"] = call.identity.user_id
+    return context | ({"aws:username": owner.name} if isinstance(owner, User) else {})

@@ -39,7 +39,7 @@ class Service:
         permissions: the permission of each operation; None if all operations are known, each by its own name.
         refused: operations and parameters that would change rights in a way that the sandbox does not enforce.
         resources: parameters that name the resource, and the ends of their ARNs; the first that a call has counts.
-        says: what a person reads of the resources.
+        says: the resources, in the words of docs/sandbox.md.
     """
 
     model: str

@@ -1,7 +1,7 @@
-"""What moto works out again at each call, session or partition of IAM, and what is kept here instead.
+"""Keeps what moto computes again at each call, session or partition of IAM.
 
-AWS's own policies are 5 MB of JSON; the methods of a service and the folders of moto stay as they are. For each role of
-a request to EKS, moto makes a boto3 session, which reads all of AWS's endpoints again.
+AWS's own policies are 5 MB of JSON. The methods of a service and the folders of moto never change. For each role of a
+request to EKS, moto makes a boto3 session, which reads all of AWS's endpoints again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARTITION = "aws"
 
 @cache
 def keep() -> None:
-    """Let moto and botocore keep them, in this process."""
+    """Make moto and botocore keep their policies, methods, folders and endpoints, in this process."""
     folders = frozenset(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: folders
     responses.method_names_from_class = cache(responses.method_names_from_class)

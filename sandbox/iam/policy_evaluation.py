@@ -15,6 +15,7 @@ from typing import Any
 ALLOWED, DENIED, NOT_ALLOWED = "allowed", "explicitDeny", "implicitDeny"  # API_EvaluationResult of IAM
 UNKNOWN = "*"  # the resource of a call whose resource the sandbox cannot tell
 VARIABLE = re.compile(r"\$\{([^}]*)\}")  # IAM user guide, "IAM policy elements: Variables and tags"
+EVERYTHING = {"Resource": "*", "NotResource": []}  # the resources of a Deny with an unknown variable
 Concerns = Callable[[dict], bool]
 
 
@@ -30,13 +31,11 @@ def effect(documents: Iterable[str], concerns: Concerns, context: Mapping[str, s
     for statement in (one for text in documents for one in _statements(text)):
         known = _replaced(statement, folded)
         if known is None:  # a variable that the sandbox does not know
-            found |= {"Deny"} if statement["Effect"] == "Deny" and concerns({**statement, **EVERYTHING}) else set()
+            if statement["Effect"] == "Deny" and concerns({**statement, **EVERYTHING}):
+                found.add("Deny")
         elif concerns(known) and _holds(known, folded):
             found.add(known["Effect"])
     return DENIED if "Deny" in found else ALLOWED if "Allow" in found else NOT_ALLOWED
-
-
-EVERYTHING = {"Resource": "*", "NotResource": []}  # stands for a resource or condition that nobody can tell
 
 
 @lru_cache(maxsize=500)

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from moto.eks.models import eks_backends
-from moto.iam.models import IAMBackend, User, iam_backends
+from moto.iam.models import User
 
-from sandbox.iam.access_keys import ACCOUNT, PARTITION, holder
+from sandbox.iam.access_keys import ACCOUNT, PARTITION, holder, iam
 from sandbox.iam.enforced import SERVICES
 from sandbox.iam.policy_evaluation import UNKNOWN
 from sandbox.iam.signed_call import Call, Unreadable
@@ -99,15 +99,13 @@ def permissions(call: Call) -> list[Permission]:
 def _s3_permissions(call: Call, resource: str) -> Iterator[Permission]:
     name = (SERVICES["s3"].permissions or {})[call.action]
     objects = call.params.get("Delete", {}).get("Objects") or [call.params]
-    for one in objects:  # DeleteObjects names several
+    targets = [f"{resource}/{one['Key']}" if "Delete" in call.params else resource for one in objects]
+    for one, target in zip(objects, targets, strict=True):  # DeleteObjects names several
         version = "VersionId" in one and name in VERSIONED
-        target = f"arn:aws:s3:::{call.params['Bucket']}/{one['Key']}" if "Delete" in call.params else resource
         yield f"s3:{name.replace('Object', 'ObjectVersion') if version else name}", target, {}
     for parameter, further in S3_PARAMETERS.items():
         if call.params.get(parameter):
-            for one in objects:
-                key = f"/{one['Key']}" if "Delete" in call.params else ""
-                yield f"s3:{further}", resource + key, {}
+            yield from ((f"s3:{further}", target, {}) for target in targets)
     if "CopySource" in call.params:
         bucket, key, source_version = _source(call.params["CopySource"])
         for read in ("GetObject", "GetObjectTagging"):
@@ -148,7 +146,7 @@ def _arn(call: Call, form: str, values: dict[str, str]) -> str:
 
 
 def _renamed(call: Call, arn: str) -> str:
-    """Return the ARN that a user or group has after the call: what it names no new value for stays."""
+    """Return the ARN that a user or group has after the call, with its new path, its new name, or both."""
     folder, _, name = arn.rpartition("/")
     head, kind, path = folder.partition(f":{call.action.removeprefix('Update').lower()}")
     name = call.params.get(f"New{call.action.removeprefix('Update')}Name") or name
@@ -170,8 +168,7 @@ def _is_own(arn: str, region: str) -> bool:
 def _existing(end: str) -> str | None:
     """Return the ARN of a role, user or group by its kind and name: it may have a path."""
     kind, _, name = end.partition("/")
-    iam = _iam()
-    holders: dict[str, Any] = {"role": iam.roles, "user": iam.users, "group": iam.groups}
+    holders: dict[str, Any] = {"role": iam().roles, "user": iam().users, "group": iam().groups}
     return next((one.arn for one in list(holders.get(kind, {}).values()) if one.name == name), None)
 
 
@@ -196,13 +193,11 @@ def _eks_arn(call: Call, values: dict[str, str]) -> str | None:
 
 def _passed_roles(call: Call) -> list[str]:
     """Return the roles that a call hands to a service: every role that it names, and those of instance profiles."""
-    iam = _iam()
-    profiles = list(iam.instance_profiles.values())
     if call.name == "iam:AddRoleToInstanceProfile":
         return [_arn(call, "role/{RoleName}", call.params)]
     if call.service in ("iam", "sts"):
         return []
-    found = set()
+    profiles, found = list(iam().instance_profiles.values()), set()
     for name, value in _texts(call.params):
         if ROLE.fullmatch(value) and name not in NOT_PASSED:
             found.add(value)
@@ -233,8 +228,4 @@ def _source(text: str) -> tuple[str, str, str]:
 
 
 def _has_linked_role(service: str) -> bool:
-    return any(f"/aws-service-role/{service}/" in one.arn for one in _iam().roles.values())
-
-
-def _iam() -> IAMBackend:
-    return iam_backends[ACCOUNT][PARTITION]
+    return any(f"/aws-service-role/{service}/" in one.arn for one in iam().roles.values())

@@ -1,13 +1,13 @@
-"""STS's operations AssumeRole… and GetCallerIdentity: moto's know neither trust policies nor the end of a role."""
+"""STS's AssumeRole and GetCallerIdentity; moto's own know neither trust policies nor the end of a role."""
 
 from __future__ import annotations
 
 import json
 from xml.sax.saxutils import escape
 
-from moto.iam.models import Role, iam_backends
+from moto.iam.models import Role
 
-from sandbox.iam.access_keys import ACCOUNT, PARTITION, open_session
+from sandbox.iam.access_keys import iam, open_session
 from sandbox.iam.authorization import document
 from sandbox.iam.signed_call import Answer, Call, Refusal
 from sandbox.iam.trust_policies import role_of
@@ -65,8 +65,7 @@ def _inline(call: Call) -> list[str]:
 
 
 def _managed(call: Call) -> list[str]:
-    iam = iam_backends[ACCOUNT][PARTITION]
-    return [document(iam.managed_policies[one["arn"]]) for one in call.params.get("PolicyArns", [])]
+    return [document(iam().managed_policies[one["arn"]]) for one in call.params.get("PolicyArns", [])]
 
 
 def _xml(call: Call, result: str) -> Answer:

@@ -10,12 +10,12 @@ from sandbox.iam.sigv4 import Identity
 
 
 class Unreadable(Exception):
-    """One sentence: what AWS's model of the service lacks or writes in another way."""
+    """A call that AWS's model of the service does not have, or writes in another way; one sentence says which."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A signed call. `service` is the prefix of its actions in policies, `params` are named as in AWS's API model."""
+    """A call. `service` is the prefix of its actions in policies, `params` are named as in AWS's API model."""
 
     service: str
     action: str
@@ -26,7 +26,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The operation as policies name most, such as ec2:CreateVpc."""
+        """Service and operation, such as ec2:CreateVpc: for most operations also the name of their permission."""
         return f"{self.service}:{self.action}"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from moto.iam.models import Role, iam_backends
+from moto.iam.models import Role
 
-from sandbox.iam.access_keys import ACCOUNT, PARTITION, holder
+from sandbox.iam.access_keys import ACCOUNT, PARTITION, holder, iam
 from sandbox.iam.policy_evaluation import ALLOWED, DENIED, as_list, effect, matches
 from sandbox.iam.sigv4 import Identity
 
@@ -23,7 +23,7 @@ def trusted(role_arn: str) -> list[tuple[set[str], set[str]]]:
 
 def role_of(arn: str) -> Role | None:
     """Return the role with this ARN."""
-    return next((role for role in list(iam_backends[ACCOUNT][PARTITION].roles.values()) if role.arn == arn), None)
+    return next((role for role in list(iam().roles.values()) if role.arn == arn), None)
 
 
 def may_assume(role: Role, identity: Identity, context: dict[str, str], identity_decision: str) -> bool:

@@ -15,9 +15,9 @@ from typing import Any
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, KeySetSerialization
-from moto.iam.models import OpenIDConnectProvider, iam_backends
+from moto.iam.models import OpenIDConnectProvider
 
-from sandbox.iam.access_keys import ACCOUNT, PARTITION
+from sandbox.iam.access_keys import iam
 from sandbox.iam.authorization import FORBIDDEN, SESSION_NAME
 from sandbox.iam.sessions import open_role
 from sandbox.iam.signed_call import Answer, Call, Refusal
@@ -69,16 +69,14 @@ def verified(token: str, keys: FindKeys, now: datetime) -> tuple[OpenIDConnectPr
     except (JoseError, ValueError, LookupError, TypeError, RecursionError):
         raise BadToken("InvalidIdentityToken", "The ID Token provided is not a valid JWT.") from None
     provider = _provider(issuer)
+    shown = repr(issuer[:200])
     if provider is None:
-        shown = f"No OpenIDConnect provider found in your account for {issuer[:200]!r}"
-        raise BadToken("InvalidIdentityToken", shown)
-    found = keys(issuer)
-    if found is None:
-        raise BadToken(
-            "IDPCommunicationError", f"The keys of {issuer[:200]!r} could not be read: no such cluster runs."
-        )
+        raise BadToken("InvalidIdentityToken", f"No OpenIDConnect provider found in your account for {shown}")
+    key_set = keys(issuer)
+    if key_set is None:
+        raise BadToken("IDPCommunicationError", f"The keys of {shown} could not be read: no such cluster runs.")
     try:
-        signed = jws.deserialize_compact(token, KeySet.import_key_set(found), algorithms=ALGORITHMS)
+        signed = jws.deserialize_compact(token, KeySet.import_key_set(key_set), algorithms=ALGORITHMS)
     except (JoseError, ValueError):
         raise BadToken("InvalidIdentityToken", "Couldn't verify the signature of the ID Token.") from None
     return provider, _checked(_claims(signed.payload), provider, now)
@@ -86,12 +84,11 @@ def verified(token: str, keys: FindKeys, now: datetime) -> tuple[OpenIDConnectPr
 
 def _checked(claims: dict[str, Any], provider: OpenIDConnectProvider, now: datetime) -> dict[str, Any]:
     """Return the claims with the one audience as a text. Raises BadToken for a wrong time, audience or subject."""
-    times = [claims.get(name) for name in ("iat", "exp")]
-    if not all(isinstance(one, int) for one in times) or not isinstance(claims.get("sub"), str):
+    if not all(isinstance(claims.get(name), int) for name in ("iat", "exp")) or not isinstance(claims.get("sub"), str):
         raise BadToken("InvalidIdentityToken", "Missing a required claim: sub, iat and exp.")
     if now.timestamp() >= claims["exp"]:
-        times_shown = f"current date/time {now.timestamp():.0f} must be before the expiration date/time {claims['exp']}"
-        raise BadToken("ExpiredTokenException", f"Token expired: {times_shown}")
+        times = f"current date/time {now.timestamp():.0f} must be before the expiration date/time {claims['exp']}"
+        raise BadToken("ExpiredTokenException", f"Token expired: {times}")
     if now.timestamp() < max(claims["iat"], claims.get("nbf", 0)):
         raise BadToken("InvalidIdentityToken", "The ID Token is not valid yet.")
     audiences = claims["aud"] if isinstance(claims.get("aud"), list) else [claims.get("aud")]
@@ -109,5 +106,5 @@ def _claims(payload: bytes) -> dict[str, Any]:
 
 def _provider(issuer: str) -> OpenIDConnectProvider | None:
     """Return the account's provider whose URL is the issuer, without https:// as IAM keeps it."""
-    providers = list(iam_backends[ACCOUNT][PARTITION].open_id_providers.values())
+    providers = list(iam().open_id_providers.values())
     return next((one for one in providers if issuer == f"https://{one.url}"), None)
