@@ -8,6 +8,7 @@ import urllib.request
 from functools import cached_property
 
 from joserfc.jwk import ECKey
+from moto.core.base_backend import BackendDict
 
 from lib.polling import until
 from sandbox.aws import server
@@ -65,6 +66,7 @@ class World:
         self.lines, self.errors, self.hold = [], {}, False
         self.delays = Delays()  # not at all; a test sets the scale
         self.credentials, self.calls_log = folder / "aws" / "credentials", folder / "calls.jsonl"
+        BackendDict.reset()  # the S3 of other tests has made an IAM without AWS's own policies
         self.server = server.serve(
             0,
             self.make_node,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
 import random
@@ -23,7 +24,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from lib.bundle import signing_key
 from lib.errors import ClusterError, RunbookError
@@ -139,8 +140,8 @@ FAULTS = ("none", "hole", "twice", "poisoned", "gone", *POD_FAULTS, *S3_FAULTS)
 class Simulation:
     """The indexes of a round as threads, with a Job in memory whose pods end as they did."""
 
-    def __init__(self, s3, one, seed, scratch, faults=FAULTS):
-        self.s3, self.one, self.scratch, self.faults = s3, one, scratch, faults
+    def __init__(self, s3, one, seed, scratch, faults=FAULTS, key=KEY):
+        self.s3, self.one, self.scratch, self.faults, self.key = s3, one, scratch, faults, key
         self.random, self.cluster, self.drawn, self.done = random.Random(seed), Cluster(), {}, set()
 
     def run(self, clusters, retries=1):
@@ -178,8 +179,8 @@ class Simulation:
                 raise ClusterError(GONE)
             if fault in S3_FAULTS:
                 with faulty(self.s3, fault) as s3:
-                    prove.prove(self.one, member, ask, s3, KEY, scratch)
-            key = Ed25519PrivateKey.generate() if fault == "poisoned" else KEY
+                    prove.prove(self.one, member, ask, s3, self.key, scratch)
+            key = Ed25519PrivateKey.generate() if fault == "poisoned" else self.key
             for time_ in range(2 if fault == "twice" else 1):
                 prove.prove(self.one, member, ask, self.s3, key, scratch / str(time_))
         except RunbookError as error:
@@ -199,6 +200,32 @@ class Simulation:
         reasons = standing.reasons(self.cluster, "demo", self.one.round)
         found = gather.stored(self.s3, self.one.bucket)
         return gather.gather(self.one, found, self.s3, PUBLIC, DAY, datetime.now(UTC), reasons)
+
+
+class Control(Cluster):
+    """A control cluster: a Job that is applied has ended at once, after a simulation with these faults."""
+
+    def __init__(self, s3, scratch):
+        super().__init__()
+        self.s3, self.scratch, self.faults, self.jobs = s3, scratch, ["none"], 0
+
+    def delete(self, api_version, kind, name, namespace=None):
+        return "deleted" if self.kept.pop((kind, namespace, name), None) else "absent"
+
+    def apply(self, obj):
+        return super().apply({**obj, "status": self._ended()} if obj["kind"] == "Job" else obj)
+
+    def _ended(self):
+        self.jobs += 1
+        one = Round.model_validate_json(self.find("", "ConfigMap", "fleet-demo", WATCH)["data"][standing.FILE])
+        secret = self.find("", "Secret", standing.SIGNER, WATCH)["data"][standing.KEY]
+        key = load_pem_private_key(base64.b64decode(secret), None)
+        world = Simulation(self.s3, one, self.jobs, self.scratch / str(self.jobs), self.faults, key)
+        world.run(one.clusters)
+        for pod in world.cluster.items("", "Pod"):
+            super().apply(pod)
+        done = ",".join(map(str, sorted(world.done)))
+        return {"completedIndexes": done, "conditions": [{"type": "Complete", "status": "True"}]}
 
 
 # The measurement
