@@ -80,8 +80,8 @@ params: env ## check params/$(ENV).yml and print all values with their defaults
 kubeconfig: ## the kubeconfig's path, for: export KUBECONFIG=$(make -s kubeconfig)
 	@echo $(CURDIR)/.kube/$(ENV)
 
-verify: env ## check a run's bundle and make again what follows from its events: RUN=outputs/dev/…, else all of ENV [KEY=signer.pem WITNESS=…]
-	@$(PYTHON) -m lib verify $(or $(RUN),--env $(ENV)) $(if $(KEY),--key $(KEY)) $(if $(WITNESS),--witness $(WITNESS))
+verify: env ## check a run's bundle and make again what follows from its events: RUN=outputs/dev/…, else all of ENV [KEY=signer.pem WITNESS=… TIME_STAMP_CA=root.pem]
+	@$(PYTHON) -m lib verify $(or $(RUN),--env $(ENV)) $(if $(KEY),--key $(KEY)) $(if $(WITNESS),--witness $(WITNESS)) $(if $(TIME_STAMP_CA),--time-stamp-ca $(TIME_STAMP_CA))
 
 bundle: env ## pack a run's bundle as one reproducible zip: RUN=outputs/dev/… [TO=s3://… RETAIN=days]
 	@$(PYTHON) -m lib bundle $(RUN) $(if $(TO),--to $(TO)) $(if $(RETAIN),--retain-days $(RETAIN))

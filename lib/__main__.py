@@ -70,7 +70,7 @@ def verify(args: argparse.Namespace) -> int:
         raise BundleError(f"No bundle at {printable(args.folder)}. Name {FOLDER}.")
     keys = [signing_key.public_key(path) for path in args.key] or signing_key.own_keys()
     report = audit.environment if args.env else audit.bundle
-    lines, problems = report(folder.resolve(), keys, args.key, args.witness)
+    lines, problems = report(folder.resolve(), keys, args.key, args.witness, args.time_stamp_ca)
     for line in lines:
         print(printable(line, len(line)))
     return 1 if problems else 0
@@ -227,6 +227,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--witness", default="", metavar="PLACE", help="the witness to ask, as in params")
     trust = "a public key (PEM) to trust instead of this machine's own"
     one.add_argument("--key", type=Path, action="append", default=[], help=trust)
+    root = "the root certificate (PEM) of a time-stamping authority to trust, instead of that in params"
+    one.add_argument("--time-stamp-ca", type=Path, action="append", default=[], metavar="FILE", help=root)
     one = command("bundle", pack)
     one.add_argument("folder", type=Path, help=FOLDER)
     one.add_argument("--to", metavar="s3://…", help="the bucket and prefix to upload the zip to")

@@ -80,7 +80,7 @@ def over_http(
         got = connection.getresponse()
         status, found, body = got.status, _joined(got.getheaders()), got.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
-        return _none(_why(error), _ms(start))
+        return _none(why(error), _ms(start))
     finally:
         connection.close()
     return _answer(status, found, body, _ms(start))
@@ -178,6 +178,21 @@ def quoted(value: str) -> str:
     return f'"{value}"'
 
 
+def why(error: Exception) -> str:
+    """Return in a few words why no whole answer came."""
+    kinds = (
+        (http.client.RemoteDisconnected, "closed without an answer"),  # before its parent, the reset
+        (socket.gaierror, "name not found"),
+        (TimeoutError, "timeout"),
+        (ConnectionRefusedError, "refused"),
+        ((ConnectionResetError, BrokenPipeError), "connection reset"),
+        (ssl.SSLCertVerificationError, "certificate not trusted"),
+        (http.client.IncompleteRead, "cut off"),
+        (ssl.SSLError, "TLS failed"),
+    )
+    return next((reason for kind, reason in kinds if isinstance(error, kind)), f"{type(error).__name__}: {error}")
+
+
 def _headers(
     token: str | None, host: str | None, agent: str = "", more: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -225,20 +240,6 @@ def _answer(status: int, headers: dict[str, str], body: str, latency: float) -> 
 
 def _none(reason: str, latency: float) -> Answer:
     return Answer(0, reason, latency)
-
-
-def _why(error: Exception) -> str:
-    kinds = (
-        (http.client.RemoteDisconnected, "closed without an answer"),  # before its parent, the reset
-        (socket.gaierror, "name not found"),
-        (TimeoutError, "timeout"),
-        (ConnectionRefusedError, "refused"),
-        ((ConnectionResetError, BrokenPipeError), "connection reset"),
-        (ssl.SSLCertVerificationError, "certificate not trusted"),
-        (http.client.IncompleteRead, "cut off"),
-        (ssl.SSLError, "TLS failed"),
-    )
-    return next((reason for kind, reason in kinds if isinstance(error, kind)), f"{type(error).__name__}: {error}")
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

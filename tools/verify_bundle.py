@@ -22,9 +22,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-SUMS, RUN, ENVELOPE, KEY = "SHA256SUMS", "run.json", "provenance.dsse.json", "signer.pem"
+SUMS, RUN, ENVELOPE, KEY, STAMP = "SHA256SUMS", "run.json", "provenance.dsse.json", "signer.pem", "provenance.tsr"
 PAYLOAD, BEFORE = "application/vnd.in-toto+json", "previous run"
-UNSUMMED = {SUMS, ENVELOPE}  # SHA256SUMS does not list itself, nor the signed statement about it
+UNSUMMED = {SUMS, ENVELOPE, STAMP}  # SHA256SUMS does not list itself, nor the signed statement and its time stamp
 FOLDERS = {"notebooks", "html", "events"}  # a run creates them at its start, so they may be empty
 LARGEST, SMALL = 32 * 2**20, 4 * 2**20  # bytes of a file, of a file that is parsed
 MANY = 20_000  # entries of a folder
@@ -293,6 +293,18 @@ def signature_problems(folder: Path, stated: Statement, keys: list[bytes]) -> li
     return [*problems, f"{whose} {ask}"]
 
 
+def time_stamp(folder: Path, asked: dict | None) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the presence of a time stamp, and notes: its content needs more than Python has."""
+    there = (folder / STAMP).is_file()
+    if not asked or "missing" in asked:
+        added = [f"{STAMP} was added after the bundle was sealed."] if there else []
+        return added, [f"the time by an authority: {str(asked['missing']).rstrip('.')}"] if asked else []
+    if not there:
+        return [f"{STAMP} is missing."], []
+    how = f"openssl ts -verify -data {ENVELOPE} -in {STAMP} -CAfile ROOT.pem (the root of an authority that you trust)"
+    return [], [f"{STAMP}, the time stamp. OpenSSL checks it: {how}; openssl ts -reply -in {STAMP} -text has the time"]
+
+
 def verify(folder: Path, keys: list[bytes]) -> tuple[list[str], list[str]]:
     """Return the problems of a bundle and notes on what was not checked. No input raises an exception."""
     folder, notes = folder.resolve(), list[str]()
@@ -312,12 +324,14 @@ def verify(folder: Path, keys: list[bytes]) -> tuple[list[str], list[str]]:
         if folder.name != run["run"]:
             taken = f"but the run in it is {run['run']}: another run took its place."
             problems.append(f"The folder is named {folder.name}, {taken}")
-        more, notes = chain(folder, run["run"], run["previous"], keys)
-        problems += more
+        undated, notes = time_stamp(folder, run.get("time_stamp"))
+        problems += undated
+        more, unlinked = chain(folder, run["run"], run["previous"], keys)
+        problems, notes = problems + more, notes + unlinked
     except WRONG as error:
         problems.append(f"{RUN} is not readable: {error}.")
     except OSError as error:
-        notes = [f"the folder of its runs cannot be listed ({type(error).__name__})"]
+        notes = [*notes, f"the folder of its runs cannot be listed ({type(error).__name__})"]
     return problems, notes
 
 

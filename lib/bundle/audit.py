@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lib import params, strict
-from lib.bundle import chain, derived, witness
+from lib.bundle import chain, derived, time_stamp, witness
 from lib.bundle.verify import verify
 from lib.errors import ParamsError, RunbookError
 
@@ -24,7 +24,9 @@ BUNDLES_OWN = (
 )
 
 
-def bundle(folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witness_at: str = "") -> Report:
+def bundle(
+    folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witness_at: str = "", roots_at: Sequence[Path] = ()
+) -> Report:
     """Return the lines about a bundle, and whether it has a problem.
 
     Args:
@@ -32,8 +34,12 @@ def bundle(folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witness_at
         trusted: the public keys of signers.
         keys_at: the files of these keys, if they are not this machine's own.
         witness_at: a place that knows the digests of runs; "" for that of the environment's params.
+        roots_at: the files of the roots of time-stamping authorities; () for that of the environment's params.
+
+    Raises:
+        BundleError: a file of `roots_at` holds no certificate.
     """
-    result = verify(folder, trusted)
+    result = verify(folder, trusted, roots=_roots(folder.parent.name, roots_at))
     problems, notes = _witnessed(folder.parent, witness_at, folder.name)
     problems = [*result.problems, *problems]
     notes = [*result.notes, *notes, *_key_notes(folder.parent, keys_at)]
@@ -42,7 +48,9 @@ def bundle(folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witness_at
     return [*problems, *map(NOTE.format, notes), f"{folder.name}: {word}"], bool(problems)
 
 
-def environment(folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witness_at: str = "") -> Report:
+def environment(
+    folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witness_at: str = "", roots_at: Sequence[Path] = ()
+) -> Report:
     """Return the lines about every run in an environment's folder, and whether one has a problem.
 
     The arguments are those of `bundle`. A run that was never sealed is no problem: its process was killed.
@@ -54,7 +62,8 @@ def environment(folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witne
     states: list[tuple[str, str, list[str]]] = [
         (MISSING, f"{name}: missing, a later run names it", []) for name in sorted(named - pruned)
     ]
-    states += [_state(folder / name, link, trusted) for name, link in known.items()]
+    roots = _roots(folder.name, roots_at)
+    states += [_state(folder / name, link, trusted, roots) for name, link in known.items()]
     problems, notes = _witnessed(folder, witness_at)
     notes += [f"the runs up to {name} are not here: old runs were pruned" for name in sorted(pruned)]
     counts = Counter(state for state, _, _ in states)
@@ -66,15 +75,15 @@ def environment(folder: Path, trusted: Keys, keys_at: Sequence[Path] = (), witne
     return lines, bool(problems) or any(counts[state] for state in (PROBLEM, MISSING, CUT))
 
 
-def _state(folder: Path, link: chain.Link, trusted: Keys) -> tuple[str, str, list[str]]:
+def _state(folder: Path, link: chain.Link, trusted: Keys, roots: time_stamp.Roots) -> tuple[str, str, list[str]]:
     """Return a run's state, a line about it, and its problems."""
     if link.state == chain.OPEN:
         return UNSEALED, f"{link.name}: never sealed, the run did not end", []
     if link.state == chain.CUT:
         return CUT, f"{link.name}: cut, its {derived.SUMS} was removed after it was sealed", []
-    problems = verify(folder, trusted).problems
-    word = "not as it was sealed" if problems else "verifies"
-    return PROBLEM if problems else VERIFIES, f"{link.name}: {word}", problems
+    result = verify(folder, trusted, roots=roots)
+    word = "not as it was sealed" if result.problems else ", ".join(filter(None, ("verifies", result.time_stamp)))
+    return PROBLEM if result.problems else VERIFIES, f"{link.name}: {word}", result.problems
 
 
 def _witnessed(folder: Path, place: str, only: str = "") -> tuple[list[str], list[str]]:
@@ -83,10 +92,7 @@ def _witnessed(folder: Path, place: str, only: str = "") -> tuple[list[str], lis
     Without a place, the witness is that of the environment's params, if there is one.
     """
     env = folder.name
-    try:
-        values = params.load(env)
-    except ParamsError:
-        values = None
+    values = _params(env)
     place = place or (values.witness if values and values.witness else "")
     if not place:
         return [], ["no witness keeps the digests of runs elsewhere, so nobody would notice a newest run that goes"]
@@ -104,6 +110,23 @@ def _witnessed(folder: Path, place: str, only: str = "") -> tuple[list[str], lis
         [f"{name} is missing or was never sealed, but the witness {place} knows it." for name in gone]
         + [f"{name} was replaced: the witness {place} knows another {derived.SUMS} for it." for name in other]
     ), notes
+
+
+def _params(env: str) -> params.Params | None:
+    """Return an environment's params, None if it has none here."""
+    try:
+        return params.load(env)
+    except ParamsError:
+        return None
+
+
+def _roots(env: str, files: Sequence[Path]) -> time_stamp.Roots:
+    """Return the certificates in files; without a file, those of the authority in the environment's params."""
+    if files:
+        return [one for file in files for one in time_stamp.roots(file)]
+    values = _params(env)
+    known = time_stamp.authority(values) if values else None
+    return known.roots if known else []
 
 
 def _client(values: params.Params | None) -> witness.S3Client:

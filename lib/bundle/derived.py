@@ -36,7 +36,7 @@ TABLES = {  # file: the event of its rows, its columns after step and at
 # The keys of run.json that the runner knows; the others follow. Of `steps`, the keys of STEP; of `versions`, `runner`.
 GIVEN = (
     "user", "host", "env", "command", "started", "finished", "seconds", "commit", "dirty", "params", "versions",
-    "requirements_lock_sha256", "steps", "renderer", "redacted_pages",
+    "requirements_lock_sha256", "steps", "renderer", "redacted_pages", "time_stamp",
 )  # fmt: skip
 STEP = ("step", "title", "verdict", "started", "seconds", "error")
 DRAWN = (INDEX, *oscal.FILES)  # they follow from the templates and from controls.yml too

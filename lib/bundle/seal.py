@@ -12,9 +12,10 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lib import spreadsheet, strict
-from lib.bundle import derived, index_page, provenance, signing_key
+from lib.bundle import derived, index_page, provenance, signing_key, time_stamp
 from lib.bundle.chain import previous_run
 from lib.bundle.derived import COUNTS, RUN, SUMS, TABLES, Events, count
+from lib.bundle.time_stamp import Authority
 from lib.bundle.verify import INCOMPLETE, UNSUMMED, files, verify
 from lib.errors import BundleError
 from lib.files import write_atomic
@@ -48,7 +49,13 @@ def create(env: str, commit: str, now: datetime, outputs: Path) -> Path:
     return folder
 
 
-def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[str] = frozenset()) -> dict:
+def seal(
+    folder: Path,
+    run: dict,
+    key: Ed25519PrivateKey,
+    secrets: AbstractSet[str] = frozenset(),
+    authority: Authority | None = None,
+) -> dict:
     """Finish the bundle of a run, whatever its verdict, and verify what was written.
 
     SHA256SUMS is written last. A bundle that does not verify gets INCOMPLETE.txt instead, with the reasons.
@@ -59,6 +66,7 @@ def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[s
             {step, title, verdict, started, seconds, error}. Counts, facts and the verdict come from the events.
         key: signs the statement about SHA256SUMS.
         secrets: the values to redact in every file.
+        authority: stamps the signed statement with the time. If it does not, run.json says why.
 
     Returns:
         The content of run.json.
@@ -67,7 +75,7 @@ def seal(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[s
         BundleError: a file cannot be written, for example because the disk is full.
     """
     try:
-        run = _written(folder, run, key, secrets)
+        run = _written(folder, run, key, secrets, authority)
         problems = verify(folder, [key.public_key()], alone=True).problems
     except Exception as error:
         _unseal(folder, [f"{type(error).__name__}: {clean(str(error), secrets)}"])
@@ -107,7 +115,9 @@ def read_rows(folder: Path, name: str) -> list[dict]:
         raise BundleError(f"{name} of {folder} is not readable: {error}. Name another run.") from None
 
 
-def _written(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[str]) -> dict:
+def _written(
+    folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractSet[str], authority: Authority | None
+) -> dict:
     """Write every file of the bundle and return the content of run.json."""
     for leftover in folder.rglob(".*"):  # a draft of lib.files whose process was killed
         if leftover.is_file():
@@ -125,19 +135,32 @@ def _written(folder: Path, run: dict, key: Ed25519PrivateKey, secrets: AbstractS
         if recorded or (folder / _events_file(step)).exists():
             lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in recorded)
             write_atomic(folder / _events_file(step), lines)
+    run |= {"time_stamp": {"authority": authority.url}} if authority else {}
     run = derived.complete(run, events) | {"run": folder.name, "previous": previous_run(folder)}
-    for name, content in derived.files(run, events, files(folder)).items():
-        write_atomic(folder / name, content)
     write_atomic(folder / provenance.KEY_FILE, signing_key.pem(key.public_key()))
-    sums = "".join(f"{strict.digest(folder / name)}  {name}\n" for name in files(folder))
-    statement = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
-    write_atomic(folder / provenance.FILE, provenance.sign(statement, key))
+    sums, signed = _signed(folder, run, events, key)
+    if authority:
+        try:
+            write_atomic(folder / time_stamp.FILE, authority.stamp(signed.encode()))
+        except BundleError as error:  # signed too: a stamp that is not there, without a reason, was removed
+            run["time_stamp"] |= {"missing": clean(str(error), secrets)}
+            sums, signed = _signed(folder, run, events, key)
+    write_atomic(folder / provenance.FILE, signed)
     write_atomic(folder / SUMS, sums)
     return run
 
 
+def _signed(folder: Path, run: dict, events: Events, key: Ed25519PrivateKey) -> tuple[str, str]:
+    """Write the files that follow; return SHA256SUMS and the signed statement about it, which are not written yet."""
+    for name, content in derived.files(run, events, files(folder)).items():
+        write_atomic(folder / name, content)
+    sums = "".join(f"{strict.digest(folder / name)}  {name}\n" for name in files(folder))
+    statement = provenance.statement(run, SUMS, hashlib.sha256(sums.encode()).hexdigest())
+    return sums, provenance.sign(statement, key)
+
+
 def _unseal(folder: Path, reasons: list[str]) -> None:
-    for name in (SUMS, provenance.FILE):
+    for name in UNSUMMED:
         (folder / name).unlink(missing_ok=True)
     try:
         write_atomic(folder / INCOMPLETE, "".join(f"{' '.join(reason.split())}\n" for reason in reasons))

@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.dsse import Envelope
 
 from lib import strict
-from lib.bundle import chain, contradictions, provenance, recompute, signing_key
+from lib.bundle import chain, contradictions, provenance, recompute, signing_key, time_stamp
 from lib.bundle.derived import RUN, SUMS
 from lib.errors import BundleError
 from lib.redact import forbidden
 
 INCOMPLETE = "INCOMPLETE.txt"  # why a bundle was not sealed
-UNSUMMED = (SUMS, provenance.FILE)  # SHA256SUMS does not list itself, nor the signed statement about it
+# SHA256SUMS does not list itself, nor the signed statement about it, nor the time stamp of that
+UNSUMMED = (SUMS, provenance.FILE, time_stamp.FILE)
 LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 FOLDERS = ("notebooks", "html", "events")  # a run creates them at its start, so they may be empty
 WORD = (
@@ -37,10 +38,16 @@ class Verification:
     notes: list[str] = field(default_factory=list)
     signer: str = ""  # the fingerprint of the trusted key that signed the bundle, "" if none did
     looked_at: str = ""  # what was checked, in words
+    time_stamp: str = ""  # the time that an authority attests, in words
 
 
 def verify(
-    folder: Path, trusted: Sequence[Ed25519PublicKey], *, alone: bool = False, pages: bool = True
+    folder: Path,
+    trusted: Sequence[Ed25519PublicKey],
+    *,
+    alone: bool = False,
+    pages: bool = True,
+    roots: time_stamp.Roots = (),
 ) -> Verification:
     """Verify a bundle against the keys that are trusted. No input raises an exception, and none needs much memory.
 
@@ -49,6 +56,7 @@ def verify(
         trusted: the public keys of signers.
         alone: leave the other runs and the pages of notebooks out: what `seal` does with what it has just written.
         pages: make the pages of the notebooks again, which takes most of the time.
+        roots: the root certificates of time-stamping authorities that are trusted.
 
     Returns:
         A bundle without problems is complete and unchanged, is signed by one of the keys, has its place in the chain of
@@ -62,7 +70,7 @@ def verify(
     made = {name for name in names if recompute.follows(name)}
     with recompute.workers(many) as workers:
         secrets = workers.map(partial(_secret, folder), [name for name in names if name not in made])
-        rest, equal = _contents(folder, trusted, names, workers, alone=alone, pages=pages)
+        rest, equal = _contents(folder, trusted, names, workers, alone=alone, pages=pages, roots=roots)
         # What follows byte for byte from files without a secret has none.
         more = workers.map(partial(_secret, folder), sorted(made - {*equal}))
         return replace(
@@ -71,7 +79,14 @@ def verify(
 
 
 def _contents(
-    folder: Path, trusted: Sequence[Ed25519PublicKey], names: list[str], workers: Executor, *, alone: bool, pages: bool
+    folder: Path,
+    trusted: Sequence[Ed25519PublicKey],
+    names: list[str],
+    workers: Executor,
+    *,
+    alone: bool,
+    pages: bool,
+    roots: time_stamp.Roots,
 ) -> tuple[Verification, list[str]]:
     """Verify what a complete bundle says; return the files too that are as they follow."""
     unsigned, statement, signer = _signature(folder, trusted)
@@ -84,15 +99,18 @@ def _contents(
     problems = [*_name(folder, run), *_statement(folder, run, statement)]
     found = recompute.check(folder, run, names, workers, pages=pages and not alone)
     linked = chain.Chain([], [], "") if alone else _chain(folder, run, trusted)
+    undated, undated_notes, stamped = time_stamp.judge(folder, run, roots)
+    signed = "; ".join(filter(None, (f"signed by {signer[:16]}", stamped)))
     looked_at = (
-        f"complete and unchanged ({len(names)} files by their SHA-256), signed by {signer[:16]}; "
+        f"complete and unchanged ({len(names)} files by their SHA-256), {signed}; "
         f"before it: {linked.reach}; recomputed: {found.summary() or 'nothing'}. Only the signer's word: {WORD}."
     )
     return Verification(
-        [*problems, *found.problems, *unsigned, *linked.problems],
-        [*found.notes, *linked.notes],
+        [*problems, *found.problems, *unsigned, *undated, *linked.problems],
+        [*found.notes, *undated_notes, *linked.notes],
         signer,
         looked_at,
+        stamped,
     ), found.equal
 
 

@@ -99,6 +99,11 @@ class Params(BaseModel):
         description="a file, git:repository or s3://bucket/prefix for each run's digest, where nobody can change it",
     )
 
+    time_stamp_url: Annotated[str, Field(pattern=r"^https?://[\w.:\[\]-]+(/[\w.~%/+-]*)?$")] | None = Field(
+        None, description="a time-stamping authority (RFC 3161), which attests when the record existed at the latest"
+    )
+    time_stamp_ca_file: str | None = Field(None, description="its root certificate, as PEM")
+
     # Encryption on the user's way
     tls: Literal["own-ca", "given", "off"] = Field("own-ca", description="whose certificates gateways show, if any")
     keycloak_host: Host | None = Field(
@@ -224,6 +229,8 @@ class Params(BaseModel):
         found = [problem for check in (*checks, eks.problems) for problem in check(self)]
         if self.cluster_source == "existing" and self.aws_endpoint_url:
             found.insert(0, "aws_endpoint_url is for cluster_source: eks; remove it")
+        if bool(self.time_stamp_url) != bool(self.time_stamp_ca_file):
+            found.append("time_stamp_url and time_stamp_ca_file need each other; add the missing one")
         if found:
             raise ValueError("\n".join(found))
         return self

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jupyter_client.manager import AsyncKernelManager
 
 from lib import errors
-from lib.bundle import index_page, seal, signing_key, witness
+from lib.bundle import index_page, seal, signing_key, time_stamp, witness
 from lib.bundle.derived import INTERRUPTED
 from lib.errors import ParamsError, RunbookError
 from lib.files import write_atomic
@@ -70,8 +70,10 @@ def run(
     Raises:
         ParamsError: the params or the names of steps are wrong. Nothing was created.
         Locked: another run uses this cluster. Nothing was created.
+        BundleError: the signing key or the time-stamping authority's root is not readable. Nothing was created.
     """
-    values = load(env, folder=params).model_dump()
+    loaded = load(env, folder=params)
+    values, authority = loaded.model_dump(), time_stamp.authority(loaded)
     key = key or signing_key.ensure_key()
     whole = steps or numbered(notebooks)
     chosen = whole if steps else select(whole, first, only)
@@ -89,7 +91,8 @@ def run(
             **origin,
             "params": values,
         }
-        return _Series(folder, values, key, Progress(len(chosen), out), cell_timeout).run(whole, chosen, about)
+        series = _Series(folder, values, key, authority, Progress(len(chosen), out), cell_timeout)
+        return series.run(whole, chosen, about)
 
 
 def numbered(notebooks: Path) -> list[Path]:
@@ -123,9 +126,15 @@ class _Series:
     """The state of one run, which its steps share."""
 
     def __init__(
-        self, folder: Path, values: dict, key: Ed25519PrivateKey, progress: Progress, cell_timeout: int
+        self,
+        folder: Path,
+        values: dict,
+        key: Ed25519PrivateKey,
+        authority: time_stamp.Authority | None,
+        progress: Progress,
+        cell_timeout: int,
     ) -> None:
-        self.folder, self.values, self.key = folder, values, key
+        self.folder, self.values, self.key, self.authority = folder, values, key, authority
         self.progress, self.cell_timeout = progress, cell_timeout
         self.secrets = SecretsPipe()
         self.rows: dict[str, dict] = {}
@@ -148,11 +157,16 @@ class _Series:
                 self.interrupted = True
         for problem in filter(None, (page.exception() for page in pages)):
             self.progress.say(f"The page of a notebook is missing: {problem}")
-        sealed = seal.seal(self.folder, self._facts(whole, about), self.key, self.secrets.values())
+        facts = self._facts(whole, about)
+        sealed = seal.seal(self.folder, facts, self.key, self.secrets.values(), self.authority)
         self._print_verdict(sealed)
         if reason := seal.incomplete(self.folder):
             self.progress.say(f"The record is incomplete: {reason}")
             return sealed["exit_code"] or verdicts.EXIT_CODES[verdicts.ERROR]
+        if self.authority:
+            missing = sealed["time_stamp"].get("missing")
+            stamped = time_stamp.judge(self.folder, sealed, self.authority.roots)[2]
+            self.progress.say(f"No time stamp. {missing}" if missing else f"The record is {stamped}.")
         if place := self.values["witness"]:
             try:
                 self.progress.say(

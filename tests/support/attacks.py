@@ -209,6 +209,7 @@ ATTACKS = [
     ),
     Attack("a file removed", remove("tokens.csv"), "tokens.csv is missing"),
     Attack("a file added", write("setup.exe", "x"), "setup.exe was added"),
+    Attack("a time stamp added", write("provenance.tsr", "x"), "provenance.tsr was added"),
     Attack("a garbage line in the events", append("events/01-a.jsonl", "garbage\n"), "is no event"),
     Attack("a deep JSON as run.json", write("run.json", "[" * 200_000), "run.json is not readable"),
     Attack("an empty folder with a message as name", lambda folder: (folder / "all is well").mkdir(), "The folder all"),

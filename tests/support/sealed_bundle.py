@@ -31,7 +31,7 @@ def step(name, verdict="pass", error=""):
     }  # fmt: skip
 
 
-def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW, key=KEY, evidence=False):
+def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW, key=KEY, evidence=False, authority=None):
     """Return the folder of a sealed run of one step (and one not run), and its run.json."""
     folder = seal.create("tiny", "a" * 40, now, tmp_path)
     record = Record(folder / "events" / "01-a.jsonl", clock=lambda: AT)
@@ -52,7 +52,7 @@ def sealed(tmp_path, verdict="pass", secrets=frozenset(), now=NOW, key=KEY, evid
         record.evidence("objects/01-a.yaml", "kind: Namespace\nmetadata: {name: foo}\n")
     write_notebook(folder / "notebooks" / "01-a.ipynb", "1")
     run = {**ABOUT, "steps": [step("01-a", verdict, "it did not hold." * (verdict != "pass")), step("02-b", "not run")]}
-    return folder, seal.seal(folder, run, key, secrets)
+    return folder, seal.seal(folder, run, key, secrets, authority)
 
 
 def edit(name, old, new):

@@ -164,3 +164,17 @@ def test_no_endpoint_without_eks(tmp_path):
 def test_values_follow_the_environment(tmp_path, environment, wanted):
     write_params(tmp_path, more="istioctl: ${PLACE:-~/x}/bin")
     assert load("tiny", folder=tmp_path, environment=environment).istioctl == wanted
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("time_stamp_url: http://tsa.example", "time_stamp_url and time_stamp_ca_file need each other"),
+        ("time_stamp_ca_file: root.pem", "time_stamp_url and time_stamp_ca_file need each other"),
+        ("time_stamp_ca_file: root.pem\ntime_stamp_url: ftp://tsa.example", "expected for time_stamp_url"),
+        ("time_stamp_ca_file: root.pem\ntime_stamp_url: http://u:p" + "@tsa.example", "expected for time_stamp_url"),
+        ("time_stamp_ca_file: root.pem\ntime_stamp_url: http://tsa.example/?key=x", "expected for time_stamp_url"),
+    ],
+)
+def test_a_time_stamping_authority_has_an_address_without_secrets_and_a_root(tmp_path, more, words):
+    assert words in sentence(tmp_path, more)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from lib.bundle import signing_key
+from lib.crypto import certificates
 from lib.errors import Locked, ParamsError
 from lib.params import ROOT, load
 from lib.polling import wait
 from lib.runner import lock, series
+from tests.support import time_stamps
 from tests.support.tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
 
 SECRET = "hunter2hunter2"
@@ -33,9 +35,9 @@ print(series.run("tiny", notebooks=at, outputs=at / "outputs", params=at / "para
 class Ran:
     """A run of a folder's notebooks: its exit code, what it printed, its bundle."""
 
-    def __init__(self, folder, **options):
+    def __init__(self, folder, more="", **options):
         out = io.StringIO()
-        self.code = series.run("tiny", out=out, command="test", key=KEY, **places(folder), **options)
+        self.code = series.run("tiny", out=out, command="test", key=KEY, **places(folder, more), **options)
         self.printed = out.getvalue()
         self.read(folder)
 
@@ -45,12 +47,12 @@ class Ran:
         self.steps = {row["step"]: row for row in self.run["steps"]}
         self.verdicts = [row["verdict"] for row in self.run["steps"]]
         self.cells = {path.stem: json.loads(path.read_text())["cells"] for path in self.folder.glob("notebooks/*")}
-        self.text = "".join(path.read_text() for path in self.folder.rglob("*") if path.is_file())
+        self.text = "".join(path.read_text(errors="replace") for path in self.folder.rglob("*") if path.is_file())
         return self
 
 
-def places(folder):
-    write_params(folder / "params", more="aws_credentials_file: none\n")  # so no run of these tests asks AWS
+def places(folder, more=""):
+    write_params(folder / "params", more=f"aws_credentials_file: none\n{more}")  # so no run of these tests asks AWS
     return {"notebooks": folder, "outputs": folder / "outputs", "params": folder / "params", "locks": folder}
 
 
@@ -110,6 +112,15 @@ def test_the_first_red_check_is_printed_while_the_step_goes_on(tmp_path):
     write_notebook(tmp_path / "01-a.ipynb", OPEN, check(), check(False), "import time\ntime.sleep(3)", RED)
     lines = Ran(tmp_path).printed.splitlines()
     assert lines[0] == "✗ 01-a: answer: expected 200, got 403" and "01-a" in lines[1]
+
+
+def test_an_authority_stamps_the_record_with_the_time(tmp_path):
+    (tmp_path / "root.pem").write_text(certificates.pem(time_stamps.ROOT.certificate))
+    write_notebook(tmp_path / "01-a.ipynb", OPEN)
+    more = "time_stamp_url: {}\ntime_stamp_ca_file: {}\n"
+    with time_stamps.clock() as known:
+        ran = Ran(tmp_path, more=more.format(known.url, tmp_path / "root.pem"))
+    assert ran.code == 0 and "The record is time-stamped 2026-01-31T12:00:12Z by CN=the clock" in ran.printed
 
 
 def test_a_failed_check_is_red_though_nobody_raised(tmp_path):
