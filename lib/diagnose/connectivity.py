@@ -206,13 +206,13 @@ def _no_route(evidence: Evidence) -> Diagnosis:
                 "without the claim would let in everybody"
             )
             return explain(evidence, "claim-route", why, change)
-        why = f"VirtualServices exist for {hosts}, but none routes {evidence.shown_path}"
-        change = "correct the path; or, if users may reach it, add it to the VirtualService's matches"
+        why = f"routes exist for {hosts}, but none has the path {evidence.shown_path}"
+        change = "correct the path; or, if users may reach it, add it to a route's matches"
         return explain(evidence, "path-not-routed", why, change, command=_routed(evidence))
     why = f"the gateway has no route for the host {evidence.host}"
     known = ", ".join(sorted({one for one in routes.tls_hosts(evidence.gateways) if "*" not in one}))
     known = f"HOST={known}" if known else "HOST=…"
-    change = f"use a host that a VirtualService has ({known}), or add this host to it and to its Gateway"
+    change = f"use a host that a route has ({known}), or add this host to it and to its Gateway"
     return explain(evidence, "host-not-matched", why, change)
 
 

@@ -102,7 +102,7 @@ def _about_target(evidence: Evidence, policy: str, target: Miss, nearest: str) -
     route = evidence.route
     note = ""
     if kind == "path" and route and route.path is not None and evidence.guard is not evidence.gateway:
-        note = f"the VirtualService {route.name} rewrites {evidence.shown_path}, and policies see the path after that"
+        note = f"the route {route.name} rewrites {evidence.shown_path}, and policies see the path after that"
     why = f"no rule allows the {kind} {target.got}; the nearest rule allows {target.wanted}{_slip(target)}"
     change = f"use a {kind} that is allowed, or add this {kind} to {policy}"
     command = _edited(evidence, policy, target, *target.wanted.split(", "))

@@ -60,7 +60,8 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
     if details.startswith("direct_response") or (status and evidence.route and evidence.route.answer):
         route = evidence.route.name if evidence.route else "a route"
         why = f"the route itself answers, without the application ({route})"
-        return explain(evidence, "route-answer", why, f"read {route}: a redirect, directResponse or fault is in it")
+        change = f"read {route}: a redirect, directResponse or fault is in it, or no backend"
+        return explain(evidence, "route-answer", why, change)
     if "fault_filter" in details:
         why = "a fault that a VirtualService injects refused the request"
         return explain(

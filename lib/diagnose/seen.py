@@ -60,7 +60,7 @@ def token_removed_by(evidence: Evidence) -> str:
         return ""
     place = evidence.token.place if evidence.token else BEARER
     if evidence.route and place.lower() in [f"header {name}" for name in evidence.route.removed]:
-        return f"the VirtualService {evidence.route.name} removes the {place}"
+        return f"the route {evidence.route.name} removes the {place}"
     if evidence.token:
         for policy in evidence.rules(policies.REQUESTS, evidence.gateway):
             for rule in policy["spec"].get("jwtRules", []):

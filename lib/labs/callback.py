@@ -15,7 +15,7 @@ from lib.crypto import certificates
 from lib.errors import RunbookError
 from lib.keycloak import admin
 from lib.labs import changes
-from lib.labs.faults import Fault, nothing
+from lib.labs.fault import Fault, nothing
 from lib.labs.lab import Lab, Object
 from lib.labs.login import callback, cookies, logged_in, page
 from lib.login import application

@@ -145,7 +145,10 @@ def _istio(group: str, kind: str, name: str, spec: Object) -> Object:
     return {"apiVersion": f"{group}.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-# The way in: Service, VirtualService, Gateway
+# The way in: Service, VirtualService or HTTPRoute, Gateway of either API
+
+WITHOUT_TOKEN = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["authorization"]}}
+TO_OUTAGE_PAGE = {"type": "RequestRedirect", "requestRedirect": {"hostname": "outage.example", "statusCode": 302}}
 
 
 def service(**changed: Any) -> Change:
@@ -159,28 +162,27 @@ def service(**changed: Any) -> Change:
 
 
 def route(**changed: Any) -> Change:
-    """Return a change of the VirtualService's only HTTP route; None removes a field."""
+    """Return a change of the only rule of the VirtualService or HTTPRoute; None removes a field."""
 
     def change(lab: Lab) -> None:
-        (virtual,) = lab.route()
-        http = {name: one for name, one in {**virtual["spec"]["http"][0], **changed}.items() if one is not None}
-        lab.apply([{**virtual, "spec": {**virtual["spec"], "http": [http]}}])
+        (whole,) = lab.route()
+        spec = whole["spec"]
+        rules = "rules" if "rules" in spec else "http"
+        rule = {name: one for name, one in {**spec[rules][0], **changed}.items() if one is not None}
+        lab.apply([{**whole, "spec": {**spec, rules: [rule]}}])
 
     return change
 
 
-def gateway_selector(lab: Lab) -> None:
-    """Misspell the label in the Gateway's selector."""
-    (gateway,) = gateway_tls.gateway(lab.run)
-    lab.apply([{**gateway, "spec": {**gateway["spec"], "selector": {"istio": "ingres"}}}])
+def gateway(changed: Callable[[Object], object]) -> Change:
+    """Return a change of the spec of the runbook's Gateway."""
 
+    def change(lab: Lab) -> None:
+        found = next(one for one in gateway_tls.gateway(lab.run) if one["kind"] == "Gateway")
+        changed(found["spec"])
+        lab.apply([found])
 
-def missing_credential(lab: Lab) -> None:
-    """Let the Gateway name a Secret that does not exist."""
-    (gateway,) = gateway_tls.gateway(lab.run)
-    first, *rest = gateway["spec"]["servers"]
-    servers = [{**first, "tls": {**first["tls"], "credentialName": "gateway-tsl"}}, *rest]
-    lab.apply([{**gateway, "spec": {**gateway["spec"], "servers": servers}}])
+    return change
 
 
 def hardened_gateway(lab: Lab) -> str:

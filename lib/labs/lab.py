@@ -13,7 +13,6 @@ from lib import diagnose
 from lib.crypto import jwt
 from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
-from lib.istio import installation
 from lib.keycloak import oidc, realm_keys, representations
 from lib.login import application, log_out
 from lib.login.log_out import LogOuts
@@ -57,15 +56,7 @@ class Lab:
         return f"{endpoints.ingress_url(self.run)}/headers"
 
     def build(self) -> None:
-        """Create the lab, or repair it, and wait until it is ready.
-
-        Raises:
-            RunbookError: the gateway is of the Gateway API.
-        """
-        if self.run.params.gateway_api != installation.ISTIO:
-            raise RunbookError(
-                "The labs break Istio's own Gateway and VirtualService. Set gateway_api: istio, then run 02."
-            )
+        """Create the lab, or repair it, and wait until it is ready."""
         self.apply(self.load("namespace.yaml"))
         for name in (FRIEND, STRANGER):
             self.apply(self.run.load("caller.yaml", name=name, home=NAMESPACE, inject="true"))
@@ -116,7 +107,7 @@ class Lab:
         return self.load("httpbin.yaml")
 
     def route(self) -> list[Object]:
-        """Return the VirtualService, bound to the runbook's Gateway."""
+        """Return the VirtualService or HTTPRoute, bound to the runbook's Gateway."""
         return gateway_tls.route(self.run, APP, NAMESPACE, [HOST])
 
     def policies(self) -> list[Object]:

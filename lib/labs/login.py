@@ -12,7 +12,7 @@ from typing import Any
 from lib.istio.extension_providers import DENY_LIST
 from lib.keycloak import admin, oidc, representations
 from lib.labs import changes
-from lib.labs.faults import Fault, kept, nothing
+from lib.labs.fault import Fault, kept, nothing
 from lib.labs.lab import Lab
 from lib.login import application
 from lib.login.visitor import line

@@ -11,7 +11,8 @@ from IPython.display import Markdown
 from lib.diagnose.diagnosis import Diagnosis
 from lib.errors import RunbookError
 from lib.labs.callback import FAULTS as CALLBACK_FAULTS
-from lib.labs.faults import FAULTS, Fault
+from lib.labs.fault import Fault
+from lib.labs.faults import FAULTS
 from lib.labs.lab import Lab, Object, key
 from lib.labs.login import FAULTS as LOGIN_FAULTS
 from lib.labs.rules import FAULTS as RULE_FAULTS
@@ -32,7 +33,7 @@ class Bench:
     def break_it(self, name: str) -> Markdown:
         """Heal the last fault and inject this one, of NAMES; return what changed, and the request that comes next."""
         self.heal()
-        self._fault = NAMES[name]
+        self._fault = NAMES[name].form(self.lab.run.params.gateway_api)
         self._injected.enter_context(self._fault.injected(self.lab))
         changed = object_diff(self.lab)
         shown = f"```diff\n{changed}\n```" if changed else "No object of the lab changed: the fault is elsewhere."

@@ -9,7 +9,7 @@ from lib.diagnose.pods import EXCLUDED_PORTS
 from lib.istio.mesh import REVISION
 from lib.istio.policies import DRY_RUN
 from lib.labs import changes
-from lib.labs.faults import Fault, nothing
+from lib.labs.fault import Fault, nothing
 from lib.labs.lab import APP, FRIEND, NAMESPACE, Lab
 from lib.steps import realm
 
@@ -116,14 +116,28 @@ FAULTS = [
         "destination-missing",
         "503",
         changes.route(route=[{"destination": {"host": "lab", "port": {"number": 8000}}}]),
+        gateway_api={
+            "cause": "route-not-accepted",
+            "prediction": "500",
+            "change": changes.route(backendRefs=[{"name": "lab", "port": 8000}]),
+        },
     ),
     Fault(
         "a fault that was forgotten",
         "fault",
         "503",
         changes.route(fault={"abort": {"httpStatus": 503, "percentage": {"value": 100}}}),
+        gateway_api={  # it has no faults; a redirect to a page of an outage is forgotten as easily
+            "cause": "route-answer",
+            "prediction": "302",
+            "change": changes.route(backendRefs=None, filters=[changes.TO_OUTAGE_PAGE]),
+        },
     ),
     Fault(
-        "a route that answers itself", "route-answer", "418", changes.route(route=None, directResponse={"status": 418})
+        "a route that answers itself",
+        "route-answer",
+        "418",
+        changes.route(route=None, directResponse={"status": 418}),
+        gateway_api={"prediction": "500", "change": changes.route(backendRefs=None)},
     ),
 ]

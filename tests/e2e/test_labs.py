@@ -1,4 +1,7 @@
-"""The labs run from end to end, as a learner's Run-All does, and `why` answers in each."""
+"""The labs run from end to end, as a learner's Run-All does, and `why` answers in each.
+
+test_reconfigured_cluster.py makes their faults that are others with the Gateway API.
+"""
 
 from __future__ import annotations
 

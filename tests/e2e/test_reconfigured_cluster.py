@@ -19,6 +19,8 @@ from lib import diagnose, params
 from lib.crypto import jwt
 from lib.istio import gateway_api
 from lib.keycloak import oidc
+from lib.labs.lab import temporary_lab
+from lib.labs.notebook import NAMES
 from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
@@ -184,16 +186,8 @@ def backend(**changed: str):
     return lambda route: route["spec"]["rules"][0]["backendRefs"][0].update(changed)
 
 
-def certificate(**changed: str):
-    return lambda gateway: gateway["spec"]["listeners"][0]["tls"]["certificateRefs"][0].update(changed)
-
-
 def from_same_namespace(gateway: dict) -> None:
     gateway["spec"]["listeners"][0]["allowedRoutes"]["namespaces"]["from"] = "Same"
-
-
-def other_class(gateway: dict) -> None:
-    gateway["spec"]["gatewayClassName"] = "istoi"
 
 
 def targets(namespace: str, name: str) -> dict:
@@ -205,14 +199,11 @@ def targets(namespace: str, name: str) -> dict:
 
 
 GATEWAY, ROUTE = ("Gateway", "istio-ingress", "httpbin-gateway"), ("HTTPRoute", "foo", "httpbin")
-BROKEN = {  # by name: what is broken, how, the cause, and a word of what to change
+BROKEN = {  # by name, beside the labs' faults: what is broken, how, the cause, and a word of what to change
     "no such Gateway": (ROUTE, parent(name="gone"), "route-not-accepted", "correct the parentRef's name"),
     "no such listener": (ROUTE, parent(sectionName="htps"), "route-not-accepted", "sectionName"),
     "the listener takes its own namespace": (GATEWAY, from_same_namespace, "route-not-accepted", "allowedRoutes"),
-    "no such Service": (ROUTE, backend(name="gone"), "route-not-accepted", "create the Service"),
     "no ReferenceGrant": (ROUTE, backend(name="open", namespace="probes"), "route-not-accepted", "ReferenceGrant"),
-    "no certificate": (GATEWAY, certificate(name="gone"), "listener-not-programmed", "create the Secret"),
-    "no such class": (GATEWAY, other_class, "listener-not-programmed", "kubectl get gatewayclasses"),
     "a policy in another namespace": (targets("foo", GATEWAY[2]), None, "target-ref", "in the namespace istio-ingress"),
     "a policy for no Gateway": (targets("istio-ingress", "gone"), None, "target-ref", "correct the name"),
 }
@@ -250,6 +241,15 @@ def test_why_names_what_is_broken_in_the_gateway_api(modern, name):
         mend()
     assert advice in said.change
     wait("the way in to be mended", why, lambda one: one.cause == "allowed", deadline=60)
+
+
+def test_why_names_the_faults_of_the_labs_in_the_forms_of_the_gateway_api(modern):
+    here, _ = modern
+    with temporary_lab(here) as lab:
+        for one in (fault.form(here.params.gateway_api) for fault in NAMES.values() if fault.gateway_api):
+            with one.injected(lab):
+                said = one.why(lab)
+            assert said.cause == one.cause, f"{one.name}: {said}"
 
 
 def test_a_missing_token_is_challenged_behind_the_gateway_api_too(modern):

@@ -12,7 +12,7 @@ from functools import partial
 
 from lib.diagnose.diagnosis import Diagnosis
 from lib.kubernetes import kubectl
-from lib.labs.faults import Fault
+from lib.labs.fault import Fault
 from lib.labs.lab import NO_SIDECAR, Lab, key
 from lib.polling import until
 from tests.support.hands import HANDS, shell

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from lib.labs import callback, changes, faults, login, rules
-from lib.labs.faults import Fault, nothing
+from lib.labs.fault import Fault, nothing
 from lib.labs.lab import Lab
 from lib.login import application
 from lib.login.stage import Stage

@@ -16,7 +16,7 @@ from lib.keycloak import representations
 from lib.keycloak.admin import only, path
 from lib.kubernetes import kubectl
 from lib.labs import callback, changes, login, rules
-from lib.labs.faults import Fault, good, nothing
+from lib.labs.fault import Fault, good, nothing
 from lib.labs.lab import APP, HOST, NAMESPACE, Lab, Object
 from lib.login import application
 from lib.login.stage import Stage

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib.labs.faults import FAULTS, Fault
+from lib.labs.fault import Fault
+from lib.labs.faults import FAULTS
 
 
 class Lab:
