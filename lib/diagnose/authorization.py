@@ -178,8 +178,8 @@ def _by_rules(evidence: Evidence) -> Diagnosis:
             f"{workload_name(evidence.guard)}"
         )
         change = (
-            "answer preflights before the policy: corsPolicy in the gateway's VirtualService; or allow the method "
-            "OPTIONS for these paths in a rule of its own"
+            "answer preflights before the policy: corsPolicy in the VirtualService, CORS in the HTTPRoute; or allow "
+            "the method OPTIONS for these paths in a rule of its own"
         )
         return explain(evidence, "preflight", why, change)
     return nearest_rule.explained(evidence, verdict.policy, verdict.misses, call)
