@@ -28,9 +28,9 @@ class Federation:
         self.first, self.second = (node.issuer for node in self.nodes)
         self.iam, self.providers = world.client("iam"), []
         self.provide(self.first)
-        made = self.iam.create_role(RoleName="pods", AssumeRolePolicyDocument=self.trust())
+        made = self.iam.create_role(RoleName="federated", AssumeRolePolicyDocument=self.trust())
         self.role = made["Role"]["Arn"]
-        self.iam.put_role_policy(RoleName="pods", PolicyName="p", PolicyDocument=policy(
+        self.iam.put_role_policy(RoleName="federated", PolicyName="p", PolicyDocument=policy(
             {"Effect": "Allow", "Action": "iam:ListRoles", "Resource": "*"}))  # fmt: skip
 
     def provide(self, issuer, clients=(AUDIENCE,)):
@@ -47,7 +47,7 @@ class Federation:
         return policy(allow, *more)
 
     def set_trust(self, document):
-        self.iam.update_assume_role_policy(RoleName="pods", PolicyDocument=document)
+        self.iam.update_assume_role_policy(RoleName="federated", PolicyDocument=document)
 
     def token(self, node=0, key=None, header=None, **claims):
         """A token as the API server of a cluster makes them; a claim of None is left out."""
@@ -65,8 +65,8 @@ class Federation:
     def close(self):
         for arn in self.providers:
             self.iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=arn)
-        self.iam.delete_role_policy(RoleName="pods", PolicyName="p")
-        self.iam.delete_role(RoleName="pods")
+        self.iam.delete_role_policy(RoleName="federated", PolicyName="p")
+        self.iam.delete_role(RoleName="federated")
 
 
 def keyed(token, secret):
@@ -92,7 +92,7 @@ def test_a_token_becomes_a_session_with_the_roles_rights_alone(federation, refus
     keys = made["Credentials"]
     session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], "us-east-1")
     arn = federation.world.client("sts", session).get_caller_identity()["Arn"]
-    assert arn == made["AssumedRoleUser"]["Arn"] == "arn:aws:sts::123456789012:assumed-role/pods/pod"
+    assert arn == made["AssumedRoleUser"]["Arn"] == "arn:aws:sts::123456789012:assumed-role/federated/pod"
     iam = federation.world.client("iam", session)
     assert iam.list_roles()["Roles"] and refusal(iam.list_users)[:2] == (403, "AccessDenied")
 
@@ -187,7 +187,7 @@ def test_trust_policies(federation, refusal):
         federation.set_trust(document)
         assert (name, *refusal(federation.assume, token=token)[:2]) == (name, 403, "AccessDenied")
     federation.set_trust(federation.trust())
-    other = federation.role.replace("pods", "others")
+    other = federation.role.replace("federated", "others")
     assert refusal(federation.assume, token=token, RoleArn=other)[1:] == ("AccessDenied", DENIED)
     assert refusal(federation.assume, token=token, RoleSessionName="a:b")[1:] == ("AccessDenied", DENIED)
     assert refusal(federation.assume, token=token, DurationSeconds=3601)[1] == "ValidationError"
