@@ -108,7 +108,7 @@ conformance: env ## the Gateway API's own conformance suite, after make run with
 
 test: test-fast test-browser ## everything: the fast tests, the pages in a browser, the runbook end to end on the sandbox
 	@$(PYTHON) -m sandbox build
-	@$(PYTHON) -m pytest -q -m sandbox --reruns 1 $(WORKERS)
+	@$(PYTHON) -m pytest -q -m sandbox --reruns 1 --durations 20 $(WORKERS)
 
 test-evaluator: env ## the evaluator of policies against the real Envoy: 3,000 random pairs of policy and request, after make run
 	@EVALUATOR_ROUNDS=15 $(PYTHON) -m pytest -q -m sandbox tests/e2e/test_evaluator.py

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +14,7 @@ from lib.kubernetes.cluster import Cluster
 from lib.polling import wait
 from sandbox.host import cgroups, veth
 from sandbox.host.link_filter import LinkFilter
-from sandbox.node import certificates, command_lines, webhook
+from sandbox.node import certificates, command_lines, image_store, webhook
 from sandbox.node.controllers import Controllers
 from sandbox.node.namespaces import Namespaces
 from sandbox.node.webhook import Authenticate, Authorize
@@ -24,8 +23,8 @@ from sandbox.paths import AWS_PORT, LOGS, NODES, RUN
 WEBHOOK_PORT = 8443
 
 # Deadlines in seconds, for a machine whose two cores are busy. On an idle one the API server is ready after about 4 s
-# and the Node after some more; the first import of the images takes about 10 s.
-API_SERVER, CONTAINERD, IMAGES, NODE_READY = 90, 60, 300, 120
+# and the Node after some more.
+API_SERVER, NODE_READY = 90, 120
 
 OpenAws = Callable[[str, Path, Path], Callable[[], None]]  # address, certificate, key -> what closes it
 
@@ -74,14 +73,13 @@ class Node:
         self._controllers: Controllers | None = None
         self._webhook: ThreadingHTTPServer | None = None
         self._filter: LinkFilter | None = None
-        self._import = threading.Thread(target=self._import_images, daemon=True)
-        self._import_error = ""
 
     # The actions, in their order
 
     def start_control_plane(self) -> None:
         """Start everything up to a ready API server; on NodeFailed or TimedOut, end everything."""
         try:
+            image_store.ensure(self.images, self.parts)
             self._enter_namespaces()
             self._make_certificates()
             self._start_listeners()
@@ -89,7 +87,6 @@ class Node:
             self._spawn("containerd", command_lines.containerd())
             self._spawn("kube-apiserver", command_lines.apiserver(self.link.node, self._issuer))
             self._wait_for_api_server()
-            self._import.start()
             self._spawn("kube-controller-manager", command_lines.controller_manager())
             self._spawn("kube-scheduler", command_lines.scheduler())
             self._start_controllers()
@@ -105,9 +102,6 @@ class Node:
         (self.etc / "kubelet.json").write_text(json.dumps(kubelet))
         self._spawn("kubelet", command_lines.kubelet(self.node_name, self.link.node, node_group))
         self._spawn("kube-proxy", command_lines.proxy(self.node_name))
-        self._import.join(IMAGES)
-        if self._import_error:
-            raise NodeFailed(self._import_error)
         ready = lambda: self.controllers.node_ready(self.node_name)  # noqa: E731
         wait(f"node {self.node_name} Ready", ready, deadline=NODE_READY, fix=f"see {self.logs}")
 
@@ -222,26 +216,6 @@ class Node:
         disk = self.state / "upper"
         self._controllers = Controllers(self.admin_kubeconfig, self.link.load_balancers, disk, self.log)
         self._controllers.start()
-
-    def _import_images(self) -> None:
-        """Import each part's images into containerd, once for each build of them; keep an error for `join`."""
-        mark = self.images.parent / "imported"
-        imported = mark.read_text().splitlines() if mark.is_file() else []
-        archives = [part for part in self.parts.values() if (part / "images.tar").is_file()]
-        missing = [part for part in archives if part.name not in imported]
-        if not missing:
-            return
-        answers = lambda: self.namespaces.run(command_lines.ctr("version")).returncode == 0  # noqa: E731
-        wait("containerd", answers, deadline=CONTAINERD)
-        for part in missing:
-            with (part / "images.tar").open("rb") as content:
-                done = self.namespaces.run(command_lines.ctr("-n", "k8s.io", "images", "import", "-"), stdin=content)
-            if done.returncode:
-                message = done.stderr.strip()[-200:]
-                log = self.logs / "containerd.log"
-                self._import_error = f"expected containerd to import the images, got {message}; see {log}"
-                return
-        mark.write_text("\n".join(part.name for part in archives))
 
     def _spawn(self, name: str, command: list[str]) -> None:
         self.namespaces.spawn(name, command)
