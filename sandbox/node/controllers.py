@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,13 +33,15 @@ class Controllers:
     Args:
         kubeconfig: of an administrator.
         pool: the addresses for load balancers, in order.
-        disk: the folder on this machine that is the node's root.
+        on_node: runs a command on the node.
         log: takes one line.
     """
 
-    def __init__(self, kubeconfig: Path, pool: list[str], disk: Path, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, kubeconfig: Path, pool: list[str], on_node: Callable[[list[str]], Any], log: Callable[[str], None]
+    ) -> None:
         self.cluster = Cluster.from_kubeconfig(kubeconfig)
-        self.pool, self.disk, self.log = pool, disk, log
+        self.pool, self.on_node, self.log = pool, on_node, log
         self.core = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
         self._stopped = threading.Event()
         self._labels: dict[str, str] = {}  # of the Node, from the last call of set_labels_and_taints
@@ -131,12 +132,14 @@ class Controllers:
                 },
             },
         }
+        # Everybody may write, as in kind's and minikube's: Kubernetes gives no folder of a node to a pod's fsGroup
+        self.on_node(["install", "-d", "-m", "777", f"/{VOLUMES}/{name}"])
         self.cluster.apply(volume)
 
     def _delete_volume(self, volume: Any) -> None:
         ours = volume.spec.storage_class_name == CLASS and volume.status.phase in ("Released", "Failed")
         if ours and not volume.metadata.deletion_timestamp:
-            shutil.rmtree(self.disk / VOLUMES / volume.metadata.name, ignore_errors=True)
+            self.on_node(["rm", "-rf", f"/{VOLUMES}/{volume.metadata.name}"])
             self.core.delete_persistent_volume(volume.metadata.name)
 
 

@@ -213,8 +213,8 @@ class Node:
             raise NodeFailed(f"expected kube-apiserver to run, got exit code {ended()}; see {log}")
 
     def _start_controllers(self) -> None:
-        disk = self.state / "upper"
-        self._controllers = Controllers(self.admin_kubeconfig, self.link.load_balancers, disk, self.log)
+        run = self.namespaces.run
+        self._controllers = Controllers(self.admin_kubeconfig, self.link.load_balancers, run, self.log)
         self._controllers.start()
 
     def _spawn(self, name: str, command: list[str]) -> None:
