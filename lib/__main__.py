@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the notebooks 00-15 in order and leave a record."""
     from lib.runner import series
 
-    return series.run(args.env, args.first, args.only, command=_command_line())
+    return series.run(args.env, args.first, args.only, command=_command_line(), to=args.to)
 
 
 def probes_slow(args: argparse.Namespace) -> int:
@@ -218,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--env", required=True, help=ENV)
     one.add_argument("--from", dest="first", metavar="STEP", help="start with this step: 4, 04 or 04-its-name")
     one.add_argument("--only", metavar="STEP", help="run this step alone")
+    one.add_argument("--to", default="", metavar="s3://…", help="upload the record as a zip to this bucket and prefix")
 
     command("probes-slow", probes_slow).add_argument("--env", required=True, help=ENV)
     command("clean-up", clean_up).add_argument("--env", required=True, help=ENV)

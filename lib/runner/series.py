@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jupyter_client.manager import AsyncKernelManager
 
 from lib import errors
-from lib.bundle import index_page, seal, signing_key, time_stamp, witness
+from lib.bundle import archive, index_page, seal, signing_key, time_stamp, witness
 from lib.bundle.derived import INTERRUPTED
 from lib.errors import ParamsError, RunbookError
 from lib.files import write_atomic
@@ -47,6 +47,7 @@ def run(
     key: Ed25519PrivateKey | None = None,
     out: TextIO | None = None,
     cell_timeout: int = CELL_TIMEOUT,
+    to: str = "",
 ) -> int:
     """Run notebooks of the series and leave a sealed and signed bundle, whatever their verdict.
 
@@ -63,6 +64,7 @@ def run(
         key: signs the bundle; by default this machine's signing key.
         out: where progress is printed; by default standard output.
         cell_timeout: seconds that one cell may take.
+        to: s3://bucket/prefix, which gets the sealed bundle as a zip.
 
     Returns:
         The exit code. 0: every check passed; 1: a check failed; 2: an error; 130: interrupted.
@@ -70,8 +72,11 @@ def run(
     Raises:
         ParamsError: the params or the names of steps are wrong. Nothing was created.
         Locked: another run uses this cluster. Nothing was created.
-        BundleError: the signing key or the time-stamping authority's root is not readable. Nothing was created.
+        BundleError: the signing key or the time-stamping authority's root is not readable, or `to` is no S3 address.
+            Nothing was created.
     """
+    if to:
+        archive.bucket_and_key(to, "bundle.zip")  # raises
     loaded = load(env, folder=params)
     values, authority = loaded.model_dump(), time_stamp.authority(loaded)
     key = key or signing_key.ensure_key()
@@ -91,7 +96,7 @@ def run(
             **origin,
             "params": values,
         }
-        series = _Series(folder, values, key, authority, Progress(len(chosen), out), cell_timeout)
+        series = _Series(folder, values, key, authority, Progress(len(chosen), out), cell_timeout, to)
         return series.run(whole, chosen, about)
 
 
@@ -133,9 +138,10 @@ class _Series:
         authority: time_stamp.Authority | None,
         progress: Progress,
         cell_timeout: int,
+        to: str,
     ) -> None:
         self.folder, self.values, self.key, self.authority = folder, values, key, authority
-        self.progress, self.cell_timeout = progress, cell_timeout
+        self.progress, self.cell_timeout, self.to = progress, cell_timeout, to
         self.secrets = SecretsPipe()
         self.rows: dict[str, dict] = {}
         self.interrupted = False
@@ -174,7 +180,22 @@ class _Series:
                 )
             except RunbookError as error:
                 self.progress.say(f"No witness knows this run. {error}")
-        return sealed["exit_code"]
+        uploaded = self._upload()
+        return sealed["exit_code"] or uploaded
+
+    def _upload(self) -> int:
+        """Upload the bundle if `to` names a place; return the exit code of an error, or 0."""
+        try:
+            if self.to:
+                file = archive.pack(
+                    self.folder, self.folder.with_name(f"{self.folder.name}.zip"), [self.key.public_key()]
+                )
+                place = archive.upload(file, self.to, witness.client(Params(**self.values)))
+                self.progress.say(f"Uploaded: {place}.")
+        except RunbookError as error:
+            self.progress.say(f"The record is not at {self.to}. {error}")
+            return verdicts.EXIT_CODES[verdicts.ERROR]
+        return 0
 
     def _walk(self, chosen: list[Path], kernels: Kernels, finished: Callable[[str], None]) -> None:
         """Run the steps until one is red; the kernel of the next step starts while a step runs."""

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lib.bundle import signing_key
+from lib.bundle import archive, signing_key
 from lib.crypto import certificates
-from lib.errors import Locked, ParamsError
+from lib.errors import BundleError, Locked, ParamsError
 from lib.params import ROOT, load
 from lib.polling import wait
 from lib.runner import lock, series
-from tests.support import time_stamps
+from tests.support import moto_s3, time_stamps
 from tests.support.tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
 
 SECRET = "hunter2hunter2"
@@ -121,6 +121,32 @@ def test_an_authority_stamps_the_record_with_the_time(tmp_path):
     with time_stamps.clock() as known:
         ran = Ran(tmp_path, more=more.format(known.url, tmp_path / "root.pem"))
     assert ran.code == 0 and "The record is time-stamped 2026-01-31T12:00:12Z by CN=the clock" in ran.printed
+
+
+def test_a_record_is_uploaded_whatever_its_verdict(tmp_path):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(False))
+    where = places(tmp_path)
+    keys = "\n".join(f"{name} = {value}" for name, value in moto_s3.KEYS.items() if name.startswith("aws"))
+    (tmp_path / "keys").write_text(f"[default]\n{keys}")
+    with moto_s3.serving() as s3:
+        more = f"aws_endpoint_url: {s3.meta.endpoint_url}\naws_credentials_file: {tmp_path / 'keys'}\n"
+        write_params(tmp_path / "params", more=more)
+        s3.create_bucket(Bucket="records")
+        buckets = ("records", "none")
+        codes = [series.run("tiny", key=KEY, out=io.StringIO(), to=f"s3://{one}/x", **where) for one in buckets]
+        (kept,) = s3.list_objects_v2(Bucket="records")["Contents"]
+        file = tmp_path / "kept.zip"
+        s3.download_file("records", kept["Key"], str(file))
+    assert codes == [1, 1] and problems(archive.unpack(file, tmp_path / "unpacked")) == []
+
+
+def test_a_record_that_cannot_be_uploaded_is_an_error(tmp_path):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check())
+    out = io.StringIO()
+    assert series.run("tiny", key=KEY, out=out, to="s3://records", **places(tmp_path)) == 2
+    assert "The record is not at s3://records. No credentials file" in out.getvalue()
+    with pytest.raises(BundleError, match="is no S3 address"):
+        series.run("tiny", key=KEY, to="records", **places(tmp_path))
 
 
 def test_a_failed_check_is_red_though_nobody_raised(tmp_path):
