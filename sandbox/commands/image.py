@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from lib.runner import environment
+from sandbox.build import istioctl_image
 from sandbox.build.builder import BuildFailed, build
 from sandbox.build.runbook_image import NAME, OWN, write
 from sandbox.commands import endpoint
 from sandbox.node.command_lines import ctr
 from sandbox.node.namespaces import KINDS, ROOT, enter
-from sandbox.paths import LOGS, PROJECT
+from sandbox.paths import BIN, LOGS, PROJECT
 
 FOLDER = PROJECT / "outputs" / "image"
 LOG = LOGS / "build-runbook.log"
@@ -41,9 +43,13 @@ def make(tell: Callable[[str], None]) -> str:
     tell(f"{NAME}@{digest}\n{file.relative_to(PROJECT)}, {file.stat().st_size >> 20} MiB, commit {commit or 'unknown'}")
     if dirty:
         tell("Files differ from that commit: the image names no commit.")
-    for cluster in endpoint.clusters() or []:
-        import_images(cluster["processes"]["containerd"]["pid"], file)
-        tell(f"imported into the node of {cluster['name']}")
+    if running := endpoint.clusters():
+        with tempfile.TemporaryDirectory(dir=LOGS) as folder:
+            istioctl = istioctl_image.write(Path(folder), parts["base"] / "layer.tar", (BIN / "istioctl").resolve())
+            for cluster in running:
+                for one in (file, istioctl):
+                    import_images(cluster["processes"]["containerd"]["pid"], one)
+                tell(f"imported into the node of {cluster['name']}")
     return digest
 
 

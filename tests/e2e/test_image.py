@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 
 import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lib import params
+from lib.bundle import signing_key
 from lib.kubernetes import manifests
 from lib.names import WATCH as SPACE
 from lib.polling import wait
@@ -16,6 +20,7 @@ from lib.record.events import Record
 from lib.run import Run
 from lib.steps import endpoints, tokens
 from lib.watch import prove, standing
+from sandbox.build import istioctl_image
 from sandbox.build.runbook_image import NAME, SOURCE
 from sandbox.commands import image
 from tests.support import rights
@@ -24,6 +29,17 @@ from tests.support.unguarded import unguarded
 pytestmark = pytest.mark.sandbox
 ACCESS = manifests.load(SOURCE / "access.yaml")
 WATCH = manifests.load(SOURCE / "watch.yaml", image="", schedule="", hours="")
+RUN = manifests.load(SOURCE / "run.yaml", image=NAME, istioctl=istioctl_image.NAME)
+VERIFY = manifests.load(SOURCE / "verify.yaml", image=NAME)
+STEP = os.environ.get("RUN_STEP", "02")  # of the notebooks that a pod runs; RUN_STEP= is all of them, in minutes
+EKS = (
+    "cluster_name",
+    "region",
+    "kubernetes_version",
+    "node_count",
+    "istioctl",
+    "gateway_api_crds",
+)  # of EKS or of this machine
 HOST = "httpbin.example"
 HOURS, NEVER = 3, "0 0 29 2 *"  # the age of a stale proof; a schedule whose day is far
 DEADLINE = 90  # seconds for a Job: both take about 10 on an idle machine
@@ -60,7 +76,7 @@ def ended(run) -> dict[str, tuple[int, str]]:
     return {job["metadata"]["name"]: outcome(run, job["metadata"]["name"]) for job in jobs}
 
 
-def outcome(run, job: str) -> tuple[int, str]:
+def outcome(run, job: str, deadline: float = DEADLINE) -> tuple[int, str]:
     def exit_code() -> int | None:
         (pod,) = run.cluster.items("v1", "Pod", SPACE, f"job-name={job}") or [{"status": {}}]
         for one in pod["status"].get("containerStatuses", []):
@@ -68,7 +84,7 @@ def outcome(run, job: str) -> tuple[int, str]:
                 return ended["exitCode"]
         return None
 
-    code = wait(f"the end of the Job {job}", exit_code, lambda value: value is not None, deadline=DEADLINE)
+    code = wait(f"the end of the Job {job}", exit_code, lambda value: value is not None, deadline=deadline)
     (pod,) = run.cluster.items("v1", "Pod", SPACE, f"job-name={job}")
     text = run.cluster.logs(pod["metadata"]["name"], SPACE, "runbook", 600)
     print(text)
@@ -119,7 +135,51 @@ def test_a_hole_is_red_and_an_event_and_is_proved_again_without_it(run, watched)
 
 
 def test_the_rights_are_those_of_the_calls_that_were_made(run, ended, watched):
-    events = rights.calls(run.params.cluster_name, f"system:serviceaccount:{SPACE}:")
+    events = [one for name in ("why", "watch") for one in calls(run, name)]
     assert {one["annotations"]["authorization.k8s.io/decision"] for one in events} == {"allow"}
     assert rights.used(events) == rights.stated([*ACCESS, *WATCH])
-    assert {one["user"]["username"].rpartition(":")[2] for one in events} == {"why", "watch"}
+    assert calls(run, "why") and calls(run, "watch")
+
+
+def calls(run, account: str) -> list[dict]:
+    return rights.calls(run.params.cluster_name, f"system:serviceaccount:{SPACE}:{account}")
+
+
+@pytest.fixture(scope="module")
+def ran(run):
+    """The exit codes and the outputs of a run of notebooks in a pod, and of a pod that verifies the record."""
+    stated = yaml.safe_load((params.ROOT / "params" / "dev.yml").read_text())
+    own = {key: value for key, value in stated.items() if key not in EKS and not key.startswith("aws_")}
+    own |= {"env": "existing", "cluster_source": "existing"}
+    key = signing_key.new_pem()
+    public = signing_key.pem(load_pem_private_key(key.encode(), None).public_key())
+    objects = [
+        {"kind": "ConfigMap", "metadata": {"name": "params"}, "data": {"existing.yml": yaml.safe_dump(own)}},
+        {"kind": "Secret", "metadata": {"name": "run-signer"}, "stringData": {"signing-key.pem": key}},
+        {"kind": "ConfigMap", "metadata": {"name": "signer"}, "data": {"public.pem": public}},
+    ]
+    for one in objects:
+        one |= {"apiVersion": "v1", "metadata": {**one["metadata"], "namespace": SPACE}}
+    (job,) = [one for one in RUN if one["kind"] == "Job"]
+    job["spec"]["template"]["spec"]["containers"][0]["args"] += ["--only", STEP] if STEP else []
+    for _ in run.cluster.apply_all([*objects, *RUN]):
+        pass
+    results = [outcome(run, "run", 1200)]
+    for _ in run.cluster.apply_all(VERIFY):
+        pass
+    yield [*results, outcome(run, "verify")]
+    for one in RUN:
+        if one["kind"] != "Namespace":
+            run.delete(one)
+
+
+def test_a_pod_runs_notebooks_of_its_cluster_and_another_verifies_the_record(run, ran):
+    (code, text), (verified, said) = ran
+    assert (code, verified) == (0, 0) and "pass after" in text and "verifies" in said
+
+
+def test_no_call_of_a_run_is_refused_and_each_is_by_a_stated_right(run, ran):
+    """A whole run on an empty cluster needs each of them: docs/image.md says how that was measured."""
+    events = calls(run, "run")
+    assert {one["annotations"]["authorization.k8s.io/decision"] for one in events} == {"allow"}
+    assert rights.used(events) <= rights.stated(RUN)

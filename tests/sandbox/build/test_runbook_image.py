@@ -14,7 +14,9 @@ DOCKERFILE = re.sub(r"\s*\\\n\s*", " ", (SOURCE / "Dockerfile").read_text())
 ACCESS = manifests.load(SOURCE / "access.yaml")
 WATCH = manifests.load(SOURCE / "watch.yaml", image="image", schedule="0 * * * *", hours="3")
 CRON_JOBS = [one["spec"]["jobTemplate"] | {"metadata": one["metadata"]} for one in WATCH if one["kind"] == "CronJob"]
-JOBS = [*manifests.load(SOURCE / "jobs.yaml", **NAMES), *CRON_JOBS]
+RUN = manifests.load(SOURCE / "run.yaml", image="image", istioctl="istioctl")
+RUN_JOBS = [one for one in [*RUN, *manifests.load(SOURCE / "verify.yaml", image="image")] if one["kind"] == "Job"]
+JOBS = [*manifests.load(SOURCE / "jobs.yaml", **NAMES), *CRON_JOBS, *RUN_JOBS]
 
 
 def lines(word: str) -> list[str]:
@@ -51,12 +53,19 @@ def test_a_job_is_not_root_and_cannot_write_its_root_file_system(job):
     pod = job["spec"]["template"]["spec"]
     user, _, group = USER.partition(":")
     assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == int(user) == int(group)
-    for container in pod["containers"]:
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
         own = container["securityContext"]
         assert own["readOnlyRootFilesystem"] and not own["allowPrivilegeEscalation"]
         assert own["capabilities"] == {"drop": ["ALL"]}
         assert not any("eyJ" in word for word in container.get("command", container.get("args")))
     assert pod["automountServiceAccountToken"] == ("serviceAccountName" in pod)
+
+
+def test_a_run_may_do_what_its_rules_list_and_has_no_wildcard():
+    (binding,) = [one for one in RUN if "roleRef" in one]
+    (role,) = [one for one in RUN if "rules" in one]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert not [rule for rule in role["rules"] if "*" in str(rule) or "nonResourceURLs" in rule]
 
 
 def test_make_watch_takes_the_image_of_make_image():
