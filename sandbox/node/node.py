@@ -95,15 +95,20 @@ class Node:
             raise
 
     def join(self, node_group: str, count: int) -> None:
-        """Start the kubelet and wait until the Node is Ready; one real node stands for a group of any size."""
+        """Start the kubelet and wait until pods can be made; one real node stands for a group of any size.
+
+        That is when the Node is Ready and the namespace `default` has its service account, which a controller makes.
+        """
         if count != 1:
             self.log(f"{self.name}: node group {node_group} asks for {count} nodes; this machine gives one")
         kubelet = command_lines.kubelet_config(cgroups.make(self.name))
         (self.etc / "kubelet.json").write_text(json.dumps(kubelet))
         self._spawn("kubelet", command_lines.kubelet(self.node_name, self.link.node, node_group))
         self._spawn("kube-proxy", command_lines.proxy(self.node_name))
+        fix, account = f"see {self.logs}", ("v1", "ServiceAccount", "default", "default")
         ready = lambda: self.controllers.node_ready(self.node_name)  # noqa: E731
-        wait(f"node {self.node_name} Ready", ready, deadline=NODE_READY, fix=f"see {self.logs}")
+        wait(f"node {self.node_name} Ready", ready, deadline=NODE_READY, fix=fix)
+        wait("the first service account", lambda: self.controllers.cluster.find(*account), deadline=NODE_READY, fix=fix)
 
     def set_labels_and_taints(self, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
         """Give the Node these labels and taints, and remove those of the last call."""
