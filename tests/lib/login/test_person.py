@@ -4,6 +4,8 @@ import base64
 import re
 from types import SimpleNamespace
 
+import pytest
+
 from lib.login import chromium
 from lib.login.person import Person
 from tests.support.little_cluster import Served, new_run, no_file_is_left  # noqa: F401
@@ -37,3 +39,20 @@ def test_a_picture_has_words_and_no_text_that_looks_like_a_token():
     page = person.picture('a "page" <b>').data
     assert 'alt="a &quot;page&quot; &lt;b&gt;"' in page and "eyJ" not in page
     assert base64.b64decode(re.search(r"base64,([^\"]+)\"", page)[1]) == shot
+
+
+@pytest.mark.parametrize(("later", "red"), [("s3ss10n", []), ("an0ther", ["the session is the same"])])
+def test_the_id_of_a_session_is_compared_and_not_recorded(later, red):
+    class Seen(Person):
+        answers = [{"jti": "1", "sid": "s3ss10n"}, {"jti": "2", "sid": later}]
+
+        def _claims(self):
+            return self.answers.pop(0)
+
+    run = new_run(Served(), tls="off")
+    person = Seen(run)
+    person.reason = ""
+    person.__dict__["_browser"] = SimpleNamespace(driver=SimpleNamespace(delete_cookie=lambda name: None))
+    told = f"{person.outlive_token()} {run.checks}"
+    assert [check.name for check in run.checks if check.red] == red
+    assert "s3ss10n" not in told and later not in told
