@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox.build.parts import Part, keys, parts
@@ -35,8 +36,7 @@ def build(tell: Callable[[str], None] = print, only: tuple[str, ...] = ()) -> di
     wanted = chosen(parts(), only)
     folders = {part.name: PARTS / f"{part.name}-{named[part.name]}" for part in wanted}
     LOGS.mkdir(parents=True, exist_ok=True)
-    with (HOME / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked():
         missing = [part for part in wanted if not is_whole(folders[part.name])]
         if missing:
             require_tools(missing)
@@ -49,6 +49,14 @@ def build(tell: Callable[[str], None] = print, only: tuple[str, ...] = ()) -> di
                 _link(BIN / name, folders["programs"] / name)
             _link(CRDS, folders["gateway-api"])
     return folders
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Let no other process change the parts meanwhile."""
+    with (HOME / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def chosen(all_parts: list[Part], only: tuple[str, ...] = ()) -> list[Part]:

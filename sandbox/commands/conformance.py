@@ -16,7 +16,7 @@ from sandbox.build.builder import BuildFailed, build
 from sandbox.build.conformance import PROGRAM
 from sandbox.commands import endpoint
 from sandbox.commands.conformance_report import FEATURES, MESH, results, tables, unexplained
-from sandbox.commands.image import import_images
+from sandbox.node.image_store import import_images
 from sandbox.paths import LOGS, PROJECT, RUN, version
 
 CLASS = "istio"

@@ -13,8 +13,7 @@ from sandbox.build import istioctl_image
 from sandbox.build.builder import BuildFailed, build
 from sandbox.build.runbook_image import NAME, OWN, write
 from sandbox.commands import endpoint
-from sandbox.node.command_lines import ctr
-from sandbox.node.namespaces import KINDS, ROOT, enter
+from sandbox.node.image_store import import_images
 from sandbox.paths import BIN, LOGS, PROJECT
 
 FOLDER = PROJECT / "outputs" / "image"
@@ -51,12 +50,3 @@ def make(tell: Callable[[str], None]) -> str:
                     import_images(cluster["processes"]["containerd"]["pid"], one)
                 tell(f"imported into the node of {cluster['name']}")
     return digest
-
-
-def import_images(pid: int, images: Path) -> None:
-    """Import images into the containerd of a running node, whose process `pid` is."""
-    command = [*enter(pid, *KINDS, *ROOT), *ctr("-n", "k8s.io", "images", "import", "-")]
-    with images.open("rb") as content:
-        done = subprocess.run(command, stdin=content, capture_output=True, text=True)
-    if done.returncode:
-        raise BuildFailed(f"expected containerd to import {images}, got: {done.stderr.strip()[-200:]}")

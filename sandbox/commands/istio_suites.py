@@ -13,8 +13,8 @@ from lib.kubernetes.cluster import Cluster
 from sandbox.build.builder import build
 from sandbox.build.istio_suites import ISTIO_HUB, PLACE, TAG
 from sandbox.commands.conformance import find_cluster, run_suite
-from sandbox.commands.image import import_images
 from sandbox.commands.istio_report import results, tables, unexplained
+from sandbox.node.image_store import import_images
 from sandbox.paths import LOGS, PROJECT, RUN, version
 
 ALL = "istio"

@@ -6,23 +6,19 @@ layers and their content, which containerd never writes again. Its databases are
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import subprocess
 from pathlib import Path
 
 from lib.polling import wait
+from sandbox.build.builder import BuildFailed, locked
 from sandbox.node import command_lines
-from sandbox.node.namespaces import Namespaces
-from sandbox.paths import HOME, LOGS, PARTS
+from sandbox.node.namespaces import KINDS, ROOT, Namespaces, enter
+from sandbox.paths import LOGS, PARTS
 
 CONTAINERD = 60  # seconds until it answers, on a machine whose cores are busy
 MARK = "imported"  # beside a cluster's images: the name of the store that they came from
-
-
-class ImportFailed(Exception):
-    """One sentence: what containerd said, and where its log is."""
 
 
 def ensure(images: Path, parts: dict[str, Path]) -> None:
@@ -33,7 +29,7 @@ def ensure(images: Path, parts: dict[str, Path]) -> None:
         parts: the folders of the built parts.
 
     Raises:
-        ImportFailed: containerd refuses an image.
+        BuildFailed: containerd refuses an image.
         TimedOut: containerd does not answer.
     """
     link(_store(parts), images)
@@ -54,43 +50,49 @@ def link(store: Path, images: Path) -> None:
     mark.write_text(store.name)
 
 
+def import_images(pid: int, images: Path) -> None:
+    """Import a file of images into the containerd of a node; raise BuildFailed if it refuses them.
+
+    Args:
+        pid: of any process of the node.
+        images: the file.
+    """
+    command = [*enter(pid, *KINDS, *ROOT), *command_lines.ctr("-n", "k8s.io", "images", "import", "-")]
+    with images.open("rb") as content:
+        done = subprocess.run(command, stdin=content, capture_output=True, text=True)
+    if done.returncode:
+        raise BuildFailed(f"expected containerd to import {images}, got: {done.stderr.strip()[-200:]}; see {LOGS}")
+
+
 def _store(parts: dict[str, Path]) -> Path:
     """Return the folder of a containerd that has imported the images of these parts."""
     archives = [part / "images.tar" for part in parts.values() if (part / "images.tar").is_file()]
     key = hashlib.sha256("\n".join(archive.parent.name for archive in archives).encode()).hexdigest()[:12]
     store = PARTS / f"imported-{key}"
-    with (HOME / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not store.is_dir():
-            for old in PARTS.glob("imported-*"):
-                shutil.rmtree(old)
-            work = PARTS / "tmp" / "imported"
-            shutil.rmtree(work, ignore_errors=True)
-            (work / "etc").mkdir(parents=True)
-            _import(archives, work, parts)
-            (work / "images").rename(store)
-            shutil.rmtree(work)
+    if not store.is_dir():  # without the lock first: a build may hold it for minutes
+        with locked():
+            if not store.is_dir():
+                _make(store, archives, parts)
     return store
 
 
-def _import(archives: list[Path], work: Path, parts: dict[str, Path]) -> None:
-    """Import the archives into `work`/images, by a containerd that ends afterwards."""
-    name = "containerd.toml"
+def _make(store: Path, archives: list[Path], parts: dict[str, Path]) -> None:
+    """Import the archives by a containerd that ends afterwards, and put what it keeps in place of the store before."""
+    for old in PARTS.glob("imported-*"):
+        shutil.rmtree(old)
+    work, name = PARTS / "tmp" / "imported", "containerd.toml"
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "etc").mkdir(parents=True)
     (work / "etc" / name).write_text(command_lines.files("", "privileged")[name])
-    paths = {"STATE": work, "IMAGES": work / "images", "PROGRAMS": parts["programs"]}
-    lowers = f"{parts['node'] / 'upper'}:{parts['base'] / 'root'}"
-    settings = {key: str(path) for key, path in paths.items()}
-    namespaces = Namespaces(LOGS / "images", {**settings, "LOWERS": lowers, "NODE_NAME": "images"})
+    namespaces = Namespaces("images", work, work / "images", parts, LOGS / "images")
     try:
         namespaces.wait_ready()
         namespaces.spawn("containerd", command_lines.containerd())
         answers = lambda: namespaces.run(command_lines.ctr("version")).returncode == 0  # noqa: E731
         wait("containerd", answers, deadline=CONTAINERD, fix=f"see {namespaces.logs}")
         for archive in archives:
-            with archive.open("rb") as content:
-                done = namespaces.run(command_lines.ctr("-n", "k8s.io", "images", "import", "-"), stdin=content)
-            if done.returncode:
-                message = done.stderr.strip()[-200:]
-                raise ImportFailed(f"expected containerd to import {archive}, got {message}; see {namespaces.logs}")
+            import_images(namespaces.pid, archive)
     finally:
         namespaces.close()
+    (work / "images").rename(store)
+    shutil.rmtree(work)

@@ -31,19 +31,24 @@ class Namespaces:
     """Namespaces that live as long as their first process, which ends with the thread that calls `open`.
 
     Args:
+        name: of the node.
+        state: the folder of its root file system, of the kubelet's files, and of /etc/kubernetes.
+        images: the folder of its containerd.
+        parts: the folders of the built parts.
         logs: the folder of the programs' logs; emptied.
-        settings: the environment of init.sh.
     """
 
-    def __init__(self, logs: Path, settings: dict[str, str]) -> None:
+    def __init__(self, name: str, state: Path, images: Path, parts: dict[str, Path], logs: Path) -> None:
         self.logs, self.pid = logs, 0
+        lowers = f"{parts['node'] / 'upper'}:{parts['base'] / 'root'}"
+        folders = {"STATE": str(state), "IMAGES": str(images), "PROGRAMS": str(parts["programs"]), "LOWERS": lowers}
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         self.programs: dict[str, subprocess.Popen] = {}
         with (logs / "init.log").open("w") as log:
             self._init = subprocess.Popen(
                 ["unshare", *KINDS, "--fork", "--kill-child", "sh", str(INIT)],
-                env={"PATH": os.environ["PATH"], **settings},
+                env={"PATH": os.environ["PATH"], "NODE_NAME": name, **folders},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

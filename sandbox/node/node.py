@@ -77,7 +77,7 @@ class Node:
     # The actions, in their order
 
     def start_control_plane(self) -> None:
-        """Start everything up to a ready API server; on NodeFailed or TimedOut, end everything."""
+        """Start everything up to a ready API server; on BuildFailed, NodeFailed or TimedOut, end everything."""
         try:
             image_store.ensure(self.images, self.parts)
             self._enter_namespaces()
@@ -176,10 +176,7 @@ class Node:
     # The parts of the actions
 
     def _enter_namespaces(self) -> None:
-        lowers = f"{self.parts['node'] / 'upper'}:{self.parts['base'] / 'root'}"
-        paths = {"STATE": self.state, "IMAGES": self.images, "PROGRAMS": self.parts["programs"]}
-        settings = {key: str(path) for key, path in paths.items()}
-        self._namespaces = Namespaces(self.logs, {**settings, "LOWERS": lowers, "NODE_NAME": self.node_name})
+        self._namespaces = Namespaces(self.node_name, self.state, self.images, self.parts, self.logs)
         self._namespaces.wait_ready()
         veth.up(self.link, self._namespaces.pid, self._namespaces.network_command)
         self._filter = LinkFilter(self.link, (WEBHOOK_PORT, AWS_PORT), self._namespaces.root_command)

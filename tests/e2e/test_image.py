@@ -32,14 +32,8 @@ WATCH = manifests.load(SOURCE / "watch.yaml", image="", schedule="", hours="")
 RUN = manifests.load(SOURCE / "run.yaml", image=NAME, istioctl=istioctl_image.NAME)
 VERIFY = manifests.load(SOURCE / "verify.yaml", image=NAME)
 STEP = os.environ.get("RUN_STEP", "02")  # of the notebooks that a pod runs; RUN_STEP= is all of them, in minutes
-EKS = (
-    "cluster_name",
-    "region",
-    "kubernetes_version",
-    "node_count",
-    "istioctl",
-    "gateway_api_crds",
-)  # of EKS or of this machine
+# Params of EKS or of this machine
+EKS = ("cluster_name", "region", "kubernetes_version", "node_count", "istioctl", "gateway_api_crds")
 HOST = "httpbin.example"
 HOURS, NEVER = 3, "0 0 29 2 *"  # the age of a stale proof; a schedule whose day is far
 DEADLINE = 90  # seconds for a Job: both take about 10 on an idle machine
