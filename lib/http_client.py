@@ -71,7 +71,7 @@ def over_http(
     further headers, and `data` is the request's body.
     """
     place = urlsplit(url)
-    connection = _connection(place.scheme, place.hostname or "", place.port, timeout, to)
+    connection = connect(place, timeout, to)
     target = (place.path or "/") + (f"?{place.query}" if place.query else "")
     start = time.perf_counter()
     try:
@@ -193,6 +193,24 @@ def why(error: Exception) -> str:
     return next((reason for kind, reason in kinds if isinstance(error, kind)), f"{type(error).__name__}: {error}")
 
 
+def connect(url: SplitResult, timeout: float, to: str = "") -> http.client.HTTPConnection:
+    """Return a connection to a URL's host that opens with its first request; over https the server is verified.
+
+    Args:
+        url: its scheme, host and port count.
+        timeout: in seconds, of each step.
+        to: an address to connect to in place of the host.
+    """
+    made: Any  # _create_connection, which --connect-to needs, is not among the typed attributes
+    if url.scheme == "https":
+        made = http.client.HTTPSConnection(url.hostname or "", url.port, timeout=timeout, context=trust_store.context())
+    else:
+        made = http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
+    if to:
+        made._create_connection = lambda asked, *rest: socket.create_connection((to, asked[1]), *rest)
+    return made
+
+
 def _headers(
     token: str | None, host: str | None, agent: str = "", more: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -213,17 +231,6 @@ def _config(url: str, method: str, headers: dict[str, str], timeout: float, mark
     ]
     flags = ("silent", "show-error", "globoff", "path-as-is")
     return curl_settings([*options, *((flag, "") for flag in flags)])
-
-
-def _connection(scheme: str, host: str, port: int | None, timeout: float, to: str) -> http.client.HTTPConnection:
-    made: Any  # _create_connection, which --connect-to needs, is not among the typed attributes
-    if scheme == "https":
-        made = http.client.HTTPSConnection(host, port, timeout=timeout, context=trust_store.context())
-    else:
-        made = http.client.HTTPConnection(host, port, timeout=timeout)
-    if to:
-        made._create_connection = lambda asked, *rest: socket.create_connection((to, asked[1]), *rest)
-    return made
 
 
 def _line(value: str) -> str:

@@ -39,8 +39,9 @@ def bundle(
     Raises:
         BundleError: a file of `roots_at` holds no certificate.
     """
-    result = verify(folder, trusted, roots=_roots(folder.parent.name, roots_at))
-    problems, notes = _witnessed(folder.parent, witness_at, folder.name)
+    values = _params(folder.parent.name)
+    result = verify(folder, trusted, roots=_roots(values, roots_at))
+    problems, notes = _witnessed(folder.parent, values, witness_at, folder.name)
     problems = [*result.problems, *problems]
     notes = [*result.notes, *notes, *_key_notes(folder.parent, keys_at)]
     whose = "the key that you named" if keys_at else "this machine's key"
@@ -62,9 +63,10 @@ def environment(
     states: list[tuple[str, str, list[str]]] = [
         (MISSING, f"{name}: missing, a later run names it", []) for name in sorted(named - pruned)
     ]
-    roots = _roots(folder.name, roots_at)
+    values = _params(folder.name)
+    roots = _roots(values, roots_at)
     states += [_state(folder / name, link, trusted, roots) for name, link in known.items()]
-    problems, notes = _witnessed(folder, witness_at)
+    problems, notes = _witnessed(folder, values, witness_at)
     notes += [f"the runs up to {name} are not here: old runs were pruned" for name in sorted(pruned)]
     counts = Counter(state for state, _, _ in states)
     total = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state] or state == VERIFIES)
@@ -86,18 +88,18 @@ def _state(folder: Path, link: chain.Link, trusted: Keys, roots: time_stamp.Root
     return PROBLEM if result.problems else VERIFIES, f"{link.name}: {word}", result.problems
 
 
-def _witnessed(folder: Path, place: str, only: str = "") -> tuple[list[str], list[str]]:
+def _witnessed(
+    folder: Path, values: params.Params | None, place: str, only: str = ""
+) -> tuple[list[str], list[str]]:
     """Return what the witness says of an environment's folder: problems and notes; `only` names the one run looked at.
 
     Without a place, the witness is that of the environment's params, if there is one.
     """
-    env = folder.name
-    values = _params(env)
     place = place or (values.witness if values and values.witness else "")
     if not place:
         return [], ["no witness keeps the digests of runs elsewhere, so nobody would notice a newest run that goes"]
     try:
-        digests = witness.known(place, env, lambda: _client(values))
+        digests = witness.known(place, folder.name, lambda: _client(values))
     except RunbookError as error:
         return [f"The witness {place} did not answer: {error}"], []
     newer = {name: sha256 for name, sha256 in digests.items() if not only or name >= only}
@@ -120,11 +122,10 @@ def _params(env: str) -> params.Params | None:
         return None
 
 
-def _roots(env: str, files: Sequence[Path]) -> time_stamp.Roots:
+def _roots(values: params.Params | None, files: Sequence[Path]) -> time_stamp.Roots:
     """Return the certificates in files; without a file, those of the authority in the environment's params."""
     if files:
         return [one for file in files for one in time_stamp.roots(file)]
-    values = _params(env)
     known = time_stamp.authority(values) if values else None
     return known.roots if known else []
 

@@ -24,9 +24,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from lib import strict
 from lib.bundle import provenance
-from lib.crypto import trust_store
 from lib.errors import BundleError
-from lib.http_client import why
+from lib.http_client import connect, why
 from lib.params import ROOT, Params
 from lib.printable import printable
 
@@ -197,10 +196,7 @@ def _within(seconds: float, job: Callable[[], bytes]) -> bytes:
 def _post(url: str, query: bytes, seconds: float) -> bytes:
     """Send a query and return the body of the answer; ValueError if it is no time stamp's, or too long."""
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=seconds)
-    if place.scheme == "https":
-        secure = trust_store.context()
-        connection = http.client.HTTPSConnection(place.hostname or "", place.port, timeout=seconds, context=secure)
+    connection = connect(place, seconds)
     try:
         headers = {"Content-Type": QUERY, "Accept": REPLY, "Connection": "close"}
         connection.request("POST", place.path or "/", query, headers)

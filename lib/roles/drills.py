@@ -23,7 +23,6 @@ WORKLOAD = engines.WORKLOADS["opa"]
 EACH = 20  # requests of a drill that the matrix allows, and as many that it refuses
 AT_ONCE = 16  # of these
 MAY, MAY_NOT = ("GET", "/anything/articles/7"), ("DELETE", "/anything/articles/7")  # for a reader
-STREAK = 5  # answers in a row: an old listener still closes for a while
 BRIEF = 15  # seconds that the effect of a drill may take to be seen
 DRAIN = 45  # seconds that connections of a changed listener keep its old policy, by Istio's default (--drainDuration)
 SLOWER, SLOW = "3", "0.5"  # seconds that a slow policy waits: more and less than the provider's timeout

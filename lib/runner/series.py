@@ -180,18 +180,16 @@ class _Series:
                 )
             except RunbookError as error:
                 self.progress.say(f"No witness knows this run. {error}")
-        uploaded = self._upload()
+        uploaded = self._upload() if self.to else 0
         return sealed["exit_code"] or uploaded
 
     def _upload(self) -> int:
-        """Upload the bundle if `to` names a place; return the exit code of an error, or 0."""
+        """Upload the bundle as a zip; return the exit code of an error, or 0."""
+        file = self.folder.with_name(f"{self.folder.name}.zip")
         try:
-            if self.to:
-                file = archive.pack(
-                    self.folder, self.folder.with_name(f"{self.folder.name}.zip"), [self.key.public_key()]
-                )
-                place = archive.upload(file, self.to, witness.client(Params(**self.values)))
-                self.progress.say(f"Uploaded: {place}.")
+            archive.pack(self.folder, file, [self.key.public_key()])
+            place = archive.upload(file, self.to, witness.client(Params(**self.values)))
+            self.progress.say(f"Uploaded: {place}.")
         except RunbookError as error:
             self.progress.say(f"The record is not at {self.to}. {error}")
             return verdicts.EXIT_CODES[verdicts.ERROR]
