@@ -19,6 +19,7 @@ from lib.diagnose.pods import (
     Workload,
     application_container,
     find_caller,
+    istiod,
     label_selector,
     probe_failure,
     with_ambient,
@@ -87,7 +88,7 @@ def collect(
         policies=[one for kind in policies.KINDS for one in cluster.items(policies.API, kind)],
         workloads=pods,
         mesh=settings,
-        istiod_ready=_istiod_ready(cluster, settings),
+        **istiod(cluster, settings),
         now=time.time(),
         skew=_skew(answer),
         headers=request.sent(),
@@ -286,11 +287,6 @@ def _authorizers(cluster: Cluster, evidence: Evidence) -> list[authorizers.Autho
         return []
     hosts = {name: one.host for name, one in evidence.mesh.providers.items()}
     return authorizers.collect(cluster, evidence.workloads, hosts, refuser.request_id, SINCE)
-
-
-def _istiod_ready(cluster: Cluster, settings: mesh.Mesh) -> bool:
-    found = cluster.find("apps/v1", "Deployment", settings.istiod, settings.istiod_namespace)
-    return found is None or found.get("status", {}).get("availableReplicas", 0) > 0
 
 
 def _skew(answer: Answer) -> float | None:

@@ -38,6 +38,7 @@ class Evidence:
 
     `skew` is the proxy's clock minus this machine's, in seconds. `headers` are what the client sent, by lower-case
     names. `secrets` must not be shown. `log_problem` says why no access log has the request, "" if one has.
+    `istiod_since` is when istiod last became available, in seconds since 1970, 0 if that is not known.
     `direct` is a request to a pod's own address. `rejected` is why the guard's Envoy refuses istiod's configuration.
     If the request is a callback: `untrusted` says whether a gateway refused a server's certificate meanwhile, and
     `login_log` has what oauth2-proxy wrote about it.
@@ -70,6 +71,7 @@ class Evidence:
     authorizers: Sequence[Authorizer] = ()
     mesh: Mesh = field(default_factory=Mesh)
     istiod_ready: bool = True
+    istiod_since: float = 0.0
     now: float = 0.0
     skew: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

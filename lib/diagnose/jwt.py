@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from lib.diagnose import issuer, jwks
+from lib.diagnose import authorization, issuer, jwks
 from lib.diagnose.diagnosis import Diagnosis, body, explain, grpc_status, workload_name
 from lib.diagnose.evidence import Evidence
 from lib.istio import answers, policies
@@ -233,6 +233,10 @@ def _not_fetched(evidence: Evidence) -> Diagnosis:
         why = f"this machine can fetch the keys, but istiod could not{reason}: Envoy still has a placeholder key"
         change = "read istiod's message below; if it is old, restart istiod or wait, else let istiod reach that address"
         return explain(evidence, "keys-too-early", why, change, *details, command=_restart(evidence))
+    age = evidence.now - evidence.istiod_since
+    if age < authorization.RECENT and (authorization.newest_change(evidence) or 0.0) < evidence.istiod_since:
+        why = f"istiod started {age:.0f} s ago and can fetch the keys, but Envoy still has the old placeholder key"
+        return explain(evidence, "policy-just-applied", why, "ask again in a few seconds", *details)
     why = "the keys exist now, but did not when istiod fetched them: Envoy still has a placeholder key"
     change = "restart istiod, or wait; next time create the realm before you apply the policy"
     return explain(evidence, "keys-too-early", why, change, *details, command=_restart(evidence))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 
 from lib.errors import RunbookError
 from lib.istio import proxy
@@ -100,6 +102,18 @@ def probe_failure(cluster: Cluster, pods: Sequence[Mapping]) -> str:
     events = cluster.items("v1", "Event", pods[0]["metadata"]["namespace"])
     failures = [one for one in events if one["involvedObject"].get("name") in names and _failed_probe(one)]
     return max(failures, key=lambda one: str(one.get("lastTimestamp"))).get("message", "") if failures else ""
+
+
+def istiod(cluster: Cluster, settings: Mesh) -> dict[str, Any]:
+    """Return whether istiod runs, and since when, as attributes of the evidence.
+
+    A Deployment's conditions change when its pods become available, and when a rollout ends.
+    """
+    found = cluster.find("apps/v1", "Deployment", settings.istiod, settings.istiod_namespace)
+    status = found.get("status", {}) if found else {}
+    times = [one[name] for one in status.get("conditions", []) for name in ("lastUpdateTime", "lastTransitionTime")]
+    since = datetime.fromisoformat(max(times)).timestamp() if times else 0.0
+    return {"istiod_ready": found is None or status.get("availableReplicas", 0) > 0, "istiod_since": since}
 
 
 def find_caller(pods: Sequence[Mapping], name: str) -> Workload:

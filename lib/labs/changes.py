@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -242,9 +243,9 @@ def slow_istiod(lab: Lab) -> Iterator[None]:
 
 @contextmanager
 def keycloak_down(lab: Lab) -> Iterator[None]:
-    """Stop Keycloak, then let istiod fetch the keys from a URI that it has not cached."""
+    """Stop Keycloak, then let istiod fetch the keys from a URI that it has never cached."""
     token = lab.good_token
     with lab.stopped("keycloak"):
-        lab.set_jwt_rule(jwksUri=f"{endpoints.jwks_uri(lab.run)}?asked=again")
+        lab.set_jwt_rule(jwksUri=f"{endpoints.jwks_uri(lab.run)}?asked={time.time_ns():x}")
         lab.kept["token"] = token
         yield

@@ -267,6 +267,20 @@ def test_causes_in_the_token(status, body, token, keys, name):
     assert cause(seen(status, body, token, keys=keys)) == name
 
 
+@pytest.mark.parametrize(
+    ("since", "changed", "name"),
+    [
+        (990.0, "1970-01-01T00:16:00Z", "policy-just-applied"),
+        (990.0, "1970-01-01T00:16:35Z", "keys-too-early"),  # this istiod has already fetched them for the policy
+        (900.0, "1970-01-01T00:14:00Z", "keys-too-early"),
+    ],
+)
+def test_a_placeholder_of_before_istiods_restart_is_not_blamed_on_the_new_istiod(since, changed, name):
+    keys = Keys("u", [K2], [K1], "", "placeholder")
+    late = seen(401, "Jwt verification fails", rules=[allow({}, created=changed)], keys=keys, istiod_since=since)
+    assert cause(late) == name
+
+
 def test_an_audience_missing_in_a_token_that_the_login_adds_is_sought_at_the_logins_client():
     found = diagnose.diagnose(seen(403, "Audiences in Jwt are not allowed", None))
     assert (
