@@ -7,6 +7,7 @@ RunbookError
 ├── TimedOut         something did not become true before its deadline
 ├── Locked           another run holds the cluster
 ├── BundleError      a bundle is incomplete or was changed
+├── NotWritable      a folder or a file cannot be written
 ├── AwsError         AWS refused, or answered otherwise than expected
 ├── ClusterError     the Kubernetes API refused, or answered otherwise than expected
 ├── IstioError       istioctl or the mesh
@@ -45,6 +46,10 @@ class Locked(RunbookError):
 
 class BundleError(RunbookError):
     """A bundle is incomplete or was changed; names the files."""
+
+
+class NotWritable(RunbookError):
+    """A folder or a file cannot be written; says why, as the operating system does."""
 
 
 class AwsError(RunbookError):

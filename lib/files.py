@@ -1,12 +1,18 @@
-"""Write a file as a whole or not at all."""
+"""Write a file as a whole or not at all, and say in a sentence if a folder takes none."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
+from lib.errors import NotWritable
+
+ROOM = 2**20  # bytes; a disk without them is full
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PUBLIC, PRIVATE = 0o644, 0o600  # file modes
 
 
@@ -39,3 +45,28 @@ def draft(path: Path, mode: int = PUBLIC, *, keep: bool = False) -> Iterator[Pat
                 os.link(file, path)
     finally:
         file.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn an error of the disk in the block into NotWritable, about the folder or file `place`."""
+    try:
+        yield
+    except OSError as error:
+        fix = "Make room on its disk." if error.errno in FULL else f"Let user {os.geteuid()} write there."
+        raise NotWritable(f"{place} cannot be written: {error.strerror or error}. {fix}") from None
+
+
+def require_folder(folder: Path) -> None:
+    """Create a folder, and raise NotWritable if ROOM bytes do not fit into it. They go into a file without a name."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+
+
+def require_folders_of(*files: Path | None) -> None:
+    """Do the same for the folders of new files; a device such as /dev/stdout exists, and its folder is not asked."""
+    for file in files:
+        if file and not file.exists():
+            require_folder(file.parent)

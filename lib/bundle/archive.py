@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from lib.aws import session
 from lib.bundle.verify import verify
 from lib.errors import BundleError
-from lib.files import draft
+from lib.files import draft, writing
 from lib.printable import printable
 
 if TYPE_CHECKING:
@@ -41,13 +41,18 @@ class Taken(BundleError):
 
 
 def pack(folder: Path, file: Path, trusted: Sequence[Ed25519PublicKey]) -> Path:
-    """Write a bundle as a zip `file` and return its path; raise BundleError if `verify` finds a problem."""
+    """Write a bundle as a zip `file` and return its path.
+
+    Raises:
+        BundleError: `verify` finds a problem.
+        NotWritable: the disk does not take the zip.
+    """
     problems = verify(folder, trusted).problems
     if problems:
         raise BundleError(
             f"The bundle does not verify, so it is not packed: {problems[0]} `make verify` lists every problem."
         )
-    with draft(file) as half, ZipFile(half, "w", ZIP_STORED) as packed:
+    with writing(file), draft(file) as half, ZipFile(half, "w", ZIP_STORED) as packed:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", EPOCH)
             entry.external_attr = MODE

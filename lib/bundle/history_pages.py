@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from lib.bundle import compare, seal
 from lib.bundle.index_page import MARKS
+from lib.files import write_atomic, writing
 from lib.render import rendered
 
 NEWEST = 60  # runs in the picture; the table has all runs
@@ -33,7 +34,8 @@ def write_comparison(one: Path, other: Path, tables: dict[str, pd.DataFrame]) ->
     path = one.absolute().parent / f"compare-{one.absolute().name}--{other.absolute().name}.html"
     sides = [_side(letter, folder, path.parent) for letter, folder in (("A", one), ("B", other))]
     parts = {part: table.to_dict("records") for part, table in tables.items()}
-    path.write_text(rendered("compare.html.j2", sides=sides, parts=parts, few=FEW, marks=MARKS), encoding="utf-8")
+    with writing(path):
+        write_atomic(path, rendered("compare.html.j2", sides=sides, parts=parts, few=FEW, marks=MARKS))
     return path
 
 
@@ -47,7 +49,8 @@ def write_history(folder: Path, table: pd.DataFrame | None = None) -> Path:
     svg = Markup(picture(rows)) if rows else ""
     path = folder / "history.html"
     text = rendered("history.html.j2", env=folder.name, rows=rows[::-1], picture=svg, words=WORDS)
-    path.write_text(text, encoding="utf-8")
+    with writing(path):
+        write_atomic(path, text)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -160,12 +161,10 @@ def _signed(folder: Path, run: dict, events: Events, key: Ed25519PrivateKey) -> 
 
 
 def _unseal(folder: Path, reasons: list[str]) -> None:
-    for name in UNSUMMED:
-        (folder / name).unlink(missing_ok=True)
-    try:
+    with suppress(OSError):  # the disk is full or read-only: without SHA256SUMS the bundle is incomplete anyway
+        for name in UNSUMMED:
+            (folder / name).unlink(missing_ok=True)
         write_atomic(folder / INCOMPLETE, "".join(f"{' '.join(reason.split())}\n" for reason in reasons))
-    except OSError:  # the disk is full: without SHA256SUMS the bundle is incomplete anyway
-        (folder / INCOMPLETE).unlink(missing_ok=True)
 
 
 def _rename(folder: Path) -> None:

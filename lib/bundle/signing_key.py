@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from lib import strict
 from lib.errors import BundleError
-from lib.files import PRIVATE, write_atomic
+from lib.files import PRIVATE, write_atomic, writing
 
 KEY = "RUNBOOK_SIGNING_KEY"  # environment variable: the path of a PEM file, PKCS #8 without a password
 HOME = "istio-keycloak-runbook/signing-key.pem"  # below $XDG_CONFIG_HOME or ~/.config
@@ -40,7 +40,8 @@ def ensure_key(environment: Mapping[str, str] = os.environ) -> Ed25519PrivateKey
     """
     path = file(environment)
     if not environment.get(KEY) and not path.exists():
-        write_atomic(path, new_pem(), PRIVATE, keep=True)
+        with writing(path):
+            write_atomic(path, new_pem(), PRIVATE, keep=True)
     return _read(path, lambda data: load_pem_private_key(data, None), Ed25519PrivateKey, "private")
 
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lib.errors import ParamsError, RunbookError
+from lib.files import require_folder
 from lib.printable import printable_lines
 from lib.redact import clean
 
@@ -58,6 +59,7 @@ def put(args: argparse.Namespace, given: Opened | None = None) -> int:
     from lib.fleet import gather, standing
 
     opened = given or _opened(args)
+    require_folder(opened.folder)
     fleet, run, one = opened.fleet, opened.run, opened.one
     bundles = gather.stored(opened.s3, one.bucket).get(one.round, {})
     left = [member for member in one.clusters if member.name not in bundles]
@@ -75,6 +77,7 @@ def report(args: argparse.Namespace, given: Opened | None = None) -> int:
     from lib.fleet import standing
 
     opened = given or _opened(args)
+    require_folder(opened.folder)
     return _report(opened, signing_key.public_key(args.key) if args.key else standing.signer(opened.run, ensure=False))
 
 

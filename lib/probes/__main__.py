@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.errors import RunbookError
+from lib.files import require_folders_of
 from lib.probes import model
 from lib.probes.model import Probe
 from lib.probes.reporting import baselines, results, tables
@@ -45,9 +46,11 @@ def probe_mesh(arguments: Sequence[str], console: Console) -> int:
     if given.dry_run:
         plan, left, _ = remote.prepared(settings)
         return _print_plan(plan, left, settings, console)
+    require_folders_of(given.csv, given.junit)
     found = remote.ask_all(settings)
+    code = _print_results(found, console)  # first: it needs no disk
     _write(found, given.csv, given.junit)
-    return _print_results(found, console)
+    return code
 
 
 def record_baseline(arguments: Sequence[str], console: Console) -> int:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.errors import RunbookError
+from lib.files import require_folders_of
 from lib.probes.targets.address import add_options
 from lib.record import verdicts
 from lib.redact import clean
@@ -45,6 +46,7 @@ def check_matrix(given: argparse.Namespace, console: Console) -> int:
             console.print(escape(f"{cell.caller}: {cell.method} {cell.path}, expected {expected}"), highlight=False)
         console.print(f"{len(cells)} requests to {settings.address}; nothing was sent.", highlight=False)
         return 0
+    require_folders_of(given.csv, given.junit)
     outcomes = check.ask(cells, settings)
     if given.csv:
         check.write_csv(outcomes, given.csv)

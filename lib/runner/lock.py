@@ -21,6 +21,7 @@ from lib import http_client
 from lib.aws.clusters import find_cluster
 from lib.aws.session import aws_errors, session, whoami
 from lib.errors import AwsError, Locked
+from lib.files import writing
 from lib.kubernetes import service_account
 
 ONCE = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)  # the steps repeat calls
@@ -42,7 +43,8 @@ def held(identities: list[str], who: dict, folder: Path | None = None) -> Iterat
         Locked: another process holds a lock; the message names its holder.
     """
     folder = folder or _state() / "istio-keycloak-runbook"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as stack:
         yield [stack.enter_context(_held(identity, who, folder)) for identity in identities]
 

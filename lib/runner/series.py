@@ -19,7 +19,7 @@ from lib import errors
 from lib.bundle import archive, index_page, seal, signing_key, time_stamp, witness
 from lib.bundle.derived import INTERRUPTED
 from lib.errors import ParamsError, RunbookError
-from lib.files import write_atomic
+from lib.files import require_folder, write_atomic
 from lib.params import ROOT, Params, load
 from lib.record import verdicts
 from lib.record.events import EVENTS, SECRETS, SecretsPipe, now, read
@@ -74,6 +74,7 @@ def run(
         Locked: another run uses this cluster. Nothing was created.
         BundleError: the signing key or the time-stamping authority's root is not readable, or `to` is no S3 address.
             Nothing was created.
+        NotWritable: the outputs cannot be written. Nothing was created.
     """
     if to:
         archive.bucket_and_key(to, "bundle.zip")  # raises
@@ -86,6 +87,7 @@ def run(
     who = environment.who()
     holder = {**who, "pid": os.getpid(), "since": started, "command": command}
     with chdir(ROOT), held(identities(values), holder, locks):
+        require_folder(outputs / env)
         origin = environment.origin(ROOT)
         folder = _short(seal.create(env, origin["commit"], datetime.now(UTC), outputs))
         about = {

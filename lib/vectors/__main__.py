@@ -21,6 +21,7 @@ from rich.table import Table
 from lib import spreadsheet
 from lib.crypto.base64url import decoded
 from lib.errors import RunbookError
+from lib.files import require_folders_of
 from lib.istio import answers
 from lib.probes.transport.messages import Reply, Request, Transport
 from lib.probes.transport.sockets import over_sockets
@@ -137,6 +138,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     given = parser.parse_args(arguments)
     console = console or Console()
     try:
+        require_folders_of(given.csv)
         rows = judge(given.envoy, [*model.load(given.vectors), *model.examples()])
         if given.csv:
             write(rows, given.csv)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.errors import RunbookError
+from lib.files import require_folder
 from lib.printable import printable_lines
 from lib.redact import clean
 
@@ -42,6 +43,7 @@ def put(args: argparse.Namespace) -> int:
     if args.off:
         standing.take_away(run)
         return 0
+    require_folder(standing.OUTPUTS / run.params.env)
     standing.put(run, args.image, args.schedule, args.stale_after)
     rows, note, files = standing.report(run, args.stale_after)
     show_table(pd.DataFrame(rows))

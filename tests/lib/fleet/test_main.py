@@ -7,7 +7,7 @@ import pytest
 
 from lib import params
 from lib.bundle import signing_key
-from lib.errors import MissingStep
+from lib.errors import MissingStep, NotWritable
 from lib.fleet import __main__ as commands
 from lib.fleet import model, prove, standing
 from lib.names import WATCH
@@ -77,6 +77,14 @@ def test_gather_starts_no_job_and_prints_what_changed(opened, capsys):
     assert "asking" not in text and "one: proved is now red\n" in text and "two: A01: 403 R is now 200 app\n" in text
     assert opened.run.cluster.jobs == 2
     assert commands.report(GATHER, opened) == 0, "the round before is as it was"
+
+
+def test_a_page_that_cannot_be_written_is_said_before_a_cluster_is_asked(opened, tmp_path):
+    (tmp_path / "file").touch()
+    for command, args in ((commands.put, PUT), (commands.report, GATHER)):
+        with pytest.raises(NotWritable, match="file/page cannot be written: Not a directory"):
+            command(args, opened._replace(folder=tmp_path / "file" / "page"))
+    assert opened.run.cluster.jobs == 0
 
 
 def test_gather_trusts_the_key_of_the_option_in_place_of_the_secrets(opened, tmp_path):
