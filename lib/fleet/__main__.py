@@ -102,6 +102,7 @@ def index(args: argparse.Namespace, environment: Mapping[str, str] = os.environ)
 def _opened(args: argparse.Namespace) -> Opened:
     from lib import params
     from lib.aws import session as aws_session
+    from lib.bundle import time_stamp
     from lib.fleet import model
     from lib.fleet.prove import QUICK
     from lib.record.events import Record
@@ -114,8 +115,8 @@ def _opened(args: argparse.Namespace) -> Opened:
         session = aws_session.session(region, values.aws_profile, values.aws_credentials_file)
         return aws_session.client(session, service, values.aws_endpoint_url, **QUICK)
 
-    about = fleet.model_dump(include={"bucket", "region"}) | {"fleet": fleet.name, "round": args.round}
-    one = model.Round(**about, clusters=model.members(fleet, lambda region: client("eks", region)))
+    clusters = model.members(fleet, lambda region: client("eks", region))
+    one = model.round_of(fleet, args.round, clusters, time_stamp.authority(values))
     folder = params.ROOT / "outputs" / "fleet" / fleet.name
     return Opened(fleet, Run("fleet", values, Record()), one, client("s3", fleet.region), folder)
 

@@ -153,7 +153,7 @@ def _dated(row: Row, found: Bundles, now: datetime, late_after: timedelta, reaso
 def _proofs(
     one: Round, member: Member, place: Stored, s3: S3Client, trusted: Sequence[Ed25519PublicKey]
 ) -> tuple[Proofs, str]:
-    """Download and verify a bundle; return what it proves, and a note on its clock.
+    """Download and verify a bundle; return what it proves, and a note on its time.
 
     Raises:
         BundleError: The bundle is not one that this fleet's key signed for this cluster and this round.
@@ -164,8 +164,9 @@ def _proofs(
         _download(s3, one.bucket, place, file)
         folder = archive.unpack(file, Path(scratch) / "bundle")
         file.unlink()
-        if problems := verify(folder, trusted, alone=True).problems:
-            raise BundleError(problems[0])
+        verified = verify(folder, trusted, alone=True, roots=one.authority.roots if one.authority else ())
+        if verified.problems:
+            raise BundleError(verified.problems[0])
         run = seal.read_run(folder)
         expected = (member.name, params(one, member), [STEP])
         if (run["env"], run["params"], [step["step"] for step in run["steps"]]) != expected:
@@ -175,8 +176,10 @@ def _proofs(
         raise BundleError("The bundle has no answer of a probe.")
     at = datetime.fromisoformat(run["finished"])
     skew = abs(at - place.at)
-    note = f"its clock and S3's differ by {skew.total_seconds() / 3600:.1f} hours" if skew > SKEW else ""
-    return Proofs().after(found, at), note
+    clock = f"its clock and S3's differ by {skew.total_seconds() / 3600:.1f} hours" if skew > SKEW else ""
+    missing = run.get("time_stamp", {}).get("missing", "" if "time_stamp" in run else "its index asked for none")
+    stamp = printable(f"no time stamp: {missing}") if one.authority and missing else ""
+    return Proofs().after(found, at), "; ".join(filter(None, (clock, stamp)))
 
 
 def _download(s3: S3Client, address: str, place: Stored, file: Path) -> None:

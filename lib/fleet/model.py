@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.aws import session as aws_session
 from lib.bundle import archive
+from lib.bundle.time_stamp import Authority
+from lib.crypto import certificates
 from lib.errors import BundleError, ParamsError
 from lib.params import problems, yaml_loader
 from lib.params.model import DnsLabel
@@ -88,11 +91,27 @@ class Round(BaseModel):
     bucket: str
     region: str
     clusters: list[Member]
+    time_stamp_url: str | None = Field(None, description="the authority of the control cluster's params")
+    time_stamp_ca: str = Field("", description="its root certificates, as PEM")
+
+    @property
+    def authority(self) -> Authority | None:
+        """The time-stamping authority of the bundles, if they have one."""
+        url = self.time_stamp_url
+        return Authority(url, x509.load_pem_x509_certificates(self.time_stamp_ca.encode())) if url else None
 
     @property
     def target(self) -> str:
         """The S3 address of the round's bundles."""
         return f"{self.bucket.rstrip('/')}/{self.round}"
+
+
+def round_of(fleet: Fleet, name: str, clusters: list[Member], authority: Authority | None = None) -> Round:
+    """Return a round of a fleet, whose bundles `authority` stamps with the time."""
+    about = fleet.model_dump(include={"bucket", "region"}) | {"fleet": fleet.name, "round": name, "clusters": clusters}
+    if authority:
+        about |= {"time_stamp_url": authority.url, "time_stamp_ca": "".join(map(certificates.pem, authority.roots))}
+    return Round(**about)
 
 
 def load(path: Path) -> Fleet:

@@ -131,7 +131,7 @@ def bundle(
         "params": params(one, member),
         "steps": [{**step, "error": watch.line(red[0]) if red else ""}],
     }
-    seal.seal(folder, about, key, answers.secrets)
+    seal.seal(folder, about, key, answers.secrets, one.authority)
     if reason := seal.incomplete(folder):
         raise BundleError(f"The record is incomplete: {reason}")
     return archive.pack(folder, outputs / f"{member.name}.zip", [key.public_key()])

@@ -9,10 +9,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lib.bundle import archive
+from lib.crypto import certificates
 from lib.errors import BundleError
 from lib.fleet import gather, prove, reports
 from lib.fleet.gather import LATE, MISSING, PROVED, RED, UNTRUSTED
+from lib.fleet.model import Fleet, Round, round_of
+from tests.support import time_stamps
 from tests.support.stub_fleet import DAY, KEY, PUBLIC, a_round, asking, calls, recorded, with_hole
+from tests.support.time_stamps import clock
+
+ROLE = "arn:aws:iam::123456789012:role/fleet"
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +194,27 @@ def test_a_clock_that_is_off_by_a_day_is_a_note(bucket, tmp_path):
     found[one.round]["one"] = gather.Stored(place.key, place.size, place.at + DAY)
     (row,) = gather.gather(one, found, bucket, PUBLIC, DAY, datetime.now(UTC) + DAY, {})
     assert (row.state, row.note) == (PROVED, "its clock and S3's differ by 24.0 hours")
+
+
+def test_the_control_clusters_authority_stamps_each_bundle_with_the_time(bucket, tmp_path):
+    plain = a_round("s3://proofs/stamped", "one", "three", "two")
+    about = {"name": "demo", "control": "x", "bucket": plain.bucket, "clusters": plain.clusters, "role_arn": ROLE}
+    with clock() as known:
+        made = round_of(Fleet(**about), plain.round, plain.clusters, known)
+        one = Round.model_validate_json(made.model_dump_json())
+        proved(bucket, one.model_copy(update={"clusters": one.clusters[:1]}), tmp_path)
+    proved(bucket, one.model_copy(update={"clusters": one.clusters[2:]}), tmp_path)  # the authority is away
+    proved(bucket, plain.model_copy(update={"clusters": one.clusters[1:2]}), tmp_path)
+    rows = gathered(bucket, one)
+    assert [(row.name, row.state) for row in rows] == [(name, PROVED) for name in ("one", "three", "two")]
+    assert [row.note[:40] for row in rows] == [
+        "",
+        "no time stamp: its index asked for none",
+        f"no time stamp: {known.url} gave no"[:40],
+    ]
+    other = certificates.pem(time_stamps.authority("another root").certificate)
+    (row, *_) = gathered(bucket, one.model_copy(update={"time_stamp_ca": other}))
+    assert (row.name, row.state) == ("one", UNTRUSTED) and "is no trusted time stamp" in row.note
 
 
 def test_objects_of_others_in_the_bucket_are_left_out(bucket):
