@@ -176,4 +176,4 @@ def test_no_call_of_a_run_is_refused_and_each_is_by_a_stated_right(run, ran):
     """A whole run on an empty cluster needs each of them: docs/image.md says how that was measured."""
     events = calls(run, "run")
     assert {one["annotations"]["authorization.k8s.io/decision"] for one in events} == {"allow"}
-    assert rights.used(events) <= rights.stated(RUN)
+    assert not rights.beyond(events, RUN)

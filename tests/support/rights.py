@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from sandbox.paths import LOGS
 
 GRANTED = re.compile(r'allowed by (?:Cluster)?RoleBinding "([^"]+)"')
-Right = tuple[str, str, str, str]  # the binding, the verb, the group, the resource
+Right = tuple[str, str, str, str, str]  # the binding, the verb, the group, the resource, the object's name or ""
+NAMELESS = {"create", "list", "watch"}  # verbs whose calls RBAC does not limit to a name
+GENERATED = {"pods/log"}  # resources whose objects have generated names, which no rule can list
 
 
 def calls(cluster_name: str, user: str) -> list[dict]:
@@ -30,7 +32,8 @@ def _right(event: dict) -> Right | None:
         return None
     what = event["objectRef"]
     kind = "/".join(filter(None, (what["resource"], what.get("subresource"))))
-    return found[1], event["verb"], what.get("apiGroup", ""), kind
+    any_name = event["verb"] in NAMELESS or kind in GENERATED
+    return found[1], event["verb"], what.get("apiGroup", ""), kind, "" if any_name else what.get("name", "")
 
 
 def stated(objects: Iterable[dict]) -> set[Right]:
@@ -38,11 +41,18 @@ def stated(objects: Iterable[dict]) -> set[Right]:
     objects = list(objects)
     rules = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in objects if "rules" in one}
     return {
-        ("/".join(filter(None, (one["metadata"]["name"], one["metadata"].get("namespace")))), verb, group, kind)
+        ("/".join(filter(None, (one["metadata"]["name"], one["metadata"].get("namespace")))), verb, group, kind, name)
         for one in objects
         if "roleRef" in one
         for rule in rules[one["roleRef"]["kind"], one["roleRef"]["name"]]
         for group in rule["apiGroups"]
         for kind in rule["resources"]
         for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
     }
+
+
+def beyond(events: Iterable[dict], objects: Iterable[dict]) -> set[Right]:
+    """Return the rights that calls needed and no rule gives, neither for the object's name nor for all names."""
+    given = stated(objects)
+    return {one for one in used(events) if not given & {one, (*one[:-1], "")}}

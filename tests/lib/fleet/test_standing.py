@@ -104,6 +104,10 @@ def test_the_job_has_an_index_for_each_cluster_and_no_right_and_no_secret():
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     assert (spec["completions"], spec["parallelism"], spec["backoffLimitPerIndex"]) == (3, 2, 1)
     assert spec["activeDeadlineSeconds"] == 2 * 2 * (300 + standing.START)
+    assert pod["activeDeadlineSeconds"] == 300
+    assert spec["podFailurePolicy"]["rules"] == [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    ], "an evicted pod is no try"
     assert model.Round.model_validate_json(config["data"]["fleet.json"]) == one
     assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": EXAMPLE["role_arn"]}
     assert not account["automountServiceAccountToken"] and not pod["automountServiceAccountToken"]
