@@ -43,6 +43,7 @@ USABLE = ("ACTIVE", "UPDATING")  # states of an EKS cluster whose API answers
 MESH = ("url", "host", "issuer", "audience", "profile", "missing_token")
 NO_WATCH = f"Run make watch against this cluster once: it leaves the ConfigMap mesh and the Secret user in {WATCH}."
 NO_RIGHT = "Apply image/fleet-member.yaml to this cluster."
+ADVICE = {403: NO_RIGHT, 404: NO_WATCH}  # by the status of the API's answer
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str]]:
         data = cluster.get("v1", "ConfigMap", "mesh", WATCH).get("data", {})
         user = cluster.get("v1", "Secret", "user", WATCH).get("data", {})
     except ClusterError as error:
-        raise ClusterError(f"{error} {NO_RIGHT if error.status == 403 else NO_WATCH}", error.status) from None
+        raise ClusterError(f"{error} {ADVICE.get(error.status, '')}".rstrip(), error.status) from None
     try:
         given = {name: value for name, value in yaml.safe_load(data["mesh.yml"]).items() if name in MESH}
         values = {name: base64.b64decode(user[name]).decode() for name in user_token.KEYS}

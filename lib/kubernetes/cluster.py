@@ -143,7 +143,7 @@ class Cluster:
         obj = self.find(api_version, kind, name, namespace)
         if obj is None:
             place = f" in namespace {namespace}" if namespace else ""
-            raise ClusterError(f"No {kind} {name}{place}. Run the step that creates it.")
+            raise ClusterError(f"No {kind} {name}{place}. Run the step that creates it.", status=404)
         return obj
 
     def find(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict | None:

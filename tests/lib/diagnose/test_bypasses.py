@@ -53,6 +53,7 @@ def test_a_sound_mesh_has_none():
     ("thing", "kind", "name", "text"),
     [
         (pod("bare", containers=("app",)), "no sidecar", "shop/bare", "no container istio-proxy"),
+        (pod("agent", hostNetwork=True), "hostNetwork", "shop/agent", "hostNetwork: true"),
         (PORT, "plain text", "shop/web", "PERMISSIVE for port 8080 by shop/one"),
         (pod("x", notes=EXCLUDED), "excluded from the sidecar", "shop/x",
          "excludeInboundPorts: 8080; includeInboundPorts: none"),

@@ -39,8 +39,19 @@ class Watched(Cluster):
     def get(self, api_version, kind, name, namespace):
         found = self.find(api_version, kind, name, namespace)
         if found is None:
-            raise ClusterError(f"No {kind} {name}.")
+            raise ClusterError(f"No {kind} {name}.", 404)
         return found
+
+
+class Broken(Cluster):
+    """A cluster whose API answers with this status, or not at all."""
+
+    def __init__(self, status):
+        super().__init__()
+        self.status = status
+
+    def get(self, *_):
+        raise ClusterError(f"GET: {self.status}.", self.status)
 
 
 def test_an_index_takes_no_command_and_no_path_from_a_cluster(tmp_path):
@@ -67,17 +78,19 @@ def test_a_damaged_watch_is_a_sentence(tmp_path, damage):
 
 
 def test_a_cluster_without_a_watch_or_without_the_right_says_what_to_do(tmp_path):
-    bare, closed = Watched(), Watched()
+    bare = Watched()
     bare.kept.clear()
     with pytest.raises(ClusterError, match="No ConfigMap mesh. Run make watch against this cluster"):
         prove.mesh(bare, tmp_path)
+    with pytest.raises(ClusterError, match="403. Apply image/fleet-member.yaml"):
+        prove.mesh(Broken(403), tmp_path)
 
-    def refuse(*_):
-        raise ClusterError("GET: 403 forbidden.", 403)
 
-    closed.get = refuse
-    with pytest.raises(ClusterError, match="403 forbidden. Apply image/fleet-member.yaml"):
-        prove.mesh(closed, tmp_path)
+@pytest.mark.parametrize("status", [0, 401, 500, 503])
+def test_what_make_watch_cannot_mend_has_no_advice_to_run_it(tmp_path, status):
+    with pytest.raises(ClusterError) as caught:
+        prove.mesh(Broken(status), tmp_path)
+    assert (str(caught.value), caught.value.status) == (f"GET: {status}.", status)
 
 
 class Eks:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lib.errors import ClusterError
 from lib.kubernetes.cluster import Cluster
 
 THING = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "foo"}, "data": {"x": "1"}}
@@ -70,6 +71,12 @@ def test_what_is_being_deleted_is_gone_before_it_is_made_again():
     api.call_api = counted
     assert Cluster(api).apply(THING) == "created"
     assert said[-1] == "PATCH" and next(looks, "all were looked at") == "all were looked at"
+
+
+def test_an_object_that_is_not_there_has_the_status_404():
+    with pytest.raises(ClusterError, match="No ConfigMap a in namespace foo. Run the step") as caught:
+        Cluster(Api(None, None)).get("v1", "ConfigMap", "a", "foo")
+    assert caught.value.status == 404
 
 
 def test_of_a_kind_that_the_cluster_does_not_know_there_are_no_objects():
