@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lib.aws import session
 from lib.bundle.verify import verify
-from lib.errors import BundleError
+from lib.errors import AwsError, BundleError
 from lib.files import draft, writing
 from lib.printable import printable
 
@@ -86,6 +86,8 @@ def upload(
 ) -> str:
     """Upload a packed bundle; S3 verifies its SHA-256 and never overwrites an object.
 
+    An object with these bytes is no error: S3 may have taken them although its answer was lost.
+
     Args:
         file: the zip.
         target: s3://bucket/prefix.
@@ -98,16 +100,17 @@ def upload(
         A sentence that says where the object is and until when it is locked.
 
     Raises:
-        Taken: the object exists; nothing was uploaded.
+        Taken: the object exists with other bytes; nothing was uploaded.
         BundleError: the bucket cannot lock the object as asked; nothing was uploaded. Or S3 locked the uploaded object
-            for a shorter time than asked.
+            for a shorter time than asked, or does not say for how long.
         AwsError: S3 refused the request.
     """
     if not 0 <= retain_days <= LONGEST:
         raise BundleError(f"S3 cannot lock an object for {retain_days} days. Use a RETAIN between 1 and {LONGEST}.")
     bucket, key = bucket_and_key(target, file.name)
-    data, time = file.read_bytes(), (now or partial(datetime.now, UTC))()
+    taken, data, time = False, file.read_bytes(), (now or partial(datetime.now, UTC))()
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    kept: Mapping[str, Any]
     with session.aws_errors():
         until: dict[str, Any] = _retention(s3, bucket, retain_days, time)
         try:
@@ -116,16 +119,24 @@ def upload(
         except s3.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "PreconditionFailed":
                 raise
-            raise Taken(f"s3://{bucket}/{key} exists and is never overwritten. Name another prefix.") from None
-        locked = s3.head_object(Bucket=bucket, Key=key).get("ObjectLockRetainUntilDate")
+            taken = True
+    try:
+        with session.aws_errors():
+            kept = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    except AwsError as error:
+        if not taken:
+            raise BundleError(f"s3://{bucket}/{key} was uploaded, but nobody knows if it is locked: {error}") from None
+        kept = {}
+    if taken and kept.get("ChecksumSHA256") != checksum:
+        raise Taken(f"s3://{bucket}/{key} exists and is never overwritten. Name another prefix.")
+    locked = kept.get("ObjectLockRetainUntilDate")
     if retain_days and (not locked or (locked - time).total_seconds() < retain_days * 86400 - TOLERANCE):
         until_when = f"until {locked:%Y-%m-%d}" if locked else "not at all"
         raise BundleError(
             f"s3://{bucket}/{key} was uploaded, but S3 locked it {until_when} instead of {retain_days} days. "
             "Check the bucket's rule and the permission s3:PutObjectRetention."
         )
-    kept = f"locked until {locked:%Y-%m-%d}" if locked else "not locked"
-    return f"s3://{bucket}/{key}, {kept}"
+    return f"s3://{bucket}/{key}, {f'locked until {locked:%Y-%m-%d}' if locked else 'not locked'}"
 
 
 def bucket_and_key(target: str, name: str) -> tuple[str, str]:

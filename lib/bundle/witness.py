@@ -38,13 +38,15 @@ NO_COMMIT = (
 )
 AUTHOR = ("-c", "user.name=runbook", "-c", "user.email=runbook@localhost")
 
+TIMES = {"connect_timeout": 5, "read_timeout": 20}  # seconds; a call that gets no answer is repeated six times
+
 Client = Callable[[], "S3Client"]
 
 
 def client(params: Params) -> S3Client:
     """Return an S3 client with the environment's region and credentials."""
     session = aws_session.session(params.region, params.aws_profile, params.aws_credentials_file)
-    return aws_session.client(session, "s3", params.aws_endpoint_url)
+    return aws_session.client(session, "s3", params.aws_endpoint_url, **TIMES)
 
 
 def tell(place: str, folder: Path, run: dict, s3: Client) -> str:

@@ -193,7 +193,8 @@ class _Series:
             place = archive.upload(file, self.to, witness.client(Params(**self.values)))
             self.progress.say(f"Uploaded: {place}.")
         except RunbookError as error:
-            self.progress.say(f"The record is not at {self.to}. {error}")
+            again = f"python -m lib bundle {self.folder} --to={self.to}"
+            self.progress.say(f"The upload to {self.to} failed. {error} The record is kept. To upload it: {again}")
             return verdicts.EXIT_CODES[verdicts.ERROR]
         return 0
 

@@ -108,6 +108,7 @@ S3_FAULTS = {
     "slow": (raising(ReadTimeoutError), "got no answer (ReadTimeoutError); check the network"),
     "full": (refusing(507, "XMinioStorageFull", "no space"), "got XMinioStorageFull: no space; make room"),
     "no quota": (refusing(403, "QuotaExceeded", "no quota"), "got QuotaExceeded: no quota; make room"),
+    "busy": (refusing(503, "SlowDown", "Reduce your rate."), "got SlowDown: Reduce your rate; S3 limits the rate"),
     "denied": (refusing(403, "AccessDenied", "Access Denied"), "got AccessDenied: Access Denied; give the caller"),
     "clock": (
         refusing(403, "RequestTimeTooSkewed", "The difference is too large."),

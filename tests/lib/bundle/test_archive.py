@@ -4,11 +4,17 @@ import os
 from datetime import UTC, datetime, timedelta
 from zipfile import ZIP_STORED, ZipFile
 
+import boto3
 import pytest
+from botocore.config import Config
 
-from lib.bundle import archive
+from lib.bundle import archive, witness
 from lib.errors import AwsError, BundleError
+from lib.params import Params
+from tests.support.little_cluster import IMAGES
+from tests.support.moto_s3 import KEYS
 from tests.support.sealed_bundle import sealed
+from tests.support.stub_fleet import S3_FAULTS
 from tests.support.tiny import KEY
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -113,6 +119,25 @@ class Forgetful:
 def test_a_lock_that_s3_did_not_set_as_asked_is_an_error(file, until, words):
     with pytest.raises(BundleError, match=f"was uploaded, but S3 locked it {words}.* instead of 7 days"):
         archive.upload(file, "s3://bucket", Forgetful(until), 7, now=lambda: NOW)
+
+
+def test_an_answer_that_is_lost_is_no_error_if_s3_has_the_bytes(s3, file):
+    name = bucket(s3, "lossy")
+    assert archive.upload(file, f"s3://{name}", s3) == archive.upload(file, f"s3://{name}", s3)
+    deaf = boto3.client("s3", endpoint_url=s3.meta.endpoint_url, config=Config(retries={"max_attempts": 0}), **KEYS)
+    deaf.meta.events.register("before-send.s3.HeadObject", S3_FAULTS["away"][0])
+    with pytest.raises(BundleError, match="/a-run.zip exists and is never overwritten"):
+        archive.upload(file, f"s3://{name}", deaf)
+    with pytest.raises(
+        BundleError, match="x/a-run.zip was uploaded, but nobody knows if it is locked: expected an AWS"
+    ):
+        archive.upload(file, f"s3://{name}/x", deaf)
+
+
+def test_an_s3_that_never_answers_is_given_up(tmp_path):
+    """Each try ends by these seconds; `upload` makes up to three calls, and the first that fails ends it."""
+    config = witness.client(Params(env="here", cluster_source="existing", **IMAGES)).meta.config
+    assert (config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]) == (5, 20, 7)
 
 
 @pytest.mark.parametrize(

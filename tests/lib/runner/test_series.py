@@ -144,7 +144,11 @@ def test_a_record_that_cannot_be_uploaded_is_an_error(tmp_path):
     write_notebook(tmp_path / "01-a.ipynb", OPEN, check())
     out = io.StringIO()
     assert series.run("tiny", key=KEY, out=out, to="s3://records", **places(tmp_path)) == 2
-    assert "The record is not at s3://records. No credentials file" in out.getvalue()
+    (folder,) = (path for path in (tmp_path / "outputs" / "tiny").iterdir() if path.is_dir())
+    *_, last = out.getvalue().splitlines()
+    assert last.startswith("The upload to s3://records failed. No credentials file")
+    assert last.endswith(f"The record is kept. To upload it: python -m lib bundle {folder} --to=s3://records")
+    assert problems(archive.unpack(folder.with_name(f"{folder.name}.zip"), tmp_path / "unpacked")) == []
     with pytest.raises(BundleError, match="is no S3 address"):
         series.run("tiny", key=KEY, to="records", **places(tmp_path))
 
