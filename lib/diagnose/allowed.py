@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 
 from lib.diagnose import bypasses, login, nearest_rule, seen
 from lib.diagnose.authorization import not_known, not_yet_applied
-from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, policy_command, workload_name
+from lib.diagnose.diagnosis import Diagnosis, explain, policy_command, workload_name
 from lib.diagnose.evidence import Evidence
-from lib.diagnose.pods import Workload, identifying, sidecar_command
-from lib.istio import evaluator, matching, policies
-from lib.istio.mesh import REVISION
+from lib.diagnose.pods import Workload, sidecar_command
+from lib.istio import evaluator, matching
 from lib.istio.policies import PEERS, REQUESTS, RULES
-from lib.kubernetes import kubectl
 
 PARAMETERS = re.compile(r";[^/?]*")  # of a path's segment (RFC 3986, section 3.3)
 
@@ -34,8 +31,8 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
     if evidence.destination_port in workload.bypassed:
         return bypasses.explained(evidence, workload)
     if not evidence.rules(RULES, workload):
-        found = _without_effect(evidence, workload) or _misplaced_policy(evidence, workload) or _lost_target(evidence)
-        return found or _nothing_demanded(evidence, workload)
+        found = _in_vain(evidence, workload, evidence.gateway) or _slipped(evidence)
+        return found or _by_gateway(evidence, workload) or _nothing_demanded(evidence, workload)
     verdict = seen.verdict(evidence)
     if verdict.allowed is None:
         return not_known(evidence, verdict, "the policies let the request in")
@@ -48,7 +45,7 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
         why = f"{why}; the application itself answered {evidence.answer.status}"
         change = "look into the application's log, not at the policies"
         return explain(evidence, "allowed", why, change, _changed_path(evidence))
-    if found := _slipped(evidence) or _lost_target(evidence):
+    if found := _slipped(evidence) or _in_vain(evidence, evidence.gateway):
         return found
     return explain(evidence, "allowed", why, "nothing, if this is intended")
 
@@ -69,7 +66,23 @@ def _changed_path(evidence: Evidence) -> str:
     return "" if made in (None, evidence.shown_path) else f"Envoy sends the path {made} (pathNormalization)"
 
 
+def _in_vain(evidence: Evidence, *places: Workload | None) -> Diagnosis | None:
+    """Return the cause if a policy for one of these workloads is in force nowhere; policies that refuse come first."""
+    for kind in (RULES, REQUESTS):
+        policies_of_kind = [one for one in evidence.policies if one["kind"] == kind]
+        for place in filter(None, places):
+            if found := bypasses.policy_in_vain(evidence, place, policies_of_kind):
+                return found
+    return None
+
+
 def _slipped(evidence: Evidence) -> Diagnosis | None:
+    """Return the cause if another spelling of the path passes a policy, at the gateway or the workload."""
+    at_gateway = seen.at_gateway(evidence)
+    return (at_gateway and _slipped_at(at_gateway)) or _slipped_at(evidence)
+
+
+def _slipped_at(evidence: Evidence) -> Diagnosis | None:
     """Return the cause if another spelling of the path passes a policy that refuses the path itself."""
     call, rules = seen.call(evidence), evidence.rules(RULES)
     found = PARAMETERS.search(call.path or "")
@@ -79,7 +92,10 @@ def _slipped(evidence: Evidence) -> Diagnosis | None:
         verdict = evaluator.decide(rules, asked, settings)
         if verdict.allowed is False and (verdict.action == "DENY" or any("not" in one.field for one in verdict.misses)):
             spelt = f"the parameters {found[0]} in" if found and not how else "the slashes in"
-            why = f"{verdict.policy} refuses this path, but {spelt} {evidence.shown_path} make another path of it"
+            where = "" if evidence.guard is evidence.workload else " at the gateway"
+            why = (
+                f"{verdict.policy} refuses this path{where}, but {spelt} {evidence.shown_path} make another path of it"
+            )
             change = "allow the paths that are meant instead of refusing some; an application may take both for one"
             change = f"set meshConfig.pathNormalization.normalization: {how}; or {change}" if how else change
             return explain(evidence, "path-normalization", why, change)
@@ -94,77 +110,16 @@ def _permissive(evidence: Evidence, workload: Workload) -> Diagnosis:
     return explain(evidence, "permissive", why, change)
 
 
-def _without_effect(evidence: Evidence, workload: Workload) -> Diagnosis | None:
-    """Return the cause if an AuthorizationPolicy is meant for the workload and has no effect."""
-    found = [(policy, why) for policy, why in evidence.set_aside(workload) if policy["kind"] == RULES]
-    if not found:
+def _by_gateway(evidence: Evidence, workload: Workload) -> Diagnosis | None:
+    """Return which policy at the gateway allows the request, if only the gateway has policies."""
+    at_gateway = seen.at_gateway(evidence)
+    if not at_gateway or not at_gateway.rules(RULES) or not seen.verdict(at_gateway).allowed:
         return None
-    policy, reason = found[0]
-    why = f"the policy {policies.name(policy)} has no effect: {reason}"
-    if "revision" in reason:
-        change = f"remove the label {REVISION}, or write the revision {evidence.mesh.revision}"
-        return explain(
-            evidence, "other-revision", why, change, command=_merged(policy, metadata={"labels": {REVISION: None}})
-        )
-    change = f"if it is meant to be enforced, remove the annotation {policies.DRY_RUN}"
-    command = _merged(policy, metadata={"annotations": {policies.DRY_RUN: None}})
-    return explain(evidence, "dry-run", why, change, command=command)
-
-
-def _merged(policy: Mapping, **content: Mapping) -> str:
-    """Return the command that merges content into a policy; None removes a field."""
-    return kubectl.merge(policy["kind"], policy["metadata"]["name"], policy["metadata"]["namespace"], content)
-
-
-def _misplaced_policy(evidence: Evidence, workload: Workload) -> Diagnosis | None:
-    """Return the cause if a policy that selects no pod almost selects this workload."""
-    name = workload_name(workload)
-    for policy in (one for one in evidence.policies if one["kind"] == RULES):
-        namespace, wanted = policy["metadata"]["namespace"], policies.selector(policy)
-        refs = [(one.get("kind"), one.get("name")) for one in policies.targets(policy)]
-        service = (evidence.service or {}).get("metadata", {}).get("name")
-        if namespace == workload.namespace and ("Service", service) in refs and not evidence.waypoint:
-            why = f"the policy {policies.name(policy)} targets the Service {service}, and only a waypoint reads such"
-            change = "write a selector with the labels of the pods instead of targetRefs, or put a waypoint before it"
-            right = {"targetRefs": None, "selector": {"matchLabels": identifying(workload.labels)}}
-            command = _merged(policy, spec=right) if len(refs) == 1 else ""
-            return explain(evidence, "target-ref", why, change, command=command)
-        if _selects_pods(evidence, namespace, wanted):
-            continue
-        if namespace == workload.namespace and policies.resembles(wanted, workload.labels):
-            live = labels_text({key: workload.labels[key] for key in wanted if key in workload.labels})
-            why = f"the policy {policies.name(policy)} selects {labels_text(wanted)}, but {name} has other labels"
-            change = f"write the labels of the live pods into its selector: {live}"
-            command = _merged(
-                policy, spec={"selector": {"matchLabels": {key: workload.labels.get(key) for key in wanted}}}
-            )
-            return explain(evidence, "selector", why, change, command=command)
-        if namespace != workload.namespace and wanted and wanted.items() <= workload.labels.items():
-            why = f"the policy {policies.name(policy)} applies only in its own namespace, and {name} is in another"
-            metadata = {"name": policy["metadata"]["name"], "namespace": workload.namespace}
-            moved = {"apiVersion": policies.API, "kind": RULES, "metadata": metadata, "spec": policy["spec"]}
-            change = f"apply the policy in the namespace {workload.namespace}"
-            return explain(evidence, "wrong-namespace", why, change, command=kubectl.apply(moved))
-    return None
-
-
-def _lost_target(evidence: Evidence) -> Diagnosis | None:
-    """Return the cause if a policy for the gateway on the way targets a Gateway that its namespace does not have."""
-    if not evidence.gateway:
-        return None
-    passed = [policies.name(one) for one in evidence.gateways]
-    for policy in (one for one in evidence.policies if one["kind"] == RULES):
-        home = policy["metadata"]["namespace"]
-        for name in [ref["name"] for ref in policies.targets(policy) if ref.get("kind") == "Gateway"]:
-            homes = [one.partition("/")[0] for one in passed if one.endswith(f"/{name}")]
-            meant = homes or home == evidence.gateway.namespace
-            if not meant or _selects_pods(evidence, home, {policies.GATEWAY_NAME: name}):
-                continue
-            why = f"the policy {policies.name(policy)} is in force nowhere: there is no Gateway {home}/{name}"
-            move = f"apply the policy in the namespace {', '.join(homes)}: targetRefs name its own namespace's"
-            correct = f"correct the name in its targetRefs; the request came by {', '.join(passed)}"
-            return explain(evidence, "target-ref", why, move if homes else correct)
-    return None
+    policy = seen.verdict(at_gateway).policy
+    why = f"{policy} allows it at the gateway" if policy else "no policy denies it at the gateway"
+    change = "nothing, if this is intended"
+    note = f"{workload_name(workload)} itself has no AuthorizationPolicy: callers in the mesh need no token"
+    return explain(evidence, "allowed", why, change, note)
 
 
 def _nothing_demanded(evidence: Evidence, workload: Workload) -> Diagnosis:
@@ -178,9 +133,3 @@ def _nothing_demanded(evidence: Evidence, workload: Workload) -> Diagnosis:
     why = "mutual TLS is the only requirement" if evidence.rules(PEERS, workload) else "no policy applies to it"
     change = "add a RequestAuthentication and an AuthorizationPolicy for it"
     return explain(evidence, "nothing-demanded", why, change)
-
-
-def _selects_pods(evidence: Evidence, namespace: str, wanted: Mapping[str, str]) -> bool:
-    """Return whether a policy selects some pods: then it is where its author meant it to be."""
-    pods = [pod["metadata"] for pod in evidence.workloads if pod["metadata"]["namespace"] == namespace]
-    return bool(wanted) and any(wanted.items() <= pod.get("labels", {}).items() for pod in pods)

@@ -28,7 +28,7 @@ from lib.diagnose.pods import (
 from lib.diagnose.request import Request, carried, secrets, shown
 from lib.errors import RunbookError
 from lib.http_client import Answer, over_exec, over_http
-from lib.istio import access_log, gateway_api, mesh, policies, proxy, routes
+from lib.istio import access_log, destination_rules, gateway_api, matching, mesh, policies, proxy, routes
 from lib.kubernetes.cluster import Cluster
 from lib.polling import until
 
@@ -74,7 +74,7 @@ def collect(
     refused = login.refused_before(cluster, pods, request.path)
     answer = _answer(cluster, pods, request, inside, label, send)
     named = request.host or (parts.netloc if request.to else "")
-    target = _target(cluster, pods, request, named, inside, resolve)
+    target = _target(cluster, pods, request, named, inside, resolve, settings.normalization)
     if (found := target.get("workload")) and found.revision and found.revision != settings.revision:
         settings = mesh.read(cluster, found.revision)
     evidence = Evidence(
@@ -130,6 +130,7 @@ def _target(
     named: str,
     inside: Workload | None,
     resolve: Resolve,
+    normalization: str,
 ) -> dict[str, Any]:
     """Return the fields of Evidence about the destination: Service, route, workloads."""
     url = urlsplit(request.url)
@@ -165,7 +166,7 @@ def _target(
     listening = gateway_api.virtual_services(gateway_api.at_port(attached, modern, port))
     virtuals = routes.routes([*cluster.items(routes.API, "VirtualService"), *listening], gateways, name)
     virtuals = virtuals or [one for one in gateway_api.astray(attached, modern) if routes.names(one, name)]
-    asked = (request.path, request.method, request.sent())
+    asked = (matching.normalized(request.path, normalization) or request.path, request.method, request.sent())
     hits = [found for one in virtuals if (found := routes.route(one, *asked))]
     route = min(hits, key=lambda one: one.catch_all, default=None)
     service = routes.by_host(services, route.destination, route.namespace) if route else None
@@ -208,7 +209,9 @@ def _service_target(
     entry = routes.port_of(service, port)
     subset = route.subset if route else ""
     setting = [
-        one for one in routes.rules_for(rules, service, caller) if routes.tls_of(one, entry.get("port"), subset)[0]
+        one
+        for one in destination_rules.rules_for(rules, service, caller)
+        if destination_rules.tls_of(one, entry.get("port"), subset)[0]
     ]
     workload = workload_of(behind, probe_failure(cluster, behind))
     return {

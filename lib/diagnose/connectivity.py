@@ -12,8 +12,7 @@ from lib.diagnose.authorization import not_yet_applied
 from lib.diagnose.diagnosis import Diagnosis, explain, labels_text, workload_name
 from lib.diagnose.evidence import Evidence
 from lib.diagnose.pods import PROBE_FAILED, Workload, declared_ports, pods_command, sidecar_command
-from lib.istio import evaluator, policies, routes
-from lib.istio.gateway_api import NO_CONTROLLER
+from lib.istio import evaluator, gateway_api, policies, routes
 from lib.kubernetes import kubectl
 from lib.kubernetes.service_annotations import HEALTH, STATUS_PORT
 
@@ -21,7 +20,9 @@ CUT = ("connection reset", "closed without an answer", "cut off")
 LISTENER_CHANGES = {  # reasons of a listener's conditions: https://gateway-api.sigs.k8s.io/reference/spec/
     "InvalidCertificateRef": "create the Secret with tls.crt and tls.key, or correct the listener's certificateRefs",
     "RefNotPermitted": "apply a ReferenceGrant in the namespace of the Secret, or keep the Secret beside the Gateway",
-    NO_CONTROLLER: "give the Gateway the class of a controller that runs: kubectl get gatewayclasses",
+    "HostnameConflict": "give one of the listeners another hostname or port: of two alike, the first is in force",
+    "ProtocolConflict": "give one of the listeners another port: of two protocols at one port, the first is in force",
+    gateway_api.NO_CONTROLLER: "give the Gateway the class of a controller that runs: kubectl get gatewayclasses",
 }
 NO_HANDSHAKE = ("TLS failed", *CUT)  # the answers of a gateway that has no certificate to present
 
@@ -206,7 +207,8 @@ def _no_route(evidence: Evidence) -> Diagnosis:
                 "without the claim would let in everybody"
             )
             return explain(evidence, "claim-route", why, change)
-        why = f"routes exist for {hosts}, but none has the path {evidence.shown_path}"
+        slips = filter(None, (gateway_api.path_slip(one, evidence.shown_path) for one in evidence.virtuals))
+        why = "; ".join([f"routes exist for {hosts}, but none has the path {evidence.shown_path}", *list(slips)[:1]])
         change = "correct the path; or, if users may reach it, add it to a route's matches"
         return explain(evidence, "path-not-routed", why, change, command=_routed(evidence))
     why = f"the gateway has no route for the host {evidence.host}"

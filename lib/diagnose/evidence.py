@@ -138,7 +138,7 @@ class Evidence:
         if not about:
             return []
         meant = [one for one in self.policies if policies.applies(one, about.namespace, about.labels, self.mesh)]
-        return [(one, why) for one in meant if (why := policies.set_aside(one, self.mesh))]
+        return [(one, why) for one in meant if (why := policies.set_aside(one, self.mesh, about.labels))]
 
     @property
     def jwt_rules(self) -> list[tuple[str, Mapping]]:

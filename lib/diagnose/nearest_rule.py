@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lib.diagnose import plain_text, roles, seen
+from lib.diagnose import bypasses, plain_text, roles, seen
 from lib.diagnose.diagnosis import Diagnosis, explain, policy_command, workload_name
 from lib.diagnose.evidence import Evidence
 from lib.diagnose.pods import sidecar_command
@@ -99,10 +99,7 @@ def _public(miss: Miss) -> Miss:
 
 def _about_target(evidence: Evidence, policy: str, target: Miss, nearest: str) -> Diagnosis:
     kind = target.field.removesuffix("s")
-    route = evidence.route
-    note = ""
-    if kind == "path" and route and route.path is not None and evidence.guard is not evidence.gateway:
-        note = f"the route {route.name} rewrites {evidence.shown_path}, and policies see the path after that"
+    note = seen.changed_by_route(evidence, kind)
     why = f"no rule allows the {kind} {target.got}; the nearest rule allows {target.wanted}{_slip(target)}"
     change = f"use a {kind} that is allowed, or add this {kind} to {policy}"
     command = _edited(evidence, policy, target, *target.wanted.split(", "))
@@ -149,7 +146,9 @@ def _about_header(evidence: Evidence, policy: str, miss: Miss, nearest: str) -> 
         f"send the header {name}: {miss.wanted}, or let a gateway set it; a caller can forge it unless the gateway "
         "overwrites it"
     )
-    return explain(evidence, "header-not-allowed", why, change, nearest)
+    return explain(
+        evidence, "header-not-allowed", why, change, seen.changed_by_route(evidence, "header", name), nearest
+    )
 
 
 def _about_peer(evidence: Evidence, policy: str, peer: Miss, nearest: str) -> Diagnosis:
@@ -208,6 +207,8 @@ def _about_token(evidence: Evidence, policy: str, token: Miss, nearest: str, pee
         change = f"give the client {client} the scope basic, which adds sub since Keycloak 25; then fetch a new token"
         return explain(evidence, "no-subject", why, change, nearest)
     if evidence.jwt_rule is None:
+        if found := _authentication_in_vain(evidence):
+            return found
         guard = workload_name(evidence.guard)
         why = f"no RequestAuthentication at {guard} names this token's issuer: the token counts as missing"
         change = "apply a RequestAuthentication with the token's issuer and a selector that fits the workload"
@@ -222,6 +223,13 @@ def _about_token(evidence: Evidence, policy: str, token: Miss, nearest: str, pee
     if token.field.startswith("request.auth.claims"):
         return _about_claim(evidence, policy, token, nearest)
     return _about_principal(evidence, policy, token, nearest)
+
+
+def _authentication_in_vain(evidence: Evidence) -> Diagnosis | None:
+    """Return the cause if a RequestAuthentication for the token's issuer is there, and in force nowhere."""
+    issuer, every = evidence.claims.get("iss"), (one for one in evidence.policies if one["kind"] == policies.REQUESTS)
+    found = [one for one in every if issuer in (rule.get("issuer") for rule in one["spec"].get("jwtRules") or [])]
+    return bypasses.policy_in_vain(evidence, evidence.guard, found) if evidence.guard else None
 
 
 def _about_claim(evidence: Evidence, policy: str, token: Miss, nearest: str) -> Diagnosis:

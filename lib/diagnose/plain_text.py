@@ -5,7 +5,7 @@ from __future__ import annotations
 from lib.diagnose.diagnosis import Diagnosis, explain, workload_name
 from lib.diagnose.evidence import Evidence
 from lib.diagnose.pods import Workload, sidecar_command
-from lib.istio import policies, routes
+from lib.istio import destination_rules, policies
 from lib.kubernetes import kubectl
 
 
@@ -55,7 +55,9 @@ def by_destination_rule(evidence: Evidence, workload: Workload) -> Diagnosis | N
     rule = evidence.destination_rule
     if not rule:
         return None
-    sends, place = routes.tls_of(rule, evidence.port.get("port"), evidence.route.subset if evidence.route else "")
+    sends, place = destination_rules.tls_of(
+        rule, evidence.port.get("port"), evidence.route.subset if evidence.route else ""
+    )
     name, (mode, policy) = policies.name(rule), evidence.mutual_tls()
     if workload.proxied and mode == "STRICT" and sends == "DISABLE":
         why = f"the DestinationRule {name} sends plain text (tls mode {sends}), but {policy} requires mutual TLS"

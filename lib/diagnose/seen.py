@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lib.diagnose.evidence import BEARER, Evidence
-from lib.istio import access_log, authentication, evaluator, policies, routes
+from lib.istio import access_log, authentication, destination_rules, evaluator, policies, routes
 from lib.istio.evaluator import Call
 
 PREFLIGHT = authentication.PREFLIGHT
@@ -40,6 +42,12 @@ def verdict(evidence: Evidence) -> evaluator.Verdict:
     return evaluator.decide(evidence.rules(policies.RULES), call(evidence), evidence.mesh)
 
 
+def at_gateway(evidence: Evidence) -> Evidence | None:
+    """Return the evidence as if the gateway had judged the request, which it passed on; None if it logged no such."""
+    hop = evidence.gateway_hop
+    return replace(evidence, gateway_hop=replace(hop, upstream=""), sidecar_hop=None) if hop else None
+
+
 def claims(evidence: Evidence) -> dict:
     """Return the token's claims as the policies at the guard see them; {} if no rule there reads the token."""
     rule = evidence.jwt_rule
@@ -70,6 +78,28 @@ def token_removed_by(evidence: Evidence) -> str:
     return ""
 
 
+def changed_by_route(evidence: Evidence, kind: str, header: str = "") -> str:
+    """Return how the route changes a path, a host or a header, and on which side the policies are; "" if it does not.
+
+    Envoy's router changes the request after the gateway's own policies have seen it.
+    """
+    route = evidence.route
+    if not route:
+        return ""
+    if kind == "header":
+        after = route.changed(evidence.headers).get(header.lower(), "")
+        changes = after != evidence.headers.get(header.lower(), "")
+    else:
+        after = {"path": (route.path or "").partition("?")[0], "host": route.host}.get(kind, "")
+        changes = bool(after)
+    if not changes:
+        return ""
+    before = {"path": evidence.shown_path, "host": evidence.host}.get(kind, f"the header {header}")
+    if evidence.guard is evidence.gateway:
+        return f"the route {route.name} rewrites {before} only after the gateway's policies, which see what was sent"
+    return f"the route {route.name} rewrites {before}, and policies see the {kind} after that"
+
+
 def _headers(evidence: Evidence) -> dict[str, str]:
     """Return the headers at the guard after its JWT filter: it takes the token away, and writes claims into headers."""
     found = _arriving(evidence)
@@ -93,8 +123,7 @@ def _arriving(evidence: Evidence) -> dict[str, str]:
                     if rule.get("issuer") == evidence.claims.get("iss"):
                         found |= authentication.claim_headers(rule, evidence.claims)
         if evidence.route:
-            found |= evidence.route.headers
-            found = {name: value for name, value in found.items() if name not in evidence.route.removed}
+            found = evidence.route.changed(found)
     if token_removed_by(evidence):
         found.pop("authorization", None)
     return found
@@ -113,7 +142,7 @@ def _behind_gateway(evidence: Evidence) -> bool:
 def _plain_text(evidence: Evidence) -> bool:
     """Return whether the peer sends plain text: a DestinationRule switches mutual TLS off."""
     rule, route = evidence.destination_rule, evidence.route
-    sends = routes.tls_of(rule, evidence.port.get("port"), route.subset if route else "")[0] if rule else ""
+    sends = destination_rules.tls_of(rule, evidence.port.get("port"), route.subset if route else "")[0] if rule else ""
     known = not evidence.caller or not (evidence.direct or evidence.hidden_by)
     return evidence.guard is evidence.workload and (not known or sends == "DISABLE")
 

@@ -5,7 +5,9 @@ Source: https://gateway-api.sigs.k8s.io/reference/spec/ (v1). istiod does the sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from lib.istio.policies import GATEWAY_NAME
@@ -14,7 +16,9 @@ from lib.names import GATEWAY_GROUP
 API = f"{GATEWAY_GROUP}/v1"
 TYPES = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}  # in the order of their precedence
 
-BAD = {"Conflicted": "True", "OverlappingTLSConfig": "True"}  # the conditions of a listener that are bad if true
+# The conditions that a listener in force has. OverlappingTLSConfig only warns of clients that reuse connections
+WANTED = {"Accepted": "True", "Programmed": "True", "ResolvedRefs": "True", "Conflicted": "False"}
+FOLLOWS = ("Accepted", "Programmed")  # the conditions of a listener that repeat another one, with less to say
 NO_PARENT, NO_CONTROLLER = "NoParent", "NoController"  # reasons beside those of the API
 
 
@@ -61,6 +65,23 @@ def astray(routes: Iterable[Mapping], gateways: Sequence[Mapping]) -> list[dict[
     return lost
 
 
+def path_slip(virtual: Mapping, path: str) -> str:
+    """Return why none of a route's matches takes a path that looks as if one did, as a clause; "" if none does."""
+    matches = [
+        match.get("uri") or {} for rule in virtual["spec"].get("http") or [] for match in rule.get("match") or []
+    ]
+    for uri in matches:
+        bare = uri.get("prefix", "").removesuffix("/")
+        if bare and path.startswith(bare):
+            return f"the prefix {bare} takes whole segments of a path alone: {bare} and {bare}/…"
+        if uri.get("exact", path) != path and uri["exact"].rstrip("/") == path.rstrip("/"):
+            return f"{uri['exact']} is exact, and a slash at the end counts"
+        with suppress(re.error):
+            if "regex" in uri and re.match(uri["regex"], path):
+                return f"the regular expression {uri['regex']} must take the whole path, not its beginning"
+    return ""
+
+
 def _key(one: Mapping) -> str:
     return f"{one['metadata']['namespace']}/{one['metadata']['name']}"
 
@@ -90,9 +111,8 @@ def _listener_problem(one: Mapping, listener: Mapping) -> str:
         return f"{NO_CONTROLLER}: no controller took the class {one['spec'].get('gatewayClassName')}"
     own: Mapping = next((each for each in status.get("listeners") or [] if each["name"] == listener.get("name")), {})
     conditions = own.get("conditions") or []
-    bad = [each for each in conditions if each.get("status") == BAD.get(each["type"], "False")]
-    bad.sort(key=lambda each: each["type"] == "Programmed")  # it follows from the others
-    return _said(bad)
+    bad = [each for each in conditions if each["type"] in WANTED and each.get("status") != WANTED[each["type"]]]
+    return _said(sorted(bad, key=lambda each: each["type"] in FOLLOWS))
 
 
 def _said(conditions: Sequence[Mapping]) -> str:
@@ -153,24 +173,33 @@ def _rules(rule: Mapping, match: Mapping) -> list[dict[str, Any]]:
 
 def _rule(rule: Mapping, match: Mapping) -> dict[str, Any]:
     made: dict[str, Any] = {"match": [match]}
-    changes: dict[str, Any] = {"remove": [], "set": {}, "add": {}}
     for each in rule.get("filters") or []:
-        modified = each.get("requestHeaderModifier") or {}
-        changes["remove"] += modified.get("remove") or []
-        for key in ("set", "add"):
-            changes[key] |= {header["name"]: header["value"] for header in modified.get(key) or []}
         if rewrite := each.get("urlRewrite"):
             made["rewrite"] = _rewrite(rewrite, match["uri"])
         if "requestRedirect" in each:
             made["redirect"] = each["requestRedirect"]
-    made["headers"] = {"request": changes}
+    made["headers"] = _headers(rule)
     made["route"] = [
-        {"destination": {"host": _host(back), "port": {"number": back["port"]} if "port" in back else {}}}
+        {
+            "destination": {"host": _host(back), "port": {"number": back["port"]} if "port" in back else {}},
+            "headers": _headers(back),
+        }
         for back in rule.get("backendRefs") or []
+        if back.get("weight", 1)
     ]
     if not made["route"] and "redirect" not in made:
         made["directResponse"] = {"status": 500}
     return made
+
+
+def _headers(part: Mapping) -> dict[str, Any]:
+    """Return what the filters of a rule, or of a backend, change about the request's headers."""
+    changes: dict[str, Any] = {"remove": [], "set": {}, "add": {}}
+    for modified in [each.get("requestHeaderModifier") or {} for each in part.get("filters") or []]:
+        changes["remove"] += modified.get("remove") or []
+        for key in ("set", "add"):
+            changes[key] |= {header["name"]: header["value"] for header in modified.get(key) or []}
+    return {"request": changes}
 
 
 def _host(back: Mapping) -> str:

@@ -16,6 +16,7 @@ from lib.names import ISTIO_SYSTEM
 REVISION = "istio.io/rev"  # label of istiod's pods and of objects, annotation of injected pods
 DEFAULT = "default"  # the revision of an installation that names none
 WEBHOOKS = "admissionregistration.k8s.io/v1"
+SELECTORS = "ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY"  # its variable: whether a gateway takes more than targetRefs
 FETCHES = "PILOT_JWT_ENABLE_REMOTE_JWKS"  # istiod's variable: who fetches an issuer's keys
 
 
@@ -79,6 +80,11 @@ class Mesh:
     def keys_by_envoy(self) -> bool:
         """Whether Envoy, and not istiod, fetches the keys of an issuer in the mesh."""
         return self.variables.get(FETCHES, "istiod").lower() not in ("istiod", "false", "")
+
+    @property
+    def selects_gateways(self) -> bool:
+        """Whether a policy without targetRefs is in force at a gateway of the Gateway API; by default it is."""
+        return self.variables.get(SELECTORS, "true").lower() not in ("false", "f", "0")
 
 
 def of_config(

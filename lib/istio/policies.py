@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from typing import Any
 from urllib.parse import urlsplit
 
-from lib.istio.mesh import REVISION, Mesh
+from lib.istio.mesh import REVISION, SELECTORS, Mesh
 from lib.names import GATEWAY_GROUP
 
 API = "security.istio.io/v1"
@@ -35,7 +35,7 @@ def applying(
     """Return the policies of a kind that are in force for a workload: its own, its namespace's, the mesh's."""
     mesh = mesh or Mesh()
     found = [one for one in policies if one["kind"] == kind and applies(one, namespace, labels, mesh)]
-    return [one for one in found if not set_aside(one, mesh)]
+    return [one for one in found if not set_aside(one, mesh, labels)]
 
 
 def applies(policy: Mapping, namespace: str, labels: Mapping[str, str], mesh: Mesh | None = None) -> bool:
@@ -47,8 +47,8 @@ def applies(policy: Mapping, namespace: str, labels: Mapping[str, str], mesh: Me
     return home in (namespace, root) and selector(policy).items() <= labels.items()
 
 
-def set_aside(policy: Mapping, mesh: Mesh) -> str:
-    """Return why a policy that is meant for a workload has no effect there, as a clause; "" if it has one."""
+def set_aside(policy: Mapping, mesh: Mesh, workload: Mapping[str, str] | None = None) -> str:
+    """Return why a policy that is meant for a workload, with these labels, has no effect there; "" if it has one."""
     metadata = policy["metadata"]
     labels = metadata.get("labels") or {}
     if not mesh.reads(labels):
@@ -57,6 +57,9 @@ def set_aside(policy: Mapping, mesh: Mesh) -> str:
         return f"its annotation {DRY_RUN} makes it a trial: Envoy only logs what it would do"
     if policy["kind"] == PEERS and selector(policy) and metadata["namespace"] == mesh.root:
         return f"a PeerAuthentication in the root namespace {mesh.root} must not have a selector"
+    gateway = (workload or {}).get(GATEWAY_NAME)
+    if gateway and policy["kind"] != PEERS and not targets(policy) and not mesh.selects_gateways:
+        return f"istiod's {SELECTORS} is false, so the Gateway {gateway} takes only policies with targetRefs"
     return ""
 
 

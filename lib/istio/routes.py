@@ -34,6 +34,12 @@ class Route:
     answer: str = ""
     subset: str = ""
     catch_all: bool = False
+    added: Mapping[str, str] = field(default_factory=dict)
+
+    def changed(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return a request's headers after this route: Envoy removes some, then sets some, then adds values to some."""
+        kept = {name: one for name, one in headers.items() if name not in self.removed} | dict(self.headers)
+        return kept | {name: f"{kept[name]},{one}" if name in kept else one for name, one in self.added.items()}
 
 
 def by_address(services: Iterable[Mapping], address: str) -> Mapping | None:
@@ -106,8 +112,8 @@ def _route(virtual: Mapping, rule: Mapping, match: Mapping, path: str) -> Route:
     target = (rule.get("route") or [{}])[0]
     changes = [(one.get("headers") or {}).get("request") or {} for one in (rule, target)]
     removed = tuple(name.lower() for one in changes for name in one.get("remove") or [])
-    added = {name.lower(): str(value) for one in changes for key in ("add", "set")
-             for name, value in (one.get(key) or {}).items()}  # fmt: skip
+    values = {key: {name.lower(): str(one) for each in changes for name, one in (each.get(key) or {}).items()}
+              for key in ("add", "set")}  # fmt: skip
     destination = target.get("destination") or {}
     home, name = virtual["metadata"]["namespace"], virtual["metadata"]["name"]
     rewrite = rule.get("rewrite") or {}
@@ -119,10 +125,11 @@ def _route(virtual: Mapping, rule: Mapping, match: Mapping, path: str) -> Route:
         removed,
         _rewritten(rewrite, match.get("uri") or {}, path),
         rewrite.get("authority", ""),
-        added,
+        values["set"],
         next((one for one in ("redirect", "directResponse") if one in rule), ""),
         destination.get("subset", ""),
         match in ({}, {"uri": {"prefix": "/"}}),
+        values["add"],
     )
 
 
@@ -212,41 +219,6 @@ def selected(pods: Iterable[Mapping], service: Mapping) -> list[Mapping]:
         and wanted.items() <= pod["metadata"].get("labels", {}).items()
         and not is_terminating(pod)
     ]
-
-
-def rules_for(rules: Iterable[Mapping], service: Mapping, caller: str) -> list[Mapping]:
-    """Return the DestinationRules for a Service, from the namespace of caller, Service or root: the first counts."""
-    name, home = service["metadata"]["name"], service["metadata"]["namespace"]
-    full = f"{name}.{home}{CLUSTER_DOMAIN}"
-
-    def fits(rule: Mapping) -> bool:
-        host, namespace = rule["spec"].get("host", ""), rule["metadata"]["namespace"]
-        own = host in (full, f"{name}.{home}", f"{name}.{home}.svc") or (host == name and namespace == home)
-        return own or (host.startswith("*") and full.endswith(host[1:]))
-
-    precedence = {caller: 0, home: 1}
-    rank = lambda one: (precedence.get(one["metadata"]["namespace"], 2), -len(one["spec"].get("host", "")))  # noqa: E731
-    return sorted(filter(fits, rules), key=rank)
-
-
-def tls_of(rule: Mapping, port: int | None, subset: str = "") -> tuple[str, str]:
-    """Return the TLS mode that a DestinationRule sets for a port, and which part sets it; "" for none of both.
-
-    A subset's setting counts before the rule's own, and a port's before the one of all ports.
-    """
-    spec = rule["spec"]
-    chosen: Mapping = next((one for one in spec.get("subsets") or [] if one.get("name") == subset), {})
-    for place, part in (
-        (f"subset {subset}", chosen.get("trafficPolicy")),
-        ("trafficPolicy", spec.get("trafficPolicy")),
-    ):
-        for level in (part or {}).get("portLevelSettings") or []:
-            if (level.get("port") or {}).get("number") == port:  # a port inherits nothing
-                stated = (level.get("tls") or {}).get("mode", "DISABLE") if "tls" in level else ""
-                return stated, f"{place}, port {port}"
-        if "tls" in (part or {}):
-            return (part or {})["tls"].get("mode", "DISABLE"), place
-    return "", ""
 
 
 def _servers(gateways: Iterable[Mapping]) -> list[Mapping]:

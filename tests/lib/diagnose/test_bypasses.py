@@ -101,3 +101,20 @@ def test_pods_of_kubernetes_itself_pods_that_ended_and_pods_of_ambient_are_left_
 
 def test_two_pods_of_a_workload_are_one_row():
     assert len(ways(pod("bare", containers=("app",)), pod("bare", containers=("app",)))["no sidecar"]) == 1
+
+
+def test_a_policy_with_a_selector_is_without_effect_where_a_gateway_takes_only_targetrefs():
+    at = {"gateway.networking.k8s.io/gateway-name": "edge"}
+    gateway = pod("edge", containers=("istio-proxy",))
+    gateway["metadata"]["labels"] = at
+    selecting = policy(RULES, "shop")
+    selecting["spec"]["selector"] = {"matchLabels": at}
+    strict = Mesh(variables={"ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY": "false"})
+
+    def without(policy, mesh, *pods):
+        return list(bypasses.inventory(pods, [policy], [], set(), mesh)["a policy without effect"].values())
+
+    assert without(selecting, Mesh(), gateway) == []
+    (reason,) = without(selecting, strict, gateway)
+    assert "only policies with targetRefs" in reason
+    assert without(policy(RULES, "shop"), strict, gateway, pod()) == []  # it protects the pod with a sidecar
