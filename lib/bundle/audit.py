@@ -88,9 +88,7 @@ def _state(folder: Path, link: chain.Link, trusted: Keys, roots: time_stamp.Root
     return PROBLEM if result.problems else VERIFIES, f"{link.name}: {word}", result.problems
 
 
-def _witnessed(
-    folder: Path, values: params.Params | None, place: str, only: str = ""
-) -> tuple[list[str], list[str]]:
+def _witnessed(folder: Path, values: params.Params | None, place: str, only: str = "") -> tuple[list[str], list[str]]:
     """Return what the witness says of an environment's folder: problems and notes; `only` names the one run looked at.
 
     Without a place, the witness is that of the environment's params, if there is one.

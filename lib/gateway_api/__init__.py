@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lib.errors import LegacyError
-from lib.gateway_api import gateways, ingress, policies, routes
+from lib.gateway_api import filters, gateways, ingress, limits, nginx, policies, routes
 from lib.gateway_api.gateways import Old
 from lib.gateway_api.read import Gateway, Virtual
 from lib.istio.policies import KINDS
@@ -23,12 +23,7 @@ ROLE = (
     "RoleBinding {0} names the old gateway's account. The new one needs no rights to read the Gateway's certificates."
 )
 OLD_APIS = ("authentication.istio.io/", "rbac.istio.io/")
-PLACED = (
-    "portNumber",
-    "routeConfiguration",
-    "'listener': {'name'",
-)  # of EnvoyFilters: what a new gateway names otherwise
-KEPT_KINDS = ("DestinationRule", "ServiceEntry", "EnvoyFilter", "Telemetry", "WasmPlugin", "Sidecar", *KINDS)
+KEPT_KINDS = ("ServiceEntry", "Sidecar", *filters.KINDS, *KINDS)
 
 
 def translate(
@@ -56,22 +51,27 @@ def translate(
             if _is(one, "Gateway"):
                 content = checked(Gateway, one["spec"], "the Gateways that can be translated")
                 olds.append(gateways.behind(one["metadata"]["name"], one["metadata"]["namespace"], content, objects))
+                gateways.check_revision(one, olds[-1])
             elif _is(one, "VirtualService"):
                 virtual = checked(Virtual, one["spec"], "the VirtualServices that can be translated")
-                virtuals.append((one["metadata"]["name"], one["metadata"]["namespace"], virtual))
+                virtuals.append((one, virtual))
     check_once([("Gateway", one.namespace, one.name) for one in olds])
-    routes.check_apart(virtuals)
+    routes.check_apart([(one["metadata"]["name"], one["metadata"]["namespace"], spec) for one, spec in virtuals])
     made: list[Translated] = []
     for old in olds:
         with naming(f"Gateway {old.home}/{old.name}"):
             made += gateways.translate(old, olds)
-    for name, home, spec in virtuals:
-        with naming(f"VirtualService {home}/{name}"):
-            made += routes.translate(name, home, spec, olds, services)
+    for one, spec in virtuals:
+        with naming(_name(one)):
+            made += routes.translate(one, spec, olds, services)
     spaces: dict[str, list[Mapping]] = {}
-    for one in filter(ingress.is_ingress, objects):
-        spaces.setdefault(one["metadata"]["namespace"], []).append(one)
+    for one in [each for each in objects if each["kind"] == "Ingress"]:
+        if nginx.is_ingress(one):
+            spaces.setdefault(one["metadata"]["namespace"], []).append(one)
+        else:
+            made.append(Translated({}, [], [nginx.OTHER.format(_name(one))]))
     _check_hosts(spaces)
+    made += nginx.controller(objects) if spaces else []
     for home, found in spaces.items():
         with naming(f"the Ingresses of {home}"):
             made += ingress.translate(found, services, authorizer)
@@ -82,6 +82,8 @@ def translate(
         made += changed
         kept += [_name(one)] if not changed and one["kind"] in KEPT_KINDS else []
     check_once([(one.manifest["kind"], *_place(one.manifest)) for one in made if one.manifest])
+    for each in made:
+        limits.check(each.manifest)
     if kept:
         made.append(Translated({}, [KEPT.format(", ".join(kept))]))
     if strict:
@@ -95,14 +97,8 @@ def _beside(one: Mapping, olds: Sequence[Old], root: str) -> list[Translated]:
     if present.is_present(one):
         present.translate(one)  # refuses fields of the old API
         return policies.translate(one, olds, root)
-    if one["kind"] == "EnvoyFilter" and any(word in str(one["spec"]) for word in PLACED):
-        labels = ((one["spec"].get("workloadSelector") or {}).get("labels") or {}).items()
-        for old in olds:
-            if home in (old.namespace, root) and labels <= old.labels.items():
-                raise LegacyError(
-                    "the filter names ports or routes of the old gateway, and those of the new one differ. Match only "
-                    "the filter's name, or write it for the new gateway."
-                )
+    if one["kind"] in filters.KINDS:
+        filters.check(one, olds, root)
     if one["kind"] == "RoleBinding":
         names = [f"{each.get('namespace', home)}/{each.get('name')}" for each in one.get("subjects") or []]
         return [Translated({}, [ROLE.format(one["metadata"]["name"])]) for old in olds if old.accounts[0] in names][:1]

@@ -21,7 +21,10 @@ from lib.legacy.write import Translated
 CLASS = "istio"
 PODS_OF = ("Deployment", "DaemonSet", "StatefulSet")
 PLAIN = ("HTTP", "HTTP2", "GRPC")
-OWN = ("sidecar.istio.io/", "istio.io/", "service.istio.io/", "gateway.networking.k8s.io/", "pod-template-hash")
+OWN = ("sidecar.istio.io/", "istio.io/", "service.istio.io/", "security.istio.io/", "gateway.networking.k8s.io/",
+       "pod-template-hash", "controller-revision-hash")  # labels that new pods do not keep  # fmt: skip
+REVISION = "istio.io/rev"
+AS_IS = "experimental.istio.io/disable-gateway-port-translation"
 TLS_MODE = "gateway.istio.io/tls-terminate-mode"
 SERVICE_TYPE = "networking.istio.io/service-type"
 PROXY_CONFIG = "proxy.istio.io/config"
@@ -83,10 +86,13 @@ class Old:
         """The namespace/name of the old and of the new service account."""
         return f"{self.namespace}/{account(self.deployment)}", f"{self.namespace}/{self.name}-{CLASS}"
 
-    def ports(self) -> dict[str, str]:
-        """Return the new pods' port for each of the old ones: they listen at the Service's ports."""
-        found = self.service["spec"].get("ports") or []
-        return {str(routes.target(one, [self.pod]) or one["port"]): str(one["port"]) for one in found}
+    def ports(self) -> dict[str, list[str]]:
+        """Return the new pods' ports for each of the old ones: they listen at the Service's ports."""
+        made: dict[str, list[str]] = {}
+        for one in self.service["spec"].get("ports") or []:
+            if one.get("protocol", "TCP") == "TCP":
+                made.setdefault(str(routes.target(one, [self.pod]) or one["port"]), []).append(str(one["port"]))
+        return made
 
     @property
     def pod(self) -> Mapping:
@@ -124,7 +130,36 @@ def behind(name: str, home: str, spec: Gateway, objects: Sequence[Mapping]) -> O
     old = Old(name, home, spec, space, pods[0], services[0])
     own = account(pods[0])
     same = [one for one in workloads if one["metadata"]["namespace"] == space and account(one) == own]
+    _check_ports(old)
     return replace(old, shared=len(same) > 1 or own == "default", listeners=list(_listeners(old)))
+
+
+def has_labels(old: Old, wanted: Mapping[str, str]) -> bool:
+    """Return whether the old pods have all these labels.
+
+    Raises:
+        LegacyError: The injector sets one of them, and the Deployment does not show its value.
+    """
+    labels = old.labels
+    if any(labels.get(key, value) != value for key, value in wanted.items()):
+        return False
+    missing = [key for key in wanted if key not in labels]
+    if missing and all(key.startswith(OWN) for key in missing):
+        raise LegacyError(
+            f"it selects the label {missing[0]}. Istio may set that at the pods of the gateway {old.home}/{old.name}, "
+            "and the Deployment does not show it. Select a label of the Deployment's template."
+        )
+    return not missing
+
+
+def check_revision(one: Mapping, old: Old) -> None:
+    """Raise LegacyError if another revision than that of the gateway's pods reads an object."""
+    stated, own = (one["metadata"].get("labels") or {}).get(REVISION, ""), old.labels.get(REVISION, "")
+    if stated not in ("", own):
+        raise LegacyError(
+            f"its label {REVISION}={stated} is not that of the gateway's pods ({own or 'none'}), so it may have no "
+            "effect there now. Give the Deployment's template the same label, or remove it here."
+        )
 
 
 def translate(old: Old, others: Iterable[Old]) -> list[Translated]:
@@ -160,7 +195,10 @@ def translate(old: Old, others: Iterable[Old]) -> list[Translated]:
         "listeners": [listener for listener, _, _ in old.listeners],
     }
     made = [Translated(of("ConfigMap", f"{name}-options", space, {"data": options}, "v1"), [])] if options else []
-    made.append(Translated(of("Gateway", name, space, {"spec": spec}), notes, list(dict.fromkeys(warnings))))
+    gateway = of("Gateway", name, space, {"spec": spec})
+    if revision := old.labels.get(REVISION):
+        gateway["metadata"]["labels"] = {REVISION: revision}
+    made.append(Translated(gateway, notes, list(dict.fromkeys(warnings))))
     redirects = [listener["name"] for listener, server, _ in old.listeners if server.tls and server.tls.https_redirect]
     if redirects:
         made.append(Translated(to_https(name, space, redirects), [REDIRECT]))
@@ -187,6 +225,16 @@ def of(kind: str, name: str, namespace: str, content: Mapping, api: str = API) -
 
 def _labels(deployment: Mapping) -> dict[str, str]:
     return deployment["spec"]["template"]["metadata"].get("labels") or {}
+
+
+def _check_ports(old: Old) -> None:
+    published = {port for found in old.ports().values() for port in found}
+    for port in [str(server.port.number) for server in old.spec.servers]:
+        if port not in published or AS_IS in (old.service["metadata"].get("labels") or {}):
+            raise LegacyError(
+                f"the Service {old.service['metadata']['name']} does not publish the server's port {port}, and istiod "
+                "would. Write the Service's port into the server, or leave that server with Istio's Gateway."
+            )
 
 
 def _options(old: Old) -> dict[str, str]:

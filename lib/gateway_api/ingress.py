@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from lib.errors import LegacyError
+from lib.gateway_api import filters
 from lib.gateway_api.gateways import CLASS, of, to_https
+from lib.gateway_api.nginx import HARMLESS
 from lib.gateway_api.read import Ingress
 from lib.gateway_api.routes import Backend, backend
 from lib.legacy.read import checked
@@ -23,9 +25,9 @@ from lib.names import GATEWAY_GROUP
 NGINX = "nginx.ingress.kubernetes.io/"
 NAME = "ingress"
 KNOWN = ("auth-url", "auth-signin", "auth-response-headers", "ssl-redirect", "rewrite-target", "use-regex")
-HARMLESS = ("proxy-body-size", "proxy-buffer-size", "proxy-buffering", "proxy-buffers-number", "proxy-read-timeout",
-            "proxy-send-timeout", "proxy-connect-timeout", "client-body-buffer-size")  # fmt: skip
-REST = re.compile(r"(/[^(){}\[\]|*+?^$\\]*[^/(){}\[\]|*+?^$\\])\(/\|\$\)\(\.\*\)")  # /app(/|$)(.*)
+PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*/?")  # nginx decodes a path before it compares it
+REST = re.compile(r"(/.*[^/])\(/\|\$\)\(\.\*\)")  # /app(/|$)(.*)
+TARGET = [{"group": GATEWAY_GROUP, "kind": "Gateway", "name": NAME}]
 SENT = ["authorization", "cookie", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri"]
 BACK = ["content-type", "location", "set-cookie", "www-authenticate"]
 ONE = (
@@ -35,6 +37,11 @@ ONE = (
 TO_HTTPS = "ssl-redirect: plain HTTP is redirected, with 301 instead of nginx's 308."
 PLAIN = "ssl-redirect is false: {0} is also answered in plain HTTP, as before."
 LOST = "{0} is left out: it sets sizes or times of nginx."
+LOOSE = "{0} is ImplementationSpecific, so nginx took {0}x too. The path now ends at a segment, and {0}x gets 404."
+MERGED = (
+    "nginx decoded a path, resolved its .. and merged its slashes before it chose a location. This gateway does too, "
+    "and sends the path on in that form; nginx sent it on as it came."
+)
 NO_CASE = "rewrite-target made nginx compare the paths of {0} without case; the routes compare segments, with case."
 PROVIDER = (
     "Add this authorizer to the mesh's configuration (meshConfig). Until then Istio denies every request that the "
@@ -67,23 +74,19 @@ class Way:
     auth: tuple[str, ...] = ()  # auth-url, auth-signin, auth-response-headers
     redirects: bool = True
     regex: bool = False
+    loose: bool = False  # whether nginx takes /apix for /api too
 
-    def patterns(self) -> list[str]:
-        """Return the path as strings of an AuthorizationPolicy."""
+    def patterns(self, free: bool = False) -> list[str]:
+        """Return the path as strings of an AuthorizationPolicy; `free`: without what nginx redirects to /path/."""
         bare = self.path.rstrip("/")
-        return [self.path] if self.exact else [bare, f"{bare}/*"] if bare else ["/*"]
+        if self.exact or not bare:
+            return [self.path if self.exact else "/*"]
+        return [f"{bare}/*"] if free and bare != self.path else [bare, f"{bare}/*"]
 
     def below(self, other: Way) -> bool:
         """Return whether this path wins over another one for some requests."""
         inside = f"{self.path.rstrip('/')}/".startswith(f"{other.path.rstrip('/')}/") and not other.exact
         return inside and (self.exact, len(self.path)) > (other.exact, len(other.path))
-
-
-def is_ingress(manifest: Mapping) -> bool:
-    """Return whether an object is an Ingress that ingress-nginx read."""
-    metadata, spec = manifest.get("metadata") or {}, manifest.get("spec") or {}
-    old = (metadata.get("annotations") or {}).get("kubernetes.io/ingress.class", "nginx")
-    return manifest.get("kind") == "Ingress" and spec.get("ingressClassName", old) == "nginx"
 
 
 def translate(found: Sequence[Mapping], services: Sequence[Mapping], authorizer: str = "") -> list[Translated]:
@@ -115,6 +118,7 @@ def translate(found: Sequence[Mapping], services: Sequence[Mapping], authorizer:
     )
     gateway = of("Gateway", NAME, home, {"spec": {"gatewayClassName": CLASS, "listeners": listeners}})
     made = [Translated(gateway, list(dict.fromkeys(notes)))]
+    made.append(Translated(filters.decoded(home, f"{NAME}-paths", TARGET), [MERGED]))
     hosts = sorted({way.host for way in ways if way.redirects and way.host in names})
     if hosts:
         made.append(Translated(to_https(NAME, home, ["http"], hosts), [TO_HTTPS]))
@@ -141,39 +145,49 @@ def _ways(one: Mapping, spec: Ingress, home: str, services: Sequence[Mapping], n
             service = path.backend.service
             to = backend(service.name, service.port.number or service.port.name, home, services)
             bare, exact, rewrite = _path(path.path, path.path_type == "Exact", stated)
+            loose = path.path_type == "ImplementationSpecific" and not path.path.endswith("/")
             made.append(Way(one["metadata"]["name"], rule.host, bare, exact, to, rewrite, auth,
                             stated.get("ssl-redirect", "true") != "false",
-                            bool({"rewrite-target", "use-regex"} & stated.keys())))  # fmt: skip
+                            bool({"rewrite-target", "use-regex"} & stated.keys()), loose))  # fmt: skip
     return made
 
 
 def _path(path: str, exact: bool, stated: Mapping[str, str]) -> tuple[str, bool, dict]:
     """Return the path, whether it is exact, and the rewrite. Of regular expressions only /app(/|$)(.*) has an equal."""
     target = stated.get("rewrite-target", "")
-    if hit := REST.fullmatch(path):
+    if (hit := REST.fullmatch(path)) and PLAIN_PATH.fullmatch(hit[1]):
         if not re.fullmatch(r"(/[^$]*)?/\$2", target):
             raise LegacyError(
                 f"the path {path} with the rewrite-target {target or 'none'} has no equal. Rewrite to /$2."
             )
         return hit[1], False, {"type": "ReplacePrefixMatch", "replacePrefixMatch": target.removesuffix("$2")}
-    if re.search(r"[(){}\[\]|*+?^$\\]", path) or "$" in target or stated.get("use-regex", "false") != "false":
-        raise LegacyError(f"the regular expression {path} has no equal. Write plain paths, or /app(/|$)(.*) with /$2.")
+    if not PLAIN_PATH.fullmatch(path) or "$" in target or stated.get("use-regex", "false") != "false":
+        raise LegacyError(
+            f"the regular expression {path} has no equal. Write paths of letters, digits and -._~ between single "
+            "slashes, or /app(/|$)(.*) with /$2."
+        )
     return path, exact, {"type": "ReplaceFullPath", "replaceFullPath": target} if target else {}
 
 
 def _check(ways: Sequence[Way]) -> None:
+    regexes = {way.host for way in ways if way.regex}
     for place, one in enumerate(ways):
+        for other in [each for each in ways if each.host == one.host and each is not one and not each.exact]:
+            if one.loose and one.host not in regexes and one.path.startswith(f"{other.path.rstrip('/')}/"):
+                raise LegacyError(
+                    f"{one.host}{one.path} is ImplementationSpecific: nginx takes {one.path}x for it too, and here "
+                    f"{other.path} would. Write pathType Prefix, so that {one.path}x is {other.path}'s already today."
+                )
         for other in [each for each in ways[:place] if each.host == one.host]:
             if (one.path.rstrip("/"), one.exact) == (other.path.rstrip("/"), other.exact):
                 raise LegacyError(f"{one.host}{one.path} occurs twice. Remove one.")
             if one.redirects != other.redirects:
                 raise LegacyError(f"{one.host} redirects to https on some paths only. Set ssl-redirect alike.")
-            starts = [each.path.rstrip("/").lower() for each in (one, other)]
-            near = starts[0].startswith(starts[1]) or starts[1].startswith(starts[0])
-            if near and (one.regex or other.regex) and one.auth != other.auth:
+            if one.host in regexes and one.auth != other.auth:
                 raise LegacyError(
-                    f"with rewrite-target, nginx compares the paths of {one.host} without case, and a request for "
-                    f"{one.path} in capitals would now reach {other.path} with another auth-url. Give them other hosts."
+                    f"{one.host} has a rewrite-target, so nginx reads its paths as regular expressions without case. "
+                    f"Here a path in capitals would miss {one.path} or {other.path}, and one of them has another "
+                    "auth-url. Give them other hosts."
                 )
 
 
@@ -194,7 +208,8 @@ def _route(home: str, host: str, ways: Sequence[Way], section: str) -> Translate
     sections = [section or "http", *(["http"] if both else [])]
     spec = {"parentRefs": [{"name": NAME, "sectionName": one} for one in sections], "hostnames": [host], "rules": rules}
     notes = [PLAIN.format(host)] if both else []
-    warnings = [NO_CASE.format(host)] if any(way.regex for way in ways) else []
+    regex = any(way.regex for way in ways)
+    warnings = [NO_CASE.format(host)] if regex else [LOOSE.format(way.path) for way in ways if way.loose]
     name = f"{ways[0].ingress}-{host.replace('*', 'any')}"
     return Translated(of("HTTPRoute", name, home, {"spec": spec}), notes, warnings)
 
@@ -233,26 +248,11 @@ def _custom(home: str, ways: Sequence[Way], authorizer: str) -> list[Translated]
                 f"auth-url for {way.host}: a policy cannot name all its hosts with a port. Name each host."
             )
         free = [path for other in ways if other.host == way.host and not other.auth and other.below(way)
-                for path in other.patterns()]  # fmt: skip
+                for path in other.patterns(free=True)]  # fmt: skip
         operation = {"hosts": [way.host, f"{way.host}:*"], "paths": way.patterns()}
         rules.append({"to": [{"operation": operation | ({"notPaths": free} if free else {})}]})
-    target = [{"group": GATEWAY_GROUP, "kind": "Gateway", "name": NAME}]
-    spec = {"targetRefs": target, "action": "CUSTOM", "provider": {"name": provider}, "rules": rules}
+    spec = {"targetRefs": TARGET, "action": "CUSTOM", "provider": {"name": provider}, "rules": rules}
     careful = [ASKS.format(to.path or "/"), *([SIGN_IN.format(sign_in)] if sign_in else [])]
     policy = manifest("AuthorizationPolicy", f"{NAME}-auth", home, spec)
     made = [Translated(policy, [PROVIDER.format(stated)], careful)]
-    return made + ([Translated(without(home, names, target), [SPOOF])] if names else [])
-
-
-def without(home: str, names: Sequence[str], target: list) -> dict:
-    """Return the EnvoyFilter that removes headers before any other filter reads them."""
-    early = {"name": "envoy.http.early_header_mutation.header_mutation", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        "mutations": [{"remove": name} for name in names]}}  # fmt: skip
-    manager = "envoy.filters.network.http_connection_manager"
-    whole = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-    config = {"@type": whole, "early_header_mutation_extensions": [early]}
-    patch = {"applyTo": "NETWORK_FILTER", "match": {"listener": {"filterChain": {"filter": {"name": manager}}}},
-             "patch": {"operation": "MERGE", "value": {"typed_config": config}}}  # fmt: skip
-    spec = {"targetRefs": target, "configPatches": [patch]}
-    return of("EnvoyFilter", f"{NAME}-auth-headers", home, {"spec": spec}, "networking.istio.io/v1alpha3")
+    return made + ([Translated(filters.without(home, f"{NAME}-auth-headers", names, TARGET), [SPOOF])] if names else [])

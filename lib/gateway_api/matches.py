@@ -149,7 +149,10 @@ def _below(prefix: Match, other: Match) -> bool:
 
 
 def overlap(one: Match, other: Match) -> bool:
-    """Return whether a request may fit both matches; True if this is not known."""
+    """Return whether a request may fit both matches; True if this is not known.
+
+    Envoy reads a regular expression as RE2, which Python's re does not read: only its fixed beginning counts.
+    """
     if one.method and other.method and one.method.exact != other.method.exact:
         return False
     for mine, theirs in ((one.headers, other.headers), (one.query_params, other.query_params)):
@@ -162,8 +165,8 @@ def overlap(one: Match, other: Match) -> bool:
         return fixed.startswith(others) or others.startswith(fixed)
     if not open_ and not also_open:
         return fixed == others
-    exact, start, uri = (fixed, others, other.uri) if not open_ else (others, fixed, one.uri)
-    return exact.startswith(start) and (not uri or not uri.regex or re.fullmatch(uri.regex, exact) is not None)
+    exact, start = (fixed, others) if not open_ else (others, fixed)
+    return exact.startswith(start)
 
 
 def _start(text: Text | None) -> tuple[str, bool]:

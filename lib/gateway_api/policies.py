@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lib.errors import LegacyError
-from lib.gateway_api.gateways import CLASS, Old
+from lib.gateway_api.gateways import CLASS, Old, has_labels
 from lib.istio import matching
 from lib.istio.policies import PEERS, action, bare, selector, targets
 from lib.legacy.write import Translated, manifest
@@ -57,7 +57,7 @@ def translate(policy: Mapping, gateways: Sequence[Old], root: str) -> list[Trans
 
 def _fits(policy: Mapping, gateway: Old, root: str) -> bool:
     home = policy["metadata"]["namespace"]
-    return home in (gateway.namespace, root) and selector(policy).items() <= gateway.labels.items()
+    return home in (gateway.namespace, root) and has_labels(gateway, selector(policy))
 
 
 def _of(policy: Mapping, name: str, namespace: str, spec: Mapping) -> dict:
@@ -129,12 +129,12 @@ def _ports(spec: Mapping, gateways: Sequence[Old]) -> dict:
             raise LegacyError(
                 "notPorts 8443 is true at the new gateway's port 443. Name the ports that the rule is for."
             )
-        made = [found.get(str(value), "") for value in values for found in known]
+        made = [found.get(str(value), []) for value in values for found in known]
         if not all(made):
             raise LegacyError(
                 f"the ports {', '.join(map(str, values))} are not all in the gateway's Service. Add them."
             )
-        return list(dict.fromkeys(made))
+        return list(dict.fromkeys(port for found in made for port in found))
 
     return _each(spec, {"ports": ports, "destination.port": ports})
 

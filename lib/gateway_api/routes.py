@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lib.errors import LegacyError
-from lib.gateway_api.gateways import Old, of
+from lib.gateway_api.gateways import Old, check_revision, of
 from lib.gateway_api.matches import pieces
 from lib.gateway_api.read import Changes, Rule, Virtual
 from lib.istio.routes import CLUSTER_DOMAIN, by_host
@@ -36,20 +36,20 @@ class Backend:
         return {"name": self.name, **away, "port": self.port}
 
 
-def translate(
-    name: str, home: str, spec: Virtual, gateways: Sequence[Old], services: Sequence[Mapping]
-) -> list[Translated]:
+def translate(one: Mapping, spec: Virtual, gateways: Sequence[Old], services: Sequence[Mapping]) -> list[Translated]:
     """Return the HTTPRoute of a VirtualService and its grants.
 
     Raises:
         LegacyError: A field has no equal, or a Gateway or a Service is not among the files.
     """
+    name, home = one["metadata"]["name"], one["metadata"]["namespace"]
     notes = [MESH.format(name)] if "mesh" in spec.gateways else []
     parents = []
     for wanted in spec.gateways:
         if wanted != "mesh":
             gateway = _gateway(wanted if "/" in wanted else f"{home}/{wanted}", gateways)
-            parents += [(gateway, one) for one in _sections(gateway, spec.hosts, home)]
+            check_revision(one, gateway)
+            parents += [(gateway, section) for section in _sections(gateway, spec.hosts, home)]
     if not parents:
         return [Translated({}, [*notes, *([] if spec.gateways == ["mesh"] else [NOWHERE.format(name)])])]
     if not spec.http:
@@ -58,9 +58,9 @@ def translate(
         {
             "name": gateway.name,
             **({} if gateway.namespace == home else {"namespace": gateway.namespace}),
-            "sectionName": one,
+            "sectionName": section,
         }
-        for gateway, one in parents
+        for gateway, section in parents
     ]
     backends: list[Backend] = []
     rules: list[dict] = []
@@ -77,7 +77,7 @@ def translate(
         rules.append({"matches": [piece.new], **made})
         notes += [RETRIES] if rule.retries else []
         warnings += [DIRECT.format(rule.direct_response.status)] if rule.direct_response else []
-    hosts = [one for one in spec.hosts if one != "*"]
+    hosts = [host for host in spec.hosts if host != "*"]
     named = {"parentRefs": references, **({"hostnames": hosts} if hosts else {}), "rules": rules}
     whole = Translated(of("HTTPRoute", name, home, {"spec": named}), _once(notes), _once(warnings))
     rest = []

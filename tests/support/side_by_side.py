@@ -8,7 +8,7 @@ from random import Random
 import yaml
 
 from lib.errors import LegacyError
-from lib.gateway_api import ingress, translate
+from lib.gateway_api import filters, translate
 from lib.polling import wait
 from lib.probes.tokens import forge
 from lib.probes.tokens.keys import SigningKey
@@ -60,7 +60,7 @@ class SideBySide:
         source = inner["spec"]["rules"][0]["from"][0]["source"]
         source["principals"].append(f"cluster.local/ns/{SPACE}/sa/{GATE}")  # while users come through both
         target = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "front"}]
-        self._apply([*new, ingress.without(SPACE, ["x-user"], target)])
+        self._apply([*new, filters.without(SPACE, "headers", ["x-user"], target)])
         for name in ("web", "api", ASKER, GATE):
             self.cluster.wait_rolled_out("Deployment", name, SPACE, self.run.params.deadline)
         made = lambda: self.cluster.find("apps/v1", "Deployment", "front-istio", SPACE)  # noqa: E731

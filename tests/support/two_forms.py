@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
 
-from lib.istio import evaluator, gateway_api, policies, routes
+from lib.istio import evaluator, gateway_api, matching, policies, routes
 from lib.istio.mesh import Mesh, Provider
 
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -38,6 +40,7 @@ def reached(objects, gateway, pods, call, asked, providers=()):
         providers: The mesh's authorizers; "asks" comes first in the result if a request goes to one of them.
     """
     (own,) = [one for one in objects if one["kind"] == "Gateway" and place(one) == gateway]
+    asked = replace(asked, path=matching.normalized(asked.path, _normalization(objects, own)))
     server = _server(own, asked)
     if server is None:
         return "404"
@@ -57,6 +60,13 @@ def reached(objects, gateway, pods, call, asked, providers=()):
         if found := routes.route(one, asked.path, asked.method, asked.headers):
             return (*asks, *_end(found, asked))
     return (*asks, "404")
+
+
+def _normalization(objects, own):
+    """What the gateway does with a path: Istio's default, or what an EnvoyFilter for it says."""
+    filters = [one for one in objects if one["kind"] == "EnvoyFilter" and place(one)[0] == place(own)[0]]
+    mine = [one for one in filters if policies.applies(one, place(own)[0], {policies.GATEWAY_NAME: place(own)[1]})]
+    return "DECODE_AND_MERGE_SLASHES" if "UNESCAPE_AND_FORWARD" in str(mine) else "BASE"
 
 
 def _end(found, asked):
@@ -101,7 +111,12 @@ def _attached(one, own, server):
 
 
 def nginx(ingresses, asked):
-    """What ingress-nginx does: "404", "redirect", or the Service and path, after "asks" if it asks auth-url first."""
+    """What ingress-nginx does: "404", "redirect", or the Service and path, after "asks" if it asks auth-url first.
+
+    nginx decodes, resolves and merges a path to choose; without a rewrite it sends on the path as it came, which this
+    shows in the form that nginx compared.
+    """
+    asked = replace(asked, path=_resolved(asked.path))
     ways, tls = [], set()
     for one in ingresses:
         notes = {key.removeprefix(PREFIX): value for key, value in one["metadata"]["annotations"].items()}
@@ -129,7 +144,15 @@ def _takes(path, asked, regexes):
         return re.match(f"^{stated}", asked, re.IGNORECASE) is not None
     if path["pathType"] == "Exact":
         return asked == stated
+    if path["pathType"] == "ImplementationSpecific":  # updateServerLocations changes only Prefix
+        return asked.startswith(stated)
     return asked == stated or asked.startswith(stated.rstrip("/") + "/")
+
+
+def _resolved(path):
+    bare = re.sub("/{2,}", "/", unquote(path))
+    slash = "/" if bare != "/" and bare.endswith(("/", "/.", "/..")) else ""
+    return re.sub("/{2,}", "/", posixpath.normpath(bare) + slash)
 
 
 def _rewritten(stated, notes, asked):
