@@ -105,13 +105,17 @@ def _no_way(evidence: Evidence) -> Diagnosis:
     return explain(evidence, "way-not-known", why, change)
 
 
-def _not_programmed(evidence: Evidence) -> Diagnosis | None:
-    """Explain a listener of the Gateway API, at the port that was asked, that its controller did not put in force."""
+def _not_programmed(evidence: Evidence, host: str = "*") -> Diagnosis | None:
+    """Explain a listener of the Gateway API, at the port that was asked, that its controller did not put in force.
+
+    With a host, only a listener for this host counts.
+    """
     port = http_client.port(urlsplit(evidence.url))
     for gateway in evidence.gateways:
         for server in gateway["spec"]["servers"]:
             problem = server.get("problem", "")
-            if problem and server["port"]["number"] == port:
+            fits = host == "*" or routes.serves([{"spec": {"servers": [server]}}], host)
+            if problem and fits and server["port"]["number"] == port:
                 why = f"the Gateway {policies.name(gateway)} has no listener in force at port {port}: {problem}"
                 change = refusers.change_for(problem, LISTENER_CHANGES, policies.name(gateway))
                 return explain(evidence, "listener-not-programmed", why, change)
@@ -196,7 +200,7 @@ def _no_gateway(evidence: Evidence, gateway: Workload) -> Diagnosis:
 def _no_route(evidence: Evidence) -> Diagnosis:
     if evidence.gateway and not evidence.gateways:
         return _no_gateway(evidence, evidence.gateway)
-    if found := refusers.route_not_accepted(evidence):
+    if found := _not_programmed(evidence, evidence.host) or refusers.route_not_accepted(evidence):
         return found
     if evidence.gateway and evidence.hosts_served and evidence.virtuals:
         hosts = ", ".join(sorted({host for one in evidence.virtuals for host in one["spec"].get("hosts", [])}))
