@@ -11,7 +11,7 @@ from lib.istio.extension_providers import AUTHORIZER, DENY_LIST
 from lib.keycloak import oidc, realm_keys, representations
 from lib.keycloak.admin import Keycloak, only, path
 from lib.names import LOGIN, ROLES
-from lib.polling import wait
+from lib.polling import PAUSE, wait
 from lib.probes import workloads
 from lib.probes.scenarios.waiting import GOOD, REFRESH, STREAK, WORLD
 from lib.probes.tokens import forge
@@ -79,6 +79,8 @@ def stopped(run: Run, part: str) -> Iterator[None]:
 
 class MeshWorld:
     """The world in the live cluster. lib.probes.scenarios.waiting.World says what its functions do."""
+
+    pause = PAUSE
 
     def __init__(self, run: Run, keycloak: Keycloak) -> None:
         self.run, self.keycloak = run, keycloak

@@ -33,7 +33,12 @@ KEYS = ("rsa-generated", "rotated")  # the realm's key, and the key that replace
 
 
 class World(Protocol):
-    """A workload, the realm that it trusts, and the changes that scenarios make to both."""
+    """A workload, the realm that it trusts, and the changes that scenarios make to both.
+
+    `pause` is the time between two questions, in seconds.
+    """
+
+    pause: float
 
     def ask(self, token: str) -> str:
         """Return the workload's answer to this token, or to none if it is empty, on a new connection."""
@@ -100,7 +105,7 @@ def disabled(world: World) -> Outcome:
     with _new_key(world):
         world.ensure_key(KEYS[0], enabled=False)
         first = world.ask(old)
-        answer = until(lambda: world.ask(old), lambda got: got != GOOD, streak=STREAK, deadline=LIMIT)
+        answer = _settled(world, old, lambda got: got != GOOD)
         return Outcome([first, answer.value], {"that a disabled key's token still passed": answer.seconds})
 
 
@@ -108,7 +113,7 @@ def unreachable(world: World) -> Outcome:
     """The address of a new policy's keys is down: ask with a good token and without; then the address comes up."""
     token = world.token()
     with _late_keys(world):
-        refused = until(lambda: world.ask(token), lambda got: got != GOOD, streak=STREAK, deadline=LIMIT)
+        refused = _settled(world, token, lambda got: got != GOOD)
         none = world.ask(NONE)
         world.set_reachable(True)
         answer = wait_for_answer(world, token, GOOD)
@@ -128,7 +133,7 @@ def no_keycloak(world: World) -> Outcome:
     with world.stopped("keycloak"):
         before, none = world.ask(token), world.ask(NONE)
         start = time.monotonic()
-        last = until(lambda: world.ask(token), lambda got: got != GOOD, streak=STREAK, deadline=2 * REFRESH)
+        last = _settled(world, token, lambda got: got != GOOD, 2 * REFRESH)
         return Outcome([before, none, last.value], {"that it passed without Keycloak": time.monotonic() - start})
 
 
@@ -142,10 +147,10 @@ def new_istiod_no_keycloak(world: World, patience: float = BACK) -> Outcome:
     with world.stopped("keycloak"):
         with world.stopped("istiod"):
             before = world.ask(token)
-        refused = until(lambda: world.ask(token), lambda got: got != GOOD, streak=STREAK, deadline=LIMIT)
+        refused = _settled(world, token, lambda got: got != GOOD)
         # istiod tries eight times, a second apart; if Keycloak came back before, istiod would get the keys
-        until(lambda: world.ask(token), lambda got: got == GOOD, streak=STREAK, deadline=patience)
-    back = until(lambda: world.ask(token), lambda got: got == GOOD, streak=STREAK, deadline=patience)
+        _settled(world, token, lambda got: got == GOOD, patience)
+    back = _settled(world, token, lambda got: got == GOOD, patience)
     world.set_allowed(False)
     world.set_allowed(True)
     pushed = wait_for_answer(world, token, GOOD)
@@ -163,7 +168,7 @@ def converges(world: World) -> Outcome:
         for _ in range(ROUNDS):
             for allowed, wanted in ((False, "403 R"), (True, GOOD)):
                 world.set_allowed(allowed)
-                took.append((wanted, wait_for_answer(world, token, wanted, pause=0.05)))
+                took.append((wanted, wait_for_answer(world, token, wanted, pause=world.pause / 4)))
     finally:
         world.set_allowed(True)
     last = {wanted: answer.value for wanted, answer in took}
@@ -174,7 +179,7 @@ def really_expired(world: World) -> Outcome:
     """A real token that lives for one second: ask at once, and until it is refused; seconds since its exp."""
     token = world.token("short")
     first, end = world.ask(token), jwt.claims(token)["exp"]
-    answer = until(lambda: world.ask(token), lambda got: got != GOOD, streak=STREAK, deadline=GRACE + 15)
+    answer = _settled(world, token, lambda got: got != GOOD, GRACE + 15)
     return Outcome([first, answer.value], {"that it passed after its exp": time.time() - end})
 
 
@@ -222,9 +227,15 @@ def run_scenarios(
     return found
 
 
-def wait_for_answer(world: World, token: str, wanted: str, pause: float = 0.2) -> Polled:
+def wait_for_answer(world: World, token: str, wanted: str, pause: float | None = None) -> Polled:
     """Ask until the answer is `wanted` STREAK times in a row, for LIMIT seconds at most; return the last answer."""
-    return until(lambda: world.ask(token), lambda got: got == wanted, streak=STREAK, deadline=LIMIT, pause=pause)
+    return _settled(world, token, lambda got: got == wanted, pause=pause)
+
+
+def _settled(
+    world: World, token: str, good: Callable[[str], bool], deadline: float = LIMIT, pause: float | None = None
+) -> Polled:
+    return until(lambda: world.ask(token), good, streak=STREAK, deadline=deadline, pause=pause or world.pause)
 
 
 def _result(probe: Probe, world: World, baseline: str) -> Result:

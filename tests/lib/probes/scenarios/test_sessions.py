@@ -159,6 +159,8 @@ def test_every_sequence_of_keycloaks_has_a_row():
 class FakeWorld:
     """A mesh that learns of a change after some questions; `log` has what was done to it."""
 
+    pause = 0.004  # seconds between two questions
+
     def __init__(self, late=2):
         self.log, self.late, self.keys, self.known = [], late, {"rsa-generated": (100, True, True)}, None
         self.allowed, self.reachable, self.where, self.down = True, True, "realm", set()
@@ -223,7 +225,7 @@ def test_a_slow_scenario_answers_as_the_table_says_and_restores(name):
 
 
 def test_an_istiod_that_starts_without_keycloak_asks_at_the_next_push():
-    outcome = waiting.new_istiod_no_keycloak(FakeWorld(), patience=1)
+    outcome = waiting.new_istiod_no_keycloak(FakeWorld(), patience=0.1)
     assert ", ".join(outcome.answers) == ROWS["new-istiod-no-keycloak"].expected("rotation")
 
 
@@ -239,8 +241,8 @@ def test_keycloak_comes_back_only_when_istiod_has_given_up():
             if part == "keycloak" and self.asked - begun < 1 + 6:
                 self.new = False
 
-    outcome = waiting.new_istiod_no_keycloak(Trying(), patience=2)
-    assert outcome.seconds["with Keycloak back, refused for"] > 1
+    outcome = waiting.new_istiod_no_keycloak(Trying(), patience=0.3)
+    assert outcome.seconds["with Keycloak back, refused for"] > 0.2
 
 
 def test_a_slow_scenario_tells_its_seconds():
