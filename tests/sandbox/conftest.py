@@ -7,16 +7,21 @@ from tests.support.eks_world import World
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory):
-    made = World(tmp_path_factory.mktemp("endpoint"))
+def endpoints():
+    made = []
     yield made
-    made.server.stop()
+    for one in made:
+        one.server.stop()
 
 
 @pytest.fixture
-def world(endpoint):
-    yield endpoint
-    endpoint.empty()
+def world(endpoints, tmp_path_factory):
+    """The last endpoint, or a new one if another test's moto has emptied its account; its EKS is gone afterwards."""
+    if not endpoints or not endpoints[-1].whole():
+        endpoints.append(World(tmp_path_factory.mktemp("endpoint")))
+    with endpoints[-1].installed():
+        yield endpoints[-1]
+        endpoints[-1].empty()
 
 
 @pytest.fixture

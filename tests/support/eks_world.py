@@ -5,18 +5,28 @@ import http.client
 import json
 import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 from joserfc.jwk import ECKey
 from moto.core.base_backend import BackendDict
+from moto.eks import urls
 
 from lib.polling import until
 from sandbox.aws import server
 from sandbox.eks.delays import Delays
+from sandbox.iam import access_keys
 from tests.support import account
 
 VERSION = "1.36"
 QUICK = {"Delay": 0.02, "MaxAttempts": 500}
+
+
+def set_paths(paths: dict) -> None:
+    """Set who answers EKS's requests in this process."""
+    urls.url_paths.clear()
+    urls.url_paths.update(paths)
 
 
 class FakeNode:
@@ -67,6 +77,7 @@ class World:
         self.delays = Delays()  # not at all; a test sets the scale
         self.credentials, self.calls_log = folder / "aws" / "credentials", folder / "calls.jsonl"
         BackendDict.reset()  # the S3 of other tests has made an IAM without AWS's own policies
+        before = dict(urls.url_paths)
         self.server = server.serve(
             0,
             self.make_node,
@@ -77,6 +88,22 @@ class World:
             processes=lambda name: {"etcd": {"pid": 1}},
             delays=self.delays,
         )
+        self.paths = dict(urls.url_paths)
+        set_paths(before)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Let moto's EKS be the sandbox's for a while: the tests of lib in this process have moto's own."""
+        before = dict(urls.url_paths)
+        set_paths(self.paths)
+        try:
+            yield
+        finally:
+            set_paths(before)
+
+    def whole(self) -> bool:
+        """Return whether moto still knows the administrator: each `mock_aws` forgets all there was before it."""
+        return access_keys.find(self.session.get_credentials().access_key, None) is not None
 
     def make_node(self, *values):
         node = self.nodes[values[0]] = FakeNode(*values)
