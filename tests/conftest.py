@@ -7,6 +7,7 @@ what cannot share a process: tests/lib uses moto's EKS, and the endpoint of test
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ def pytest_collection_modifyitems(items):
     """What takes longest comes first, what ends the cluster last."""
     ends = lambda item: item.get_closest_marker("last") is not None  # noqa: E731
     items.sort(key=lambda item: (ends(item), -MINUTES.get(item.path.name, 0)))
+
+
+def pytest_collection_finish():
+    """Let the garbage collector leave alone what lives until the end: a million objects of modules and tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # a tenth of a worker's time went into this
 
 
 @pytest.hookimpl(optionalhook=True)
