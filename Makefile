@@ -52,9 +52,9 @@ watch: env ## a standing proof: a CronJob sends the probes of ENV, and this prin
 	@$(PYTHON) -m lib.watch put --env $(ENV) --image $(or $(IMAGE),eks-sandbox.local/runbook:0.1.0) $(if $(EVERY),--schedule '$(EVERY)') \
 	  $(if $(STALE),--stale-after $(STALE)) $(if $(filter yes,$(OFF)),--off)
 
-fleet: env ## ask many clusters by one Job: FLEET=params/fleet.yml [IMAGE=… ROUND=id]; with IMAGE=none only gather their bundles
+fleet: env ## ask many clusters by one Job: FLEET=params/fleet.yml [IMAGE=… ROUND=id SINCE=id]; with IMAGE=none only gather their bundles
 	@$(PYTHON) -m lib.fleet $(if $(filter none,$(IMAGE)),gather,put --image $(or $(IMAGE),eks-sandbox.local/runbook:0.1.0)) \
-	  --fleet $(or $(FLEET),params/fleet.yml) $(if $(ROUND),--round $(ROUND))
+	  --fleet $(or $(FLEET),params/fleet.yml) $(if $(ROUND),--round $(ROUND)) $(if $(SINCE),--since $(SINCE))
 
 # JupyterLab keeps the layout of its windows in .jupyter; at first the table of contents is open
 lab: export JUPYTERLAB_WORKSPACES_DIR = $(CURDIR)/.jupyter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +53,10 @@ class Control(BaseModel):
     def name(self) -> str:
         """The control's name as NIST writes it: IA-2."""
         return self.id.upper()
+
+    def covered(self, probes: Collection[str]) -> int:
+        """Return how many of the lines of evidence select at least one of these probes."""
+        return sum(any(line.covers({"probe": one}) for one in probes) for line in self.evidence)
 
 
 @cache

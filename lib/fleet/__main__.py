@@ -61,14 +61,14 @@ def put(args: argparse.Namespace, given: Opened | None = None) -> int:
     opened = given or _opened(args)
     require_folder(opened.folder)
     fleet, run, one = opened.fleet, opened.run, opened.one
-    bundles = gather.stored(opened.s3, one.bucket).get(one.round, {})
+    bundles = gather.stored(opened.s3, one.place).get(one.round, {})
     left = [member for member in one.clusters if member.name not in bundles]
     key = standing.signer(run)
     if left:
         standing.start(run, fleet, one.model_copy(update={"clusters": left}), args.image)
         print(f"Round {one.round} of the fleet {fleet.name}: asking {len(left)} of {len(one.clusters)} clusters.")
         standing.wait_end(run.cluster, fleet.name)
-    return _report(opened, key)
+    return _report(opened, key, args.since)
 
 
 def report(args: argparse.Namespace, given: Opened | None = None) -> int:
@@ -78,7 +78,8 @@ def report(args: argparse.Namespace, given: Opened | None = None) -> int:
 
     opened = given or _opened(args)
     require_folder(opened.folder)
-    return _report(opened, signing_key.public_key(args.key) if args.key else standing.signer(opened.run, ensure=False))
+    key = signing_key.public_key(args.key) if args.key else standing.signer(opened.run, ensure=False)
+    return _report(opened, key, args.since)
 
 
 def index(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> int:
@@ -121,8 +122,8 @@ def _opened(args: argparse.Namespace) -> Opened:
     return Opened(fleet, Run("fleet", values, Record()), one, client("s3", fleet.region), folder)
 
 
-def _report(opened: Opened, key: Ed25519PublicKey) -> int:
-    """Gather a round, compare it with the round before, print the matrix, write the page; return the exit code."""
+def _report(opened: Opened, key: Ed25519PublicKey, since: str) -> int:
+    """Gather a round, compare it with an earlier one, print the matrix, write the page; return the exit code."""
     import pandas as pd
 
     from lib.fleet import gather, reports, standing
@@ -130,13 +131,14 @@ def _report(opened: Opened, key: Ed25519PublicKey) -> int:
 
     fleet, run, one, s3, folder = opened
     now, late = datetime.now(UTC), timedelta(hours=fleet.late_after)
-    found = gather.stored(s3, one.bucket)
+    found = gather.stored(s3, one.place)
     known = standing.reasons(run.cluster, fleet.name, one.round)
     rows = gather.gather(one, found, s3, [key], late, now, known)
-    before, previous = gather.before(one, found, s3, [key], now)
+    before, previous = gather.before(one, found, s3, [key], now, since)
     changed = reports.changes(previous, rows) if before else []
     files = reports.write(folder, one, rows, before, changed, now)
     show_table(pd.DataFrame(reports.table(rows)))
+    print("Lines of evidence: " + ", ".join(f"{name} {count}" for name, count in reports.evidence(rows).items()) + ".")
     for change in changed:
         print(printable_lines(f"{change['cluster']}: {change['what']}"))
     print("\n".join(map(os.path.relpath, files)))
@@ -155,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     for each in (one, other):
         each.add_argument("--fleet", type=Path, required=True, metavar="FILE", help="the params: docs/fleet.md")
         each.add_argument("--round", default=f"{datetime.now(UTC):%Y-%m-%d}", help="its name; by default the date")
+        each.add_argument("--since", default="", metavar="ROUND", help="compare with this one, not with the one before")
     last = commands.add_parser("index", help=index.__doc__)
     last.add_argument("--round", type=Path, required=True, metavar="FILE", help="the file fleet.json of the ConfigMap")
     last.set_defaults(command=index)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from lib.aws import session as aws_session
 from lib.bundle import archive, seal
 from lib.bundle.verify import verify
-from lib.errors import BundleError, RunbookError
+from lib.errors import BundleError, ParamsError, RunbookError
 from lib.fleet.model import NAME, ROUND, Member, Round
 from lib.fleet.prove import STEP, params
 from lib.parallel import at_once
@@ -69,17 +69,17 @@ class Row(BaseModel):
         return sorted({id for proof in self.proofs.controls.values() for id in proof.red})
 
 
-def stored(s3: S3Client, bucket: str) -> dict[str, dict[str, Stored]]:
+def stored(s3: S3Client, place: str) -> dict[str, dict[str, Stored]]:
     """Return the bundles below s3://bucket/prefix, by round and cluster; an object with another name is left out."""
-    name, key = archive.bucket_and_key(bucket, "x")
+    name, key = archive.bucket_and_key(place, "x")
     prefix = key[:-1]
     found: dict[str, dict[str, Stored]] = {}
     with aws_session.aws_errors():
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix):
             for one in page.get("Contents", []):
                 if match := KEY.fullmatch(one["Key"].removeprefix(prefix)):
-                    place = Stored(one["Key"], one["Size"], one["LastModified"])
-                    found.setdefault(match["round"], {})[match["name"]] = place
+                    bundle = Stored(one["Key"], one["Size"], one["LastModified"])
+                    found.setdefault(match["round"], {})[match["name"]] = bundle
     return found
 
 
@@ -110,13 +110,20 @@ def gather(
 
 
 def before(
-    one: Round, found: Bundles, s3: S3Client, trusted: Sequence[Ed25519PublicKey], now: datetime
+    one: Round, found: Bundles, s3: S3Client, trusted: Sequence[Ed25519PublicKey], now: datetime, since: str = ""
 ) -> tuple[str, list[Row]]:
-    """Return the name of the round before, "" if there is none, and its rows; arguments as for `gather`.
+    """Return the name of the round `since`, by default the round before, and its rows; "" if there is none.
 
-    A cluster without a bundle in an earlier round has no row. One that left the fleet has a row without a state.
+    The other arguments are those of `gather`. A cluster without a bundle in this round or an earlier one has no row.
+    A cluster that left the fleet has a row without a state.
+
+    Raises:
+        ParamsError: No bundle is of the round `since`, or that round is no earlier one.
     """
-    earlier = [round for round in found if round < one.round]
+    earlier = [round for round in found if round < one.round and round <= (since or one.round)]
+    if since and since not in earlier:
+        rounds = ", ".join(sorted(round for round in found if round < one.round)[-10:]) or "none"
+        raise ParamsError(f"expected a round before {one.round} to compare with, got {since}; the last are {rounds}.")
     if not earlier:
         return "", []
     known = {name for round in earlier for name in found[round]}

@@ -47,7 +47,7 @@ class Fleet(BaseModel):
 
     name: Annotated[DnsLabel, Field(max_length=40)] = Field(description="the fleet's name, and that of its Job")
     control: str = Field(description="the environment whose cluster runs the Job: a file in params/, without .yml")
-    bucket: str = Field(description="where the bundles are put: s3://bucket/prefix")
+    bucket: str = Field(description="where the bundles are put: s3://bucket/prefix; the keys go on with the name")
     role_arn: RoleArn = Field(description="the role of the Job's pods: docs/fleet.md has its rights")
     region: Region = Field("us-east-1", description="of the bucket")
     aws_endpoint_url: str | None = Field(
@@ -101,9 +101,14 @@ class Round(BaseModel):
         return Authority(url, x509.load_pem_x509_certificates(self.time_stamp_ca.encode())) if url else None
 
     @property
+    def place(self) -> str:
+        """The S3 address of the bundles of all rounds; another fleet below the same prefix has another."""
+        return f"{self.bucket.rstrip('/')}/{self.fleet}"
+
+    @property
     def target(self) -> str:
         """The S3 address of the round's bundles."""
-        return f"{self.bucket.rstrip('/')}/{self.round}"
+        return f"{self.place}/{self.round}"
 
 
 def round_of(fleet: Fleet, name: str, clusters: list[Member], authority: Authority | None = None) -> Round:

@@ -59,6 +59,12 @@ def columns(rows: Sequence[Row]) -> list[controls.Control]:
     return [control for control in controls.load() if any(control.id in row.proofs.controls for row in rows)]
 
 
+def evidence(rows: Sequence[Row]) -> dict[str, str]:
+    """Return by a control's name how many of its lines of evidence each bundle is at least, such as 1 of 6."""
+    asked = {frozenset(row.proofs.answers) for row in rows if row.proofs.runs} or {frozenset()}
+    return {one.name: f"{min(map(one.covered, asked))} of {len(one.evidence)}" for one in controls.load()}
+
+
 def mark(proof: Proof | None) -> str:
     """Return the sign of a control in one cluster."""
     return MARKS["skipped" if not proof else "fail" if proof.red else "pass"]
@@ -69,7 +75,7 @@ def page(one: Round, rows: Sequence[Row], before: str, changed: Sequence[Mapping
     counts = {state: sum(row.state == state for row in rows) for state in STATES}
     return rendered(
         "fleet.html.j2", one=one, rows=rows, before=before, changed=changed, now=minute(now), counts=counts,
-        controls=columns(rows), classes=CLASSES, mark=mark, minute=minute, states=STATES,
+        controls=columns(rows), evidence=evidence(rows), classes=CLASSES, mark=mark, minute=minute, states=STATES,
     )  # fmt: skip
 
 
@@ -85,6 +91,7 @@ def write(
         "round": one.round,
         "at": now.isoformat(timespec="seconds"),
         "before": before,
+        "evidence": evidence(rows),
         "clusters": [row.model_dump(mode="json") for row in rows],
         "changes": [*changed],
     }

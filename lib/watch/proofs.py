@@ -64,7 +64,7 @@ class Proofs(BaseModel):
         return self.model_copy(update={"runs": (*self.runs, Run(at=at, verdict=ERROR, note=reason))[-KEPT:]})
 
     def rows(self, now: datetime, stale_after: timedelta) -> list[dict[str, object]]:
-        """Return each control with its state, its last proof, the proof's age in whole minutes, and its red probes."""
+        """Return each control with its state, last proof, age in whole minutes, red probes, and lines of evidence."""
         return [
             {
                 "control": control.name,
@@ -73,6 +73,7 @@ class Proofs(BaseModel):
                 "last proof": minute(proof.at),
                 "minutes": _age(proof.at, now),
                 "red": " ".join(proof.red),
+                "evidence": f"{control.covered(self.answers)} of {len(control.evidence)}",
             }
             for control in controls.load()
             if (proof := self.controls.get(control.id))

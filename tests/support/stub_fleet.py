@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import multiprocessing
 import random
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -33,11 +35,12 @@ from lib.names import WATCH
 from lib.parallel import at_once
 from lib.polling import until
 from lib.probes import model
-from lib.probes.reporting.results import Result, judge
+from lib.probes.reporting.results import judge
 from lib.probes.targets import remote
 from tests.support.little_cluster import Cluster
 from tests.support.moto_s3 import KEYS, serving
 
+ANSWERS = Path(__file__).with_name("recorded_answers.csv")
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = [KEY.public_key()]
 SETTINGS = {"url": "https://mesh.example/headers", "issuer": "https://k", "audience": "istio", "token_command": "true"}
@@ -52,15 +55,21 @@ def a_round(bucket, *names, id="2026-01-02"):
 
 @cache
 def recorded(families=FEW):
-    """The answers of a whole mesh to these probes, and the probes that cannot be sent from outside."""
+    """What a real mesh answered to these probes in a run of dev, and the probes that cannot be sent from outside."""
     given = remote.settings(SETTINGS | {"profile": "figure-1", "families": families})
     fit, left = remote.fitting(model.load(), given)
-    return [*(judge(probe, "figure-1", probe.expected("figure-1")) for probe in fit), *left]
+    known = {row["probe"]: row for row in csv.DictReader(ANSWERS.read_text().splitlines())}
+    return [*(_answered(probe, known[probe.id]) for probe in fit), *left]
+
+
+def _answered(probe, row):
+    more = {"status_line": row["status_line"], "reason": row["reason"], "latency_ms": float(row["latency_ms"])}
+    return replace(judge(probe, "figure-1", row["got"]), **more)
 
 
 def with_hole(found):
     """The same, but nobody checks whether a token is there."""
-    return [Result(**{**vars(one), "got": "200 app", "verdict": "fail"}) if one.id == "A01" else one for one in found]
+    return [replace(one, got="200 app", verdict="fail") if one.id == "A01" else one for one in found]
 
 
 def asking(found=None):
@@ -118,10 +127,11 @@ S3_FAULTS = {
 
 
 @contextmanager
-def faulty(s3, fault):
-    """A client for the same S3, whose PutObject ends so."""
+def faulty(s3, fault, call="PutObject", part=""):
+    """A client for the same S3, whose calls of one operation end so if `part` is in their URL."""
     one = boto3.client("s3", endpoint_url=s3.meta.endpoint_url, config=Config(retries={"max_attempts": 0}), **KEYS)
-    one.meta.events.register("before-send.s3.PutObject", S3_FAULTS[fault][0])
+    act = lambda request, **_: S3_FAULTS[fault][0](request) if part in request.url else None  # noqa: E731
+    one.meta.events.register(f"before-send.s3.{call}", act)
     yield one
     one.close()
 
@@ -143,13 +153,12 @@ class Simulation:
     def __init__(self, s3, one, seed, scratch, faults=FAULTS, key=KEY):
         self.s3, self.one, self.scratch, self.faults, self.key = s3, one, scratch, faults, key
         self.random, self.cluster, self.drawn, self.done = random.Random(seed), Cluster(), {}, set()
+        self.delays = []
 
     def run(self, clusters, retries=1):
-        """Ask these clusters, each again after a fault; each try draws its own."""
+        """Ask these clusters, each again after a fault; each try draws its own fault and its own delay."""
         asked = self.one.model_copy(update={"clusters": clusters})
-        tries = [[self.random.choice(self.faults) for _ in range(retries + 1)] for _ in clusters]
-        work = partial(self._index, self.random.random() / 100)
-        jobs = [partial(work, number, one, tries[number]) for number, one in enumerate(clusters)]
+        jobs = [partial(self._index, number, one, self._draws(retries)) for number, one in enumerate(clusters)]
         at_once(self.random.sample(jobs, len(jobs)))
         config = {"data": {standing.FILE: asked.model_dump_json()}}
         metadata = {"name": "fleet-demo", "namespace": WATCH}
@@ -157,9 +166,17 @@ class Simulation:
         self.cluster.apply({"kind": "ConfigMap", "metadata": metadata, **config})
         self.cluster.apply({"kind": "Job", "metadata": metadata, "status": status})
 
-    def _index(self, delay, number, member, tries):
-        for again, fault in enumerate(tries):
+    def _draws(self, retries):
+        """Return the faults of an index's pods; an evicted pod is no try (image/fleet.yaml, podFailurePolicy)."""
+        drawn = []
+        while sum(fault != "evicted" for fault in drawn) <= retries:
+            drawn.append(self.random.choice(self.faults))
+        return [(fault, self.random.random() / 50) for fault in drawn]
+
+    def _index(self, number, member, tries):
+        for again, (fault, delay) in enumerate(tries):
             until(lambda: False, deadline=delay, pause=delay)
+            self.delays.append(delay)
             self.drawn[member.name] = fault
             status = self._pod(member, fault, self.scratch / f"{member.name}-{again}")
             if not status:
@@ -198,7 +215,7 @@ class Simulation:
 
     def rows(self):
         reasons = standing.reasons(self.cluster, "demo", self.one.round)
-        found = gather.stored(self.s3, self.one.bucket)
+        found = gather.stored(self.s3, self.one.place)
         return gather.gather(self.one, found, self.s3, PUBLIC, DAY, datetime.now(UTC), reasons)
 
 
@@ -244,7 +261,7 @@ def _measured(one, endpoint, pem):
     s3 = boto3.client("s3", endpoint_url=endpoint, **KEYS)
     began, cpu = time.monotonic(), time.process_time()
     with calls(s3) as made:
-        found = gather.stored(s3, one.bucket)
+        found = gather.stored(s3, one.place)
         rows = gather.gather(one, found, s3, [key], DAY, datetime.now(UTC), {})
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     peak = int(status["VmHWM"].split()[0]) / 1024  # ru_maxrss counts the parent's memory, which has every bundle
@@ -263,7 +280,8 @@ def measure(counts):
         for count in counts:
             one = a_round(f"s3://proofs/n{count}", *names[:count])
             for file in files[:count]:
-                s3.put_object(Bucket="proofs", Key=f"n{count}/{one.round}/{file.name}", Body=file.read_bytes())
+                key = f"n{count}/{one.fleet}/{one.round}/{file.name}"
+                s3.put_object(Bucket="proofs", Key=key, Body=file.read_bytes())
             child = alone.Process(target=_measured, args=(one, s3.meta.endpoint_url, signing_key.pem(PUBLIC[0])))
             child.start()
             child.join()

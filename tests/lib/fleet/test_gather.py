@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from datetime import UTC, datetime
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
@@ -10,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lib.bundle import archive
 from lib.crypto import certificates
-from lib.errors import BundleError
+from lib.errors import AwsError, BundleError
 from lib.fleet import gather, prove, reports
 from lib.fleet.gather import LATE, MISSING, PROVED, RED, UNTRUSTED
 from lib.fleet.model import Fleet, Round, round_of
 from tests.support import time_stamps
-from tests.support.stub_fleet import DAY, KEY, PUBLIC, a_round, asking, calls, recorded, with_hole
+from tests.support.stub_fleet import DAY, KEY, PUBLIC, S3_FAULTS, a_round, asking, calls, faulty, recorded, with_hole
 from tests.support.time_stamps import clock
 
 ROLE = "arn:aws:iam::123456789012:role/fleet"
@@ -38,7 +39,7 @@ def good(tmp_path_factory):
 
 
 def gathered(s3, one, now=None, late_after=DAY, reasons=None, keys=PUBLIC):
-    found = gather.stored(s3, one.bucket)
+    found = gather.stored(s3, one.place)
     return gather.gather(one, found, s3, keys, late_after, now or datetime.now(UTC), reasons or {})
 
 
@@ -69,7 +70,7 @@ def test_a_round_is_a_matrix_worst_first_with_what_changed(bucket, tmp_path):
     ]
     table = reports.table(rows)
     assert table[0]["red"] == "A01" and (table[0]["IA-2"], table[0]["IA-8"], table[3]["IA-2"]) == ("✗", "✓", "✓")
-    before, previous = gather.before(one, gather.stored(bucket, one.bucket), bucket, PUBLIC, datetime.now(UTC))
+    before, previous = gather.before(one, gather.stored(bucket, one.place), bucket, PUBLIC, datetime.now(UTC))
     assert (before, len(previous)) == ("2026-01-01", 4)
     changed = reports.changes(previous, rows)
     assert {(change["cluster"], change["what"]) for change in changed} == {
@@ -81,8 +82,25 @@ def test_a_round_is_a_matrix_worst_first_with_what_changed(bucket, tmp_path):
     }
     assert [change["cluster"] for change in reports.changes([], rows)] == ["one", "two"]
     html, data = reports.write(tmp_path, one, rows, before, changed, datetime.now(UTC))
-    assert "1 of 4 clusters are proved, 1 is red, 1 is late, 1 is missing." in " ".join(html.read_text().split())
-    assert [row["state"] for row in json.loads(data.read_text())["clusters"]] == [RED, LATE, MISSING, PROVED]
+    page, content = html.read_text(), json.loads(data.read_text())
+    assert "1 of 4 clusters are proved, 1 is red, 1 is late, 1 is missing." in " ".join(page.split())
+    names = re.findall(r'<th scope="row">(.*?)</th>', page)
+    assert names[:4] == ["one", "four", "three", "two"], "worst first"
+    told = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', page)
+    assert told == [(change["cluster"], change["what"]) for change in changed]
+    assert [row["state"] for row in content["clusters"]] == [RED, LATE, MISSING, PROVED]
+    assert content["changes"] == changed
+    assert content["evidence"] | {"IA-2": "2 of 8", "SC-8": "0 of 6", "IA-9": "0 of 6"} == content["evidence"]
+    heads = re.findall(r'<th scope="col" title=".*?">(.*?)<br><span class="soft">(.*?)</span></th>', page)
+    assert ("IA-2", "2 of 8") in heads and not {"SC-8", "IA-9"} & {*dict(heads)}
+    assert "These probes are no evidence of IA-9, SC-8, AC-4" in page
+
+
+def test_a_bundle_with_fewer_probes_has_fewer_lines_of_evidence(bucket, tmp_path):
+    one = a_round("s3://proofs/lines", "one", "two")
+    proved(bucket, one, tmp_path, two=[result for result in recorded() if result.id[0] != "B"])
+    assert reports.evidence(gathered(bucket, one)) | {"IA-2": "1 of 8"} == reports.evidence(gathered(bucket, one))
+    assert {*reports.evidence([]).values()} == {f"0 of {number}" for number in (5, 6, 7, 8)}
 
 
 def test_an_old_bundle_is_late(bucket, tmp_path):
@@ -95,7 +113,7 @@ def test_a_second_index_says_that_another_was_first(bucket, tmp_path):
     one = a_round("s3://proofs/twice", "one")
     proved(bucket, one, tmp_path / "first")
     text = prove.prove(one, one.clusters[0], asking(with_hole(recorded())), bucket, KEY, tmp_path / "second")
-    assert text == "s3://proofs/twice/2026-01-02/one.zip exists: another index was first, and its bundle counts."
+    assert text == "s3://proofs/twice/demo/2026-01-02/one.zip exists: another index was first, and its bundle counts."
     assert [row.state for row in gathered(bucket, one)] == [PROVED]
 
 
@@ -126,6 +144,7 @@ def rezipped(data, change=lambda name, text: (name, text), more=(), compression=
 
 
 LINK = 0o120777 << 16
+MANY = [(f"a/{number}", archive.MODE) for number in range(archive.ENTRIES)]
 POISONS = {
     "a path upwards": (lambda data: rezipped(data, more=[("a/../../x", archive.MODE)]), "has an entry a/../../x"),
     "an absolute path": (lambda data: rezipped(data, more=[("/etc/x", archive.MODE)]), "has an entry /etc/x"),
@@ -134,6 +153,8 @@ POISONS = {
     "a bomb": (lambda data: rezipped(data, compression=ZIP_DEFLATED), "compressed, encrypted or no regular file"),
     "no zip": (lambda data: b"<script>alert(1)</script>", "no packed bundle (BadZipFile)"),
     "cut off": (lambda data: data[: len(data) // 2], "no packed bundle (BadZipFile)"),
+    "more bytes than it has": (lambda data: swollen(data), "its entries have more bytes than the file"),
+    "too many files": (lambda data: rezipped(data, more=MANY), "no packed bundle: it has 10"),
     "huge": (lambda data: bytes(gather.LARGEST + 1), f"more than {gather.LARGEST} bytes"),
     "a changed answer": (lambda data: rezipped(data, lambda n, t: (n, t.replace(b'"A02"', b'"A03"'))), "was changed"),
     "HTML for a check": (lambda data: rezipped(data, lambda n, t: (n, t.replace(b"A02", b"<b>"))), "was changed"),
@@ -147,6 +168,13 @@ def link():
         entry.external_attr = LINK
         new.writestr(entry, b"/etc/passwd")
     return made.getvalue()
+
+
+def swollen(data):
+    """The zip whose directory says that its first file has 64 MiB (APPNOTE 4.3.12)."""
+    end = data.rindex(b"PK\x05\x06")
+    at = int.from_bytes(data[end + 16 : end + 20], "little") + 24
+    return data[:at] + (2**26).to_bytes(4, "little") + data[at + 4 :]
 
 
 @pytest.mark.parametrize("poison", POISONS)
@@ -189,7 +217,7 @@ def test_the_page_escapes_what_a_signed_bundle_says(bucket, tmp_path):
 def test_a_clock_that_is_off_by_a_day_is_a_note(bucket, tmp_path):
     one = a_round("s3://proofs/clock", "one")
     proved(bucket, one, tmp_path)
-    found = gather.stored(bucket, one.bucket)
+    found = gather.stored(bucket, one.place)
     place = found[one.round]["one"]
     found[one.round]["one"] = gather.Stored(place.key, place.size, place.at + DAY)
     (row,) = gather.gather(one, found, bucket, PUBLIC, DAY, datetime.now(UTC) + DAY, {})
@@ -215,6 +243,24 @@ def test_the_control_clusters_authority_stamps_each_bundle_with_the_time(bucket,
     other = certificates.pem(time_stamps.authority("another root").certificate)
     (row, *_) = gathered(bucket, one.model_copy(update={"time_stamp_ca": other}))
     assert (row.name, row.state) == ("one", UNTRUSTED) and "is no trusted time stamp" in row.note
+
+
+@pytest.mark.parametrize("fault", ["away", "slow", "denied"])
+def test_a_bundle_that_s3_does_not_give_is_a_row_with_its_reason_and_the_rest_go_on(bucket, tmp_path, fault):
+    one = a_round(f"s3://proofs/get-{fault}", "one", "two")
+    proved(bucket, one, tmp_path)
+    with faulty(bucket, fault, "GetObject", "/two.zip") as s3:
+        rows = {row.name: row for row in gathered(s3, one)}
+    assert (rows["one"].state, rows["one"].note) == (PROVED, "")
+    assert rows["two"].state == MISSING and not rows["two"].proofs.controls
+    assert rows["two"].note.startswith("its bundle could not be read: ") and S3_FAULTS[fault][1] in rows["two"].note
+
+
+@pytest.mark.parametrize("fault", ["away", "denied"])
+def test_a_listing_that_s3_does_not_give_is_a_sentence(bucket, fault):
+    with faulty(bucket, fault, "ListObjectsV2") as s3, pytest.raises(AwsError) as caught:
+        gather.stored(s3, "s3://proofs/x")
+    assert S3_FAULTS[fault][1] in str(caught.value)
 
 
 def test_objects_of_others_in_the_bucket_are_left_out(bucket):

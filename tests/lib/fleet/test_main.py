@@ -7,7 +7,7 @@ import pytest
 
 from lib import params
 from lib.bundle import signing_key
-from lib.errors import MissingStep, NotWritable
+from lib.errors import MissingStep, NotWritable, ParamsError
 from lib.fleet import __main__ as commands
 from lib.fleet import model, prove, standing
 from lib.names import WATCH
@@ -17,8 +17,8 @@ from tests.support.little_cluster import IMAGES
 from tests.support.stub_fleet import KEY, PUBLIC, Control, a_round, asking
 
 ROLE = "arn:aws:iam::123456789012:role/fleet"
-PUT = Namespace(image="image:1")
-GATHER = Namespace(key=None)
+PUT = Namespace(image="image:1", since="")
+GATHER = Namespace(key=None, since="")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,8 @@ def states(opened):
 
 def test_put_asks_each_cluster_and_trusts_the_key_that_it_made(opened, capsys):
     assert commands.put(PUT, opened) == 0
-    first, *_, page, data = capsys.readouterr().out.splitlines()
+    first, *_, evidence, page, data = capsys.readouterr().out.splitlines()
+    assert evidence.startswith("Lines of evidence: IA-2 2 of 8, ") and ", IA-9 0 of 6, " in evidence
     assert first == "Round 2026-01-02 of the fleet demo: asking 2 of 2 clusters."
     assert page.endswith("/page/index.html") and data.endswith("/page/2026-01-02.json")
     assert states(opened) == {"one": ("proved", ""), "two": ("proved", "")}
@@ -79,6 +80,30 @@ def test_gather_starts_no_job_and_prints_what_changed(opened, capsys):
     assert commands.report(GATHER, opened) == 0, "the round before is as it was"
 
 
+def test_since_names_the_round_to_compare_with(opened, capsys):
+    cluster, rounds = opened.run.cluster, ("2026-01-01", "2026-01-02", "2026-01-03")
+    for round, fault in zip(rounds, ("none", "hole", "hole"), strict=True):
+        cluster.faults = [fault]
+        commands.put(PUT, opened._replace(one=opened.one.model_copy(update={"round": round})))
+    last = opened._replace(one=opened.one.model_copy(update={"round": rounds[-1]}))
+    capsys.readouterr()
+    commands.report(GATHER, last)
+    assert "is now" not in capsys.readouterr().out, "the hole was there in the round before"
+    commands.report(Namespace(key=None, since=rounds[0]), last)
+    assert "one: proved is now red\n" in capsys.readouterr().out
+    assert "What changed since 2026-01-01" in (opened.folder / "index.html").read_text()
+    for since in ("2026-01-03", "2025-12-31"):
+        with pytest.raises(ParamsError, match=f"got {since}; the last are 2026-01-01, 2026-01-02."):
+            commands.report(Namespace(key=None, since=since), last)
+
+
+def test_two_fleets_below_one_prefix_have_bundles_of_their_own(opened, tmp_path):
+    other = opened.one.model_copy(update={"fleet": "other"})
+    prove.prove(other, other.clusters[0], asking(), opened.s3, KEY, tmp_path / "other")
+    assert commands.put(PUT, opened) == 0
+    assert states(opened) == {"one": ("proved", ""), "two": ("proved", "")}
+
+
 def test_a_page_that_cannot_be_written_is_said_before_a_cluster_is_asked(opened, tmp_path):
     (tmp_path / "file").touch()
     for command, args in ((commands.put, PUT), (commands.report, GATHER)):
@@ -94,7 +119,7 @@ def test_gather_trusts_the_key_of_the_option_in_place_of_the_secrets(opened, tmp
         commands.report(GATHER, opened)
     file = tmp_path / "key.pem"
     file.write_text(signing_key.pem(PUBLIC[0]))
-    assert commands.report(Namespace(key=file), opened) == 0
+    assert commands.report(Namespace(key=file, since=""), opened) == 0
     standing.signer(opened.run)
     assert commands.report(GATHER, opened) == 1
     assert {state for state, _ in states(opened).values()} == {"not trusted"}

@@ -21,7 +21,9 @@ def test_each_fault_is_a_row_with_its_reason_and_the_rest_go_on(bucket, tmp_path
     one = a_round(f"s3://proofs/s{seed}", *(f"c{number:02}" for number in range(COUNT)))
     world = Simulation(bucket, one, seed, tmp_path / "first")
     world.run(one.clusters)
-    assert len({*world.drawn.values()}) > len(FAULTS) // 2
+    assert len({*world.drawn.values()}) > len(FAULTS) // 2 and "evicted" not in world.drawn.values()
+    assert len({*world.delays}) == len(world.delays) > COUNT, "each try has a delay of its own"
+    assert any(pod["status"].get("reason") == "Evicted" for pod in world.cluster.items("v1", "Pod"))
     with calls(bucket) as made:
         rows = world.rows()
     assert sorted(row.name for row in rows) == sorted(world.drawn)
