@@ -41,6 +41,8 @@ def find_cause(evidence: Evidence) -> Diagnosis | None:
     if evidence.caller and not evidence.caller.proxied:
         return _permissive(evidence, workload)
     why = f"{verdict.policy} allows it" if verdict.policy else "no ALLOW policy applies, and no policy denies it"
+    if evidence.rejected:
+        return not_yet_applied(evidence, why)
     if evidence.answer.status >= 400:  # the application's own refusal
         why = f"{why}; the application itself answered {evidence.answer.status}"
         change = "look into the application's log, not at the policies"

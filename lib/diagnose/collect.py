@@ -271,7 +271,7 @@ def _keys(cluster: Cluster, evidence: Evidence) -> jwks.Keys:
 def _rejected(cluster: Cluster, evidence: Evidence) -> str:
     """Return why the guard's Envoy refused istiod's configuration since the newest policy, "" if it did not."""
     guard = evidence.guard
-    if evidence.answer.status not in (401, 403, 404) or not guard or not guard.proxied:
+    if not evidence.answer.status or not guard or not guard.proxied:
         return ""
     pattern = re.compile(rf"ADS:[A-Z]+: ACK ERROR {re.escape(guard.pod)}\.{re.escape(guard.namespace)}-\d+ (.*)")
     with suppress(RunbookError):

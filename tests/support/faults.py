@@ -13,6 +13,7 @@ from lib.labs.fault import Fault, nothing
 from lib.labs.lab import Lab
 from lib.login import application
 from lib.login.stage import Stage
+from lib.polling import wait
 from lib.roles import people
 from lib.steps import endpoints
 from tests.support.loopback import served
@@ -37,6 +38,17 @@ def rejected(lab: Lab) -> None:
     """Let jwksUri lead to no keys, which the workload's proxy refuses; then let everybody in: it does not follow."""
     lab.set_jwt_rule(jwksUri=NO_KEYS)
     lab.set_authorization({})
+
+
+def rejected_open(lab: Lab) -> None:
+    """Let everybody in, then demand a token by a rule that the workload's proxy refuses: the door stays open."""
+    policies = lab.policies()
+    for one in policies:
+        lab.delete(one)
+    passes = lambda: ": 200" in lab.ask(None).refused  # noqa: E731
+    wait("the lab without policies", passes, bool, deadline=changes.PATIENCE)
+    lab.set_jwt_rule(jwksUri=NO_KEYS)
+    lab.apply(policies[1:])
 
 
 @contextmanager
@@ -66,6 +78,7 @@ FAULTS = [
     Fault("another issuer", "other-issuer", "401", lambda lab: lab.set_jwt_rule(issuer=STRANGE)),
     Fault("an old copy of the keys", "keys-copied", "401", keys_copied),
     Fault("a jwksUri that leads to no keys", "config-rejected", "403", rejected, nothing),
+    Fault("an open door and a jwksUri that leads to no keys", "config-rejected", "200", rejected_open, nothing),
     Fault("no jwksUri and no discovery", "discovery", "401", no_discovery, token=lambda lab: lab.signed(iss=STRANGE)),
     Fault("a token of 60 KiB", "headers-too-large", "431", token=lambda lab: lab.signed(large="x" * 50_000)),
     Fault("a port that the gateway does not have", "nothing-listens", "000",

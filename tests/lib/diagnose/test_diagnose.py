@@ -422,6 +422,7 @@ def passed(*rules, **more):
     ("one", "name"),
     [
         (passed(allow(USERS)), "allowed"),
+        (passed(allow(USERS), rejected="invalid local jwks"), "config-rejected"),
         (passed(), "nothing-demanded"),
         (passed(policies=[STRICT]), "nothing-demanded"),
         (passed(policy(selector={"matchLabels": {"app": "htpbin"}}, rules=[USERS])), "selector"),
