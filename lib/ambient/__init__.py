@@ -8,12 +8,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lib.ambient import ztunnel
-from lib.ambient.effects import CLASS, ENTRY, GUARD, INGRESS_USE, NO_SERVICE, ORDER, PLACE, UNTRIED, WAYPOINT, say
+from lib.ambient.effects import (
+    CLASS,
+    COPY,
+    ENTRY,
+    GUARD,
+    INGRESS_USE,
+    NO_SERVICE,
+    ORDER,
+    OTHER_PODS,
+    PLACE,
+    UNTRIED,
+    WAYPOINT,
+    say,
+)
 from lib.istio.gateway_api import API as GATEWAY_API
 from lib.istio.policies import GATEWAY_NAME, PEERS, REQUESTS, RULES, action, name, selector, targets
 from lib.legacy.command import placed
 from lib.legacy.write import Translated, manifest
 from lib.names import GATEWAY_GROUP
+
+PLUGINS = {"WasmPlugin": "plugin", "TrafficExtension": "plugin", "Telemetry": "telemetry", "EnvoyFilter": "filter",
+           "DestinationRule": "callers", "Sidecar": "sidecar"}  # and the effect on each  # fmt: skip
+JUDGED = (REQUESTS, RULES, PEERS, "VirtualService", *PLUGINS)
+MANAGED, MANAGER = "gateway.istio.io/managed", "istio.io-mesh-controller"  # label of waypoints' pods
 
 
 def findings(manifests: Sequence[Mapping], root: str = "istio-system") -> list[Translated]:
@@ -24,14 +42,14 @@ def findings(manifests: Sequence[Mapping], root: str = "istio-system") -> list[T
         root: The mesh's root namespace.
     """
     objects = placed(manifests)
-    edges = [_labels(one) for one in objects if _is_gateway(one)]
     judged = []
     for one in objects:
-        at_edge = selector(one) and _fits(selector(one), edges)
-        if one["kind"] in (REQUESTS, RULES, PEERS, "EnvoyFilter", "Sidecar", "VirtualService") and not targets(one):
-            judged += [] if at_edge else [(one, _effects(one, root))]
+        at_edge = selector(one) and _only_gateways(selector(one), _reach(one, objects, root))
+        if one["kind"] in JUDGED and not targets(one) and not at_edge:
+            judged.append((one, _effects(one, root)))
     spaces = _spaces([one for one, found in judged if _moves(one, found)], objects, root)
-    inner = [one for one in objects if one["kind"] == "Service" and not _fits(_pods(one), edges)]
+    services = [one for one in objects if one["kind"] == "Service"]
+    inner = [one for one in services if not (_pods(one) and _only_gateways(_pods(one), _reach(one, objects)))]
     made: list[Translated] = []
     guarded: dict[str, dict] = {}
     for one, found in judged:
@@ -43,9 +61,11 @@ def findings(manifests: Sequence[Mapping], root: str = "istio-system") -> list[T
         if not _moves(one, found):
             made += [Translated({}, notes)] if notes else []
             continue
-        made += _moved(one, notes, objects, root)
+        reach = _reach(one, objects, root)
+        made += [*_moved(one, notes, objects, root), *_copies(one, reach)]
         for space in [home] if home != root else spaces:
-            for labels in [selector(one)] if selector(one) else _behind(space, inner):
+            own = _guarded(selector(one), [each for each in reach if each["metadata"]["namespace"] == space])
+            for labels in own if selector(one) else _behind(space, inner):
                 guarded.setdefault(f"{space} {sorted(labels.items())}", _guard(space, labels, len(guarded)))
     made += [_waypoint(space) for space in spaces]
     made += [Translated(guard, [GUARD]) for guard in guarded.values()]
@@ -78,8 +98,8 @@ def _effects(one: Mapping, root: str) -> list[tuple[str, str]]:
         return [say("plain" if any(each.get("mode") == "DISABLE" for each in modes) else "same")]
     if kind == "VirtualService":
         return [say("virtual")] if "mesh" in spec.get("gateways", ["mesh"]) else []
-    if kind != RULES:
-        return [say("filter" if kind == "EnvoyFilter" else "sidecar")]
+    if kind in PLUGINS:
+        return [say(PLUGINS[kind])]
     if action(one) not in ("ALLOW", "DENY"):
         return [say("custom", action(one)), *wide]
     enforced = ztunnel.enforced(one)
@@ -102,10 +122,14 @@ def _effects(one: Mapping, root: str) -> list[tuple[str, str]]:
 
 def _moved(one: Mapping, notes: list[str], objects: Sequence[Mapping], root: str) -> list[Translated]:
     """Return the policy for the waypoint: bound to the Services of its pods, to the waypoint, or to all waypoints."""
-    home, own = one["metadata"]["namespace"], one["metadata"]["name"]
+    home, own, warnings = one["metadata"]["namespace"], one["metadata"]["name"], []
     spec = {key: value for key, value in one["spec"].items() if key != "selector"}
     if selector(one):
-        bound = [{"group": "", "kind": "Service", "name": each} for each in _services(one, objects)]
+        found = _services(one, objects)
+        bound = [{"group": "", "kind": "Service", "name": each["metadata"]["name"]} for each in found]
+        behind = [each for each in _reach(one, objects) if not selector(one).items() <= _labels(each).items()]
+        warnings = [OTHER_PODS.format(name(each), name(one)) for each in found
+                    if any(_pods(each).items() <= _labels(pods).items() for pods in behind)]  # fmt: skip
         if not bound:
             return [Translated({}, notes, [NO_SERVICE.format(name(one))])]
     elif home == root:
@@ -114,16 +138,40 @@ def _moved(one: Mapping, notes: list[str], objects: Sequence[Mapping], root: str
         bound = [{"group": GATEWAY_GROUP, "kind": "Gateway", "name": WAYPOINT}]
     annotations = one["metadata"].get("annotations")
     kept = {"annotations": annotations} if annotations else {}
-    return [Translated(manifest(one["kind"], f"{own}-waypoint", home, {"targetRefs": bound, **spec}, kept), notes)]
+    return [
+        Translated(manifest(one["kind"], f"{own}-waypoint", home, {"targetRefs": bound, **spec}, kept), notes, warnings)
+    ]
 
 
-def _services(policy: Mapping, objects: Sequence[Mapping]) -> list[str]:
+def _copies(one: Mapping, reach: Sequence[Mapping]) -> list[Translated]:
+    """Return a policy for the pods of each gateway in its reach, which stay Envoys and lose the old policy."""
+    spec = {key: value for key, value in one["spec"].items() if key != "selector"}
+    kept = {key: one["metadata"][key] for key in ("labels", "annotations") if one["metadata"].get(key)}
+    own, home = one["metadata"]["name"], one["metadata"]["namespace"]
+    pods = [_labels(each) for each in reach if _is_gateway(each) and selector(one).items() <= _labels(each).items()]
+    pods = [each for place, each in enumerate(pods) if each not in pods[:place] and each.get(MANAGED) != MANAGER]
+    return [
+        Translated(
+            manifest(one["kind"], f"{own}-gateway-{number}", home, {"selector": {"matchLabels": labels}, **spec}, kept),
+            [COPY.format(name(one))],
+        )
+        for number, labels in enumerate(pods)
+    ]
+
+
+def _guarded(wanted: Mapping[str, str], reach: Sequence[Mapping]) -> list[Mapping[str, str]]:
+    """Return the labels of the pods to guard: a policy's own, or those of each workload if gateways have them too."""
+    pods = [one for one in reach if wanted.items() <= _labels(one).items()]
+    return [_labels(one) for one in pods if not _is_gateway(one)] if any(map(_is_gateway, pods)) else [wanted]
+
+
+def _services(policy: Mapping, objects: Sequence[Mapping]) -> list[Mapping]:
     """Return the Services in a policy's namespace that lead to the pods which it selects."""
     home = policy["metadata"]["namespace"]
-    pods = [_labels(one) for one in objects if one["metadata"]["namespace"] == home]
+    pods = [_labels(one) for one in _reach(policy, objects) if not _is_gateway(one)]
     pods = [selector(policy), *(labels for labels in pods if selector(policy).items() <= labels.items())]
     found = [one for one in objects if one["kind"] == "Service" and one["metadata"]["namespace"] == home]
-    return [one["metadata"]["name"] for one in found if _pods(one) and _fits(_pods(one), pods)]
+    return [one for one in found if _pods(one) and any(_pods(one).items() <= labels.items() for labels in pods)]
 
 
 def _waypoint(space: str) -> Translated:
@@ -157,9 +205,16 @@ def _pods(service: Mapping) -> Mapping[str, str]:
     return service["spec"].get("selector") or {}
 
 
-def _fits(wanted: Mapping[str, str], pods: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether any pods have the wanted labels."""
-    return any(wanted.items() <= labels.items() for labels in pods)
+def _reach(one: Mapping, objects: Sequence[Mapping], root: str = "") -> list[Mapping]:
+    """Return the workloads of an object's namespace; of all if it is in the root namespace."""
+    home = one["metadata"]["namespace"]
+    return [each for each in objects if _labels(each) and home in (each["metadata"]["namespace"], root)]
+
+
+def _only_gateways(wanted: Mapping[str, str], reach: Sequence[Mapping]) -> bool:
+    """Return whether the pods with these labels are known, and gateways all."""
+    pods = [one for one in reach if wanted.items() <= _labels(one).items()]
+    return bool(pods) and all(map(_is_gateway, pods))
 
 
 def _labels(one: Mapping) -> Mapping[str, str]:

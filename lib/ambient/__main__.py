@@ -14,8 +14,10 @@ from lib.legacy import command
 UNSEEN = "careful: only what is in the input was judged. Without FILE, the command reads the whole cluster."
 KINDS = {
     "security.istio.io/v1": ("RequestAuthentication", "AuthorizationPolicy", "PeerAuthentication"),
-    "networking.istio.io/v1": ("VirtualService", "Sidecar"),
+    "networking.istio.io/v1": ("VirtualService", "Sidecar", "DestinationRule"),
     "networking.istio.io/v1alpha3": ("EnvoyFilter",),
+    "extensions.istio.io/v1alpha1": ("WasmPlugin", "TrafficExtension"),
+    "telemetry.istio.io/v1": ("Telemetry",),
     "apps/v1": ("Deployment", "StatefulSet", "DaemonSet"),
     "v1": ("Service",),
 }

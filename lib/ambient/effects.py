@@ -28,8 +28,23 @@ EFFECTS = {
     "plain": ("IGNORED", f"mode DISABLE: traffic between ambient pods is always mutual TLS. {L4}"),
     "filter": (
         "IGNORED",
-        "only gateways still read it: waypoints read no EnvoyFilter, and ztunnel is no Envoy. What it protects at pods "
-        f"(paths, headers) is open. {MIGRATE}",
+        "only gateways still read it: a waypoint reads only an EnvoyFilter with targetRefs, and ztunnel is no Envoy. "
+        f"What it protects at pods (paths, headers) is open. {CODE}/model/policyattachment.go and {MIGRATE}",
+    ),
+    "plugin": (
+        "IGNORED",
+        "only gateways still run it: a waypoint reads only a plugin with targetRefs, and ztunnel runs none. What it "
+        f"protects at pods is open. {DOCS}/usage/extend-waypoint-wasm/ and {CODE}/model/extensions.go",
+    ),
+    "telemetry": (
+        "IGNORED",
+        f"only gateways still read it: a waypoint reads only a Telemetry with targetRefs. {CODE}/model/telemetry.go",
+    ),
+    "callers": (
+        "CHANGES",
+        "callers have no sidecar to apply it. Its TLS to hosts outside the mesh is not started, so such requests leave "
+        "in plain text; inside, ztunnel always speaks mutual TLS. A waypoint applies it for its own Services. "
+        f"{CODE}/networking/core/cluster_waypoint.go",
     ),
     "sidecar": (
         "IGNORED",
@@ -50,14 +65,22 @@ ENTRY = (
 )
 ORDER = (
     "Order, so that nothing is open at any moment: apply the waypoint and wait until it is programmed; apply the "
-    f"policies with targetRefs; label the namespaces {USE}={WAYPOINT}; apply the guards; label the gateways' "
-    "Services; delete the old policies last. A waypoint that is not ready enforces nothing, and without the "
-    "guards ztunnel sends straight on. https://github.com/istio/istio.io/pull/17520"
+    f"policies with targetRefs and the copies for gateways; label the namespaces {USE}={WAYPOINT}; apply the guards; "
+    "label the gateways' Services; delete the old policies last. A waypoint that is not ready enforces nothing, and "
+    "without the guards ztunnel sends straight on. https://github.com/istio/istio.io/pull/17520"
 )
 UNTRIED = (
     "Not tried: ztunnel, which the sandbox does not have, and a waypoint that runs: istiod makes one there, but the "
     "sandbox's Envoy lacks an extension that Istio's own has. What they enforce is read from istiod's source and "
     "Istio's documentation. Try it on a cluster with ztunnel first."
+)
+COPY = (
+    "Gateways stay Envoys, and {0} is in force at their pods too. This copy is for them: it replaces the old policy, "
+    "which goes last."
+)
+OTHER_PODS = (
+    "The Service {0} also leads to pods that {1} does not select. At a waypoint the policy holds for all of them, and "
+    "ALLOW policies of one Service add up. Give these pods a Service of their own first."
 )
 NO_SERVICE = "No Service in the input leads to the pods of {0}. A waypoint applies policies to Services: name one."
 

@@ -39,9 +39,18 @@ def rules(source=None, operation=None, when=()):
 
 def words(*objects):
     """The effects on the first object."""
-    name = f"{objects[0]['kind']} {objects[0]['metadata']['namespace']}/{objects[0]['metadata']['name']}: "
-    return {note.removeprefix(name).partition(":")[0] for one in findings([*objects, SERVICE]) for note in one.notes
-            if note.startswith(name)}  # fmt: skip
+    return told(objects[0], findings([*objects, SERVICE]))
+
+
+def told(one, found):
+    name = f"{one['kind']} {one['metadata']['namespace']}/{one['metadata']['name']}: "
+    return {note.removeprefix(name).partition(":")[0] for each in found for note in each.notes if note.startswith(name)}
+
+
+def deployment(name, namespace="foo", **labels):
+    spec = {"template": {"metadata": {"labels": labels}}}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
+            "spec": spec}  # fmt: skip
 
 
 TOKEN = {"requestPrincipals": ["*"]}
@@ -61,6 +70,9 @@ CASES = [
     (policy("PeerAuthentication", mtls={"mode": "STRICT"}), {"SAME"}),
     (policy("EnvoyFilter", configPatches=[]), {"IGNORED"}),
     (policy("Sidecar"), {"IGNORED"}),
+    (policy("WasmPlugin", selector={"matchLabels": WEB}, phase="AUTHN"), {"IGNORED"}),
+    (policy("Telemetry"), {"IGNORED"}),
+    (policy("DestinationRule", host="web", trafficPolicy={"tls": {"mode": "DISABLE"}}), {"CHANGES"}),
     (policy("VirtualService", hosts=["web"]), {"UNCERTAIN"}),
     (policy(targetRefs=[{"kind": "Service", "group": "", "name": "web"}], rules=rules(TOKEN)), set()),
 ]
@@ -101,6 +113,29 @@ def test_figure_1_becomes_a_waypoints_and_gateways_stay():
     assert not any("hardened/gateway:" in note for one in findings(hardened) for note in one.notes if "Policy" in note)
 
 
+EDGE = {"istio": "ingressgateway", "env": "prod"}
+PODS = deployment("web", env="prod", **WEB)
+
+
+@pytest.mark.parametrize("home", ["foo", "edge"])
+def test_a_gateway_with_the_label_that_a_policy_selects_hides_no_finding(home):
+    prod = {"selector": {"matchLabels": {"env": "prod"}}}
+    token, users = policy("RequestAuthentication", jwtRules=[], **prod), policy(rules=rules(TOKEN), **prod)
+    found = findings([deployment("gw", home, **EDGE), PODS, SERVICE, token, users])
+    assert told(token, found) == {"IGNORED"} and told(users, found) == {"DENIES EVERYTHING"}
+    alone = findings([deployment("gw", home, **EDGE), SERVICE, token, users])
+    assert bool(told(users, alone)) is (home == "edge")  # no pods of the policy's namespace are known
+
+
+def test_a_service_with_pods_that_a_policy_does_not_select_is_named():
+    other = deployment("other", version="2", **WEB)
+    found = findings([web(rules=rules(TOKEN)), PODS, other, SERVICE])
+    assert not [text for one in found for text in one.warnings]
+    one = policy(selector={"matchLabels": {"env": "prod"}}, rules=rules(TOKEN))
+    (warning,) = [text for each in findings([one, PODS, other, SERVICE]) for text in each.warnings]
+    assert "The Service foo/web also leads to pods that foo/p does not select" in warning
+
+
 SOURCES = st.fixed_dictionaries({}, optional={
     "principals": st.sampled_from([[A], [B], ["*"]]), "notPrincipals": st.sampled_from([[A], [B]]),
     "requestPrincipals": st.just(["*"]), "notRequestPrincipals": st.just(["*"]),
@@ -129,7 +164,9 @@ def test_what_differs_at_ztunnel_is_reported_and_the_new_policies_are_never_weak
             assert before or not after or told & {"WEAKER", "IGNORED"}, call
             assert after or not before or told & {"DENIES MORE", "DENIES EVERYTHING"}, call
     made = [
-        one.manifest for one in findings([*drawn, SERVICE]) if one.manifest and one.manifest["kind"] == policies.RULES
+        one.manifest
+        for one in findings([*drawn, PODS, SERVICE])
+        if one.manifest and one.manifest["kind"] == policies.RULES
     ]
     if not made:
         return
@@ -145,6 +182,28 @@ def test_what_differs_at_ztunnel_is_reported_and_the_new_policies_are_never_weak
         ]
         both = evaluator.decide([*moved, *stay], call).allowed
         assert both == evaluator.decide(drawn, call).allowed, call
+
+
+SELECTORS = st.sampled_from([WEB, {"env": "prod"}, {"istio": "ingressgateway"}, {}])
+WIDER = st.builds(lambda home, labels, action, found: policy(namespace=home, action=action, rules=found, **(
+    {"selector": {"matchLabels": labels}} if labels else {})), st.sampled_from(["foo", "istio-system"]), SELECTORS,
+    st.sampled_from(["ALLOW", "DENY"]), RULES)  # fmt: skip
+
+
+@given(st.lists(WIDER, min_size=1, max_size=3), st.sampled_from(["foo", "edge"]))
+@settings(deadline=None, max_examples=200)
+def test_gateways_keep_their_policies_and_hide_none_of_other_pods(drawn, home):
+    for number, one in enumerate(drawn):
+        one["metadata"]["name"] = f"p{number}"
+    found = findings([*drawn, deployment("gw", home, **EDGE), PODS, SERVICE])
+    made = [one.manifest for one in found if one.manifest and one.manifest["kind"] == policies.RULES]
+    gone = {one["metadata"]["name"].removesuffix("-waypoint") for one in made if "targetRefs" in one["spec"]}
+    final = [*made, *(one for one in drawn if one["metadata"]["name"] not in gone)]
+    before, after = (policies.applying(each, policies.RULES, home, EDGE) for each in (drawn, final))
+    for call in CALLS:
+        assert evaluator.decide(before, call).allowed == evaluator.decide(after, call).allowed, call
+    for one in policies.applying(drawn, policies.RULES, "foo", {**WEB, "env": "prod"}):
+        assert told(one, found), one
 
 
 class Live:
