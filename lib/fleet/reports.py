@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 from lib.bundle import controls
@@ -15,6 +16,8 @@ from lib.render import rendered
 from lib.watch.proofs import Proof, minute
 
 CLASSES = {UNTRUSTED: "fail", RED: "fail", LATE: "error", MISSING: "error", PROVED: "pass"}  # verdicts of style.css
+
+NONE = Proof()
 
 
 def changes(before: Sequence[Row], rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -61,8 +64,9 @@ def columns(rows: Sequence[Row]) -> list[controls.Control]:
 
 def evidence(rows: Sequence[Row]) -> dict[str, str]:
     """Return by a control's name how many of its lines of evidence each bundle is at least, such as 1 of 6."""
-    asked = {frozenset(row.proofs.answers) for row in rows if row.proofs.runs} or {frozenset()}
-    return {one.name: f"{min(map(one.covered, asked))} of {len(one.evidence)}" for one in controls.load()}
+    known = [row.proofs.controls for row in rows if row.proofs.runs]
+    fewest = {one.id: min((proofs.get(one.id, NONE).lines for proofs in known), default=0) for one in controls.load()}
+    return {one.name: f"{fewest[one.id]} of {len(one.evidence)}" for one in controls.load()}
 
 
 def mark(proof: Proof | None) -> str:
@@ -72,9 +76,11 @@ def mark(proof: Proof | None) -> str:
 
 def page(one: Round, rows: Sequence[Row], before: str, changed: Sequence[Mapping[str, str]], now: datetime) -> str:
     """Return the round as a page of HTML, which loads nothing; `before` is the round before, or ""."""
+    groups = groupby(changed, key=lambda change: change["cluster"])
+    by_cluster = [(cluster, [change["what"] for change in lines]) for cluster, lines in groups]
     counts = {state: sum(row.state == state for row in rows) for state in STATES}
     return rendered(
-        "fleet.html.j2", one=one, rows=rows, before=before, changed=changed, now=minute(now), counts=counts,
+        "fleet.html.j2", one=one, rows=rows, before=before, changed=by_cluster, now=minute(now), counts=counts,
         controls=columns(rows), evidence=evidence(rows), classes=CLASSES, mark=mark, minute=minute, states=STATES,
     )  # fmt: skip
 

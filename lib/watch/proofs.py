@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lib.bundle import controls
 from lib.bundle.controls import Control
-from lib.probes.reporting.results import Result
+from lib.probes.reporting.results import UNMEASURED, Result
 from lib.record.verdicts import ERROR, FAIL, PASS, RED
 
 KEPT = 30  # runs
@@ -17,7 +17,10 @@ PROVED, RED_NOW, STALE, NEVER = "proved", "red", "stale", "never proved"
 
 
 class Run(BaseModel):
-    """One run of the probes: when it ended, its verdict, its counts. `note` says why probes could not be sent."""
+    """One run of the probes: when it ended, its verdict, its counts. `note` says why probes could not be sent.
+
+    `unmeasured` probes have an answer that no source states: without a baseline it is neither passed nor red.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,16 +29,21 @@ class Run(BaseModel):
     passed: int = 0
     red: int = 0
     skipped: int = 0
+    unmeasured: int = 0
     note: str = ""
 
 
 class Proof(BaseModel):
-    """When a run last passed all probes of a control, by the run's end; and the probes that are red now."""
+    """When a run last passed all probes of a control, by the run's end; and the probes that are red now.
+
+    `lines` counts the control's lines of evidence that the last run's probes are.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     at: datetime | None = None
     red: tuple[str, ...] = ()
+    lines: int = 0
 
 
 class Proofs(BaseModel):
@@ -51,8 +59,14 @@ class Proofs(BaseModel):
         """Return the proofs after a run that ended at `at` with these results."""
         asked = [one for one in found if one.got]
         red = [one for one in asked if one.verdict in RED]
-        passed, skipped = sum(one.verdict == PASS for one in asked), len(found) - len(asked)
-        run = Run(at=at, verdict=FAIL if red else PASS, passed=passed, red=len(red), skipped=skipped)
+        run = Run(
+            at=at,
+            verdict=FAIL if red else PASS,
+            passed=sum(one.verdict == PASS for one in asked),
+            red=len(red),
+            skipped=len(found) - len(asked),
+            unmeasured=sum(one.verdict == UNMEASURED for one in asked),
+        )
         return Proofs(
             runs=(*self.runs, run)[-KEPT:],
             controls={**self.controls, **_proofs(asked, self.controls, at)},
@@ -73,7 +87,7 @@ class Proofs(BaseModel):
                 "last proof": minute(proof.at),
                 "minutes": _age(proof.at, now),
                 "red": " ".join(proof.red),
-                "evidence": f"{control.covered(self.answers)} of {len(control.evidence)}",
+                "evidence": f"{proof.lines} of {len(control.evidence)}",
             }
             for control in controls.load()
             if (proof := self.controls.get(control.id))
@@ -105,13 +119,14 @@ def minute(at: datetime | None) -> str:
 
 
 def _proofs(asked: Sequence[Result], known: Mapping[str, Proof], at: datetime) -> dict[str, Proof]:
-    """Return the proofs of the controls that the probes of a run are evidence of."""
-    made: dict[str, Proof] = {}
+    """Return the proofs of the controls that the probes of a run are evidence of: those that passed or are red."""
+    judged, made = [one for one in asked if one.verdict != UNMEASURED], {}
     for control in controls.load():
-        of_it = [one for one in asked if _covers(control, one)]
+        of_it = [one for one in judged if _covers(control, one)]
         red = tuple(one.id for one in of_it if one.verdict in RED)
         if of_it:
-            made[control.id] = Proof(at=known.get(control.id, Proof()).at if red else at, red=red)
+            lines = control.covered([one.id for one in of_it])
+            made[control.id] = Proof(at=known.get(control.id, Proof()).at if red else at, red=red, lines=lines)
     return made
 
 

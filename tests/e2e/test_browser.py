@@ -17,6 +17,7 @@ from lib.bundle import compare, history_pages, index_page, seal
 from lib.record import verdicts
 from lib.record.check import Check
 from lib.record.events import Record
+from tests.support import standing_pages
 from tests.support.browser import DESK, PHONE, asked_for, chromium, complaints, scheme, screen, shoot, violations
 from tests.support.tiny import KEY
 
@@ -113,25 +114,27 @@ def pages(folder):
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory) -> dict[str, Path]:
-    """The pages about several runs: two that differ in a check and an answer, and one that was never sealed."""
+    """The pages about several runs: two that differ and one that was never sealed; a fleet's; a watch's."""
     outputs = tmp_path_factory.mktemp("several")
     one, other = sealed(outputs, 12), sealed(outputs, 13)
     table = other / "checks.csv"
     table.write_text(table.read_text().replace(",pass,", ",fail,").replace("x" * 90, "y" * 90))
     seal.create("tiny", "b" * 40, datetime(2026, 1, 31, 14, tzinfo=UTC), outputs)
     compared = history_pages.write_comparison(one, other, compare.compare(one, other))
-    return {"compare": compared, "history": history_pages.write_history(outputs / "tiny")}
+    history = history_pages.write_history(outputs / "tiny")
+    return {"compare": compared, "history": history, **standing_pages.write(outputs)}
 
 
-@pytest.mark.parametrize("name", ["compare", "history"])
+@pytest.mark.parametrize("name", ["compare", "history", "fleet", "watch"])
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_page_about_several_runs_is_accessible_and_asks_for_nothing(driver, several, name, dark):
     opened(driver, several[name], dark)
     assert violations(driver) == []
     assert asked_for(driver) == [several[name].as_uri()] and complaints(driver) == []
+    shoot(driver, f"{name}-{'dark' if dark else 'light'}")
     screen(driver, PHONE)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
-    shoot(driver, f"{name}-{'dark' if dark else 'light'}")
+    shoot(driver, f"{name}-phone-{'dark' if dark else 'light'}")
 
 
 @pytest.mark.parametrize("name", ["index", "notebook"])

@@ -1,5 +1,6 @@
 """What a run of a watch proves, when a proof is red or stale, and what counts as a change."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,6 +20,8 @@ def result(id="A01", got="403 R", verdict="pass", expected="403 R"):
 
 GOOD = [result("A01"), result("D12", "403 J16", expected="403 J16"), result("H01", "", "skipped")]
 
+UNKNOWN = result("B25a", "400 codec", "unmeasured", "400 codec")  # the only probe of SC-8
+
 
 def states(kept, at, stale_after=HOUR):
     return {row["control"]: row["state"] for row in kept.rows(at, stale_after)}
@@ -30,6 +33,14 @@ def test_a_run_proves_the_controls_that_its_probes_are_evidence_of():
     assert set(states(kept, NOON).values()) == {PROVED}
     assert (kept.runs[0].passed, kept.runs[0].red, kept.runs[0].skipped) == (2, 0, 1)
     assert "IA-9" not in states(kept, NOON), "a control whose probes cannot be sent is no row"
+
+
+def test_an_answer_without_a_baseline_proves_nothing_and_its_change_is_news():
+    kept = Proofs().after([*GOOD, UNKNOWN], NOON)
+    assert states(kept, NOON) == states(Proofs().after(GOOD, NOON), NOON) and "SC-8" not in states(kept, NOON)
+    assert (kept.runs[0].passed, kept.runs[0].unmeasured) == (2, 1)
+    assert "SC-8" in states(Proofs().after([replace(UNKNOWN, verdict="pass")], NOON), NOON)
+    assert proofs.changes(kept, [replace(UNKNOWN, got="200 app")])
 
 
 def test_a_red_probe_keeps_the_last_proof_and_names_itself():

@@ -7,7 +7,7 @@ import pytest
 
 from lib.watch import reports
 from lib.watch.proofs import KEPT, Proof, Proofs
-from tests.lib.watch.test_proofs import GOOD, HOUR, NOON, result
+from tests.lib.watch.test_proofs import GOOD, HOUR, NOON, UNKNOWN, result
 
 HOLED = [result("A01", "200 app", "fail"), *GOOD[1:]]
 # A line of the text format: a name, labels, a value
@@ -37,7 +37,8 @@ def test_the_page_escapes_what_a_mesh_answered():
 
 def cells(text):
     """Each control's state as the page shows it: the class and the words of its cell."""
-    return re.findall(r'<th scope="row">([A-Z]+-\d+)</th><td>.*?</td>\s*<td class="(.*?)">(.*?)</td>', text)
+    cell = r'<th scope="row">([A-Z]+-\d+)</th><td>.*?</td>\s*<td class="(\w+) verdict-cell">(.*?)</td>'
+    return re.findall(cell, text)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +62,13 @@ def test_the_page_has_each_run_that_is_kept_newest_first():
         kept = kept.after(GOOD, NOON + timedelta(minutes=number))
     kept = kept.after_error("the gateway is away", NOON + HOUR)
     text = reports.page(kept, "dev", NOON + HOUR, timedelta(hours=3)).partition("The last runs")[2]
-    runs = re.findall(r'<th scope="row">2026-01-02 (\d\d:\d\d) UTC</th><td class="(\w+)">', text)
+    runs = re.findall(r'<th scope="row" class="verdict-cell">2026-01-02 (\d\d:\d\d) UTC</th><td class="(\w+)">', text)
     assert runs == [("13:00", "error"), *((f"12:{number:02}", "pass") for number in range(KEPT, 1, -1))][:KEPT]
     assert len(runs) == KEPT == 30 and "the gateway is away" in text
 
 
 def test_the_page_says_how_much_of_a_control_these_probes_are():
-    text = reports.page(Proofs().after(GOOD, NOON), "dev", NOON, timedelta(hours=3))
+    text = reports.page(Proofs().after([*GOOD, UNKNOWN], NOON), "dev", NOON, timedelta(hours=3))
     assert "<td>1 of 8</td>" in text and "<td>1 of 5</td>" in text
+    counts = [2, 0, 1, 1]  # passed, red, skipped, unmeasured
+    assert "".join(f'<td class="number">{number}</td>' for number in counts) in text
