@@ -228,8 +228,11 @@ def _is_gateway(one: Mapping) -> bool:
     metadata = (one["spec"].get("template") or {}).get("metadata") or {}
     notes = {**(one["metadata"].get("annotations") or {}), **(metadata.get("annotations") or {})}
     labels = _labels(one)
-    chart = labels.get("istio") == "ingressgateway"
-    return notes.get("inject.istio.io/templates") == "gateway" or GATEWAY_NAME in labels or chart
+    pod = (one["spec"].get("template") or one).get("spec") or {}
+    routes = any("router" in (each.get("args") or []) for each in pod.get("containers") or [])
+    chart = labels.get("istio") in ("ingressgateway", "egressgateway")
+    template = "gateway" in notes.get("inject.istio.io/templates", "").split(",")
+    return template or GATEWAY_NAME in labels or chart or routes
 
 
 def _about_callers(one: Mapping) -> bool:

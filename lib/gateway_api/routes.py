@@ -52,6 +52,8 @@ def translate(one: Mapping, spec: Virtual, gateways: Sequence[Old], services: Se
             parents += [(gateway, section) for section in _sections(gateway, spec.hosts, home)]
     if not parents:
         return [Translated({}, [*notes, *([] if spec.gateways == ["mesh"] else [NOWHERE.format(name)])])]
+    if short := [host for host in spec.hosts if "." not in host and host != "*"]:
+        raise LegacyError(f"Istio takes the host {short[0]} for that Service's whole name. Write the whole name.")
     if not spec.http:
         raise LegacyError("the VirtualService has no http routes. Leave it with Istio's Gateway, or add them.")
     references = [

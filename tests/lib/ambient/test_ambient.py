@@ -127,6 +127,17 @@ def test_a_gateway_with_the_label_that_a_policy_selects_hides_no_finding(home):
     assert bool(told(users, alone)) is (home == "edge")  # no pods of the policy's namespace are known
 
 
+def test_a_gateway_is_known_by_its_label_its_template_or_its_arguments():
+    users = policy(selector={"matchLabels": {"app": "gate"}}, rules=rules(TOKEN))
+    gate = deployment("gate", app="gate")
+    assert told(users, findings([gate, users]))
+    arguments, template = copy.deepcopy(gate), copy.deepcopy(gate)
+    arguments["spec"]["template"]["spec"] = {"containers": [{"args": ["proxy", "router"]}]}
+    template["spec"]["template"]["metadata"]["annotations"] = {"inject.istio.io/templates": "gateway"}
+    for one in (arguments, template, deployment("gate", app="gate", istio="egressgateway")):
+        assert not told(users, findings([one, users]))
+
+
 def test_a_service_with_pods_that_a_policy_does_not_select_is_named():
     other = deployment("other", version="2", **WEB)
     found = findings([web(rules=rules(TOKEN)), PODS, other, SERVICE])

@@ -107,6 +107,7 @@ REFUSALS = {
     "more rules than a route may have": (
         edge(virtual(*(to({"exact": f"/p{number}"}) for number in range(17)))), "needs 17 rules"),
     "a host that the API server refuses": (edge(virtual(to(), hosts=["A.example"])), "does not accept the host"),
+    "a host that Istio completes": (edge(virtual(to(), hosts=["web"])), "whole name"),
     "a path that the API server refuses": (
         edge(virtual(to({"exact": "/a/../b"}))), "does not accept the path"),
     "a rewrite-target at another path of the host": (
