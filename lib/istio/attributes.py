@@ -11,6 +11,7 @@ from typing import Any
 
 from lib.istio import matching
 from lib.istio.mesh import Mesh
+from lib.istio.routes import LINES
 
 HTTP = ("hosts", "methods", "paths", "request.")  # attributes that a TCP connection does not have
 CLAIMS, HEADERS, FILTERS = "request.auth.claims", "request.headers", "experimental.envoy.filters."
@@ -61,7 +62,7 @@ def got(attribute: str, call: Call) -> str:
         value = matching.claim_value(call.claims, matching.claim_names(attribute.removeprefix(CLAIMS)) or [])
         return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
     if attribute.startswith(HEADERS):
-        return _headers(call).get(attribute[len(HEADERS) + 1 : -1].lower(), "")
+        return _headers(call).get(attribute[len(HEADERS) + 1 : -1].lower(), "").replace(LINES, ", ")
     if attribute == "request.auth.principal":
         return f"{call.claims['iss']}/{call.claims['sub']}" if {"iss", "sub"} <= call.claims.keys() else ""
     if attribute in ("source.namespace", "source.serviceAccount"):
@@ -107,7 +108,7 @@ def any_matches(attribute: str, patterns: Sequence[str], call: Call, mesh: Mesh,
             return None
         if value is None:
             return None if not call.complete and header.startswith(PROXIES) else False
-        return any(matching.present(one, value) for one in patterns)
+        return any(matching.present(one, line) for one in patterns for line in value.split(LINES))  # as Envoy does
     if claim := OF_TOKEN.get(attribute):
         return any(matching.claim(one, call.claims.get(claim)) for one in patterns)
     if attribute == "request.auth.principal":

@@ -12,6 +12,7 @@ from lib.kubernetes.status import is_terminating
 
 API = "networking.istio.io/v1"
 CLUSTER_DOMAIN = ".svc.cluster.local"
+LINES = "\n"  # between the values of a header that a request has on several lines
 PLAIN_TCP = ("tcp", "tls", "mongo", "mysql", "redis")  # protocols without HTTP's fields
 PROTOCOLS = ("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "udp", "mongo", "mysql", "redis")
 
@@ -37,9 +38,9 @@ class Route:
     added: Mapping[str, str] = field(default_factory=dict)
 
     def changed(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return a request's headers after this route: Envoy removes some, then sets some, then adds values to some."""
+        """Return a request's headers after this route: Envoy removes some, then sets some, then adds lines to some."""
         kept = {name: one for name, one in headers.items() if name not in self.removed} | dict(self.headers)
-        return kept | {name: f"{kept[name]},{one}" if name in kept else one for name, one in self.added.items()}
+        return kept | {name: LINES.join(filter(None, (kept.get(name), one))) for name, one in self.added.items()}
 
 
 def by_address(services: Iterable[Mapping], address: str) -> Mapping | None:
