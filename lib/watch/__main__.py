@@ -10,11 +10,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib.errors import RunbookError
 from lib.files import require_folder
 from lib.printable import printable_lines
 from lib.redact import clean
+
+if TYPE_CHECKING:
+    from lib.run import Run
 
 HOURS = 3  # the age at which a proof is stale: with a run each hour, two in a row may fail to prove it
 
@@ -29,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def put(args: argparse.Namespace) -> int:
-    """Put a watch into the cluster of an environment, and print each control's last proof."""
+def put(args: argparse.Namespace, given: Run | None = None, outputs: Path | None = None) -> int:
+    """Put a watch into the cluster of an environment, and print each control's last proof; a test gives its own run."""
     import pandas as pd
 
     from lib import params
@@ -39,13 +43,13 @@ def put(args: argparse.Namespace) -> int:
     from lib.runner.terminal import show_table
     from lib.watch import proofs, standing
 
-    run = Run("watch", params.load(args.env), Record())
+    run, outputs = given or Run("watch", params.load(args.env), Record()), outputs or standing.OUTPUTS
     if args.off:
         standing.take_away(run)
         return 0
-    require_folder(standing.OUTPUTS / run.params.env)
+    require_folder(outputs / run.params.env)
     standing.put(run, args.image, args.schedule, args.stale_after)
-    rows, note, files = standing.report(run, args.stale_after)
+    rows, note, files = standing.report(run, args.stale_after, outputs)
     show_table(pd.DataFrame(rows))
     print(printable_lines("\n".join([*filter(None, [note]), *map(os.path.relpath, files)])))
     return 0 if rows and all(row["state"] == proofs.PROVED for row in rows) else 1

@@ -73,14 +73,16 @@ def run_now(run: Run) -> Proofs:
     return proofs
 
 
-def report(run: Run, hours: float) -> tuple[list[dict], str, list[Path]]:
+def report(run: Run, hours: float, outputs: Path = OUTPUTS) -> tuple[list[dict], str, list[Path]]:
     """Write the proofs as a page and as metrics; return each control's row, the last run's note, and both files.
+
+    The files are in the folder of the environment below `outputs`.
 
     If the probes were never sent, send them now.
     """
     kept = prove.read(run.cluster)
     kept = kept if kept.runs else run_now(run)
-    now, stale_after, folder = datetime.now(UTC), timedelta(hours=hours), OUTPUTS / run.params.env
+    now, stale_after, folder = datetime.now(UTC), timedelta(hours=hours), outputs / run.params.env
     folder.mkdir(parents=True, exist_ok=True)
     page, metrics = folder / "index.html", folder / prove.METRICS
     page.write_text(reports.page(kept, run.params.env, now, stale_after), encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 import yaml
+from moto import mock_aws
 
 from lib.crypto import certificates
 from lib.errors import AwsError, ClusterError, RunbookError
@@ -121,6 +122,22 @@ def test_the_token_is_the_pods_own_and_the_certificate_is_verified():
     bearer = settings.auth_settings()["BearerToken"]["value"]
     url = eks_token.opened(bearer.removeprefix("Bearer "))
     assert "AKIAPOD" in url and "GetCallerIdentity" in url and "x-k8s-aws-id" in url
+
+
+def test_a_cluster_of_another_account_is_asked_with_the_role_of_that_account():
+    other = MEMBER.model_copy(update={"role_arn": "arn:aws:iam::444455556666:role/fleet"})
+    with mock_aws():
+        pod = boto3.Session("AKIAPOD", "secret", region_name="eu-west-1")
+        made = pod.client("sts").assume_role(RoleArn=other.role_arn, RoleSessionName="maker")["Credentials"]
+        there = boto3.Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], "eu-west-1")
+        about = {"roleArn": other.role_arn, "resourcesVpcConfig": {}}
+        there.client("eks").create_cluster(name=MEMBER.eks, **about)
+        with pytest.raises(ClusterError, match="There is no EKS cluster one-eks"):
+            prove.connected(pod, MEMBER)
+        cluster, arn = prove.connected(pod, other)
+    assert arn == "arn:aws:eks:eu-west-1:444455556666:cluster/one-eks"
+    url = eks_token.opened(cluster.api.configuration.auth_settings()["BearerToken"]["value"].removeprefix("Bearer "))
+    assert "ASIA" in url and "X-Amz-Security-Token" in url and "AKIAPOD" not in url
 
 
 def test_a_cluster_that_is_gone_or_not_ready_is_a_sentence():
