@@ -6,12 +6,14 @@ Source: AWS Load Balancer Controller, guide/service/annotations; cloud-provider-
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import yaml
 
 from lib import names
-from lib.kubernetes.rest import Object
+
+if TYPE_CHECKING:  # the params import this module, and need no client of Kubernetes
+    from lib.kubernetes.rest import Object
 
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
 LBC, IN_TREE = "aws-load-balancer-controller", "in-tree"  # the two controllers that make network load balancers

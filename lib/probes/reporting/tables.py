@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +14,9 @@ from lib.probes.model import FIGURE_2, HARDENED, PROFILES, Probe
 from lib.probes.reporting.results import UNMEASURED, Result
 from lib.record.junit import TestCase, document
 from lib.record.verdicts import ERROR, FAIL, PASS, RED, SKIPPED, WAIVED
+
+if TYPE_CHECKING:  # the command of the probes needs no pandas: the functions for notebooks import it
+    import pandas as pd
 
 OWN = "own policy"  # the column of worlds
 MARKS = {PASS: "", FAIL: " ✗", ERROR: " !", SKIPPED: "–", WAIVED: " ~", UNMEASURED: " ?"}
@@ -26,6 +29,8 @@ WIDTHS = {"id": 4, "ms": 3, "verdict": 10, "sent": 14, "note": 12}  # characters
 
 def one(results: Iterable[Result], id: str) -> pd.DataFrame:
     """Return one probe's results in full: a row for each field that is set, a column for each profile or world."""
+    import pandas as pd
+
     rows = {one.profile: {name: value for name, value in vars(one).items() if value} for one in results if one.id == id}
     return pd.DataFrame(rows).fillna("")
 
@@ -37,6 +42,8 @@ def of_profile(results: Iterable[Result], profile: str) -> list[Result]:
 
 def expected(probes: Iterable[Probe], profile: str) -> pd.DataFrame:
     """Return the probes' titles and the answers that they expect under a profile or world."""
+    import pandas as pd
+
     return pd.DataFrame(
         [(probe.id, probe.title, probe.expected(profile)) for probe in probes],
         columns=["id", "what is done", "expected"],
@@ -45,6 +52,8 @@ def expected(probes: Iterable[Probe], profile: str) -> pd.DataFrame:
 
 def with_notes(results: Iterable[Result]) -> pd.DataFrame:
     """Return the results with their notes, which hold a scenario's durations."""
+    import pandas as pd
+
     return pd.DataFrame([vars(one) for one in results])[["id", "title", "expected", "got", "verdict", "note"]]
 
 
@@ -180,5 +189,7 @@ def _order(name: str) -> tuple[int, str]:
 
 def _frame(rows: Iterable[dict], columns: list[str]) -> pd.DataFrame:
     """Return a table whose first column is the index; the index's name stands in the row of column names."""
+    import pandas as pd
+
     table = pd.DataFrame(list(rows), columns=columns).fillna("").set_index(columns[0])
     return table.rename_axis(index=None, columns=columns[0])
