@@ -45,11 +45,10 @@ def translate(one: Mapping, spec: Virtual, gateways: Sequence[Old], services: Se
     name, home = one["metadata"]["name"], one["metadata"]["namespace"]
     notes = [MESH.format(name)] if "mesh" in spec.gateways else []
     parents = []
-    for wanted in spec.gateways:
-        if wanted != "mesh":
-            gateway = _gateway(wanted if "/" in wanted else f"{home}/{wanted}", gateways)
-            check_revision(one, gateway)
-            parents += [(gateway, section) for section in _sections(gateway, spec.hosts, home)]
+    for wanted in dict.fromkeys(each if "/" in each else f"{home}/{each}" for each in spec.gateways if each != "mesh"):
+        gateway = _gateway(wanted, gateways)
+        check_revision(one, gateway)
+        parents += [(gateway, section) for section in _sections(gateway, spec.hosts, home)]
     if not parents:
         return [Translated({}, [*notes, *([] if spec.gateways == ["mesh"] else [NOWHERE.format(name)])])]
     if short := [host for host in spec.hosts if "." not in host and host != "*"]:
@@ -72,7 +71,9 @@ def translate(one: Mapping, spec: Virtual, gateways: Sequence[Old], services: Se
         rule = spec.http[piece.rule]
         notes += piece.notes
         warnings += piece.warnings
-        if place and found[place - 1].rule == piece.rule and found[place - 1].rewrite == piece.rewrite:
+        before = found[place - 1] if place else None
+        single = piece.rewrite.get("type") == "ReplacePrefixMatch"  # the API server wants one match beside it
+        if before and (before.rule, before.rewrite) == (piece.rule, piece.rewrite) and not single:
             rules[-1]["matches"].append(piece.new)
             continue
         made = _rule(rule, piece.rewrite, home, services, backends)

@@ -161,6 +161,14 @@ def test_the_new_gateway_has_the_revision_of_the_old_pods_and_its_policies():
         assert [one["metadata"]["name"] for one in found] == expected
 
 
+def test_an_object_has_what_the_api_server_accepts():
+    twice = virtual({**to(), "match": [{"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/b"}}], "rewrite": {"uri": "/c"}})
+    twice["spec"]["gateways"].append("edge/front")
+    (route,) = [one.manifest for one in translate(edge(twice)) if one.manifest.get("kind") == "HTTPRoute"]
+    assert route["spec"]["parentRefs"] == [{"name": "front", "sectionName": "http"}]
+    assert [len(one["matches"]) for one in route["spec"]["rules"]] == [1, 1]  # a prefix' rewrite has one match
+
+
 def asks(objects, path):
     made = [one.manifest for one in translate(objects) if one.manifest]
     labels = {policies.GATEWAY_NAME: "ingress"}
