@@ -8,10 +8,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lib.errors import RunbookError
 from lib.polling import until
@@ -45,22 +46,34 @@ class KeySet:
 def running(program: Path, sets: Iterable[KeySet], start: float = START) -> Iterator[str]:
     """Run the Envoy `program` with these sets of keys until the block ends; yield its address (host:port).
 
+    Raises:
+        RunbookError: Envoy does not listen within `start` seconds; the message has the log's last line.
+    """
+    port = free_port()
+    with started(program, configuration(sets, port), port, start):
+        yield f"{LOOPBACK}:{port}"
+
+
+@contextmanager
+def started(program: Path, bootstrap: Mapping[str, Any], port: int, start: float = START) -> Iterator[None]:
+    """Run the Envoy `program` with a bootstrap until the block ends, which begins when Envoy listens at the port.
+
     Envoy has one worker and no admin port. If the machine has setpriv, Envoy also ends when this process ends.
 
     Raises:
         RunbookError: Envoy does not listen within `start` seconds; the message has the log's last line.
     """
     with tempfile.TemporaryDirectory(prefix="bare-envoy-") as folder:
-        port, log = _free_port(), Path(folder) / "envoy.log"
+        log = Path(folder) / "envoy.log"
         config = Path(folder) / "envoy.json"
-        config.write_text(json.dumps(configuration(sets, port)))
+        config.write_text(json.dumps(bootstrap))
         with log.open("w") as out:
             process = subprocess.Popen(
                 _command(program, config), stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder
             )
         try:
             _wait(process, port, log, start)
-            yield f"{LOOPBACK}:{port}"
+            yield
         finally:
             process.kill()
             process.wait()
@@ -146,7 +159,8 @@ def _listens(port: int) -> bool:
         return one.connect_ex((LOOPBACK, port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that no process listens at."""
     with socket.socket() as one:
         one.bind((LOOPBACK, 0))
         return one.getsockname()[1]
