@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from lib.bundle import archive
 from lib.bundle.time_stamp import Authority
 from lib.crypto import certificates
 from lib.errors import BundleError, ParamsError
+from lib.fleet import contexts
 from lib.params import problems, yaml_loader
 from lib.params.model import DnsLabel
 
@@ -60,7 +61,7 @@ class Fleet(BaseModel):
         300, description="seconds for one cluster; its token lasts 15 minutes"
     )
     late_after: Annotated[float, Field(gt=0, le=8760)] = Field(26, description="hours; an older proof is late")
-    clusters: list[Member] = Field([], description="the clusters: name, eks, region, role_arn")
+    clusters: list[Member] = Field([], description="the clusters: name, eks and region or context, role_arn")
     by_tag: dict[str, str] = Field({}, description="further clusters: those with all of these tags, in `regions`")
     regions: list[Region] = []
 
@@ -119,11 +120,16 @@ def round_of(fleet: Fleet, name: str, clusters: list[Member], authority: Authori
     return Round(**about)
 
 
-def load(path: Path) -> Fleet:
-    """Return the fleet of a params file; ParamsError lists every problem, one a line."""
+def load(path: Path, kubeconfigs: Sequence[Path] | None = None) -> Fleet:
+    """Return the fleet of a params file; ParamsError lists every problem, one a line.
+
+    The contexts of clusters are those of `kubeconfigs`, by default the files that kubectl reads.
+    """
     if not path.is_file():
         raise ParamsError(f"There is no fleet in {path}. Name a file as params/fleet.yml with FLEET=.")
     values = yaml_loader.read(path, str(path))
+    if isinstance(values.get("clusters"), list):
+        values["clusters"] = contexts.resolved(values["clusters"], kubeconfigs or contexts.kubeconfigs())
     if found := problems.of_values(Fleet, values):
         raise ParamsError("\n".join(f"{path}: {problem}{'' if problem[-1] in '?.' else '.'}" for problem in found))
     return Fleet(**values)

@@ -1,11 +1,13 @@
 """The fleet's params, its Job, and why an index left no bundle, as the Job and its pods say."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from lib import params
 from lib.errors import ParamsError, RunbookError
-from lib.fleet import model, standing
+from lib.fleet import contexts, model, standing
 from lib.names import WATCH
 from lib.params import ROOT
 from lib.watch.standing import NoImage
@@ -64,6 +66,63 @@ def test_a_file_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(ParamsError) as caught:
         params.load("fleets")
     assert "fleet," not in str(caught.value), "it is no environment"
+
+
+def kubeconfig(file, **args):
+    """A kubeconfig whose contexts have users with these commands."""
+    users = [{"name": name, "user": {"exec": {"command": "aws", **command}}} for name, command in args.items()]
+    found = [{"name": f"{name}-admin", "context": {"cluster": name, "user": name}} for name in args]
+    file.write_text(yaml.safe_dump({"users": users, "contexts": found}))
+    return file
+
+
+def by_context(tmp_path, *clusters):
+    (tmp_path / "fleet.yml").write_text(yaml.safe_dump({**EXAMPLE, "clusters": clusters}))
+    files = [tmp_path / "none", tmp_path / "one", tmp_path / "two"]
+    kubeconfig(files[1], shop={"args": ["--region", "eu-west-1", "eks", "get-token", "--cluster-name", "shop-eks"]})
+    variable = {"name": "AWS_REGION", "value": "us-east-2"}
+    more = {"shop": {"args": ["-i", "other"]}, "bank": {"args": ["token", "-i", "bank-eks"], "env": [variable]}}
+    own = {"args": ["-m", "lib", "token", "--cluster=runbook", "--region=us-east-1"]}
+    kubeconfig(files[2], **more, dev=own, kind={"args": None})
+    return model.load(tmp_path / "fleet.yml", files).clusters
+
+
+def test_a_context_is_resolved_to_a_cluster_of_eks_by_its_command(tmp_path):
+    names = ("shop", "bank", "dev")
+    role = EXAMPLE["clusters"][1]["role_arn"]
+    found = by_context(tmp_path, *({"name": name, "context": f"{name}-admin", "role_arn": role} for name in names))
+    assert [(one.name, one.eks, one.region) for one in found] == [
+        ("shop", "shop-eks", "eu-west-1"),
+        ("bank", "bank-eks", "us-east-2"),
+        ("dev", "runbook", "us-east-1"),
+    ]
+    assert {one.role_arn for one in found} == {role}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        ({"context": "gone"}, "expected the context gone in the kubeconfig, got none"),
+        ({"context": "kind-admin"}, "in the context kind-admin, got another user; write eks and region"),
+        ({"context": "shop-admin", "eks": "x"}, "expected context, or eks and region, got both in shop-admin"),
+    ],
+)
+def test_a_context_that_names_no_cluster_of_eks_is_a_sentence(tmp_path, cluster, words):
+    with pytest.raises(ParamsError) as caught:
+        by_context(tmp_path, {"name": "x", **cluster})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "- a", "contexts: [{}]", "users: [3]"])
+def test_a_damaged_kubeconfig_is_a_sentence(tmp_path, text):
+    (tmp_path / "config").write_text(text)
+    with pytest.raises(ParamsError, match="expected a kubeconfig in .*/config, got .*; correct it"):
+        contexts.resolved([{"name": "x", "context": "a"}], [tmp_path / "config"])
+
+
+def test_the_contexts_are_those_of_kubectl():
+    assert contexts.kubeconfigs({"KUBECONFIG": "/a:/b"}) == [Path("/a"), Path("/b")]
+    assert contexts.kubeconfigs({}) == [Path.home() / ".kube" / "config"]
 
 
 class Eks:
