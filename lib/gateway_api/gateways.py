@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import yaml
-
 from lib.errors import LegacyError
+from lib.gateway_api import exposure
+from lib.gateway_api.exposure import PROXY_CONFIG
 from lib.gateway_api.read import Gateway, Server
 from lib.istio import routes
 from lib.istio.gateway_api import API
@@ -26,10 +26,7 @@ OWN = ("sidecar.istio.io/", "istio.io/", "service.istio.io/", "security.istio.io
 REVISION = "istio.io/rev"
 AS_IS = "experimental.istio.io/disable-gateway-port-translation"
 TLS_MODE = "gateway.istio.io/tls-terminate-mode"
-SERVICE_TYPE = "networking.istio.io/service-type"
-PROXY_CONFIG = "proxy.istio.io/config"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
-MOST = 8  # labels and annotations of a Gateway's infrastructure
 REPLACED = (
     "istiod makes a Deployment, a Service and an account {new} of this Gateway. They replace the Deployment {old} with "
     "its Service. Point the hosts' DNS names at the new Service, then delete the old Gateway and objects. Until "
@@ -43,13 +40,6 @@ PODS = (
 )
 OLD_TLS = "The server took {0}; the Gateway API's listeners take TLS 1.2 or newer."
 SEPARATE = "Istio's Gateways {0} share their pods. Each new Gateway has its own pods, Service and address."
-SETTINGS = (
-    "loadBalancerSourceRanges",
-    "externalTrafficPolicy",
-    "loadBalancerClass",
-    "loadBalancerIP",
-    "ipFamilyPolicy",
-)
 
 
 @dataclass(frozen=True)
@@ -169,32 +159,20 @@ def translate(old: Old, others: Iterable[Old]) -> list[Translated]:
         LegacyError: A server has no equal.
     """
     name, space = old.name, old.namespace
-    labels, service = {key: value for key, value in old.labels.items() if not key.startswith(OWN)}, old.service
+    labels = {key: value for key, value in old.labels.items() if not key.startswith(OWN)}
     notes = [REPLACED.format(new=f"{name}-{CLASS}", old=old.deployment["metadata"]["name"]), PODS]
     notes += [MOVED.format(old=old.home, new=space)] if old.home != space else []
     shared = sorted(f"{one.home}/{one.name}" for one in others if one.deployment is old.deployment)
     notes += [SEPARATE.format(", ".join(shared))] if len(shared) > 1 else []
-    annotations = {key: value for key, value in (service["metadata"].get("annotations") or {}).items()
-                   if not key.startswith(("kubectl.", "meta.helm.", "deployment."))}  # fmt: skip
-    kind = service["spec"].get("type", "ClusterIP")
-    if kind != "LoadBalancer":
-        annotations[SERVICE_TYPE] = kind
-    if max(len(labels), len(annotations)) > MOST:
-        raise LegacyError(
-            f"a Gateway carries at most {MOST} labels and {MOST} annotations. Leave out some of its pods'."
-        )
-    options = _options(old)
-    infrastructure = {"labels": labels, "annotations": annotations}
-    if options:
-        infrastructure["parametersRef"] = {"group": "", "kind": "ConfigMap", "name": f"{name}-options"}
+    config = (old.pod["metadata"].get("annotations") or {}).get(PROXY_CONFIG, "")
+    infrastructure, made = exposure.infrastructure(name, space, old.service, labels, config)
     versions = [server.tls.min_protocol_version for _, server, _ in old.listeners if server.tls]
     warnings = [OLD_TLS.format(one) for one in versions if one in ("TLSV1_0", "TLSV1_1")]
     spec = {
         "gatewayClassName": CLASS,
-        "infrastructure": {key: value for key, value in infrastructure.items() if value},
+        "infrastructure": infrastructure,
         "listeners": [listener for listener, _, _ in old.listeners],
     }
-    made = [Translated(of("ConfigMap", f"{name}-options", space, {"data": options}, "v1"), [])] if options else []
     gateway = of("Gateway", name, space, {"spec": spec})
     if revision := old.labels.get(REVISION):
         gateway["metadata"]["labels"] = {REVISION: revision}
@@ -235,15 +213,6 @@ def _check_ports(old: Old) -> None:
                 f"the Service {old.service['metadata']['name']} does not publish the server's port {port}, and istiod "
                 "would. Write the Service's port into the server, or leave that server with Istio's Gateway."
             )
-
-
-def _options(old: Old) -> dict[str, str]:
-    """Return what a Gateway's ConfigMap says of the Service and the Deployment that istiod makes."""
-    spec = {key: old.service["spec"][key] for key in SETTINGS if old.service["spec"].get(key)}
-    config = (old.pod["metadata"].get("annotations") or {}).get(PROXY_CONFIG)
-    template = {"spec": {"template": {"metadata": {"annotations": {PROXY_CONFIG: config}}}}}
-    made = {"service": yaml.safe_dump({"spec": spec})} if spec else {}
-    return made | ({"deployment": yaml.safe_dump(template)} if config else {})
 
 
 def _listeners(old: Old) -> Iterable[tuple[dict, Server, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from lib.errors import LegacyError
-from lib.gateway_api import filters
+from lib.gateway_api import exposure, filters, nginx
 from lib.gateway_api.gateways import CLASS, of, to_https
 from lib.gateway_api.nginx import HARMLESS
 from lib.gateway_api.read import Ingress
@@ -104,20 +104,23 @@ def translate(found: Sequence[Mapping], services: Sequence[Mapping], authorizer:
     specs = [(one, checked(Ingress, one["spec"], "the Ingresses that can be translated")) for one in found]
     secrets: dict[str, str] = {}
     ways, notes = [], [ONE.format(home, NAME)]
-    for one, spec in specs:
-        for tls in spec.tls:
+    for one, content in specs:
+        for tls in content.tls:
             for host in tls.hosts:
                 if secrets.setdefault(host, tls.secret_name) != tls.secret_name:
                     raise LegacyError(f"{host} has two certificates. Name one.")
-        ways += _ways(one, spec, home, services, notes)
+        ways += _ways(one, content, home, services, notes)
     _check(ways)
     listeners = [_secure(place, host, secret) for place, (host, secret) in enumerate(secrets.items())]
     names = {listener["hostname"]: listener["name"] for listener in listeners}
     listeners.append(
         {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "Same"}}}
     )
-    gateway = of("Gateway", NAME, home, {"spec": {"gatewayClassName": CLASS, "listeners": listeners}})
-    made = [Translated(gateway, list(dict.fromkeys(notes)))]
+    service = nginx.service(services, {one["port"] for one in listeners})
+    notes += [] if service else [nginx.NO_SERVICE]
+    infrastructure, made = exposure.infrastructure(NAME, home, service or {"metadata": {}, "spec": {}}, {})
+    spec = {"gatewayClassName": CLASS, "infrastructure": infrastructure, "listeners": listeners}
+    made.append(Translated(of("Gateway", NAME, home, {"spec": spec}), list(dict.fromkeys(notes))))
     made.append(Translated(filters.decoded(home, f"{NAME}-paths", TARGET), [MERGED]))
     hosts = sorted({way.host for way in ways if way.redirects and way.host in names})
     if hosts:

@@ -18,6 +18,11 @@ NO_MAP = (
     "The controller's ConfigMap is not in the files. Its global-auth-url, denylist-source-range and the like have no "
     "equal here. Look at it: kubectl get configmap -A -l app.kubernetes.io/name=ingress-nginx -o yaml."
 )
+NO_SERVICE = (
+    "The controller's Service is not in the files, so it is not known who reached it. This Gateway's Service is of the "
+    "type ClusterIP, which nobody outside the cluster reaches. Give the Service: kubectl get service -A -l "
+    "app.kubernetes.io/name=ingress-nginx -o yaml."
+)
 OTHER = "{0} is not of the class nginx and was left out. Its hosts, paths and auth-url are nowhere in this output."
 
 
@@ -26,6 +31,34 @@ def is_ingress(manifest: Mapping) -> bool:
     metadata, spec = manifest.get("metadata") or {}, manifest.get("spec") or {}
     old = (metadata.get("annotations") or {}).get("kubernetes.io/ingress.class", "nginx")
     return manifest.get("kind") == "Ingress" and spec.get("ingressClassName", old) == "nginx"
+
+
+def service(services: Sequence[Mapping], wanted: set[int]) -> Mapping | None:
+    """Return the controller's Service, None if the files do not have it.
+
+    Raises:
+        LegacyError: The files have several, or it does not publish the wanted ports.
+    """
+    found = [one for one in services if _is_own(one) and any(map(_is_web, one["spec"].get("ports") or []))]
+    if len(found) > 1:
+        raise LegacyError("the files have several Services of the controller. Give the one that clients use.")
+    if found and (closed := wanted - {one["port"] for one in found[0]["spec"]["ports"]}):
+        raise LegacyError(
+            f"the controller's Service does not publish port {min(closed)}, and the new Gateway's would. Add the port, or "
+            "translate these Ingresses by hand."
+        )
+    return found[0] if found else None
+
+
+def _is_own(one: Mapping) -> bool:
+    metadata = one["metadata"]
+    label = (metadata.get("labels") or {}).get("app.kubernetes.io/name")
+    return label == CONTROLLER or CONTROLLER in metadata["name"]
+
+
+def _is_web(port: Mapping) -> bool:
+    """Return whether a port is for clients: not the webhook's, which is 443 too, nor that of the metrics."""
+    return port["port"] in (80, 443) and port.get("targetPort") != "webhook"
 
 
 def controller(objects: Sequence[Mapping]) -> list[Translated]:
@@ -37,8 +70,7 @@ def controller(objects: Sequence[Mapping]) -> list[Translated]:
     seen = False
     for one in [each for each in objects if each["kind"] == "ConfigMap"]:
         metadata, data = one["metadata"], one.get("data") or {}
-        own = (metadata.get("labels") or {}).get("app.kubernetes.io/name") == CONTROLLER or "global-auth-url" in data
-        if not own and CONTROLLER not in metadata["name"] and metadata["name"] != "nginx-configuration":
+        if not _is_own(one) and "global-auth-url" not in data and metadata["name"] != "nginx-configuration":
             continue
         seen = True
         for key in data:

@@ -187,6 +187,29 @@ def test_a_free_path_stays_free_and_one_with_a_slash_is_free_below_it_alone():
         assert asks([ingress("all", "/", auth_url=AUTH_URL), ingress("pub", free)], path)[0] is expected
 
 
+PUBLIC = {"loadBalancerSourceRanges": ["203.0.113.0/24"],
+          "ports": [{"port": 80, "targetPort": "http"}, {"port": 443, "targetPort": "https"}]}  # fmt: skip
+WEBHOOK = of("v1", "Service", "ingress-nginx-controller-admission", ports=[{"port": 443, "targetPort": "webhook"}])
+
+
+def test_the_new_gateway_is_reached_by_those_who_reached_the_controller():
+    kind = "networking.istio.io/service-type"
+    for spec, expected in ((None, {kind: "ClusterIP"}), ({**PUBLIC, "type": "NodePort"}, {kind: "NodePort"}),
+                           ({**PUBLIC, "type": "LoadBalancer"}, {"a.aws/scheme": "internal"})):  # fmt: skip
+        service = of("v1", "Service", "ingress-nginx-controller", **(spec or {}))
+        service["metadata"]["annotations"] = {"a.aws/scheme": "internal"} if spec else {}
+        found = [one.manifest for one in translate([ingress("rest", "/"), WEBHOOK, *([service] if spec else [])])]
+        (gateway,) = [one for one in found if one.get("kind") == "Gateway"]
+        assert expected.items() <= gateway["spec"]["infrastructure"]["annotations"].items()
+        options = str([one for one in found if one.get("kind") == "ConfigMap"])
+        assert ("203.0.113.0/24" in options) is bool(spec)
+    with pytest.raises(LegacyError, match="does not publish port 80"):
+        translate([ingress("rest", "/"), {**service, "spec": {"ports": PUBLIC["ports"][1:]}}])
+    with pytest.raises(LegacyError, match="several Services of the controller"):
+        translate([ingress("rest", "/"), service, {**service, "metadata": {**service["metadata"], "name": "inner",
+                   "labels": {"app.kubernetes.io/name": "ingress-nginx"}}}])  # fmt: skip
+
+
 def test_an_ingress_of_another_class_and_a_missing_configmap_are_named():
     (left,) = translate([ingress("all", "/", cls="internal", auth_url=AUTH_URL)])
     assert "Ingress shop/all is not of the class nginx" in left.warnings[0]
