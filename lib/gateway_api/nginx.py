@@ -44,7 +44,7 @@ def service(services: Sequence[Mapping], wanted: set[int]) -> Mapping | None:
         raise LegacyError("the files have several Services of the controller. Give the one that clients use.")
     if found and (closed := wanted - {one["port"] for one in found[0]["spec"]["ports"]}):
         raise LegacyError(
-            f"the controller's Service does not publish port {min(closed)}, and the new Gateway's would. Add the port, or "
+            f"the controller's Service does not publish port {min(closed)}, and the new Gateway's would. Add it, or "
             "translate these Ingresses by hand."
         )
     return found[0] if found else None
