@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from lib.fleet.model import Fleet, Round
+    from lib.params import Params
     from lib.run import Run
 
 
@@ -102,24 +104,29 @@ def index(args: argparse.Namespace, environment: Mapping[str, str] = os.environ)
 
 def _opened(args: argparse.Namespace) -> Opened:
     from lib import params
-    from lib.aws import session as aws_session
     from lib.bundle import time_stamp
     from lib.fleet import model
-    from lib.fleet.prove import QUICK
     from lib.record.events import Record
     from lib.run import Run
 
     fleet = model.load(args.fleet)
     values = params.load(fleet.control)
 
-    def client(service: str, region: str) -> Any:
-        session = aws_session.session(region, values.aws_profile, values.aws_credentials_file)
-        return aws_session.client(session, service, values.aws_endpoint_url, **QUICK)
-
-    clusters = model.members(fleet, lambda region: client("eks", region))
+    clusters = model.members(fleet, partial(client, values, "eks"))
     one = model.round_of(fleet, args.round, clusters, time_stamp.authority(values))
     folder = params.ROOT / "outputs" / "fleet" / fleet.name
-    return Opened(fleet, Run("fleet", values, Record()), one, client("s3", fleet.region), folder)
+    return Opened(fleet, Run("fleet", values, Record()), one, client(values, "s3", fleet.region), folder)
+
+
+def client(values: Params, service: str, region: str, role: str | None = None) -> Any:
+    """Return boto3's client of a service by the AWS values of an environment, or for a role of another account."""
+    from lib.aws import session as aws_session
+    from lib.fleet.prove import QUICK, assumed
+
+    session = aws_session.session(region, values.aws_profile, values.aws_credentials_file)
+    if role:
+        session = assumed(session, role, region, values.aws_endpoint_url)
+    return aws_session.client(session, service, values.aws_endpoint_url, **QUICK)
 
 
 def _report(opened: Opened, key: Ed25519PublicKey, since: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,6 +65,7 @@ class Fleet(BaseModel):
     clusters: list[Member] = Field([], description="the clusters: name, eks and region or context, role_arn")
     by_tag: dict[str, str] = Field({}, description="further clusters: those with all of these tags, in `regions`")
     regions: list[Region] = []
+    accounts: list[RoleArn] = Field([], description="roles of further accounts with clusters that have these tags")
 
     @model_validator(mode="after")
     def _values_that_fit_each_other(self) -> Fleet:
@@ -71,6 +73,8 @@ class Fleet(BaseModel):
         found = [f"expected each name in clusters once, got {name} again; rename it" for name in repeated]
         if bool(self.by_tag) != bool(self.regions):
             found.append("expected by_tag and regions together, got one of them; add the other")
+        if self.accounts and not self.by_tag:
+            found.append("expected by_tag with accounts, got none; add it, or give each cluster its role_arn")
         if not self.clusters and not self.by_tag:
             found.append("expected clusters or by_tag, got neither; list the clusters")
         try:
@@ -135,35 +139,41 @@ def load(path: Path, kubeconfigs: Sequence[Path] | None = None) -> Fleet:
     return Fleet(**values)
 
 
-def members(fleet: Fleet, eks: Callable[[str], EKSClient]) -> list[Member]:
+def members(fleet: Fleet, eks: Callable[[str, str | None], EKSClient]) -> list[Member]:
     """Return the clusters of a fleet, those that EKS finds by tag too, sorted by name.
 
-    A cluster that only its tags find is named <region>-<its name in EKS>.
+    A cluster that only its tags find is named <region>-<its name in EKS>, in another account <account>-<region>-<…>.
 
     Args:
         fleet: The params.
-        eks: Returns a boto3 client for a region.
+        eks: Returns a boto3 client for a region and a role of another account, if any.
 
     Raises:
         AwsError: EKS refuses to list or to describe clusters.
         ParamsError: A found cluster has the name of a listed one, or there is none.
     """
-    listed = {(one.region, one.eks) for one in fleet.clusters}
+    listed = {(_account(one.role_arn), one.region, one.eks) for one in fleet.clusters}
     found = list(fleet.clusters)
-    for region in fleet.regions:
-        client = eks(region)
+    for role, region in product((None, *fleet.accounts), fleet.regions):
+        client, account = eks(region, role), _account(role)
         with aws_session.aws_errors():
             for name in aws_session.paginate(client, "list_clusters", "clusters"):
-                if (region, name) in listed:
+                if (account, region, name) in listed:
                     continue
                 tags = client.describe_cluster(name=name)["cluster"].get("tags", {})
                 if fleet.by_tag.items() <= tags.items():
-                    found.append(Member(name=f"{region}-{name}"[:100], eks=name, region=region, role_arn=None))
+                    full = "-".join(filter(None, (account, region, name)))[:100]
+                    found.append(Member(name=full, eks=name, region=region, role_arn=role))
     if repeated := _repeated(found):
         raise ParamsError(f"expected each cluster's name once, got {repeated[0]} again; rename it in clusters.")
     if not found:
         raise ParamsError(f"expected clusters with the tags {fleet.by_tag}, found none; correct by_tag or regions.")
     return sorted(found, key=lambda one: one.name)
+
+
+def _account(role: str | None) -> str:
+    """Return the account of a role, "" without a role."""
+    return role.split(":")[4] if role else ""
 
 
 def _repeated(clusters: list[Member]) -> list[str]:

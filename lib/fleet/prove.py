@@ -158,7 +158,7 @@ def connected(session: boto3.Session, member: Member) -> tuple[Cluster, str]:
         ClusterError: EKS does not have the cluster, or its API does not answer yet.
     """
     if member.role_arn:
-        session = _assumed(session, member.role_arn, member.region)
+        session = assumed(session, member.role_arn, member.region)
     eks = aws_session.client(session, "eks", **QUICK)
     try:
         with aws_session.aws_errors():
@@ -175,9 +175,10 @@ def connected(session: boto3.Session, member: Member) -> tuple[Cluster, str]:
     return Cluster.of_token(about["endpoint"], about["certificateAuthority"]["data"], token), about["arn"]
 
 
-def _assumed(session: boto3.Session, role: str, region: str) -> boto3.Session:
+def assumed(session: boto3.Session, role: str, region: str, endpoint_url: str | None = None) -> boto3.Session:
+    """Return a session of a role for 15 minutes; `endpoint_url` is another STS endpoint than AWS's."""
     with aws_session.aws_errors():
-        sts = aws_session.client(session, "sts", **QUICK)
+        sts = aws_session.client(session, "sts", endpoint_url, **QUICK)
         made = sts.assume_role(RoleArn=role, RoleSessionName="runbook-fleet", DurationSeconds=900)["Credentials"]
     return boto3.Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], region)
 

@@ -4,6 +4,7 @@ import json
 from argparse import Namespace
 
 import pytest
+from moto import mock_aws
 
 from lib import params
 from lib.bundle import signing_key
@@ -123,6 +124,15 @@ def test_gather_trusts_the_key_of_the_option_in_place_of_the_secrets(opened, tmp
     standing.signer(opened.run)
     assert commands.report(GATHER, opened) == 1
     assert {state for state, _ in states(opened).values()} == {"not trusted"}
+
+
+def test_a_client_is_of_the_environments_account_or_of_the_roles(opened, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAME")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with mock_aws():
+        for role, account in ((None, "123456789012"), ("arn:aws:iam::444455556666:role/fleet", "444455556666")):
+            sts = commands.client(opened.run.params, "sts", "eu-west-1", role)
+            assert sts.get_caller_identity()["Account"] == account
 
 
 @pytest.mark.parametrize("words", [["put", "--image", "image:1"], ["gather"]])

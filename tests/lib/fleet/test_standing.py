@@ -46,6 +46,7 @@ def test_the_example_is_valid():
         ({"clusters": EXAMPLE["clusters"] * 2}, "expected each name in clusters once, got shop again; rename it"),
         ({"by_tag": {"a": "b"}}, "expected by_tag and regions together, got one of them; add the other"),
         ({"clusters": []}, "expected clusters or by_tag, got neither; list the clusters"),
+        ({"accounts": [EXAMPLE["role_arn"]]}, "expected by_tag with accounts, got none; add it, or give each cluster"),
         ({"bucket": "proofs"}, "'proofs' is no S3 address. Write it as s3://bucket/prefix."),
         ({"deadline": 900}, "expected for deadline: Input should be less than or equal to 840; got 900; change it"),
         ({"retry": 2}, "expected only known keys, got retry; did you mean retries?"),
@@ -145,14 +146,28 @@ def test_clusters_are_found_by_their_tags():
     of_us = Eks(one={"Mesh": "istio", "a": "b"}, two={}, x=None)  # x is listed, and so not described
     regions = {"us-east-1": of_us, "eu-west-1": Eks(one={"Mesh": "istio"})}
     one = fleet(by_tag={"Mesh": "istio"}, regions=[*regions], clusters=[EXAMPLE["clusters"][0] | {"eks": "x"}])
-    found = model.members(one, regions.__getitem__)
+    found = model.members(one, lambda region, role: regions[region])
     assert [(one.name, one.eks, one.region) for one in found] == [
         ("eu-west-1-one", "one", "eu-west-1"),
         ("shop", "x", "us-east-1"),
         ("us-east-1-one", "one", "us-east-1"),
     ]
     with pytest.raises(ParamsError, match="found none"):
-        model.members(fleet(by_tag={"no": "x"}, regions=["us-east-1"], clusters=[]), lambda _: Eks(two={}))
+        model.members(fleet(by_tag={"no": "x"}, regions=["us-east-1"], clusters=[]), lambda *_: Eks(two={}))
+
+
+def test_clusters_are_found_by_their_tags_in_other_accounts_too():
+    bank, tag = EXAMPLE["clusters"][1], {"Mesh": "istio"}  # listed, with a role of that account
+    role = bank["role_arn"].replace("role/", "role/other-")
+    accounts = {None: Eks(one=tag), role: Eks(**{"one": tag, "two": {}, bank["eks"]: None})}
+    one = fleet(by_tag=tag, regions=[bank["region"]], accounts=[role], clusters=[bank])
+    found = model.members(one, lambda region, role: accounts[role])
+    account = role.split(":")[4]
+    assert [(one.name, one.eks, one.role_arn) for one in found] == [
+        (f"{account}-eu-west-1-one", "one", role),
+        ("bank", bank["eks"], bank["role_arn"]),
+        ("eu-west-1-one", "one", None),
+    ]
 
 
 def test_the_job_has_an_index_for_each_cluster_and_no_right_and_no_secret():
