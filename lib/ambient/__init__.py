@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lib.ambient import ztunnel
+from lib.ambient import ports, ztunnel
 from lib.ambient.effects import (
     CLASS,
     COPY,
@@ -18,6 +18,7 @@ from lib.ambient.effects import (
     ORDER,
     OTHER_PODS,
     PLACE,
+    PORTS,
     UNTRIED,
     WAYPOINT,
     say,
@@ -48,8 +49,7 @@ def findings(manifests: Sequence[Mapping], root: str = "istio-system") -> list[T
         if one["kind"] in JUDGED and not targets(one) and not at_edge:
             judged.append((one, _effects(one, root)))
     spaces = _spaces([one for one, found in judged if _moves(one, found)], objects, root)
-    services = [one for one in objects if one["kind"] == "Service"]
-    inner = [one for one in services if not (_pods(one) and _only_gateways(_pods(one), _reach(one, objects)))]
+    inner = _inner(objects)
     made: list[Translated] = []
     guarded: dict[str, dict] = {}
     for one, found in judged:
@@ -123,6 +123,7 @@ def _effects(one: Mapping, root: str) -> list[tuple[str, str]]:
 def _moved(one: Mapping, notes: list[str], objects: Sequence[Mapping], root: str) -> list[Translated]:
     """Return the policy for the waypoint: bound to the Services of its pods, to the waypoint, or to all waypoints."""
     home, own, warnings = one["metadata"]["namespace"], one["metadata"]["name"], []
+    found = [each for each in _inner(objects) if home in (each["metadata"]["namespace"], root)]
     spec = {key: value for key, value in one["spec"].items() if key != "selector"}
     if selector(one):
         found = _services(one, objects)
@@ -136,11 +137,13 @@ def _moved(one: Mapping, notes: list[str], objects: Sequence[Mapping], root: str
         bound = [{"group": GATEWAY_GROUP, "kind": "GatewayClass", "name": CLASS}]
     else:
         bound = [{"group": GATEWAY_GROUP, "kind": "Gateway", "name": WAYPOINT}]
+    changed = ports.at_services(spec, found, [each for each in objects if _labels(each)])
+    if changed is None:
+        return [Translated({}, notes, [PORTS.format(name(one))])]
     annotations = one["metadata"].get("annotations")
     kept = {"annotations": annotations} if annotations else {}
-    return [
-        Translated(manifest(one["kind"], f"{own}-waypoint", home, {"targetRefs": bound, **spec}, kept), notes, warnings)
-    ]
+    made = manifest(one["kind"], f"{own}-waypoint", home, {"targetRefs": bound, **changed}, kept)
+    return [Translated(made, notes, warnings)]
 
 
 def _copies(one: Mapping, reach: Sequence[Mapping]) -> list[Translated]:
@@ -172,6 +175,12 @@ def _services(policy: Mapping, objects: Sequence[Mapping]) -> list[Mapping]:
     pods = [selector(policy), *(labels for labels in pods if selector(policy).items() <= labels.items())]
     found = [one for one in objects if one["kind"] == "Service" and one["metadata"]["namespace"] == home]
     return [one for one in found if _pods(one) and any(_pods(one).items() <= labels.items() for labels in pods)]
+
+
+def _inner(objects: Sequence[Mapping]) -> list[Mapping]:
+    """Return the Services that do not lead to gateways."""
+    services = [one for one in objects if one["kind"] == "Service"]
+    return [one for one in services if not (_pods(one) and _only_gateways(_pods(one), _reach(one, objects)))]
 
 
 def _waypoint(space: str) -> Translated:

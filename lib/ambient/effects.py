@@ -82,6 +82,10 @@ OTHER_PODS = (
     "The Service {0} also leads to pods that {1} does not select. At a waypoint the policy holds for all of them, and "
     "ALLOW policies of one Service add up. Give these pods a Service of their own first."
 )
+PORTS = (
+    "{0} compares ports of pods, and a waypoint sees those of Services. One list does not fit all of its Services, "
+    f"so no policy was written. Write one for each Service. {CODE}/networking/core/listener_waypoint.go"
+)
 NO_SERVICE = "No Service in the input leads to the pods of {0}. A waypoint applies policies to Services: name one."
 
 

@@ -138,6 +138,27 @@ def test_a_gateway_is_known_by_its_label_its_template_or_its_arguments():
         assert not told(users, findings([one, users]))
 
 
+def service(*found, name="web"):
+    return {**SERVICE, "metadata": {"name": name, "namespace": "foo"}, "spec": {"selector": WEB, "ports": [
+        {"port": port, "targetPort": target} for port, target in found]}}  # fmt: skip
+
+
+def test_a_waypoint_compares_the_services_port_and_a_policy_names_it():
+    named = copy.deepcopy(PODS)
+    named["spec"]["template"]["spec"] = {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]}
+    port = [{"key": "destination.port", "notValues": ["8080"]}]
+    denies = web(action="DENY", rules=rules(TOKEN, {"ports": ["8080"]}, port))
+    for one, expected in ((service((80, 8080)), ["80"]), (service((80, 8080), (81, 8080)), ["80", "81"]),
+                          (service((80, "http")), ["80"]), (service((80, 9090)), ["8080"])):  # fmt: skip
+        found = findings([denies, named, one])
+        (rule,) = next(each for each in found if each.manifest).manifest["spec"]["rules"]
+        assert rule["to"] == [{"operation": {"ports": expected}}]
+        assert rule["when"] == [{"key": "destination.port", "notValues": expected}]
+    for odd in ([service((80, 8080)), service((80, 9090), name="b")], [service((8080, 9090))], [service((80, "x"))]):
+        warnings = [text for one in findings([denies, named, *odd]) for text in one.warnings]
+        assert any("no policy was written" in text for text in warnings)
+
+
 def test_a_service_with_pods_that_a_policy_does_not_select_is_named():
     other = deployment("other", version="2", **WEB)
     found = findings([web(rules=rules(TOKEN)), PODS, other, SERVICE])
