@@ -1,8 +1,7 @@
 """What all tests share: how the tests are spread over workers, and a first run of the runbook for those that need one.
 
 `make test` starts pytest's workers so that each takes a file at a time, in the order of the tests. Of the tests on the
-sandbox (`-m sandbox`), each worker has a sandbox and a checkout of its own. Of the fast tests, the order keeps apart
-what cannot share a process: tests/lib uses moto's EKS, and the endpoint of tests/sandbox, later, replaces it for good.
+sandbox (`-m sandbox`), each worker has a sandbox and a checkout of its own. The files of the fast tests need no order.
 """
 
 from __future__ import annotations
