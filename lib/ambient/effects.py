@@ -83,7 +83,7 @@ OTHER_PODS = (
     "ALLOW policies of one Service add up. Give these pods a Service of their own first."
 )
 PORTS = (
-    "{0} compares ports of pods, and a waypoint sees those of Services. One list does not fit all of its Services, "
+    "{0} compares ports or addresses of pods, and a waypoint sees those of Services. They do not fit all its Services, "
     f"so no policy was written. Write one for each Service. {CODE}/networking/core/listener_waypoint.go"
 )
 NO_SERVICE = "No Service in the input leads to the pods of {0}. A waypoint applies policies to Services: name one."

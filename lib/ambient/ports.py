@@ -11,17 +11,21 @@ from typing import Any
 from lib.istio import routes
 from lib.istio.policies import bare
 
-KEY = "destination.port"  # of `when`
+KEY, ADDRESS = "destination.port", "destination.ip"  # of `when`
 
 
 def at_services(spec: Mapping, services: Sequence[Mapping], workloads: Sequence[Mapping]) -> dict | None:
-    """Return a spec with the ports of Services in the place of their pods'; None if one list does not fit them all.
+    """Return a spec with the ports of Services in the place of their pods'.
+
+    None if one list does not fit them all, or if the spec compares the pods' addresses.
 
     Args:
         spec: The spec of a policy at pods.
         services: The Services for which the policy is at the waypoint.
         workloads: Objects with pod templates, for target ports that are names.
     """
+    if f"'{ADDRESS}'" in str(spec.get("rules")):
+        return None
     pods = [one["spec"].get("template") or one for one in workloads]
     pods = [one for one in pods if "containers" in (one.get("spec") or {})]
     ports = [port for one in services for port in one["spec"].get("ports") or []]

@@ -136,7 +136,10 @@ def _ports(spec: Mapping, gateways: Sequence[Old]) -> dict:
             )
         return list(dict.fromkeys(port for found in made for port in found))
 
-    return _each(spec, {"ports": ports, "destination.port": ports})
+    def addresses(values: Sequence[str], _: bool) -> list[str]:
+        raise LegacyError(f"the new pods have other addresses than {', '.join(values)}. Leave out destination.ip.")
+
+    return _each(spec, {"ports": ports, "destination.port": ports, "destination.ip": addresses})
 
 
 def _each(node: Any, change: Mapping[str, Callable[[Sequence[str], bool], list[str]]]) -> Any:

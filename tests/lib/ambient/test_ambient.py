@@ -157,6 +157,8 @@ def test_a_waypoint_compares_the_services_port_and_a_policy_names_it():
     for odd in ([service((80, 8080)), service((80, 9090), name="b")], [service((8080, 9090))], [service((80, "x"))]):
         warnings = [text for one in findings([denies, named, *odd]) for text in one.warnings]
         assert any("no policy was written" in text for text in warnings)
+    address = web(action="DENY", rules=rules(TOKEN, None, [{"key": "destination.ip", "values": ["10.0.0.1"]}]))
+    assert "no policy was written" in findings([address, SERVICE])[0].warnings[0]
 
 
 def test_a_service_with_pods_that_a_policy_does_not_select_is_named():

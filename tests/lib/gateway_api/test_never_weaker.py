@@ -103,6 +103,8 @@ REFUSALS = {
     "a policy for a label that the injector sets": (
         edge(of(SECURITY, "AuthorizationPolicy", "p", action="DENY", rules=[{}],
                 selector={"matchLabels": {"service.istio.io/canonical-revision": "v1"}})), "does not show it"),
+    "a policy for the old pods' address": (
+        edge(denies(when=[{"key": "destination.ip", "values": ["10.0.0.1"]}])), "other addresses than 10.0.0.1"),
     "a gateway of another revision than its pods": (edge(labels=CANARY), "is not that of the gateway's pods"),
     "more rules than a route may have": (
         edge(virtual(*(to({"exact": f"/p{number}"}) for number in range(17)))), "needs 17 rules"),

@@ -37,7 +37,6 @@ class World:
         return Counts(round(now * times / EACH) + late * ((other > now) - (other < now)), 1.0)
 
 
-
 @pytest.mark.parametrize(
     ("counts", "kind", "red"),
     [
