@@ -87,6 +87,8 @@ def _slipped(evidence: Evidence) -> Diagnosis | None:
 def _slipped_at(evidence: Evidence) -> Diagnosis | None:
     """Return the cause if another spelling of the path passes a policy that refuses the path itself."""
     call, rules = seen.call(evidence), evidence.rules(RULES)
+    if not seen.verdict(evidence).allowed:
+        return None
     found = PARAMETERS.search(call.path or "")
     ways = {"": replace(call, path=PARAMETERS.sub("", call.path or ""))} if found else {}
     for how, asked in {**ways, **dict.fromkeys(matching.MERGING, call)}.items():
