@@ -6,12 +6,13 @@ from xml.etree import ElementTree
 import pytest
 
 from lib.errors import MissingStep
+from lib.istio import installation
 from lib.params import load
 from lib.steps import overview
 
 HERE = load("dev")
 ISSUER = "https://sso.example/realms/istio"
-GATEWAY = "cluster.local/ns/istio-system/sa/gw"
+ISTIO, GATEWAY_API = installation.ISTIO, installation.GATEWAY_API
 
 
 class Cluster:
@@ -50,8 +51,8 @@ def pod(app, namespace="foo", sidecar=True, account="", **labels):
     return pod
 
 
-def balanced(name, namespace, **address):
-    return thing("Service", name, namespace, status={"loadBalancer": {"ingress": [address]}})
+def balanced(service, **address):
+    return thing("Service", service.name, service.namespace, status={"loadBalancer": {"ingress": [address]}})
 
 
 def policy(kind, namespace, app="", **spec):
@@ -59,20 +60,34 @@ def policy(kind, namespace, app="", **spec):
     return thing(kind, "one", namespace, spec={**selector, **spec})
 
 
-def mesh_of(*more):
-    """Everything up to step 08."""
+def way_in(api):
+    """The ingress gateway's pod, the Services of the gateways, and the way from the gateway to httpbin."""
     route = {"route": [{"destination": {"host": "httpbin", "port": {"number": 8000}}}]}
+    ways = {
+        ISTIO: [thing("Gateway", "way", "foo"), thing("VirtualService", "way", "foo", spec={"http": [route]})],
+        GATEWAY_API: [
+            thing("HTTPRoute", "way", "foo", spec={"rules": [{"backendRefs": [{"name": "httpbin", "port": 8000}]}]})
+        ],
+    }
+    ingress = installation.INGRESS[api]
+    return [
+        pod("gateway", ingress.namespace, account="gw", istio="ingressgateway"),
+        balanced(ingress, hostname="k8s-" + "x" * 60 + ".elb.us-east-1.amazonaws.com"),
+        balanced(installation.KEYCLOAK_GATEWAY[api], ip="198.18.0.102"),
+        *ways[api],
+    ]
+
+
+def mesh_of(*more, api=GATEWAY_API):
+    """Everything up to step 08."""
     labelled = thing("Namespace", "foo")
     labelled["metadata"]["labels"] = {"istio-injection": "enabled"}
     return Cluster(
         pod("istiod", "istio-system", False),
-        pod("gateway", "istio-system", account="gw", istio="ingressgateway"),
-        balanced("istio-ingressgateway", "istio-system", hostname="k8s-" + "x" * 60 + ".elb.us-east-1.amazonaws.com"),
-        balanced("keycloak-http", "keycloak-edge", ip="198.18.0.102"),
+        *way_in(api),
         thing("ConfigMap", "istio", "istio-system", data={"mesh": "{}"}),
         labelled,
         pod("httpbin"), pod("sleep"), pod("visitor"), pod("outsider", "istio-system", False),
-        thing("Gateway", "way", "foo"), thing("VirtualService", "way", "foo", spec={"http": [route]}),
         *more,
     )  # fmt: skip
 
@@ -81,7 +96,7 @@ STRICT = policy("PeerAuthentication", "istio-system", mtls={"mode": "STRICT"})
 TOKENS = policy("RequestAuthentication", "foo", "httpbin", jwtRules=[{"issuer": ISSUER}])
 BOTH = {"principals": ["*"], "requestPrincipals": [f"{ISSUER}/*"]}
 FIGURE_2 = policy("AuthorizationPolicy", "foo", "httpbin", rules=[{"from": [{"source": BOTH}]}])
-USERS = {"principals": [GATEWAY], "requestPrincipals": [f"{ISSUER}/*"]}
+USERS = {"principals": ["cluster.local/ns/istio-ingress/sa/gw"], "requestPrincipals": [f"{ISSUER}/*"]}
 SLEEP = {"principals": ["cluster.local/ns/foo/sa/sleep"]}
 FIGURE_1 = policy(
     "AuthorizationPolicy", "foo", "httpbin", rules=[{"from": [{"source": USERS}]}, {"from": [{"source": SLEEP}]}]
@@ -106,8 +121,9 @@ def test_who_may_ask_follows_from_the_policies(objects, expected):
     assert [may["httpbin"][caller] for caller in overview.CALLERS] == expected
 
 
-def test_each_part_has_its_state():
-    parts = overview.facts(mesh_of(STRICT, TOKENS, FIGURE_2), HERE)["parts"]
+@pytest.mark.parametrize("api", [ISTIO, GATEWAY_API])
+def test_each_part_has_its_state(api):
+    parts = overview.facts(mesh_of(STRICT, TOKENS, FIGURE_2, api=api), load("dev", {"gateway_api": api}))["parts"]
     assert (
         parts["cluster"] == "Kubernetes v1.36.3" and parts["mtls"] == "STRICT" and parts["keycloak"] == "198.18.0.102"
     )
