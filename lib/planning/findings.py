@@ -11,6 +11,7 @@ from lib.aws import control_plane, drift, iam_roles, session, tags
 from lib.aws import vpc as aws_vpc
 from lib.aws.node_groups import NodeGroupConfig
 from lib.aws.session import aws_errors
+from lib.istio import installation
 from lib.names import HARDENED
 from lib.params import Params
 from lib.planning import availability, permissions, quotas
@@ -53,7 +54,8 @@ def load_balancer_names(params: Params) -> list[str]:
     """Return the names of the load balancers that a run creates."""
     hardened = ["hardened gateway"] if HARDENED in params.profiles else []
     login = ["login gateway"] if params.login_engine != "none" and params.tls != "off" else []
-    return ["keycloak-http", "istio-ingressgateway", *hardened, *login]
+    services = (names[params.gateway_api].name for names in (installation.KEYCLOAK_GATEWAY, installation.INGRESS))
+    return [*services, *hardened, *login]
 
 
 @aws_errors()

@@ -23,7 +23,7 @@ CLASS = "istio"
 PROFILES = ("GATEWAY-HTTP", "GATEWAY-TLS", "GATEWAY-GRPC", "GATEWAY-TCP")
 REPORT = PROJECT / "outputs" / "conformance" / "report.yaml"
 LOG = LOGS / "conformance.log"
-FIRST = "Set gateway_api: gateway-api in params/dev.yml. Then run make run ENV=dev ONLY=01, and ONLY=02."
+FIRST = "Run make run ENV=dev ONLY=01, and ONLY=02, with gateway_api: gateway-api in params/dev.yml."
 # Go prints at once which test runs, and all results after the last test
 LINES = r"(    --- \w+:|=== (RUN|CONT)) +TestConformance/({})( |$)"
 LIMIT = "60m"  # of the whole suite, which takes 5 minutes
