@@ -223,12 +223,19 @@ def _no_route(evidence: Evidence) -> Diagnosis:
 
 
 def _routed(evidence: Evidence) -> str:
-    """Return the command that adds the path to the first HTTP route with matches, "" if there is none."""
-    for virtual in (one for one in evidence.virtuals if one.get("kind") == "VirtualService"):
-        for number, http in enumerate(virtual["spec"].get("http") or []):
-            if http.get("match"):
-                value = {**http["match"][0], "uri": {"exact": evidence.shown_path}}
-                return kubectl.patch(virtual, {"op": "add", "path": f"/spec/http/{number}/match/-", "value": value})
+    """Return the command that adds the path to the first rule with matches, "" if there is none."""
+    path = evidence.shown_path
+    fields = {  # by kind: the rules, their matches, and a match of this path alone
+        "VirtualService": ("http", "match", {"uri": {"exact": path}}),
+        "HTTPRoute": ("rules", "matches", {"path": {"type": "Exact", "value": path}}),
+    }
+    for found in (one.get("original", one) for one in evidence.virtuals):
+        rules, matches, exact = fields.get(found.get("kind", ""), ("", "", {}))
+        for number, rule in enumerate(found["spec"].get(rules) or []):
+            if rule.get(matches):
+                value = {**rule[matches][0], **exact}
+                place = f"/spec/{rules}/{number}/{matches}/-"
+                return kubectl.patch(found, {"op": "add", "path": place, "value": value})
     return ""
 
 

@@ -192,7 +192,8 @@ def _about_token(evidence: Evidence, policy: str, token: Miss, nearest: str, pee
         why = f"the token does not reach {workload_name(evidence.guard)}: {removed}"
         change = "forward it: set forwardOriginalToken: true at the gateway, and remove no header on the route"
         header = evidence.token.place.removeprefix("header ")
-        routes = [one for one in evidence.virtuals if evidence.route and policies.name(one) == evidence.route.name]
+        virtuals = [one for one in evidence.virtuals if evidence.route and policies.name(one) == evidence.route.name]
+        routes = [one.get("original", one) for one in virtuals]
         tries = (kubectl.edit(one, "remove", name, None) for one in routes for name in (header, header.lower()))
         command = next(filter(None, tries), "")
         return explain(evidence, "token-stripped", why, change, nearest, command=command)

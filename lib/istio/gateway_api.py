@@ -28,7 +28,10 @@ def gateways(found: Iterable[Mapping]) -> list[dict[str, Any]]:
 
 
 def virtual_services(found: Iterable[Mapping]) -> list[dict[str, Any]]:
-    """Return HTTPRoutes as VirtualServices. `problem` says why a route is not in force; "" if it is."""
+    """Return HTTPRoutes as VirtualServices, each with its `original`.
+
+    `problem` says why a route is not in force; "" if it is.
+    """
     return [_virtual_service(one) for one in found]
 
 
@@ -134,6 +137,7 @@ def _virtual_service(one: Mapping) -> dict[str, Any]:
     return {
         "metadata": one["metadata"],
         "problem": _problem(one),
+        "original": one,
         "spec": {"hosts": spec.get("hostnames") or ["*"], "gateways": parents, "http": rules},
     }
 
