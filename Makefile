@@ -103,7 +103,7 @@ vectors: env ## public test vectors (Project Wycheproof, the RFCs) against Envoy
 	  --envoy "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["envoy"])')" \
 	  --vectors "$$(echo "$$places" | $(PYTHON) -c 'import json,sys; print(json.load(sys.stdin)["vectors"])')"
 
-conformance: env ## the Gateway API's own conformance suite, after make run with gateway_api: gateway-api, 5 minutes; SUITE=istio: Istio's security suites, after make run ONLY=01 [SUITE=remote_jwks] [TEST=HTTPRouteMatching]
+conformance: env ## the Gateway API's own conformance suite, after make run, 5 minutes; SUITE=istio: Istio's security suites, after make run ONLY=01 [SUITE=remote_jwks] [TEST=HTTPRouteMatching]
 	@$(PYTHON) -m sandbox conformance $(if $(SUITE),--suite $(SUITE)) $(if $(TEST),--test '$(TEST)')
 
 test: test-fast test-browser ## everything: the fast tests, the pages in a browser, the runbook end to end on the sandbox

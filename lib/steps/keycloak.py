@@ -27,7 +27,7 @@ AUTHORITY = "keycloak-ca"  # Secret: the CA; the gateway verifies Keycloak with 
 CONSOLE = "https://localhost:8443"  # the administration's URL while `kubectl port-forward` runs
 METRICS = "its metrics say so, and must be on in the image or in keycloak_command (--metrics-enabled=true)"
 CLUSTER_PORT = 7800  # replicas talk to each other here, by Keycloak's own mutual TLS
-# Paths that must not be public, and the status that the gateway answers. Keycloak never sees these requests.
+# Paths that must not be public, and the status that the gateway's client gets. Keycloak sees none of these paths.
 HIDDEN = {
     **dict.fromkeys(("/", "/admin/", "/admin/master/console/", "/metrics", "/health/ready"), 404),
     **dict.fromkeys(("/realms/master", "/realms/master/account", "/realms/x/../master", "/realms/%6Daster"), 404),
