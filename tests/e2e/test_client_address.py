@@ -1,6 +1,7 @@
 """Whose address the mesh takes for the client's, by each way in that docs/ingress.md speaks of.
 
-Four gateways before one httpbin; gateway and workload let in by `remoteIpBlocks` alone, each on a path of its own.
+Four gateways of each API before one httpbin; gateway and workload let in by `remoteIpBlocks` alone, each on a path of
+its own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import json
 import pytest
 
 from lib import params
+from lib.istio.installation import GATEWAY_API, ISTIO
 from lib.kubernetes import service_annotations
+from lib.names import GATEWAY_GROUP
 from lib.polling import until
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import over_sockets
@@ -38,44 +41,71 @@ def here(**changed) -> Run:
     return Run("ways-in", params.load("dev", {"tls": "off", **changed}), Record())
 
 
-def gateway(name: str) -> list[dict]:
+def gateway(name: str, api: str) -> list[dict]:
     """Return the gateway of the hardened profile in another namespace, named and dressed for a way."""
-    run = here(**WAYS[name])
-    things = service_annotations.gateway(
-        gateway_tls.with_tls_setting(run.load("hardened/gateway.yaml"), run), run.params
-    )
-    things = [one for one in things if one["kind"] not in ("EnvoyFilter", "VirtualService")]
+    run = here(**WAYS[name], gateway_api=api)
+    things = service_annotations.gateway(gateway_tls.load(run, "hardened/gateway.yaml"), run.params)
+    things = [one for one in things if one["kind"] not in ("EnvoyFilter", "VirtualService", "HTTPRoute")]
+    for one in (each["spec"] for each in things if "listeners" in each.get("spec", {})):
+        del one["listeners"][0]["hostname"]  # every host
+        del one["infrastructure"]["labels"]  # the Service of Istio's own form would select these pods too
     text = json.dumps(things).replace("httpbin-hardened.example", "*").replace("hardened-gateway", f"ways-{name}")
-    made = json.loads(text.replace('"hardened"', f'"{HOME}"').replace('"gateway"', f'"{name}"'))
+    text = text.replace('"hardened"', f'"{HOME}"').replace('"gateway-options"', f'"{name}-options"')
+    made = json.loads(text.replace('"gateway"', f'"{name}"'))
     for one in made:  # what is looked for by its kind has kept its word
         if one["kind"] == "Deployment":
             one["spec"]["template"]["metadata"]["annotations"]["inject.istio.io/templates"] = "gateway"
     return made
 
 
-def policy(name: str, path: str, **selector: str) -> dict:
+def route(api: str) -> list[dict]:
+    """Return the route from the gateways of an API to httpbin."""
+    (made,) = gateway_tls.route(here(), "httpbin", HOME, api=api)
+    parents = {"gateways": list(WAYS)} if api == ISTIO else {"parentRefs": [{"name": name} for name in WAYS]}
+    return [{**made, "spec": {**made["spec"], **parents}}]
+
+
+def service(name: str, api: str) -> str:
+    """Return the name of a gateway's Service and Deployment."""
+    return name if api == ISTIO else f"{name}-istio"
+
+
+def place(name: str, api: str) -> dict:
+    """Return what applies a policy to a gateway."""
+    if api == ISTIO:
+        return {"selector": {"matchLabels": {"istio": f"ways-{name}"}}}
+    return {"targetRefs": [{"group": GATEWAY_GROUP, "kind": "Gateway", "name": name}]}
+
+
+def policy(name: str, path: str, **at: object) -> dict:
     blocks = [{"source": {"remoteIpBlocks": ["203.0.113.0/24", LINK]}}]
     rules = [{"from": blocks, "to": [{"operation": {"paths": [path]}}]}]
     rules.append({"to": [{"operation": {"notPaths": [path]}}]})
-    spec = {"selector": {"matchLabels": selector}, "rules": rules}
     about = {"name": name, "namespace": HOME}
-    return {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": about, "spec": spec}
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": about,
+        "spec": {**at, "rules": rules},
+    }
 
 
 @pytest.fixture(scope="module")
 def ways(first):
-    """Make the four gateways; give a function that asks by one of them, for the answers at gateway and workload."""
+    """Make the gateways; give a function that asks by one of them, for the answers at gateway and workload."""
     run, cluster = here(), here().cluster
     things = [*run.load("namespace.yaml", namespace=HOME), *run.load("httpbin.yaml", name="httpbin", namespace=HOME)]
-    route = gateway_tls.route(run, "httpbin", HOME)
-    route[0]["spec"]["gateways"] = list(WAYS)
-    things += [*route, policy("workload", "/anything/workload", app="httpbin")]
-    for name in WAYS:
-        things += [*gateway(name), policy(f"gateway-{name}", "/anything/gateway", istio=f"ways-{name}")]
+    things += [policy("workload", "/anything/workload", selector={"matchLabels": {"app": "httpbin"}})]
+    for api in (ISTIO, GATEWAY_API):
+        things += route(api)
+        for name in WAYS:
+            things += [*gateway(name, api), policy(service(name, api), "/anything/gateway", **place(name, api))]
+    services = [service(name, api) for name in WAYS for api in (ISTIO, GATEWAY_API)]
     try:
         for thing in things:
             cluster.apply(thing)
-        for name in ("httpbin", *WAYS):
+        for name in ("httpbin", *services):
+            until(lambda name=name: cluster.find("apps/v1", "Deployment", name, HOME), bool, deadline=60)
             cluster.wait_rolled_out("Deployment", name, HOME, 180)
         yield lambda name, **how: asked(cluster.wait_address(name, HOME, 60), **how)
     finally:
@@ -106,7 +136,8 @@ ROWS = [
 ]
 
 
+@pytest.mark.parametrize("api", [ISTIO, GATEWAY_API])
 @pytest.mark.parametrize(("name", "how", "answers"), ROWS, ids=lambda one: str(one) if isinstance(one, str) else None)
-def test_the_client_is_whom_the_way_in_says(ways, name, how, answers):
-    got = until(lambda: ways(name, **how), lambda found: found == answers, streak=3, deadline=40)
+def test_the_client_is_whom_the_way_in_says(ways, name, how, answers, api):
+    got = until(lambda: ways(service(name, api), **how), lambda found: found == answers, streak=3, deadline=40)
     assert got.value == answers and got.held

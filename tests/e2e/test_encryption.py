@@ -15,6 +15,7 @@ from cryptography import x509
 from lib import names, params
 from lib.crypto import certificates, trust_store
 from lib.http_client import over_http
+from lib.istio import installation
 from lib.keycloak import browser_login, oidc, representations
 from lib.polling import until
 from lib.probes import workloads
@@ -28,10 +29,12 @@ pytestmark = pytest.mark.sandbox
 CA = ROOT / ".kube" / "dev-ca.pem"
 ADMINISTRATION = (
     "/admin/realms", "/admin/realms/istio/users", "//admin/", "/resources/../admin/", "/realms/istio/../../admin/",
-    "/realms/istio/..%2f..%2fadmin/", "/realms/master/protocol/openid-connect/token", "/realms/mast%65r",
-    "/realms/istio/%2e%2e/master", "/realms//master", "/realms/master;x=1/account", "/realms/a\\..\\master",
+    "/realms/istio/..%2f..%2fadmin/", "/realms/master;x=1/account",
 )  # fmt: skip
-GATEWAY = "system:serviceaccount:{}:{}"
+MASTER = (
+    "/realms/master/protocol/openid-connect/token", "/realms/mast%65r", "/realms/istio/%2e%2e/master",
+    "/realms//master", "/realms/a\\..\\master",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +96,19 @@ def test_nothing_is_answered_in_clear_but_a_redirect(here, edges):
     assert (sent.status, sent.headers["location"]) == (301, f"https://{gateway}/headers?x=1")
 
 
-def test_a_gateway_reads_its_own_secrets_and_no_others(first):
-    """Or whoever breaks into a gateway has the administrator's password, and an authority to sign with."""
-    accounts = {
-        "istio-system": GATEWAY.format("istio-system", "istio-ingressgateway-service-account"),
-        "keycloak-edge": GATEWAY.format("keycloak-edge", "gateway"),
-        "hardened": GATEWAY.format("hardened", "gateway"),
-    }
+def test_a_gateway_reads_no_secrets_but_keycloaks_reads_its_own(here):
+    """Or whoever breaks into a gateway has the administrator's password, and an authority to sign with.
+
+    istiod gives a gateway its certificate. Keycloak's gateway also needs the CA that it verifies Keycloak by.
+    """
+    gateways = (endpoints.ingress_gateway(here), endpoints.keycloak_gateway(here), workloads.hardened_gateway(here))
+    accounts = {one.namespace: installation.ingress(here.cluster, one)["account"] for one in gateways}
     for home, account in accounts.items():
         for namespace in (*accounts, "keycloak", authority.HOME, "foo"):
-            said = kubectl("auth", "can-i", "list", "secrets", "-n", namespace, f"--as={account}", check=False)
-            assert said.strip() == ("yes" if namespace == home else "no"), (account, namespace)
+            who = f"--as=system:serviceaccount:{home}:{account}"
+            said = kubectl("auth", "can-i", "list", "secrets", "-n", namespace, who, check=False)
+            expected = "yes" if namespace == home == names.KEYCLOAK_EDGE else "no"
+            assert said.strip() == expected, (account, namespace)
 
 
 def test_the_administration_is_not_public_whatever_it_is_called(here):
@@ -112,6 +117,10 @@ def test_the_administration_is_not_public_whatever_it_is_called(here):
         answer = over_http(f"{url}{path}")
         assert answer.status in (400, 404) and answer.headers.get("server") == "istio-envoy", path
         assert "x-envoy-upstream-service-time" not in answer.headers, path  # it did not come to Keycloak
+    unknown = endpoints.keycloak_session(here).get(f"{endpoints.inside_url(here)}/not-public", timeout=10)
+    for path in MASTER:  # the route asks Keycloak for this path instead
+        answer = over_http(f"{url}{path}")
+        assert (answer.status, answer.body) == (unknown.status_code, unknown.text) and answer.status == 404, path
     assert over_http(f"{url}/realms/istio/.well-known/openid-configuration").status == 200
 
 
@@ -161,12 +170,13 @@ def test_keycloak_is_told_who_asked_and_believes_no_client_about_that(here, firs
 
 def test_a_certificate_near_its_end_is_made_anew_and_shown_without_a_restart(here, edges):
     address = endpoints.gateway_host(here)
-    uid = lambda: here.cluster.pod("istio=ingressgateway", "istio-system")["metadata"]["uid"]  # noqa: E731
+    labels, home = endpoints.ingress_selector(here)
+    uid = lambda: here.cluster.pod(labels, home)["metadata"]["uid"]  # noqa: E731
     before, pod = shown(address, address)[1], uid()
     signer = here.read_secret(authority.AUTHORITY, authority.HOME)
     long_ago = before.not_valid_before_utc - datetime.timedelta(days=70)
     old = certificates.issue(signer[authority.CERTIFICATE], signer[authority.KEY], [address], long_ago)
-    authority._put(here, "gateway-tls", "istio-system", *old)
+    authority._put(here, "gateway-tls", home, *old)
     code, bundle = run("--only", "07")
     assert code == 0
     made = [row["action"] for row in rows(bundle, "changes.csv") if row["name"] == "gateway-tls"]
