@@ -1,6 +1,6 @@
 """The labs run from end to end, as a learner's Run-All does, and `why` answers in each.
 
-test_reconfigured_cluster.py makes their faults that are others with the Gateway API.
+test_reconfigured_cluster.py makes their faults that are others with Istio's own kinds of gateways.
 """
 
 from __future__ import annotations

@@ -1,34 +1,28 @@
-"""What the params may have otherwise, on a cluster that is there: Keycloak's database elsewhere, replicas, no TLS.
+"""What the params may have otherwise, on a cluster that is there: the database, replicas, Istio's kinds, no TLS.
 
 The environment is an existing cluster's: a kubeconfig, and params beside the ones that made it.
 """
 
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 import socket
-from contextlib import contextmanager
-from random import Random
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import yaml
 
-from lib import diagnose, params
+from lib import params
 from lib.crypto import jwt
-from lib.istio import gateway_api
 from lib.keycloak import oidc
 from lib.labs.lab import temporary_lab
 from lib.labs.notebook import NAMES
-from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import authority, endpoints, gateway_tls, keycloak_database, tokens
-from sandbox.paths import CRDS
-from tests.support import challenged
+from tests.support import advice, challenged
 from tests.support.runbook import ROOT, kubectl, python, rows, run
-from tests.support.side_by_side import SideBySide
 
 pytestmark = pytest.mark.sandbox
 
@@ -39,7 +33,7 @@ NOT_AWS = ("cluster_name", "region", "aws_endpoint_url", "aws_profile", "aws_cre
 ENCRYPTED = "users' tokens and passwords are encrypted on their way"
 WAIVER = {"step": "02-istio", "check": ENCRYPTED, "owner": "the tests", "expires": "2099-12-31", "reason": "a test"}
 KUBECONFIG = ROOT / ".kube" / "dev"
-HOSTS = 15  # of the gateway whose translation stands beside it
+CONDITIONS = {"the Gateway is accepted and programmed", "the route is accepted, and has its backend"}
 SKIPPED = ("", "")  # a request's status and proxy
 
 
@@ -144,8 +138,8 @@ def test_two_replicas_share_a_database_elsewhere_that_they_verify(way, elsewhere
         assert jwt.claims(tokens.user_token(here))["iss"] == endpoints.issuer(here)
 
 
-def test_the_gateway_api_gives_the_same_answers(way, first):
-    way(gateway_api="gateway-api", gateway_api_crds=str(CRDS))
+def test_istios_own_kinds_give_the_same_answers(way, first):
+    way(gateway_api="istio")
     code, said = lib()
     assert code == 0, said
     bundle = ROOT / re.search(rf"(outputs/{NAME}/\S+)/index.html", said)[1]
@@ -155,111 +149,39 @@ def test_the_gateway_api_gives_the_same_answers(way, first):
     skipped = [key for key, one in now.items() if one == SKIPPED]
     assert len(skipped) < len(now) / 20  # they need the key of the mesh's CA, which is not read on an existing cluster
     names = {row["name"] for row in rows(bundle, "checks.csv")}
-    assert "the Gateway is accepted and programmed" in names
     gone = {row["name"] for row in rows(first, "checks.csv") if row["step"] >= "02"} - names
     expected = ("closed ports", "plain HTTP is not answered at")  # of AWS's network; with the address, which is new
-    assert not [name for name in gone if not name.startswith(expected)]
+    assert {name for name in gone if not name.startswith(expected)} == CONDITIONS  # of the Gateway API
     where = "jsonpath={.items[*].metadata.namespace}"
-    assert set(kubectl("get", "virtualservices,gateways.networking.istio.io", "-A", "-o", where).split()) <= {"login"}
-    assert not kubectl("get", "deployments,services", "-n", "istio-system", "-l", "istio=ingressgateway", "-o", "name")
-
-
-def test_a_translated_gateway_answers_as_the_old_one_does(way, monkeypatch):
-    way(gateway_api="gateway-api", gateway_api_crds=str(CRDS))
-    with at_the_cluster(monkeypatch):
-        forms = SideBySide(Run(NAME, params.load(NAME), Record()), Random(20261128))
-        try:
-            forms.build(HOSTS)
-            asked, then, now = forms.answers(HOSTS, 10)
-            assert then == now
-            assert {200, 301, 401, 403, 404} <= {status for status, _, _ in then}  # each answer is common
-            assert len(asked) == 10 * HOSTS and forms.removed()
-        finally:
-            forms.close()
-
-
-def parent(**changed: str):
-    return lambda route: route["spec"]["parentRefs"][0].update(changed)
-
-
-def backend(**changed: str):
-    return lambda route: route["spec"]["rules"][0]["backendRefs"][0].update(changed)
-
-
-def from_same_namespace(gateway: dict) -> None:
-    gateway["spec"]["listeners"][0]["allowedRoutes"]["namespaces"]["from"] = "Same"
-
-
-def targets(namespace: str, name: str) -> dict:
-    """Return a policy that denies everything at a Gateway."""
-    reference = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name}
-    about = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy"}
-    spec = {"action": "DENY", "rules": [{}], "targetRefs": [reference]}
-    return {**about, "metadata": {"name": "astray", "namespace": namespace}, "spec": spec}
-
-
-GATEWAY, ROUTE = ("Gateway", "istio-ingress", "httpbin-gateway"), ("HTTPRoute", "foo", "httpbin")
-BROKEN = {  # by name, beside the labs' faults: what is broken, how, the cause, and a word of what to change
-    "no such Gateway": (ROUTE, parent(name="gone"), "route-not-accepted", "correct the parentRef's name"),
-    "no such listener": (ROUTE, parent(sectionName="htps"), "route-not-accepted", "sectionName"),
-    "the listener takes its own namespace": (GATEWAY, from_same_namespace, "route-not-accepted", "allowedRoutes"),
-    "no ReferenceGrant": (ROUTE, backend(name="open", namespace="probes"), "route-not-accepted", "ReferenceGrant"),
-    "a policy in another namespace": (targets("foo", GATEWAY[2]), None, "target-ref", "in the namespace istio-ingress"),
-    "a policy for no Gateway": (targets("istio-ingress", "gone"), None, "target-ref", "correct the name"),
-}
+    assert not kubectl("get", "httproutes,gateways.gateway.networking.k8s.io", "-A", "-o", where)
+    assert not kubectl("get", "deployments,services", "-n", "istio-ingress", "-o", "name")
 
 
 @pytest.fixture(scope="module")
-def modern(way):
-    """The cluster with the Gateway API, after the test of its answers; with the way to ask `why` about httpbin."""
-    here = way(gateway_api="gateway-api", gateway_api_crds=str(CRDS))
+def istios(way):
+    """The cluster with Istio's own kinds, after the test of its answers."""
+    here = way(gateway_api="istio")
     with pytest.MonkeyPatch.context() as patch, at_the_cluster(patch):
-        url, token = f"{endpoints.ingress_url(here)}/headers", tokens.user_token(here)
-        why = lambda: diagnose.ask(here.cluster, url, token, host="httpbin.example")  # noqa: E731
-        assert why().cause == "allowed"
-        yield here, why
+        yield here
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_why_names_what_is_broken_in_the_gateway_api(modern, name):
-    (here, why), (broken, change, cause, advice) = modern, BROKEN[name]
-    if change is None:
-        here.apply([broken])
-        mend = lambda: here.delete(broken)  # noqa: E731
-    else:
-        kind, namespace, own = broken
-        found = here.cluster.find(gateway_api.API, kind, own, namespace)
-        metadata = {"name": own, "namespace": namespace, "labels": found["metadata"].get("labels", {})}
-        whole = {"apiVersion": found["apiVersion"], "kind": kind, "metadata": metadata, "spec": found["spec"]}
-        other = copy.deepcopy(whole)
-        change(other)
-        here.apply([other])
-        mend = lambda: here.apply([whole])  # noqa: E731
-    try:
-        said = wait(f"why to say {cause}", why, lambda one: one.cause == cause, deadline=30)
-    finally:
-        mend()
-    assert advice in said.change
-    wait("the way in to be mended", why, lambda one: one.cause == "allowed", deadline=60)
-
-
-def test_why_names_the_faults_of_the_labs_in_the_forms_of_the_gateway_api(modern):
-    here, _ = modern
-    with temporary_lab(here) as lab:
-        for one in (fault.form(here.params.gateway_api) for fault in NAMES.values() if fault.gateway_api):
-            with one.injected(lab):
+def test_why_names_the_faults_of_istios_own_kinds_and_its_advice_heals(istios):
+    with temporary_lab(istios) as lab:
+        for one in (fault for fault in NAMES.values() if fault.gateway_api):
+            with ExitStack() as undo, one.injected(lab):
                 said = one.why(lab)
-            assert said.cause == one.cause, f"{one.name}: {said}"
+                assert said.cause == one.cause, f"{one.name}: {said}"
+                _, after = advice.follow(lab, one, said, undo)
+            assert advice.healed(one, after), f"{one.name}: {after}"
 
 
-def test_a_missing_token_is_challenged_behind_the_gateway_api_too(modern):
-    here, _ = modern
+def test_a_missing_token_is_challenged_behind_istios_own_kinds_too(istios):
     asked = Run(NAME, params.load(NAME, {"missing_token": 401}), Record())
     try:
         challenged.ensure(asked)
         challenged.assert_challenged(asked)
     finally:
-        challenged.ensure(here)
+        challenged.ensure(istios)
 
 
 def test_without_tls_the_run_is_red_where_nobody_answers_for_it(way):

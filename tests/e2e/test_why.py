@@ -46,6 +46,7 @@ def rows():
 
 @pytest.mark.parametrize("one", EVERY, ids=lambda one: one.name.replace(" ", "-"))
 def test_why_names_the_cause_of_each_fault_and_its_advice_heals(lab, rows, one):
+    one = one.form(lab.run.params.gateway_api)
     with ExitStack() as undo, one.injected(lab):
         found = one.why(lab)
         print(found)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from lib.crypto import jwt
-from lib.istio import policies
+from lib.istio import installation, policies
 from lib.istio.extension_providers import DENY_LIST
 from lib.keycloak import representations
 from lib.keycloak.admin import only, path
@@ -142,7 +142,7 @@ def gateway_labels(lab: Lab, asked: Fault, words: re.Match, undo: ExitStack) -> 
     return asked
 
 
-def credential(lab: Lab, asked: Fault, words: re.Match, undo: ExitStack) -> Fault:
+def right_gateway(lab: Lab, asked: Fault, words: re.Match, undo: ExitStack) -> Fault:
     lab.apply(gateway_tls.gateway(lab.run))
     return asked
 
@@ -204,7 +204,10 @@ def as_text(lab: Lab, asked: Fault, words: re.Match, undo: ExitStack) -> Fault:
 
 
 def cors(lab: Lab, asked: Fault, words: re.Match, undo: ExitStack) -> Fault:
-    changes.route(corsPolicy={"allowOrigins": [{"exact": rules.SITE}], "allowMethods": ["GET"]})(lab)
+    istios = {"corsPolicy": {"allowOrigins": [{"exact": rules.SITE}], "allowMethods": ["GET"]}}
+    cors = {"allowOrigins": [rules.SITE], "allowMethods": ["GET"]}
+    of_gateway_api = {"filters": [{"type": "CORS", "cors": cors}]}
+    changes.route(**(istios if lab.run.params.gateway_api == installation.ISTIO else of_gateway_api))(lab)
     return asked
 
 
@@ -261,7 +264,8 @@ HANDS: list[tuple[str, str, Hand]] = [
     (r"^start Keycloak, then restart istiod", "starts both", start_keycloak),
     (r"^start (?P<service>[\w-]+/[\w-]+);", "starts it", start),
     (r"into the Gateway's selector: (?P<labels>.+)", "writes these labels", gateway_labels),
-    (r"correct the Gateway's credentialName", "corrects it", credential),
+    (r"correct the (Gateway's credentialName|listener's certificateRefs)", "corrects it", right_gateway),
+    (r"^give the Gateway the class of a controller that runs", "gives it the right class", right_gateway),
     (r"^read its events: (?P<command>kubectl .+)", "reads them, corrects the probe's path", probe),
     (r"\(HOST=(?P<host>[\w.-]+)\)", "asks for that host", other_host),
     (r"use a name of (?P<name>[\w.-]+) in the URL", "asks by that name", other_name),
@@ -272,8 +276,9 @@ HANDS: list[tuple[str, str, Hand]] = [
     (r"^send the header (?P<name>\S+): (?P<value>\S+), or", "sends it", header),
     (r"make the mapper multivalued", "lets the issuer write a list, fetches a new token", multivalued),
     (r"let the issuer write it as text", "lets the issuer write text, fetches a new token", as_text),
-    (r"^answer preflights before the policy: corsPolicy", "writes a corsPolicy", cors),
-    (r"^correct the destination|a redirect, directResponse or fault is in it", "corrects the route", right_route),
+    (r"^answer preflights before the policy: corsPolicy", "writes the filter CORS", cors),
+    (r"^correct the (destination|backend's name)|a redirect, directResponse or fault is in it", "corrects the route",
+     right_route),
     (r"^name jwksUri instead of jwks|^correct what the message names", "writes Keycloak's jwksUri", right_rule),
     (r"^if these tokens may pass, add a rule", "adds that rule", another_rule),
     (r"^add jwksUri to the rule", "adds it", uri_of_keys),

@@ -12,7 +12,7 @@ from lib.diagnose.evidence import Evidence, Token
 from lib.diagnose.jwks import Keys
 from lib.diagnose.pods import Workload
 from lib.http_client import Answer
-from lib.istio import evaluator, matching, policies, routes
+from lib.istio import evaluator, installation, matching, policies, routes
 from lib.istio.access_log import Hop
 from lib.istio.evaluator import Call, Miss
 from lib.params import ROOT
@@ -463,7 +463,7 @@ def test_a_refusal_that_is_a_page_is_one_short_line():
 
 def test_the_page_has_each_fault_with_the_status_to_predict():
     page = (ROOT / "docs" / "why.md").read_text()
-    for one in EVERY:
+    for one in (fault.form(installation.GATEWAY_API) for fault in EVERY):
         wanted = "no answer" if one.prediction == "000" else one.prediction
         row = next((line for line in page.splitlines() if line.startswith(f"| {one.name} | {wanted}")), "")
         assert f"`{one.cause}`" in row, one.name
