@@ -58,15 +58,15 @@ def ensure_gateway(run: Run) -> pd.DataFrame:
             _delete_gateway_api(run)
         return run.recent()
     file = run.params.gateway_api_crds
-    run.apply(_definitions(Path(file).expanduser()) if file else [])
+    definitions = run.apply(_definitions(Path(file).expanduser()) if file else [])
     accepted = lambda: run.cluster.find(gateway_api.API, "GatewayClass", "istio")  # noqa: E731
     fix = "install the Gateway API's CRDs, or set gateway_api_crds to them; istiod then makes this GatewayClass"
     polling.wait("the GatewayClass istio", accepted, deadline=run.params.deadline, fix=fix)
-    run.apply(gateway_tls.gateway(run))
+    gateway = run.apply(gateway_tls.gateway(run))
     old = installation.INGRESS[installation.ISTIO]
     if run.cluster.find("v1", "Service", old.name, old.namespace):
         _delete_istios(run)
-    return run.recent()
+    return pd.concat([definitions, gateway, run.recent()], ignore_index=True)
 
 
 def wait(run: Run) -> None:

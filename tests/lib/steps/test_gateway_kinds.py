@@ -124,6 +124,16 @@ def test_istios_own_kinds_leave_nothing_of_the_gateway_api(tmp_path):
     assert before.recent().empty  # ensure_gateway has reported them
 
 
+def test_the_gateway_apis_gateway_is_made_and_reported_with_its_definitions(tmp_path):
+    definition = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x"}}
+    (tmp_path / "crds.yaml").write_text(yaml.safe_dump(definition))
+    run = of(installation.GATEWAY_API, gateway_api_crds=str(tmp_path))
+    run.cluster.kept["GatewayClass", None, "istio"] = {"apiVersion": gateway_api.API, "kind": "GatewayClass"}
+    changes = istiod.ensure_gateway(run)
+    assert [*changes["kind"]] == ["CustomResourceDefinition", "Namespace", "Gateway", "HTTPRoute"]
+    assert [*changes["action"]] == ["created"] * 4
+
+
 def test_a_cluster_with_istios_own_kinds_alone_is_not_touched():
     run = of(installation.ISTIO)
     assert istiod.ensure_gateway(run).empty
