@@ -125,12 +125,13 @@ def test_istios_own_kinds_leave_nothing_of_the_gateway_api(tmp_path):
 
 
 def test_the_gateway_apis_gateway_is_made_and_reported_with_its_definitions(tmp_path):
-    definition = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x"}}
+    api_version, kind = istiod.DEFINITIONS
+    definition = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}}
     (tmp_path / "crds.yaml").write_text(yaml.safe_dump(definition))
     run = of(installation.GATEWAY_API, gateway_api_crds=str(tmp_path))
     run.cluster.kept["GatewayClass", None, "istio"] = {"apiVersion": gateway_api.API, "kind": "GatewayClass"}
     changes = istiod.ensure_gateway(run)
-    assert [*changes["kind"]] == ["CustomResourceDefinition", "Namespace", "Gateway", "HTTPRoute"]
+    assert [*changes["kind"]] == [kind, "Namespace", "Gateway", "HTTPRoute"]
     assert [*changes["action"]] == ["created"] * 4
 
 
