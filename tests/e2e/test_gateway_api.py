@@ -8,11 +8,10 @@ from random import Random
 import pytest
 
 from lib import diagnose, params
-from lib.istio import gateway_api
 from lib.polling import wait
 from lib.record.events import Record
 from lib.run import Run
-from lib.steps import endpoints, tokens
+from lib.steps import endpoints, gateway_tls, tokens
 from tests.support.side_by_side import SideBySide
 
 pytestmark = pytest.mark.sandbox
@@ -56,13 +55,13 @@ def targets(namespace: str, name: str) -> dict:
     return {**about, "metadata": {"name": "astray", "namespace": namespace}, "spec": spec}
 
 
-GATEWAY, ROUTE = ("Gateway", "istio-ingress", "httpbin-gateway"), ("HTTPRoute", "foo", "httpbin")
+GATEWAY, ROUTE = ("Gateway", "httpbin-gateway"), ("HTTPRoute", "httpbin")
 BROKEN = {  # by name, beside the labs' faults: what is broken, how, the cause, and a word of what to change
     "no such Gateway": (ROUTE, parent(name="gone"), "route-not-accepted", "correct the parentRef's name"),
     "no such listener": (ROUTE, parent(sectionName="htps"), "route-not-accepted", "sectionName"),
     "the listener takes its own namespace": (GATEWAY, from_same_namespace, "route-not-accepted", "allowedRoutes"),
     "no ReferenceGrant": (ROUTE, backend(name="open", namespace="probes"), "route-not-accepted", "ReferenceGrant"),
-    "a policy in another namespace": (targets("foo", GATEWAY[2]), None, "target-ref", "in the namespace istio-ingress"),
+    "a policy in another namespace": (targets("foo", GATEWAY[1]), None, "target-ref", "in the namespace istio-ingress"),
     "a policy for no Gateway": (targets("istio-ingress", "gone"), None, "target-ref", "correct the name"),
 }
 
@@ -77,10 +76,8 @@ def test_why_names_what_is_broken_in_the_gateway_api(here, name):
         here.apply([broken])
         mend = lambda: here.delete(broken)  # noqa: E731
     else:
-        kind, namespace, own = broken
-        found = here.cluster.find(gateway_api.API, kind, own, namespace)
-        metadata = {"name": own, "namespace": namespace, "labels": found["metadata"].get("labels", {})}
-        whole = {"apiVersion": found["apiVersion"], "kind": kind, "metadata": metadata, "spec": found["spec"]}
+        objects = [*gateway_tls.gateway(here), *gateway_tls.route(here, "httpbin")]
+        (whole,) = [one for one in objects if (one["kind"], one["metadata"]["name"]) == broken]
         other = copy.deepcopy(whole)
         change(other)
         here.apply([other])
