@@ -64,7 +64,8 @@ HTTP_ROUTE = {
     ids=["VirtualService", "HTTPRoute"],
 )
 def test_a_path_is_added_to_the_live_route_of_either_kind(virtual, patch):
-    about = {"gateway": WEB, "gateways": [{}], "hosts_served": True, "virtuals": [virtual], "way_known": True}
+    gateways = [{"spec": {"servers": []}}]
+    about = {"gateway": WEB, "gateways": gateways, "hosts_served": True, "virtuals": [virtual], "way_known": True}
     hop = Hop("gateway", 404, "NR", "route_not_found", "", "")
     seen = Evidence("http://web/private", "web", "/private", "GET", Answer(404, "", 1.0), gateway_hop=hop, **about)
     found = connectivity.find_cause(seen)
