@@ -13,7 +13,7 @@ from lib.aws import clusters, security_groups
 from lib.errors import RunbookError
 from lib.istio import gateway_api, installation, istioctl
 from lib.kubernetes import manifests, service_annotations
-from lib.names import GATEWAY_GROUP, ISTIO_INGRESS, LOGIN
+from lib.names import ISTIO_INGRESS, LOGIN
 from lib.run import MANIFESTS, Run
 from lib.steps import clean_up, gateway_tls
 
@@ -106,12 +106,12 @@ def _delete_istios(run: Run) -> None:
 
 
 def _delete_gateway_api(run: Run) -> None:
-    """Delete routes, Gateways and, if the runbook applied them, the definitions; the Gateway's namespace last."""
+    """Delete routes and Gateways, the ingress gateway's namespace last.
+
+    The definitions stay: with them goes the GatewayClass, which istiod does not make again before it restarts.
+    """
     for kind in ("HTTPRoute", "ReferenceGrant", "Gateway"):
         _delete_managed(run, gateway_api.API, kind)
-    for metadata in clean_up.managed(run, *DEFINITIONS):
-        if metadata["metadata"]["name"].endswith(f".{GATEWAY_GROUP}"):
-            run.delete({"apiVersion": DEFINITIONS[0], "kind": DEFINITIONS[1], **metadata})
     run.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ISTIO_INGRESS}})
 
 

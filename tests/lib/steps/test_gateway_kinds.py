@@ -7,7 +7,7 @@ from lib.errors import MissingStep
 from lib.istio import gateway_api, installation
 from lib.kubernetes import service_annotations
 from lib.kubernetes.cluster import MANAGER
-from lib.names import KEYCLOAK_EDGE
+from lib.names import GATEWAY_GROUP, KEYCLOAK_EDGE
 from lib.probes import workloads
 from lib.steps import endpoints, gateway_tls, istiod, keycloak
 from tests.support.little_cluster import Cluster, Served, new_run
@@ -112,14 +112,18 @@ def test_the_hardened_gateways_policy_names_the_gateway():
     assert principals == ["cluster.local/ns/hardened/sa/gateway-istio"]
 
 
-def test_istios_own_kinds_leave_nothing_of_the_gateway_api(tmp_path):
+def test_istios_own_kinds_leave_the_definitions_alone_of_the_gateway_api(tmp_path):
     run = of(installation.GATEWAY_API)
-    run.apply([*gateway_tls.gateway(run), *gateway_tls.route(run, "httpbin"), *keycloak.gateway_objects(run)])
+    api_version, kind = istiod.DEFINITIONS
+    definition = {"apiVersion": api_version, "kind": kind, "metadata": {"name": f"gateways.{GATEWAY_GROUP}"}}
+    objects = [*gateway_tls.gateway(run), *gateway_tls.route(run, "httpbin"), *keycloak.gateway_objects(run)]
+    run.apply([definition, *objects])
     before = of(installation.ISTIO)
     before.cluster.kept = run.cluster.kept
     istiod.ensure_gateway(before)
     left = {(kind, name) for kind, _, name in run.cluster.kept}
     assert not left & {("Gateway", "httpbin-gateway"), ("HTTPRoute", "httpbin"), ("Namespace", "istio-ingress")}
+    assert (kind, f"gateways.{GATEWAY_GROUP}") in left
     assert not [thing for thing in run.cluster.kept.values() if thing.get("apiVersion") == gateway_api.API]
     assert before.recent().empty  # ensure_gateway has reported them
 
