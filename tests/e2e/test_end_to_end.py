@@ -115,10 +115,10 @@ def test_second_run_changes_nothing_and_asks_little(first):
 
 
 def versions() -> dict[str, str]:
-    kinds = "requestauthentications,authorizationpolicies,peerauthentications,gateways.networking.istio.io"
-    kinds += ",virtualservices,secrets,services,configmaps,serviceaccounts"
+    kinds = "requestauthentications,authorizationpolicies,peerauthentications,gateways.gateway.networking.k8s.io"
+    kinds += ",httproutes,secrets,services,configmaps,serviceaccounts"
     found = json.loads(kubectl("get", kinds, "-A", "-o", "json"))["items"]
-    mine = [thing for thing in found if thing["metadata"]["namespace"] in ("foo", "keycloak")]
+    mine = [thing for thing in found if thing["metadata"]["namespace"] in ("foo", "keycloak", names.ISTIO_INGRESS)]
     return {thing["metadata"]["uid"]: thing["metadata"]["resourceVersion"] for thing in mine}
 
 
