@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,6 @@ FIXED = (RUN, PARAMS, JUNIT, *oscal.FILES, INDEX, provenance.KEY_FILE, *TABLES)
 
 def shape_problems(run: Any) -> list[str]:
     """Return up to three sentences on where run.json does not follow its schema."""
-    try:
-        return list(_shape_problems(json.dumps(run)))
-    except RecursionError:
-        return [f"{RUN} does not follow its schema: it is nested too deep."]
-
-
-@lru_cache(64)  # a history asks three times about each run
-def _shape_problems(text: str) -> list[str]:
-    run = json.loads(text)
     errors = sorted(_validator().iter_errors(run), key=lambda error: list(map(str, error.path)))
     places = [(".".join(map(str, error.path)) or "at its top", error.message[:WIDE]) for error in errors[:3]]
     problems = [f"{RUN} does not follow its schema: {place}: {message}." for place, message in places]

@@ -6,8 +6,6 @@ A run always gives the same bytes. Source: OSCAL 1.2.1.
 from __future__ import annotations
 
 import json
-from json.encoder import encode_basestring
-from typing import Any
 from uuid import UUID, uuid5
 
 from lib.bundle.oscal import plan, results
@@ -28,20 +26,7 @@ def documents(run: dict, tables: dict[str, list[dict]]) -> dict[str, str]:
         },
         results.RESULTS: {"assessment-results": results.results(run, tables, _metadata(run, uuid, "a run"), uuid)},
     }
-    return {name: indented(content) + "\n" for name, content in made.items()}
-
-
-def indented(value: Any, line: str = "\n") -> str:
-    """Return what `json.dumps(value, indent=1, ensure_ascii=False)` returns, in a third of the time; keys are texts."""
-    inner = f"{line} "
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if value and isinstance(value, dict):
-        members = [f"{encode_basestring(key)}: {indented(member, inner)}" for key, member in value.items()]
-        return f"{{{inner}{f',{inner}'.join(members)}{line}}}"
-    if value and isinstance(value, list):
-        return f"[{inner}{f',{inner}'.join([indented(member, inner) for member in value])}{line}]"
-    return json.dumps(value)
+    return {name: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for name, content in made.items()}
 
 
 def _uuids(run: dict) -> Uuid:

@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from trestle.oscal import OSCAL_VERSION
 from trestle.oscal.assessment_plan import AssessmentPlan
 from trestle.oscal.assessment_results import AssessmentResults
@@ -198,14 +196,6 @@ def test_the_same_run_is_the_same_bytes_and_another_is_not():
     other = document({**RUN, "started": "2026-01-31T12:00:01.000Z"}, everything())
     assert not set(re.findall(r'"uuid": "(.*?)"', one)) & set(re.findall(r'"uuid": "(.*?)"', other))
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-5.*", json.loads(one)["assessment-results"]["uuid"])
-
-
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-
-
-@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_documents_are_indented_as_python_does(value):
-    assert oscal.indented(value) == json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def test_the_plan_is_the_notebooks_that_ran():

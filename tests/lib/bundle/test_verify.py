@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from lib import strict
 from lib.__main__ import main
 from lib.bundle import provenance, seal, signing_key
-from lib.bundle.contradictions import shape_problems
 from lib.bundle.verify import verify
 from lib.errors import BundleError
 from tests.support.sealed_bundle import ABOUT, NOW, edit, sealed
@@ -136,13 +135,6 @@ def three(tmp_path):
     """Return the folders of three runs of one environment, an hour apart."""
     times = [NOW + timedelta(hours=number) for number in range(3)]
     return [sealed(tmp_path, now=time)[0] for time in times]
-
-
-def test_a_run_nested_deeper_than_python_writes_is_no_traceback():
-    deep = []
-    for _ in range(2000):
-        deep = [deep]
-    assert shape_problems({"params": deep}) == ["run.json does not follow its schema: it is nested too deep."]
 
 
 def test_each_run_names_the_one_before(tmp_path):
