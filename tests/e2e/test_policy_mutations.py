@@ -108,8 +108,9 @@ HOLES = {
 @pytest.fixture
 def here(first, monkeypatch) -> Run:
     monkeypatch.setenv("KUBECONFIG", str(ROOT / ".kube" / "dev"))
-    images = {key: value for key, value in params.load("dev").model_dump().items() if key.endswith(("_image", "_tag"))}
-    return Run("11-testing", params.load("existing", images), Record())
+    mine = params.load("dev").model_dump().items()
+    about = {key: value for key, value in mine if key.endswith(("_image", "_tag")) or key == "gateway_api"}
+    return Run("11-testing", params.load("existing", about), Record())
 
 
 @pytest.mark.parametrize("name", HOLES)
