@@ -1,7 +1,8 @@
 """How long the runbook takes on the sandbox, and what it costs: `make bench`, a table for docs/performance.md.
 
-Five phases, each as often as --rounds says: a run from nothing, a run again, step 12 alone, `make why` about a request
-without a token, and step 11 without httpbin's AuthorizationPolicy, which is red. A figure is the median of the rounds.
+Six phases, each as often as --rounds says: a run from nothing, a run again, step 12 alone, `make why` about a request
+without a token, step 11 without httpbin's AuthorizationPolicy, which is red, and the article's steps 02 to 11 by hand
+on a new cluster (tools/by_hand.sh). A figure is the median of the rounds. At the end the sandbox is down.
 CPU seconds are those of the whole machine (/proc/stat, proc(5)), so nothing else should run meanwhile. Requests and
 exec sessions are what the API server counted (apiserver_request_total, its /metrics page).
 """
@@ -14,6 +15,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,8 @@ from lib.kubernetes.cluster import Cluster
 from lib.record.events import Record
 from lib.run import Run
 from lib.steps import endpoints
+from sandbox import paths
+from tools import by_hand
 
 TICKS = os.sysconf("SC_CLK_TCK")  # /proc/stat counts in these, a hundredth of a second on Linux
 COUNTED = re.compile(r"^apiserver_request_total\{(?P<labels>.*)\} (?P<count>[\d.e+]+)$", re.MULTILINE)
@@ -42,14 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
         ("step 12 again", lambda: None, lambda: _run("--only", "12")),
         ("make why", lambda: None, _why),
         ("step 11, red", _delete_policy, lambda: _run("--only", "11", code=1)),
+        ("02 to 11 by hand", lambda: _new_cluster(folder), lambda: _by_hand(folder)),
     ]
     phases: dict[str, list[Figures]] = {}
-    for _ in range(rounds):
-        for name, prepare, act in acts:
-            prepare()
-            phases.setdefault(name, []).append(measure(act))
-            print(f"{name}: {phases[name][-1]}", file=sys.stderr, flush=True)
-        _run("--only", "10")  # the policy again
+    with tempfile.TemporaryDirectory() as private:
+        folder = Path(private)
+        for _ in range(rounds):
+            for name, prepare, act in acts:
+                prepare()
+                phases.setdefault(name, []).append(measure(act))
+                print(f"{name}: {phases[name][-1]}", file=sys.stderr, flush=True)
+    _python("sandbox", "down")
     print(table(phases))
     return 0
 
@@ -105,6 +112,18 @@ def _from_nothing() -> None:
 
 def _delete_policy() -> None:
     _cluster().delete(policies.API, policies.RULES, "httpbin", params.load("dev").namespace)
+
+
+def _new_cluster(folder: Path) -> None:
+    by_hand.write(folder)
+    for words in (("sandbox", "down"), ("sandbox", "up"), ("lib", "run", "--env", "dev", "--only", "01")):
+        _python(*words)
+
+
+def _by_hand(folder: Path) -> None:
+    kubeconfig = str(params.load("dev").kubeconfig)
+    environment = {**os.environ, "PATH": f"{paths.BIN}:{os.environ['PATH']}", "KUBECONFIG": kubeconfig}
+    subprocess.run([Path(__file__).with_name("by_hand.sh"), folder], env=environment, check=True)
 
 
 def _why() -> None:

@@ -58,7 +58,7 @@ def ensure_gateway(run: Run) -> pd.DataFrame:
             _delete_gateway_api(run)
         return run.recent()
     file = run.params.gateway_api_crds
-    definitions = run.apply(_definitions(Path(file).expanduser()) if file else [])
+    defined = run.apply(definitions(Path(file).expanduser()) if file else [])
     accepted = lambda: run.cluster.find(gateway_api.API, "GatewayClass", "istio")  # noqa: E731
     fix = "install the Gateway API's CRDs, or set gateway_api_crds to them; istiod then makes this GatewayClass"
     polling.wait("the GatewayClass istio", accepted, deadline=run.params.deadline, fix=fix)
@@ -66,7 +66,7 @@ def ensure_gateway(run: Run) -> pd.DataFrame:
     old = installation.INGRESS[installation.ISTIO]
     if run.cluster.find("v1", "Service", old.name, old.namespace):
         _delete_istios(run)
-    return pd.concat([definitions, gateway, run.recent()], ignore_index=True)
+    return pd.concat([defined, gateway, run.recent()], ignore_index=True)
 
 
 def wait(run: Run) -> None:
@@ -80,7 +80,7 @@ def _manifest(run: Run, authority: str, further: Sequence[str] = ()) -> list[dic
     return istioctl.manifest(params.istioctl, params.istio_hub, params.istio_tag, settings, authority)
 
 
-def _definitions(path: Path) -> list[dict]:
+def definitions(path: Path) -> list[dict]:
     """Return the CustomResourceDefinitions of a file, or of the YAML files of a folder."""
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     try:
