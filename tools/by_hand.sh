@@ -27,7 +27,7 @@ has_address() { # certificates and policies are for this address
   expect "$2" kubectl -n "${1%/*}" get service "${1#*/}" -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
 }
 from_sleep() { # the header of a token, or nothing, is standard input
-  kubectl -n foo exec -i deployment/sleep -c sleep -- \
+  kubectl -n foo exec -i deployment/sleep -c curl -- \
     curl -s -o /dev/null -w '%{http_code}' -H @- http://httpbin.foo:8000/ip
 }
 service() { from_sleep < "$1"; }
