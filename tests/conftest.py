@@ -7,6 +7,7 @@ sandbox (`-m sandbox`), each worker has a sandbox and a checkout of its own. The
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 from pathlib import Path
@@ -94,3 +95,13 @@ def first() -> Path:
     yield bundle
     assert python("-m", "sandbox", "down").returncode == 0
     assert_nothing_left()
+
+
+@pytest.fixture(scope="session")
+def places() -> dict[str, Path]:
+    """The real Envoy, `envoy`, and the public test vectors, `vectors`."""
+    from tests.support.runbook import python
+
+    done = python("-m", "sandbox", "vectors", limit=600)
+    assert done.returncode == 0
+    return {name: Path(path) for name, path in json.loads(done.stdout).items()}

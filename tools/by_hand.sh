@@ -26,11 +26,10 @@ expect() { # the answer $1 of a command, within 60 s
 has_address() { # certificates and policies are for this address
   expect "$2" kubectl -n "${1%/*}" get service "${1#*/}" -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
 }
-from_sleep() { # the header of a token, or nothing, is standard input
+from_sleep() { # $1: the file with the header of a token, or an empty one
   kubectl -n foo exec -i deployment/sleep -c curl -- \
-    curl -s -o /dev/null -w '%{http_code}' -H @- http://httpbin.foo:8000/ip
+    curl -s -o /dev/null -w '%{http_code}' -H @- http://httpbin.foo:8000/ip < "$1"
 }
-service() { from_sleep < "$1"; }
 
 # 02 Istio
 apply definitions.yaml
@@ -64,5 +63,5 @@ apply policies.yaml
 bearer user.form "https://$keycloak/realms/istio" > token
 expect 403 status "https://$gateway/headers"
 expect 200 status -H @token "https://$gateway/headers"
-expect 403 service /dev/null
-expect 200 service token
+expect 403 from_sleep /dev/null
+expect 200 from_sleep token

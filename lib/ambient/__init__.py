@@ -45,8 +45,9 @@ def findings(manifests: Sequence[Mapping], root: str = "istio-system") -> list[T
     objects = placed(manifests)
     judged = []
     for one in objects:
-        at_edge = selector(one) and _only_gateways(selector(one), _reach(one, objects, root))
-        if one["kind"] in JUDGED and not targets(one) and not at_edge:
+        if one["kind"] not in JUDGED or targets(one):
+            continue
+        if not selector(one) or not _only_gateways(selector(one), _reach(one, objects, root)):
             judged.append((one, _effects(one, root)))
     spaces = _spaces([one for one, found in judged if _moves(one, found)], objects, root)
     inner = _inner(objects)
@@ -64,8 +65,8 @@ def findings(manifests: Sequence[Mapping], root: str = "istio-system") -> list[T
         reach = _reach(one, objects, root)
         made += [*_moved(one, notes, objects, root), *_copies(one, reach)]
         for space in [home] if home != root else spaces:
-            own = _guarded(selector(one), [each for each in reach if each["metadata"]["namespace"] == space])
-            for labels in own if selector(one) else _behind(space, inner):
+            near = [each for each in reach if each["metadata"]["namespace"] == space]
+            for labels in _guarded(selector(one), near) if selector(one) else _behind(space, inner):
                 guarded.setdefault(f"{space} {sorted(labels.items())}", _guard(space, labels, len(guarded)))
     made += [_waypoint(space) for space in spaces]
     made += [Translated(guard, [GUARD]) for guard in guarded.values()]

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib.istio import routes
-from lib.istio.policies import bare
+from lib.istio import policies, routes
 
 KEY, ADDRESS = "destination.port", "destination.ip"  # of `when`
 
@@ -30,32 +29,13 @@ def at_services(spec: Mapping, services: Sequence[Mapping], workloads: Sequence[
     pods = [one for one in pods if "containers" in (one.get("spec") or {})]
     ports = [port for one in services for port in one["spec"].get("ports") or []]
     leads = [(str(one["port"]), routes.target(one, pods)) for one in ports if one.get("protocol", "TCP") == "TCP"]
-    values = {str(value) for found in _lists(spec) for value in found}
-    if not values:
-        return dict(spec)
-    changed = {value: sorted({port for port, to in leads if str(to) == value}) or [value] for value in values}
-    same = all((port in changed[value]) == (str(to) == value) for port, to in leads for value in values)
-    return _each(spec, changed) if same and all(to for _, to in leads) else None
+    changed: dict[str, list[str]] = {}
 
+    def of_services(values: Sequence[Any], _: bool) -> list[str]:
+        for value in map(str, values):
+            changed[value] = sorted({port for port, to in leads if str(to) == value}) or [value]
+        return sorted({port for value in values for port in changed[str(value)]})
 
-def _lists(node: Any) -> list[list]:
-    """Return all lists of ports in a spec."""
-    if isinstance(node, list):
-        return [found for one in node for found in _lists(one)]
-    if not isinstance(node, Mapping):
-        return []
-    own = [value for key, value in node.items() if _is_ports(node, key)]
-    return own + [found for key, value in node.items() if not _is_ports(node, key) for found in _lists(value)]
-
-
-def _each(node: Any, changed: Mapping[str, Sequence[str]]) -> Any:
-    if isinstance(node, list):
-        return [_each(one, changed) for one in node]
-    if not isinstance(node, Mapping):
-        return node
-    return {key: sorted({port for one in value for port in changed[str(one)]}) if _is_ports(node, key)
-            else _each(value, changed) for key, value in node.items()}  # fmt: skip
-
-
-def _is_ports(node: Mapping, key: str) -> bool:
-    return isinstance(node[key], list) and (bare(key) == "ports" or node.get("key") == KEY)
+    made = policies.rewritten(spec, {"ports": of_services, KEY: of_services})
+    same = all((port in changed[value]) == (str(to) == value) for port, to in leads for value in changed)
+    return made if not changed or (same and all(to for _, to in leads)) else None

@@ -117,10 +117,12 @@ def _permissive(evidence: Evidence, workload: Workload) -> Diagnosis:
 def _by_gateway(evidence: Evidence, workload: Workload) -> Diagnosis | None:
     """Return which policy at the gateway allows the request, if only the gateway has policies."""
     at_gateway = seen.at_gateway(evidence)
-    if not at_gateway or not at_gateway.rules(RULES) or not seen.verdict(at_gateway).allowed:
+    if not at_gateway or not at_gateway.rules(RULES):
         return None
-    policy = seen.verdict(at_gateway).policy
-    why = f"{policy} allows it at the gateway" if policy else "no policy denies it at the gateway"
+    verdict = seen.verdict(at_gateway)
+    if not verdict.allowed:
+        return None
+    why = f"{verdict.policy} allows it at the gateway" if verdict.policy else "no policy denies it at the gateway"
     change = "nothing, if this is intended"
     note = f"{workload_name(workload)} itself has no AuthorizationPolicy: callers in the mesh need no token"
     return explain(evidence, "allowed", why, change, note)

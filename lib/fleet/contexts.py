@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,6 @@ from lib.errors import ParamsError
 # Source: `aws eks update-kubeconfig`, aws-iam-authenticator, lib.aws.kubeconfig
 CLUSTER = ("--cluster-name", "--cluster-id", "--cluster", "-i")
 REGION = ("--region", "AWS_REGION", "AWS_DEFAULT_REGION")
-
-
-def kubeconfigs(environment: Mapping[str, str] = os.environ) -> list[Path]:
-    """Return the files of KUBECONFIG, by default ~/.kube/config."""
-    named = [Path(part) for part in environment.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return named or [Path.home() / ".kube" / "config"]
 
 
 def resolved(clusters: Sequence[Any], files: Sequence[Path]) -> list[Any]:

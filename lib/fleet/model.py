@@ -17,6 +17,7 @@ from lib.bundle.time_stamp import Authority
 from lib.crypto import certificates
 from lib.errors import BundleError, ParamsError
 from lib.fleet import contexts
+from lib.kubernetes import kubectl
 from lib.params import problems, yaml_loader
 from lib.params.model import DnsLabel
 
@@ -133,7 +134,7 @@ def load(path: Path, kubeconfigs: Sequence[Path] | None = None) -> Fleet:
         raise ParamsError(f"There is no fleet in {path}. Name a file as params/fleet.yml with FLEET=.")
     values = yaml_loader.read(path, str(path))
     if isinstance(values.get("clusters"), list):
-        values["clusters"] = contexts.resolved(values["clusters"], kubeconfigs or contexts.kubeconfigs())
+        values["clusters"] = contexts.resolved(values["clusters"], kubeconfigs or kubectl.kubeconfigs())
     if found := problems.of_values(Fleet, values):
         raise ParamsError("\n".join(f"{path}: {problem}{'' if problem[-1] in '?.' else '.'}" for problem in found))
     return Fleet(**values)

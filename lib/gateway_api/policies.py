@@ -6,12 +6,11 @@ Source: istio/istio 1.31, pilot/pkg/model/policyattachment.go; https://istio.io/
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from lib.errors import LegacyError
 from lib.gateway_api.gateways import CLASS, Old, has_labels
 from lib.istio import matching
-from lib.istio.policies import PEERS, action, bare, selector, targets
+from lib.istio.policies import PEERS, action, rewritten, selector, targets
 from lib.legacy.write import Translated, manifest
 from lib.names import GATEWAY_GROUP
 
@@ -117,7 +116,7 @@ def _principals(policy: Mapping, gateways: Sequence[Old]) -> tuple[dict, list[st
 
     found = {"principals": principals, "source.principal": principals, "serviceAccounts": accounts,
              "source.serviceAccount": accounts}  # fmt: skip
-    return _each(policy.get("spec") or {}, found), list(dict.fromkeys(notes))
+    return rewritten(policy.get("spec") or {}, found), list(dict.fromkeys(notes))
 
 
 def _ports(spec: Mapping, gateways: Sequence[Old]) -> dict:
@@ -139,18 +138,4 @@ def _ports(spec: Mapping, gateways: Sequence[Old]) -> dict:
     def addresses(values: Sequence[str], _: bool) -> list[str]:
         raise LegacyError(f"the new pods have other addresses than {', '.join(values)}. Leave out destination.ip.")
 
-    return _each(spec, {"ports": ports, "destination.port": ports, "destination.ip": addresses})
-
-
-def _each(node: Any, change: Mapping[str, Callable[[Sequence[str], bool], list[str]]]) -> Any:
-    """Return a spec with some fields changed: fields of rules, their negations, and values of `when`."""
-    if isinstance(node, list):
-        return [_each(one, change) for one in node]
-    if not isinstance(node, Mapping):
-        return node
-    made = {}
-    for key, value in node.items():
-        name = node["key"] if node.get("key") in change else bare(key)
-        changes = name in change and isinstance(value, list)
-        made[key] = change[name](value, key.startswith("not")) if changes else _each(value, change)
-    return made
+    return rewritten(spec, {"ports": ports, "destination.port": ports, "destination.ip": addresses})

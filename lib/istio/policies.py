@@ -6,7 +6,7 @@ pilot/pkg/security/authn/policy_applier.go (which PeerAuthentication counts). li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 from urllib.parse import urlsplit
@@ -156,6 +156,26 @@ def http_fields(policies: Iterable[Mapping]) -> list[str]:
 def bare(field: str) -> str:
     """Return the name of a rule's field without its negation: paths for notPaths."""
     return field[3:4].lower() + field[4:] if field.startswith("not") else field
+
+
+def rewritten(node: Any, change: Mapping[str, Callable[[Sequence[str], bool], list[str]]]) -> Any:
+    """Return a policy's spec with some lists changed: fields of rules, their negations, and values of `when`.
+
+    Args:
+        node: The spec.
+        change: By the name of a field, such as ports, or the key of a `when`, such as destination.port: makes the new
+            list of the old one, and of whether it is negated.
+    """
+    if isinstance(node, list):
+        return [rewritten(one, change) for one in node]
+    if not isinstance(node, Mapping):
+        return node
+    made = {}
+    for key, value in node.items():
+        name = node["key"] if node.get("key") in change else bare(key)
+        changes = name in change and isinstance(value, list)
+        made[key] = change[name](value, key.startswith("not")) if changes else rewritten(value, change)
+    return made
 
 
 def hairpins(objects: Iterable[Mapping[str, Any]]) -> list[str]:

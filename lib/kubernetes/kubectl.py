@@ -1,11 +1,19 @@
-"""Commands of kubectl, as text for a person to read and to run. Nothing here runs one."""
+"""Commands of kubectl, as text for a person to read and to run, and its kubeconfigs. Nothing here runs a command."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+
+def kubeconfigs(environment: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return the files that kubectl reads: those of KUBECONFIG, by default ~/.kube/config."""
+    named = environment.get("KUBECONFIG") or "~/.kube/config"
+    return [Path(part).expanduser() for part in named.split(os.pathsep) if part]
 
 
 def edit(found: Mapping, field: str, old: Any, new: Any) -> str:

@@ -22,7 +22,7 @@ from lib.aws.clusters import find_cluster
 from lib.aws.session import aws_errors, session, whoami
 from lib.errors import AwsError, Locked
 from lib.files import writing
-from lib.kubernetes import service_account
+from lib.kubernetes import kubectl, service_account
 
 ONCE = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)  # the steps repeat calls
 
@@ -100,8 +100,7 @@ def _address(url: str) -> str:
 
 
 def _of_kubeconfig(context: str | None) -> str:
-    paths = [Path(name).expanduser() for name in _kubeconfigs()]
-    files = [yaml.safe_load(path.read_text()) or {} for path in paths if path.is_file()]
+    files = [yaml.safe_load(path.read_text()) or {} for path in kubectl.kubeconfigs() if path.is_file()]
     name = context or next((one["current-context"] for one in files if one.get("current-context")), "(none)")
     about = _named(files, "contexts", name).get("context", {})
     cluster = _named(files, "clusters", about.get("cluster")).get("cluster", {})
@@ -137,10 +136,6 @@ def _sentence(identity: str, path: Path) -> str:
     except (ValueError, KeyError):  # the other process is taking or releasing the lock at this moment
         name = "another run"
     return f"The cluster is in use ({identity}) by {name}. Wait until that run ends, or end it."
-
-
-def _kubeconfigs() -> list[str]:
-    return [name for name in os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep) if name]
 
 
 def _regular_file(path: str, flags: int) -> int:

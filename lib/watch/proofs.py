@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict
 
 from lib.bundle import controls
-from lib.bundle.controls import Control
 from lib.probes.reporting.results import UNMEASURED, Result
 from lib.record.verdicts import ERROR, FAIL, PASS, RED
 
@@ -122,16 +121,12 @@ def _proofs(asked: Sequence[Result], known: Mapping[str, Proof], at: datetime) -
     """Return the proofs of the controls that the probes of a run are evidence of: those that passed or are red."""
     judged, made = [one for one in asked if one.verdict != UNMEASURED], {}
     for control in controls.load():
-        of_it = [one for one in judged if _covers(control, one)]
+        of_it = [one for one in judged if control.covered([one.id])]
         red = tuple(one.id for one in of_it if one.verdict in RED)
         if of_it:
             lines = control.covered([one.id for one in of_it])
             made[control.id] = Proof(at=known.get(control.id, Proof()).at if red else at, red=red, lines=lines)
     return made
-
-
-def _covers(control: Control, one: Result) -> bool:
-    return any(line.covers({"probe": one.id}) for line in control.evidence)
 
 
 def _age(at: datetime | None, now: datetime) -> int | str:

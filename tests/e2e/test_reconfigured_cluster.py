@@ -34,6 +34,7 @@ ENCRYPTED = "users' tokens and passwords are encrypted on their way"
 WAIVER = {"step": "02-istio", "check": ENCRYPTED, "owner": "the tests", "expires": "2099-12-31", "reason": "a test"}
 KUBECONFIG = ROOT / ".kube" / "dev"
 CONDITIONS = {"the Gateway is accepted and programmed", "the route is accepted, and has its backend"}
+NAMESPACES = "jsonpath={.items[*].metadata.namespace}"
 SKIPPED = ("", "")  # a request's status and proxy
 
 
@@ -55,6 +56,9 @@ def way(first):
     code, bundle = run()
     assert code == 0
     assert rows(bundle, "checks.csv")
+    istios = kubectl("get", "virtualservices,gateways.networking.istio.io", "-A", "-o", NAMESPACES)
+    assert set(istios.split()) <= {"login"}
+    assert not kubectl("get", "deployments,services", "-n", "istio-system", "-l", "istio=ingressgateway", "-o", "name")
 
 
 def lib(*words: str) -> tuple[int, str]:
@@ -152,8 +156,7 @@ def test_istios_own_kinds_give_the_same_answers(way, first):
     gone = {row["name"] for row in rows(first, "checks.csv") if row["step"] >= "02"} - names
     expected = ("closed ports", "plain HTTP is not answered at")  # of AWS's network; with the address, which is new
     assert {name for name in gone if not name.startswith(expected)} == CONDITIONS  # of the Gateway API
-    where = "jsonpath={.items[*].metadata.namespace}"
-    assert not kubectl("get", "httproutes,gateways.gateway.networking.k8s.io", "-A", "-o", where)
+    assert not kubectl("get", "httproutes,gateways.gateway.networking.k8s.io", "-A", "-o", NAMESPACES)
     assert not kubectl("get", "deployments,services", "-n", "istio-ingress", "-o", "name")
 
 

@@ -10,7 +10,6 @@ import pytest
 from lib.istio import evaluator, gateway_api, routes
 from lib.istio.evaluator import Call
 from lib.vectors import envoy
-from tests.e2e.test_vectors import places  # noqa: F401
 
 pytestmark = pytest.mark.sandbox
 
@@ -55,7 +54,7 @@ def to(path, port, change=None, **route):
 
 
 @pytest.fixture(scope="module")
-def ask(places):  # noqa: F811
+def ask(places):
     """Yield what asks an Envoy: gateways by the host that their policy allows, workloads by what theirs allows."""
     passed = [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
     wants = [*((HEADER, value) for value in VALUES), (":authority", OLD), (":authority", NEW)]

@@ -39,14 +39,6 @@ pytestmark = pytest.mark.sandbox
 
 
 @pytest.fixture(scope="module")
-def places() -> dict[str, Path]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "sandbox", "vectors"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=True)
-    return {name: Path(path) for name, path in json.loads(done.stdout).items()}
-
-
-@pytest.fixture(scope="module")
 def known(places) -> list[model.Vector]:
     return [*model.load(places["vectors"]), *model.examples()]
 

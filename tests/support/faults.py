@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from lib.istio import installation
 from lib.labs import callback, changes, faults, login, rules
 from lib.labs.fault import Fault, nothing
 from lib.labs.lab import HOST, Lab
@@ -21,6 +20,7 @@ from tests.support.loopback import served
 
 STRANGE = "https://idp.example/tenant"  # an issuer that has nothing in common with Keycloak's
 INTERNAL = "labs.internal"
+REWRITE = {"type": "URLRewrite", "urlRewrite": {"hostname": INTERNAL}}
 NO_KEYS = "http://istiod.istio-system.svc.cluster.local:15014/version"  # answers, but not with keys
 
 
@@ -53,12 +53,14 @@ def rejected_open(lab: Lab) -> None:
     lab.apply(policies[1:])
 
 
-def rewritten_host(lab: Lab) -> None:
-    """Let the route rewrite the host, and the policy allow the host that users ask for."""
-    lab.set_authorization({**changes.users(lab), "to": [{"operation": {"hosts": [HOST]}}]})
-    filters = [{"type": "URLRewrite", "urlRewrite": {"hostname": INTERNAL}}]
-    istios = {"rewrite": {"authority": INTERNAL}}
-    changes.route(**(istios if lab.run.params.gateway_api == installation.ISTIO else {"filters": filters}))(lab)
+def rewritten_host(**rewrite: object) -> changes.Change:
+    """Return what lets the route rewrite the host, and the policy allow the host that users ask for."""
+
+    def change(lab: Lab) -> None:
+        lab.set_authorization({**changes.users(lab), "to": [{"operation": {"hosts": [HOST]}}]})
+        changes.route(**rewrite)(lab)
+
+    return change
 
 
 @contextmanager
@@ -90,7 +92,8 @@ FAULTS = [
     Fault("a jwksUri that leads to no keys", "config-rejected", "403", rejected, nothing),
     Fault("an open door and a jwksUri that leads to no keys", "config-rejected", "200", rejected_open, nothing),
     Fault("no jwksUri and no discovery", "discovery", "401", no_discovery, token=lambda lab: lab.signed(iss=STRANGE)),
-    Fault("a route that rewrites the host", "host-not-allowed", "403", rewritten_host),
+    Fault("a route that rewrites the host", "host-not-allowed", "403", rewritten_host(rewrite={"authority": INTERNAL}),
+          gateway_api={"change": rewritten_host(filters=[REWRITE])}),
     Fault("a token of 60 KiB", "headers-too-large", "431", token=lambda lab: lab.signed(large="x" * 50_000)),
     Fault("a port that the gateway does not have", "nothing-listens", "000",
           url=lambda lab: f"{endpoints.ingress_url(lab.run)}:8099/headers"),

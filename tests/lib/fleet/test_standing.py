@@ -8,6 +8,7 @@ import yaml
 from lib import params
 from lib.errors import ParamsError, RunbookError
 from lib.fleet import contexts, model, standing
+from lib.kubernetes import kubectl
 from lib.names import WATCH
 from lib.params import ROOT
 from lib.watch.standing import NoImage
@@ -122,8 +123,8 @@ def test_a_damaged_kubeconfig_is_a_sentence(tmp_path, text):
 
 
 def test_the_contexts_are_those_of_kubectl():
-    assert contexts.kubeconfigs({"KUBECONFIG": "/a:/b"}) == [Path("/a"), Path("/b")]
-    assert contexts.kubeconfigs({}) == [Path.home() / ".kube" / "config"]
+    assert kubectl.kubeconfigs({"KUBECONFIG": "/a:/b"}) == [Path("/a"), Path("/b")]
+    assert kubectl.kubeconfigs({}) == [Path.home() / ".kube" / "config"]
 
 
 class Eks:
