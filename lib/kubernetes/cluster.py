@@ -109,15 +109,22 @@ class Cluster:
     def apply_all(self, objects: Iterable[Object]) -> Iterator[tuple[Object, Action]]:
         """Apply objects in the order of their dependencies; yield each with its action (see `apply`).
 
-        One list reads the objects of a kind and namespace, before the first of them is applied.
+        One list reads the objects of a kind and namespace, before the first of them is applied. After new
+        definitions, it waits until the API server knows their kinds.
         """
         held: dict[tuple, dict[str, Object]] = {}
+        defined: list[Object] = []
         for obj in manifests.ordered(list(objects)):
             api_version, kind, name, namespace = _key(obj)
             where = api_version, kind, namespace
+            if kind != manifests.DEFINITION:
+                self._rest.wait_for_kinds(defined)
             if where not in held:
                 held[where] = {found["metadata"]["name"]: found for found in self.items(*where)}
-            yield obj, self._apply(obj, MANAGER, held[where].get(name))
+            action = self._apply(obj, MANAGER, held[where].get(name))
+            defined += [obj] if kind == manifests.DEFINITION and action != "unchanged" else []
+            yield obj, action
+        self._rest.wait_for_kinds(defined)
 
     def apply(self, obj: Object, manager: str = MANAGER) -> Action:
         """Create or update one object by server-side apply.

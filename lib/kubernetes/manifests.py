@@ -11,9 +11,10 @@ import yaml
 
 from lib.kubernetes.rest import Object
 
+DEFINITION = "CustomResourceDefinition"  # the kind
 # Definitions before their objects, namespaces before their content, admission webhooks last.
 _ORDER = {
-    "CustomResourceDefinition": 0,
+    DEFINITION: 0,
     "Namespace": 1,
     "ServiceAccount": 2,
     "Secret": 3,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import yaml
 
 from lib import names
+from lib.kubernetes import manifests
 
 if TYPE_CHECKING:  # the params import this module, and need no client of Kubernetes
     from lib.kubernetes.rest import Object
@@ -68,7 +69,7 @@ def gateway(objects: list[Object], params: LoadBalancerSettings) -> list[Object]
 
     In Istio's whole manifest, which has CustomResourceDefinitions, only the ingress gateway's own objects change.
     """
-    whole = any(obj["kind"] == "CustomResourceDefinition" for obj in objects)
+    whole = any(obj["kind"] == manifests.DEFINITION for obj in objects)
     made = [obj if whole and obj["metadata"]["name"] != GATEWAY else _of_gateway(obj, params) for obj in objects]
     return made + [options for obj in objects if (options := _gateway_api_options(obj, params))]
 

@@ -21,7 +21,6 @@ DEPRECATED = "authentication.istio.io/v1alpha1"  # removed in Istio 1.6
 KINDS = ["MeshPolicy", "Policy"]  # of the article
 NO_INGRESS = ["components.ingressGateways[0].name=istio-ingressgateway", "components.ingressGateways[0].enabled=false"]
 NETWORKING = "networking.istio.io/v1"
-DEFINITIONS = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 FILES = ("keycloak-edge.yaml", "hardened/gateway.yaml")  # gateways, in manifests/ and in manifests/gateway-api/
 
 
@@ -87,7 +86,7 @@ def definitions(path: Path) -> list[dict]:
         found = [obj for file in files for obj in yaml.load_all(file.read_text(), yaml.CSafeLoader) if obj]
     except OSError as error:
         raise RunbookError(f"gateway_api_crds: {error}. Name a file that exists, or remove the line.") from None
-    return [obj for obj in found if obj["kind"] == DEFINITIONS[1]]
+    return [obj for obj in found if obj["kind"] == manifests.DEFINITION]
 
 
 def _delete_istios(run: Run) -> None:

@@ -82,3 +82,24 @@ def test_an_object_that_is_not_there_has_the_status_404():
 def test_of_a_kind_that_the_cluster_does_not_know_there_are_no_objects():
     assert Cluster(Api(None, None)).items("security.istio.io/v1", "AuthorizationPolicy") == []
     assert Cluster(Api(None, None)).items("v1", "NoSuchKind") == []
+
+
+def test_an_object_of_a_new_kind_waits_until_the_api_server_knows_the_kind():
+    spec = {"group": "g", "names": {"kind": "Way"}, "versions": [{"name": "v1", "served": True}]}
+    definition = {"apiVersion": "v1", "kind": "CustomResourceDefinition", "metadata": {"name": "ways.g"}, "spec": spec}
+    way = {"apiVersion": "g/v1", "kind": "Way", "metadata": {"name": "a"}}
+    looks = iter([[], [], [{"name": "ways", "namespaced": False, "kind": "Way"}]])
+    api, said = Api(None, kept()), []
+
+    def answer(method, path, **_):
+        said.append((method, path))
+        if path == "/api/v1":
+            return Response({"resources": [{"name": "definitions", "namespaced": False, **definition}]})
+        if path == "/apis/g/v1":
+            return Response({"resources": next(looks)})
+        return Response(kept() if method == "PATCH" else None)
+
+    api.call_api = answer
+    assert [action for _, action in Cluster(api).apply_all([way, definition])] == ["created", "created"]
+    assert said[-1] == ("PATCH", "/apis/g/v1/ways/a")
+    assert [path for _, path in said].count("/apis/g/v1") == 3

@@ -5,7 +5,7 @@ import yaml
 
 from lib.errors import MissingStep
 from lib.istio import gateway_api, installation
-from lib.kubernetes import service_annotations
+from lib.kubernetes import manifests, service_annotations
 from lib.kubernetes.cluster import MANAGER
 from lib.names import GATEWAY_GROUP, KEYCLOAK_EDGE
 from lib.probes import workloads
@@ -114,7 +114,7 @@ def test_the_hardened_gateways_policy_names_the_gateway():
 
 def test_istios_own_kinds_leave_the_definitions_alone_of_the_gateway_api(tmp_path):
     run = of(installation.GATEWAY_API)
-    api_version, kind = istiod.DEFINITIONS
+    api_version, kind = "apiextensions.k8s.io/v1", manifests.DEFINITION
     definition = {"apiVersion": api_version, "kind": kind, "metadata": {"name": f"gateways.{GATEWAY_GROUP}"}}
     objects = [*gateway_tls.gateway(run), *gateway_tls.route(run, "httpbin"), *keycloak.gateway_objects(run)]
     run.apply([definition, *objects])
@@ -129,7 +129,7 @@ def test_istios_own_kinds_leave_the_definitions_alone_of_the_gateway_api(tmp_pat
 
 
 def test_the_gateway_apis_gateway_is_made_and_reported_with_its_definitions(tmp_path):
-    api_version, kind = istiod.DEFINITIONS
+    api_version, kind = "apiextensions.k8s.io/v1", manifests.DEFINITION
     definition = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}}
     (tmp_path / "crds.yaml").write_text(yaml.safe_dump(definition))
     run = of(installation.GATEWAY_API, gateway_api_crds=str(tmp_path))
