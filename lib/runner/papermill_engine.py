@@ -18,7 +18,8 @@ from papermill.log import logger
 
 NAME = "runbook"
 READY = 120  # seconds that a kernel may take to start
-logger.setLevel(logging.CRITICAL)  # the caller reports what goes wrong, in one sentence
+for one in (logger, logging.getLogger("asyncio")):  # after Ctrl-C, asyncio tells of nbclient's tasks that are left
+    one.setLevel(logging.CRITICAL)  # the caller reports what goes wrong, in one sentence
 
 
 def execute(
