@@ -18,11 +18,14 @@ from lib.names import GATEWAY_GROUP
 # Kinds of ways: what each means, and the probes that try it.
 KINDS = {
     "no sidecar": ("no policy protects the pod, and the pod calls others in plain text", "G01a G15a"),
-    "hostNetwork": ("the pod has the node's address and gets no sidecar", ""),
+    "hostNetwork": ("the pod has the node's address and gets no sidecar", "G26a G27"),
     "plain text": ("a caller without a certificate gets in, or is refused by rules alone", "G12a G13a"),
     "excluded from the sidecar": ("the sidecar does not see this traffic: no policy, no mutual TLS", "G14a"),
-    "another way in": ("the Service is reachable from outside, beside the gateways of users and of Keycloak", ""),
-    "a policy without effect": ("the policy protects no pod that runs", ""),
+    "another way in": (
+        "the Service is reachable from outside, beside the gateways of users and of Keycloak",
+        "G28a G28b G29",
+    ),
+    "a policy without effect": ("the policy protects no pod that runs", "E11"),
 }
 SYSTEM = "kube-"  # beginning of the namespaces of Kubernetes itself, whose pods belong to no mesh
 ANNOTATIONS = "traffic.sidecar.istio.io/"

@@ -271,7 +271,12 @@ def _ask(send: Transport, rows: list[_Attempt], retry: RetryPolicy) -> None:
     waiting = sorted(rows, key=lambda row: row.probe.turn)
 
     def once() -> bool:
-        replies = send([row.next() for row in waiting])
+        try:
+            replies = send([row.next() for row in waiting])
+        except Missing as missing:  # the caller is missing
+            for row in waiting:
+                row.skip_reason = str(missing)
+            return True
         for row, reply in zip(waiting, replies, strict=True):
             row.take(reply)
         waiting[:] = [row for row in waiting if not row.settled(retry.streak)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lib import polling
+from lib.errors import ClusterError
 from lib.istio import installation, proxy
 from lib.istio.access_log import PROXY
 from lib.kubernetes import service_annotations
@@ -14,6 +15,7 @@ from lib.kubernetes.cluster import Execute
 from lib.kubernetes.status import is_ready
 from lib.names import GATEWAY_GROUP, PROBES, ROLES, STRANGERS
 from lib.probes.model import FIGURE_1, FIGURE_2, HARDENED
+from lib.probes.tokens.kit import Missing
 from lib.probes.transport.messages import Request
 from lib.probes.transport.sockets import TlsAddress, over_sockets
 from lib.run import Run
@@ -51,6 +53,8 @@ WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
 APART = dict.fromkeys(("roles", "roles-opa", "roles-cel", "roles-decode", "roles-rule"), ROLES)
 MORE_HOSTS = {"allow-list": ["good.example"]}
 PROFILES = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
+NODE = "node"  # a caller with hostNetwork
+SECOND_GATEWAY = "second-gateway"  # of the namespace STRANGERS
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def ensure(run: Run) -> pd.DataFrame:
     world's pod starts: if it cannot fetch keys, Envoy gets a placeholder key instead, and accepts the listener.
     """
     first = [obj for name in (NAMESPACE, STRANGERS) for obj in run.load("namespace.yaml", namespace=name)]
-    applied = [run.apply([*first, *_copy(run, "canary", COPIES["canary"])])]
+    account, node = _node_caller(run)
+    applied = [run.apply([*first, account, *_copy(run, "canary", COPIES["canary"])])]
     _wait(run, {NAMESPACE: ["canary"]})
     copies = {name: _copy(run, name, notes) for name, notes in COPIES.items() if name != "canary"}
     late = [obj for obj in copies[BROKEN] if obj["kind"] == "Deployment"]
@@ -99,6 +104,8 @@ def ensure(run: Run) -> pd.DataFrame:
     objects += run.load("probes/exceptions.yaml") + gateway_tls.load(run, "probes/intruders.yaml")
     objects += [obj for file in (TCP, "policies") for obj in run.load(f"probes/{file}.yaml", **_names(run))]
     objects += run.load("caller.yaml", name="sleep", home=STRANGERS, inject="true")
+    objects += run.load("probes/second-gateway.yaml")
+    objects += [node] if not _node_refused(run) else []
     return pd.concat([*applied, run.apply(objects), run.apply(late)], ignore_index=True)
 
 
@@ -110,7 +117,8 @@ def wait(run: Run) -> None:
     and is ready. istiod tries again on its own, so the pod is deleted, and the next one gets the malformed keys.
     """
     copies = [name for name in COPIES if name != BROKEN]
-    _wait(run, {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep"]})
+    node = [NODE] if run.cluster.find("apps/v1", "Deployment", NODE, STRANGERS) else []
+    _wait(run, {NAMESPACE: [*copies, "exceptions", TCP], STRANGERS: ["sleep", SECOND_GATEWAY, *node]})
     changed = {"kind": "RequestAuthentication", "namespace": NAMESPACE, "action": "changed"}
     for name in [row["name"] for row in run.changes if changed.items() <= row.items()]:
         if name != BROKEN:
@@ -171,7 +179,40 @@ def _home(run: Run, name: str) -> str:
 def callers_inside(run: Run) -> dict[str, Execute]:
     """Return the callers inside the cluster by name, each as a function that runs a command in its pod."""
     run.need("v1", "Namespace", STRANGERS, step="11-testing")
-    return callers.executors(run) | {"stranger": run.cluster.execute("app=sleep", STRANGERS, "curl")}
+    stranger = run.cluster.execute("app=sleep", STRANGERS, "curl")
+    return callers.executors(run) | {"stranger": stranger, NODE: _from_the_node(run)}
+
+
+def _from_the_node(run: Run) -> Execute:
+    """Return what runs a command in the pod with hostNetwork; without the pod it raises Missing, with the reason."""
+    try:
+        return run.cluster.execute(f"app={NODE}", STRANGERS, "curl")
+    except ClusterError as error:
+        reason = _node_refused(run) or str(error)
+
+    def missing(argv: list[str], stdin: str = "") -> tuple[str, int]:
+        raise Missing(reason)
+
+    return missing
+
+
+def _node_refused(run: Run) -> str:
+    """Return why the cluster refuses a pod with hostNetwork, "" if it accepts one (a dry run)."""
+    template = _node_caller(run)[1]["spec"]["template"]
+    metadata = {**template["metadata"], "name": NODE, "namespace": STRANGERS}
+    refusal = run.cluster.try_apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+    return refusal and f"the cluster refuses a pod with hostNetwork: {refusal}"
+
+
+def _node_caller(run: Run) -> list[dict]:
+    """Return a caller with the node's address, which asks for a sidecar and gets none."""
+    objects = run.load("caller.yaml", name=NODE, home=STRANGERS, inject="true")
+    objects[1]["spec"]["template"]["spec"] |= {
+        "hostNetwork": True,
+        "dnsPolicy": "ClusterFirstWithHostNet",  # without it the pod cannot find Services by name
+        "automountServiceAccountToken": False,
+    }
+    return objects
 
 
 def _public_address(run: Run, address: str, host: str) -> str | TlsAddress:

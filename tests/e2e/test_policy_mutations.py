@@ -8,13 +8,16 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from lib import params
+from lib.istio import policies
+from lib.names import PROBES, STRANGERS
 from lib.polling import wait
-from lib.probes import model
+from lib.probes import model, workloads
 from lib.probes.targets import this_mesh
 from lib.record.events import Record
 from lib.run import Run
@@ -24,7 +27,7 @@ from tests.support.runbook import ROOT, python
 pytestmark = pytest.mark.sandbox
 
 NAME, SYSTEM = "httpbin", "istio-system"
-WATCHED = ("A01", "A02", "A03", "A04", "A05", "D13a", "D17", "G01")
+WATCHED = ("A01", "A02", "A03", "A04", "A05", "D13a", "D17", "G01", "G26", "G27", "G28", "G29")
 PATIENCE = 60  # seconds until a hole, or its mending, is seen by all
 
 
@@ -89,18 +92,27 @@ def rolled_out(run: Run) -> None:
     run.cluster.wait_rolled_out("Deployment", NAME, run.params.namespace, PATIENCE)
 
 
-ANYBODY = {"A01": "200 app", "A03": "200 app", "A05": "200 app"}
+ANYBODY = {"A01": "200 app", "A03": "200 app", "A05": "200 app", "G29": "200 app, 401 J18, 200 app"}
+PLAIN_TEXT = {
+    "G01a": "403 R",
+    "G01b": "403 R",
+    "G01c": "401 J18",
+    "G26a": "403 R",
+    "G27": "403 R",
+    "G28a": "403 R, 403 R",
+}
+AROUND = {"G01a": "200 app", "G01b": "200 app", "G26b": "200 app", "G27": "200 app", "G28a": "200 app, 200 app"}
 HOLES = {
     "the audience dropped": Hole(drop_the_audience, {"D13a": "200 app", "D17a": "200 app"}, {"D13a"}),
-    "PERMISSIVE": Hole(permit_plain_text, {"G01a": "403 R", "G01b": "403 R", "G01c": "401 J18"}, set()),
+    "PERMISSIVE": Hole(permit_plain_text, PLAIN_TEXT, set()),
     "no AuthorizationPolicy": Hole(lambda run: delete(run, "figure-2"), ANYBODY, {"A01"}),
     "no RequestAuthentication": Hole(
         lambda run: delete(run, "request-authentication"),
-        {"A02": "403 R", "A03b": "403 R", "A04": "403 R", "D13a": "403 R"},
+        {"A02": "403 R", "A03b": "403 R", "A04": "403 R", "D13a": "403 R", "G29": "403 R, 403 R, 403 R"},
         {"A02", "D13a"},
     ),
     "ALLOW for all": Hole(allow_all, ANYBODY, {"A01"}),
-    "the port excluded": Hole(exclude_the_port, {"G01a": "200 app", "G01b": "200 app", "A02": "503 upstream"}, {"A02"}),
+    "the port excluded": Hole(exclude_the_port, {**AROUND, "A02": "503 upstream"}, {"A02"}),
     "a mistyped selector": Hole(mistype_the_selector, ANYBODY, {"A01"}),
 }
 
@@ -126,6 +138,60 @@ def test_a_hole_is_seen_from_within_and_from_outside(here, name, tmp_path):
     finally:
         mend(here)
         wait(f"{name} mended", red, lambda got: not got, deadline=PATIENCE)
+
+
+@pytest.mark.parametrize("name", ["typo", "no-gateway"])
+def test_a_policy_without_effect_that_finds_its_workload_is_seen(here, name):
+    """E11 is green while neither policy protects anything; each alone turns it red once it selects the workload."""
+    (probe,) = [one for one in model.load() if one.id == "E11"]
+    live = here.cluster.get(policies.API, policies.RULES, name, PROBES)
+    policy = {**live, "metadata": {"name": name, "namespace": PROBES}}
+    got = lambda: this_mesh.ask(here, "typo", probes=[probe])[0].got  # noqa: E731
+    kept = {key: value for key, value in live["spec"].items() if key != "targetRefs"}
+    try:
+        here.apply([{**policy, "spec": {**kept, "selector": {"matchLabels": {"app": "typo"}}}}])
+        wait("E11 refused", got, lambda text: text == "403 R", deadline=PATIENCE)
+    finally:
+        here.apply([policy])
+        wait("E11 mended", got, lambda text: text == "200 app", deadline=PATIENCE)
+
+
+@contextmanager
+def forbidding(run: Run):
+    """Forbid pods with hostNetwork and node ports, as Pod Security and a quota do; delete the pod with hostNetwork."""
+    place = {"name": workloads.NODE, "namespace": STRANGERS}
+    node = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": place}
+    label = {"pod-security.kubernetes.io/enforce": "baseline"}
+    (home,) = run.load("namespace.yaml", namespace=STRANGERS)
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "no-node-ports", "namespace": run.params.namespace},
+    }
+    try:
+        run.apply([{**home, "metadata": {**home["metadata"], "labels": {**home["metadata"]["labels"], **label}}}])
+        run.apply([{**quota, "spec": {"hard": {"services.nodeports": "0"}}}])
+        run.delete(node)
+        pods = lambda: run.cluster.items("v1", "Pod", STRANGERS, "app=node")  # noqa: E731
+        wait("no pod with hostNetwork", pods, lambda found: not found, deadline=PATIENCE)
+        yield
+    finally:
+        run.apply([home])
+        run.delete(quota)
+
+
+def test_a_cluster_that_forbids_hostnetwork_and_node_ports_is_not_red(here):
+    probes = [one for one in model.load() if one.id in ("G26a", "G27", "G28a")]
+    with forbidding(here):
+        workloads.ensure(here)
+        assert not here.cluster.find("apps/v1", "Deployment", workloads.NODE, STRANGERS)
+        found = {one.id: (one.verdict, one.note) for one in this_mesh.ask(here, "figure-2", probes=probes)}
+    why = {name: note for name, (verdict, note) in found.items() if verdict == "skipped"}
+    assert 'violates PodSecurity "baseline:latest"' in why["G26a"] and "host namespaces" in why["G27"]
+    assert "exceeded quota: no-node-ports" in why["G28a"]
+    workloads.ensure(here)
+    workloads.wait(here)
+    assert {one.verdict for one in this_mesh.ask(here, "figure-2", probes=probes)} == {"pass"}
 
 
 def test_a_sound_mesh_is_sound_from_outside(here, tmp_path):

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import yaml
 
-from lib import params
+from lib import names, params
 from lib.crypto import jwt
 from lib.keycloak import oidc
 from lib.labs.lab import temporary_lab
@@ -57,7 +57,7 @@ def way(first):
     assert code == 0
     assert rows(bundle, "checks.csv")
     istios = kubectl("get", "virtualservices,gateways.networking.istio.io", "-A", "-o", NAMESPACES)
-    assert set(istios.split()) <= {"login"}
+    assert set(istios.split()) <= {names.LOGIN, names.STRANGERS}  # the login, and the probes' second gateway
     assert not kubectl("get", "deployments,services", "-n", "istio-system", "-l", "istio=ingressgateway", "-o", "name")
 
 

@@ -28,6 +28,7 @@ CALLERS = {  # in drawing order, each with a description
     "visitor": "with a sidecar",
     "outsider": "without a sidecar",
     "stranger": "of another namespace",
+    "node": "with hostNetwork",
 }
 FREQUENT = 3  # the number of statuses on an arrow; the rest are "others"
 TOP, PANEL, HEAD, LINE = 100, 20, 24, 46  # lengths in the drawing, in SVG units

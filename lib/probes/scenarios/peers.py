@@ -114,6 +114,7 @@ def scenarios(run: Run) -> dict[str, Scenario]:
         "namespace with a suffix": ask(signed(f"{domain}/ns/{namespace}2/sa/sleep")),
         "the right identity": ask(signed(f"{domain}/ns/{namespace}/sa/sleep")),
         "plain to the pod": direct("outsider", 8080, "/headers"),
+        "node to the pod": direct(workloads.NODE, 8080, "/headers"),
         "sidecar to the pod": direct("sleep", 8080, "/headers"),
         "telemetry port": direct("outsider", 15020, "/stats/prometheus"),
         "health port": direct("outsider", 15021, "/healthz/ready"),
@@ -141,10 +142,10 @@ def _over_tls(run: Run, execute: Execute, context: Context, make: Callable[[], P
 def _direct(run: Run, execute: Execute, context: Context, port: int, path: str) -> list[str]:
     """Ask a port of the pod in plain HTTP, past the Service; return the answer."""
     send = over_curl(execute, f"http://{_pod(run, context)}:{port}")
-    return [_as_reset(reply.answer) for reply in send([request(context, 1, "", path)])]
+    return [as_reset(reply.answer) for reply in send([request(context, 1, "", path)])]
 
 
-def _as_reset(answer: str) -> str:
+def as_reset(answer: str) -> str:
     """Count a closed connection as a reset one: timing alone decides which of them a caller sees."""
     return "0 reset" if answer == "0 closed" else answer
 

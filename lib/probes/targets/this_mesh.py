@@ -25,7 +25,7 @@ from lib.probes.reporting import baselines, results
 from lib.probes.reporting.drawing import ISSUER
 from lib.probes.reporting.results import Result
 from lib.probes.runner import Logs, Target, run_probes
-from lib.probes.scenarios import fixtures, peers, rotation, sessions, token_endpoint, waiting
+from lib.probes.scenarios import fixtures, peers, rotation, sessions, token_endpoint, waiting, ways_in
 from lib.probes.scenarios.requests import SCENARIOS, Scenario
 from lib.probes.tokens.catalogue import ISSUED, TOKENS
 from lib.probes.tokens.issued import issued_tokens
@@ -207,7 +207,7 @@ def versions(run: Run) -> str:
 
 def _scenarios(run: Run, wanted: Sequence[Probe]) -> Mapping[str, Scenario]:
     """Return the scenarios. Keycloak's are prepared only if a probe needs them: they use a realm of their own."""
-    names, found = {probe.how for probe in wanted}, {**SCENARIOS, **peers.scenarios(run)}
+    names, found = {probe.how for probe in wanted}, {**SCENARIOS, **peers.scenarios(run), **ways_in.scenarios(run)}
     if names & token_endpoint.SCENARIOS.keys():
         found |= token_endpoint.scenarios(fixtures.endpoint(run, endpoints.keycloak_admin(run)))
     if names & sessions.SCENARIOS.keys():

@@ -92,6 +92,16 @@ def test_what_is_missing_is_skipped_with_the_reason():
     assert ["sleep" in found[2].note, "lens" in found[3].note, "dance" in found[4].note] == [True] * 3
 
 
+def test_a_caller_that_is_missing_is_a_reason_to_skip_and_others_are_asked():
+    def nobody(requests):
+        raise Missing("no such pod")
+
+    way, _ = answering(OK)
+    here = Target("figure-2", "httpbin.example", {"user": way, "node": nobody})
+    found = run([probe(), probe("B02", caller="node"), probe("B03", caller="node")], here)
+    assert [(one.verdict, one.note) for one in found] == [("pass", ""), *[("skipped", "no such pod")] * 2]
+
+
 def test_a_red_answer_is_asked_again_until_it_holds():
     way, asked = answering(RBAC, OK, RBAC, OK, OK)
     (one,) = run([probe()], target(way))

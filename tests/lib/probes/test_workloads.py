@@ -7,9 +7,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from lib.errors import ClusterError
 from lib.kubernetes import manifests
 from lib.probes import model, workloads
 from lib.probes.scenarios import fixtures, peers, requests, sessions, token_endpoint
+from lib.probes.tokens.kit import Missing
 from lib.run import MANIFESTS
 from tests.support.little_cluster import Served, new_run
 
@@ -78,7 +80,8 @@ def test_every_world_is_asked():
 def test_every_sequence_of_the_mesh_is_known():
     others = {*requests.SCENARIOS, *sessions.SCENARIOS, *token_endpoint.SCENARIOS, "http"}
     asked = {probe.how for probe in model.load() if probe.family == "G"} - others
-    text = (model.TABLES.parent / "scenarios" / "peers.py").read_text()
+    files = [model.TABLES.parent / "scenarios" / name for name in ("peers.py", "ways_in.py")]
+    text = "".join(file.read_text() for file in files)
     assert [how for how in sorted(asked) if f'"{how}":' not in text] == []
 
 
@@ -212,12 +215,67 @@ def test_key_and_certificate_go_by_standard_input_alone():
     assert argv[-2:] == [str(len(own.chain + own.key)), "7"] and "trap" in argv[2]
 
 
+class Mesh(Served):
+    """A cluster whose Deployments are ready, with a pod of each caller; it may refuse pods with hostNetwork."""
+
+    def __init__(self, refusal=""):
+        super().__init__()
+        self.refusal, self.awaited, self.tried = refusal, [], []
+        self.kept["Namespace", None, workloads.STRANGERS] = {"kind": "Namespace"}
+        self.kept["ConfigMap", "istio-system", "istio"] = {"kind": "ConfigMap", "data": {"mesh": ""}}
+
+    def items(self, api_version, kind, namespace=None, labels=""):
+        return [] if labels == "app=istiod" else super().items(api_version, kind, namespace, labels)
+
+    def wait_rolled_out(self, kind, name, *_):
+        self.awaited.append(name)
+
+    def try_apply(self, thing):
+        self.tried.append(thing)
+        account = "ServiceAccount", thing["metadata"]["namespace"], thing["spec"]["serviceAccountName"]
+        return self.refusal if account in self.kept else "service account not found"
+
+    def execute(self, labels, namespace, container):
+        name = labels.removeprefix("app=")
+        if name == workloads.NODE and ("Deployment", namespace, name) not in self.kept:
+            raise ClusterError("No running pod")
+        return lambda argv, stdin="": (name, 0)
+
+
+REFUSAL = 'violates PodSecurity "baseline:latest": host namespaces'
+
+
+@pytest.mark.parametrize("refusal", ["", REFUSAL])
+def test_a_caller_has_the_nodes_network_where_the_cluster_allows_it(refusal):
+    cluster = Mesh(refusal)
+    run = new_run(cluster)
+    workloads.ensure(run)
+    workloads.wait(run)
+    made = cluster.kept.get(("Deployment", workloads.STRANGERS, workloads.NODE))
+    assert bool(made) == (workloads.NODE in cluster.awaited) == (not refusal)
+    assert "second-gateway" in cluster.awaited
+    (pod,) = cluster.tried
+    assert (pod["kind"], pod["metadata"]["namespace"], pod["spec"]["hostNetwork"]) == ("Pod", workloads.STRANGERS, True)
+    assert not made or made["spec"]["template"]["spec"] == pod["spec"]
+    ask = workloads.callers_inside(run)[workloads.NODE]
+    if refusal:
+        with pytest.raises(Missing, match="refuses a pod with hostNetwork: violates PodSecurity"):
+            ask(["sh"], "")
+    else:
+        assert ask(["sh"], "") == (workloads.NODE, 0)
+
+
+def test_a_second_gateway_leads_to_each_profile_from_a_namespace_of_its_own():
+    found = objects("probes/second-gateway.yaml")
+    assert {thing["metadata"]["namespace"] for thing in found} == {workloads.STRANGERS}
+    (routes,) = [thing["spec"] for thing in found if thing["kind"] == "VirtualService"]
+    assert routes["hosts"] == [f"{name}.example" for name in workloads.PROFILES.values()]
+    ways = [way["route"][0]["destination"]["host"].split(".")[:2] for way in routes["http"]]
+    assert ways == [["httpbin", "foo"], ["httpbin-figure-1", "foo"], ["httpbin-hardened", "hardened"]]
+
+
 @pytest.mark.parametrize(("ready", "left"), [("True", []), ("False", ["bad-keys-1"])])
 def test_a_pod_that_got_a_placeholder_for_the_malformed_keys_is_deleted(ready, left):
-    class Mesh(Served):
-        def wait_rolled_out(self, *_):
-            pass
-
     pod = {"kind": "Pod", "metadata": {"namespace": workloads.NAMESPACE, "name": "bad-keys-1"}}
     run = new_run(Mesh())
     run.cluster.apply({**pod, "status": {"conditions": [{"type": "Ready", "status": ready}]}})
