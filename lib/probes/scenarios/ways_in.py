@@ -21,6 +21,7 @@ from lib.run import Run
 PORT = 8080  # of httpbin's pods and of the second gateway's
 PATIENCE = 5  # seconds until a new node port answers: kube-proxy changes its rules once a second, at most
 CONNECT = 2  # seconds for one connection
+ANSWER = 20  # seconds for one request: on a busy machine the second gateway, idle until then, took 13
 REFUSED = (400, 403)  # of an admission plug-in, a webhook, a quota, RBAC
 
 
@@ -61,7 +62,7 @@ def asked(
         if not until(lambda: _opens(address), deadline=patience, pause=0.1).held:
             raise Missing(f"nothing answers at the node port {address}: a firewall or the network ends this way first")
         sent = [request(context, number, token) for number, token in enumerate(tokens, 1)]
-        return [as_reset(reply.answer) for reply in over_sockets(address)(sent)]
+        return [as_reset(reply.answer) for reply in over_sockets(address, timeout=ANSWER)(sent)]
 
 
 @contextmanager
