@@ -28,16 +28,23 @@ def rules(link: Link, ports: Iterable[int], others: Iterable[Link]) -> str:
 
     The node may open connections to `ports` of the link's host address, to the API servers of the other links' nodes,
     and to the web ports of their load balancers, and it may answer. A Service without a ready pod answers "port
-    unreachable". All else is dropped: other addresses and ports, ARP for them, UDP, IPv6, packets to forward.
+    unreachable". A load balancer may answer over QUIC: by UDP from port 443, to a port that sent it a packet within the
+    last minute. All else is dropped: other addresses and ports, ARP for them, other UDP, IPv6, packets to forward.
     """
     chain, opened = f"netdev {link.name} in", ", ".join(map(str, ports))
+    asking, own = f"netdev {link.name} out", f"{link.load_balancers[0]}-{link.load_balancers[-1]}"
     lines = [
         f"add table netdev {link.name} {{ flags owner; }}",
+        f"add set netdev {link.name} asked {{ type ipv4_addr . inet_service; flags dynamic,timeout; timeout 1m; }}",
+        f"add chain {asking} {{ type filter hook egress device {link.name} priority 0; policy accept; }}",
+        f"flush chain {asking}",
+        f"add rule {asking} ip daddr {own} udp dport 443 update @asked {{ ip daddr . udp sport }}",
         f"add chain {chain} {{ type filter hook ingress device {link.name} priority 0; policy drop; }}",
         f"flush chain {chain}",
         f"add rule {chain} arp daddr ip {link.host} accept",
         f"add rule {chain} ip daddr {link.host} tcp dport {{ {opened} }} accept",
         f"add rule {chain} ip daddr {link.host} {ANSWERS} accept",
+        f"add rule {chain} ip daddr {link.host} udp sport 443 ip saddr . udp dport @asked accept",
         f"add rule {chain} ip daddr {link.host} {UNREACHABLE} accept",
     ]
     for other in others:
@@ -82,7 +89,7 @@ class LinkFilter:
         with self._lock:
             self._all.append(self)
             self._write_all()
-        fix = "the kernel needs nf_tables with NETFILTER_INGRESS, as Debian's has it"
+        fix = "the kernel needs nf_tables with NETFILTER_INGRESS and NETFILTER_EGRESS, as Debian's has them"
         wait("the filter on the link", self._loaded, deadline=LOADED, pause=0.05, fix=fix)
         threading.Thread(target=self._guard, daemon=True).start()
 

@@ -15,11 +15,17 @@ OTHER, NEXT, BEHIND = "10.99.0.1", "10.98.0.1", "10.98.0.2"
 TCP = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 UDP = (
     "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(2)\n"
+    "sys.argv[3:] and s.bind((sys.argv[3], 443))\n"
     "s.sendto(b'?', (sys.argv[1], int(sys.argv[2]))); s.recv(1)"
 )
 SERVE = (
     "import socket, sys; s = socket.create_server(('0.0.0.0', int(sys.argv[1]))); print(flush=True)\n"
     "while s.accept(): 0"
+)
+
+ECHO = (
+    "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.bind((sys.argv[2], int(sys.argv[1])))\n"
+    "print(flush=True)\nwhile True: s.sendto(*s.recvfrom(1))"
 )
 
 
@@ -45,8 +51,8 @@ def namespace():
     return process, ["nsenter", "--target", str(process.pid), "--net", "--"]
 
 
-def served(enter, port):
-    process = subprocess.Popen([*enter, sys.executable, "-c", SERVE, str(port)], stdout=subprocess.PIPE)
+def served(enter, *where, program=SERVE):
+    process = subprocess.Popen([*enter, sys.executable, "-c", program, *map(str, where)], stdout=subprocess.PIPE)
     process.stdout.readline()
     return process
 
@@ -90,10 +96,12 @@ def main(folder):
     echo(link.host, 18102)
     others = [served(inside, 6443), served(far, 18103), node, behind, second]
     others += [served(there, port) for port in (6443, 443, 10250)]
-    balancer = other.load_balancers[-1]
+    balancer, gateway = other.load_balancers[-1], link.load_balancers[0]
+    others += [served(inside, port, gateway, program=ECHO) for port in (443, 8443)]
     asked = {
         "webhook": (TCP, link.host, "8443"), "another port": (TCP, link.host, "18099"),
         "any address": (TCP, link.host, "18100"), "another address": (TCP, OTHER, "18101"),
+        "UDP that nobody asked for": (UDP, link.host, "18102", link.load_balancers[1]),
         "UDP": (UDP, link.host, "18102"), "behind this machine": (TCP, BEHIND, "18103"),
         "AWS endpoint": (TCP, link.host, "4599"), "the other API server": (TCP, other.node, "6443"),
         "the other kubelet": (TCP, other.node, "10250"), "the other's gateway": (TCP, balancer, "443"),
@@ -105,6 +113,8 @@ def main(folder):
     def table():
         found = {name: answer(*words, enter=inside) for name, words in asked.items()}
         found["to the node"] = answer(TCP, link.node, "6443")
+        found["QUIC of a gateway"] = answer(UDP, gateway, "443")
+        found["UDP of another port of a gateway"] = answer(UDP, gateway, "8443")
         return found | {"to a port that rejects": answer(TCP, link.node, "7")}
 
     before = table()

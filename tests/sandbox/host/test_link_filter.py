@@ -19,6 +19,8 @@ def test_the_rules_drop_all_but_the_named_ports_and_answers():
     chain = f"netdev {own.name} in"
     head, *rules = link_filter.rules(own, (8443, 4599), [other]).rstrip().split(f"; add rule {chain} ")
     assert "flags owner" in head and "policy drop" in head and head.endswith(f"; flush chain {chain}")
+    of_own = f"{own.load_balancers[0]}-{own.load_balancers[-1]}"
+    assert f"netdev {own.name} out ip daddr {of_own} udp dport 443 update @asked {{ ip daddr . udp sport }}; " in head
     unreachable = "icmp type destination-unreachable icmp code port-unreachable"
     there = f"fwd ip to {other.node} device {other.name}"
     balancers = f"{other.load_balancers[0]}-{other.load_balancers[-1]}"
@@ -26,6 +28,7 @@ def test_the_rules_drop_all_but_the_named_ports_and_answers():
         f"arp daddr ip {own.host} accept",
         f"ip daddr {own.host} tcp dport {{ 8443, 4599 }} accept",
         f"ip daddr {own.host} tcp flags & (syn|ack) != syn accept",
+        f"ip daddr {own.host} udp sport 443 ip saddr . udp dport @asked accept",
         f"ip daddr {own.host} {unreachable} accept",
         f"ip saddr {own.network} ip daddr {other.node} tcp dport 6443 {there}",
         f"ip saddr {own.network} ip daddr {balancers} tcp dport {{ 80, 443 }} {there}",
@@ -50,6 +53,9 @@ def test_a_node_reaches_what_the_filter_names_and_this_machine_reaches_the_node(
         "any address": "open silent open",
         "another address": "open silent open",
         "UDP": "open silent open",
+        "UDP that nobody asked for": "open silent open",
+        "QUIC of a gateway": "open open open",
+        "UDP of another port of a gateway": "open silent open",
         "behind this machine": "open silent open",
         "to the node": "open open open",
         "to a port that rejects": "refused refused refused",
