@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("vectors", help="print where Envoy and the test vectors are, as JSON; fetch what is missing")
     suite = commands.add_parser("conformance", help="run a conformance suite on the cluster that runs")
     suite.add_argument("--suite", default="", help="istio, or one of Istio's security suites; else the Gateway API's")
-    suite.add_argument("--test", default="", help="the name of one test; without it, run the whole suite")
+    suite.add_argument("--test", default="", help="names of tests, with | between them; without it, the whole suite")
     commands.add_parser("serve", help=argparse.SUPPRESS)
     return parser
 

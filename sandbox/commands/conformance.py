@@ -32,7 +32,14 @@ ADDRESSES = ("-usable-address=infra-backend-v1.gateway-conformance-infra.svc.clu
 
 
 def run(tell: Callable[[str], None], test: str = "") -> int:
-    """Run the suite, or one test of it; return 0, or 1 if a failure has no known reason or the one test does not pass.
+    """Run the suite, or some of its tests, and keep the report of a whole run.
+
+    Args:
+        tell: takes lines of progress.
+        test: the names of tests, with `|` between them; "" for the whole suite.
+
+    Returns:
+        0, or 1 if a failure has no known reason or a named test does not pass.
 
     Raises:
         BuildFailed: the suite cannot be built.
@@ -43,20 +50,27 @@ def run(tell: Callable[[str], None], test: str = "") -> int:
     suite = build(tell, only=("go", "conformance"))["conformance"]
     import_images(containerd, suite / "images.tar")
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.unlink(missing_ok=True)
-    lines = LINES.format(re.escape(test) or "[^/ ]+")
+    if not test:
+        REPORT.unlink(missing_ok=True)
+    lines = LINES.format(test or "[^/ ]+")
     run_suite([str(suite / PROGRAM), *options(test)], {"KUBECONFIG": str(kubeconfig)}, LOG, tell, lines)
-    if not REPORT.is_file():
-        raise BuildFailed(f"expected a report of the suite, got none; see {LOG}")
     found = results(LOG.read_text())
     passed, failed, skipped = (len(found[word]) for word in ("PASS", "FAIL", "SKIP"))
     tell(f"\n{passed} tests passed, {failed} failed, {skipped} were skipped.")
-    if test:  # the report counts all other tests as skipped
-        tell(f"log: {LOG}")
-        return 0 if passed and not failed else 1
+    if test:
+        missing = not_passed(test, found)
+        tell(f"Not passed: {', '.join(missing) or 'none'}; log: {LOG}")
+        return 1 if missing else 0
+    if not REPORT.is_file():
+        raise BuildFailed(f"expected a report of the suite, got none; see {LOG}")
     report = yaml.safe_load(REPORT.read_text())
     tell(f"\n{tables(report, found['FAIL'])}\n\nreport: {REPORT}; log: {LOG}")
     return 1 if unexplained(report, found["FAIL"]) else 0
+
+
+def not_passed(test: str, found: dict[str, list[str]]) -> list[str]:
+    """Return the named tests that failed, were skipped or did not run, from the suite's `results`."""
+    return [name for name in test.split("|") if name not in found["PASS"]]
 
 
 def find_cluster(first: str) -> tuple[Path, int]:
@@ -81,13 +95,14 @@ def options(test: str = "") -> list[str]:
     """Return the suite's options: all features but those that FEATURES explains, and those of meshes.
 
     Args:
-        test: the name of one test to run.
+        test: the names of tests, with `|` between them. The suite then writes no report: it would count each other
+            test as passed (`Run` in utils/suite/suite.go).
     """
     about = {"organization": "istio", "project": "istio", "url": "https://istio.io", "contact": "none"}
-    words = {**about, "version": version("istio"), "gateway-class": CLASS, "report-output": str(REPORT)}
+    words = {**about, "version": version("istio"), "gateway-class": CLASS}
     words |= {"conformance-profiles": ",".join(PROFILES), "exempt-features": ",".join([*FEATURES, *MESH])}
-    words |= {"run-test": test} if test else {}
-    return ["-test.v", f"-test.timeout={LIMIT}", "-test.run=^TestConformance$", "-all-features", *ADDRESSES] + [
+    words |= {"test.run": f"^TestConformance$/^({test})$"} if test else {"report-output": str(REPORT)}
+    return ["-test.v", f"-test.timeout={LIMIT}", "-all-features", *ADDRESSES] + [
         f"-{name}={value}" for name, value in words.items()
     ]
 

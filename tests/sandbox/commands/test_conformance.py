@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lib.errors import MissingStep
-from sandbox.commands.conformance import FIRST, LINES, options, require_class
+from sandbox.commands.conformance import FIRST, LINES, REPORT, not_passed, options, require_class
 from sandbox.commands.conformance_report import EXPERIMENTAL, FEATURES, MESH, results, tables, unexplained
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -67,7 +67,8 @@ LOG = """=== RUN   TestConformance/Parallel
 
 def test_the_command_tells_the_tests_of_the_suite_or_the_one_test_but_no_subtest():
     told = [
-        [line for line in LOG.splitlines() if re.match(LINES.format(name), line)] for name in ("[^/ ]+", "Parallel")
+        [line for line in LOG.splitlines() if re.match(LINES.format(name), line)]
+        for name in ("[^/ ]+", "Parallel|Other")
     ]
     lines = LOG.splitlines()
     assert told == [[lines[0], lines[2], lines[3], lines[5]], [lines[0], lines[5]]]
@@ -88,10 +89,29 @@ def test_a_failed_test_of_report_and_log_is_one_row():
 
 
 def test_the_suite_tests_all_features_but_those_with_a_reason_and_those_of_meshes():
-    words = options("HTTPRouteMatching")
+    words = options()
     exempt = next(word for word in words if word.startswith("-exempt-features=")).partition("=")[2].split(",")
     assert "-all-features" in words and "-gateway-class=istio" in words and set(exempt) == {*FEATURES, *MESH}
-    assert "-run-test=HTTPRouteMatching" in words and not [word for word in options() if "run-test" in word]
+    assert f"-report-output={REPORT}" in words and not [word for word in words if "test.run" in word]
+
+
+def test_a_run_of_some_tests_names_them_and_writes_no_report():
+    words = options("HTTPRouteMatching|GatewayModifyListeners")
+    assert "-test.run=^TestConformance$/^(HTTPRouteMatching|GatewayModifyListeners)$" in words
+    assert not [word for word in words if "report" in word]
+
+
+@pytest.mark.parametrize(
+    ("tests", "missing"),
+    [
+        ("HTTPRouteMatching", []),
+        ("HTTPRouteMatching|Parallel", ["Parallel"]),  # failed
+        ("HTTPRouteMatching|MeshBasic", ["MeshBasic"]),  # skipped
+        ("HTTPRouteMatching|Misspelt", ["Misspelt"]),  # did not run
+    ],
+)
+def test_each_named_test_has_to_pass(tests, missing):
+    assert not_passed(tests, results(LOG)) == missing
 
 
 class Cluster:
