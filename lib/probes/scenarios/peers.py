@@ -89,20 +89,22 @@ def scenarios(run: Run) -> dict[str, Scenario]:
     executors, ca = once(lambda: workloads.callers_inside(run)), once(lambda: authority(run))
     domain, namespace = installation.trust_domain(run.cluster), run.params.namespace
 
-    def ask(make: Callable[[], Pair] | None) -> Scenario:
-        return lambda context: _over_tls(run, executors()["outsider"], context, make)
+    def address(context: Context, port: int = 8080) -> str:
+        return f"{_pod(run, context)}:{port}"
+
+    def ask(make: Callable[[], Pair]) -> Scenario:
+        return lambda context: _over_tls(executors()["outsider"], address(context), context, make, run.record.secret)
 
     def direct(caller: str, port: int, path: str) -> Scenario:
-        return lambda context: _direct(run, executors()[caller], context, port, path)
+        return lambda context: _direct(executors()[caller], address(context, port), context, path)
 
     def signed(identity: str, **times: timedelta) -> Callable[[], Pair]:
         return lambda: pair(f"spiffe://{identity}", ca(), **times)
 
     name = installation.ingress(run.cluster, endpoints.ingress_gateway(run))["account"]
+    identity = f"spiffe://{domain}/ns/{namespace}/sa/sleep"
     return {
-        "tls without a certificate": ask(None),
-        "self-signed certificate": ask(lambda: pair(f"spiffe://{domain}/ns/{namespace}/sa/sleep")),
-        "foreign authority": ask(lambda: pair(f"spiffe://{domain}/ns/{namespace}/sa/sleep", pair())),
+        **without_authority(lambda: executors()["outsider"], address, identity, run.record.secret),
         "other trust domain": ask(signed(f"other.domain/ns/{namespace}/sa/sleep")),
         "expired certificate": ask(signed(f"{domain}/ns/{namespace}/sa/sleep", since=-2 * HOUR, until=-HOUR)),
         "future certificate": ask(signed(f"{domain}/ns/{namespace}/sa/sleep", since=HOUR, until=2 * HOUR)),
@@ -113,7 +115,6 @@ def scenarios(run: Run) -> dict[str, Scenario]:
         "name with a prefix": ask(signed(f"{domain}/ns/{namespace}/sa/{namespace}-sleep")),
         "namespace with a suffix": ask(signed(f"{domain}/ns/{namespace}2/sa/sleep")),
         "the right identity": ask(signed(f"{domain}/ns/{namespace}/sa/sleep")),
-        "plain to the pod": direct("outsider", 8080, "/headers"),
         "node to the pod": direct(workloads.NODE, 8080, "/headers"),
         "sidecar to the pod": direct("sleep", 8080, "/headers"),
         "telemetry port": direct("outsider", 15020, "/stats/prometheus"),
@@ -128,20 +129,52 @@ def scenarios(run: Run) -> dict[str, Scenario]:
     }
 
 
-def _over_tls(run: Run, execute: Execute, context: Context, make: Callable[[], Pair] | None) -> list[str]:
+def without_authority(
+    outsider: Callable[[], Execute],
+    address: Callable[[Context], str],
+    identity: str,
+    keep: Callable[[str], object] = lambda key: None,
+) -> dict[str, Scenario]:
+    """Return the scenarios that need nothing of the mesh, by name: plain text, and certificates of no authority.
+
+    Args:
+        outsider: Runs a command in a pod without a sidecar.
+        address: The host:port of the workload's pod.
+        identity: A SPIFFE id that the policies let in, which the certificates claim.
+        keep: Gets each private key, which must not be shown.
+    """
+
+    def ask(make: Callable[[], Pair] | None) -> Scenario:
+        return lambda context: _over_tls(outsider(), address(context), context, make, keep)
+
+    return {
+        "tls without a certificate": ask(None),
+        "self-signed certificate": ask(lambda: pair(identity)),
+        "foreign authority": ask(lambda: pair(identity, pair())),
+        "plain to the pod": lambda context: _direct(outsider(), address(context), context, "/headers"),
+    }
+
+
+def _over_tls(
+    execute: Execute,
+    address: str,
+    context: Context,
+    make: Callable[[], Pair] | None,
+    keep: Callable[[str], object],
+) -> list[str]:
     """Ask the pod over TLS with the pair; return the answers to no token and to a good one."""
     options: Options = (("insecure", ""), ("no-alpn", ""), ("tls-max", TLS))
     if make:
         own = make()
-        run.record.secret(own.key)
+        keep(own.key)
         execute, options = with_pair(execute, own), (*options, ("cert", "@PAIR@"), ("key", "@PAIR@"))
-    send = over_curl(execute, f"https://{_pod(run, context)}:8080", options=options)
+    send = over_curl(execute, f"https://{address}", options=options)
     return [reply.answer for reply in send([request(context, 1, ""), request(context, 2, "good")])]
 
 
-def _direct(run: Run, execute: Execute, context: Context, port: int, path: str) -> list[str]:
+def _direct(execute: Execute, address: str, context: Context, path: str) -> list[str]:
     """Ask a port of the pod in plain HTTP, past the Service; return the answer."""
-    send = over_curl(execute, f"http://{_pod(run, context)}:{port}")
+    send = over_curl(execute, f"http://{address}")
     return [as_reset(reply.answer) for reply in send([request(context, 1, "", path)])]
 
 

@@ -202,6 +202,11 @@ def fitting(probes: Iterable[Probe], given: RemoteSettings) -> tuple[list[Probe]
     return [_fitted(probe, given) for probe, why in reasons if not why], left
 
 
+def path_of(probe: Probe, given: RemoteSettings) -> str:
+    """Return a probe's path with the mesh's own in place of httpbin's."""
+    return given.asked_path.replace("{", "{{").replace("}", "}}") + probe.path.removeprefix(OWN_PATH)
+
+
 def by_keys(probe: Probe, token: Callable[[str], str], keys: Sequence[dict]) -> Probe:
     """Return the probe with the reason that Envoy gives for these keys.
 
@@ -259,11 +264,10 @@ def _without_audience(probe: Probe, given: RemoteSettings) -> str:
 
 def _fitted(probe: Probe, given: RemoteSettings) -> Probe:
     """Return the probe with the mesh's path and the application's status."""
-    path = given.asked_path.replace("{", "{{").replace("}", "}}") + probe.path.removeprefix(OWN_PATH)
     answer = probe.expected(given.profile)
     return probe.model_copy(
         update={
-            "path": path,
+            "path": path_of(probe, given),
             "expect": f"{given.status} app" if answer == "200 app" else answer,
             "figure_1": None,
             "hardened": None,
