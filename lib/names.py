@@ -13,6 +13,7 @@ PROBES, STRANGERS = "probes", "bar"  # workloads with policies for single probes
 LABS = "labs"
 ROLES = "roles"  # the application of step 15, whose callers have roles
 WATCH = "runbook"  # the Jobs of the runbook's image
+CALLERS = "runbook-callers"  # the pods that ask for a fleet from inside a cluster
 LOGIN = "login"  # the application that people reach with a browser, and its gateway
 
 

@@ -98,7 +98,8 @@ def index(args: argparse.Namespace, environment: Mapping[str, str] = os.environ)
     s3 = aws_session.client(aws_session.session(one.region), "s3", **prove.QUICK)
     with TemporaryDirectory() as scratch:
         key = signing_key.ensure_key(environment)
-        print(prove.prove(one, one.clusters[int(number)], prove.ask, s3, key, Path(scratch)))
+        ask = partial(prove.ask, one)
+        print(prove.prove(one, one.clusters[int(number)], ask, s3, key, Path(scratch)))
     return 0
 
 

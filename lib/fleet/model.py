@@ -62,6 +62,9 @@ class Fleet(BaseModel):
     deadline: Annotated[int, Field(ge=30, le=840)] = Field(
         300, description="seconds for one cluster; its token lasts 15 minutes"
     )
+    callers_image: str | None = Field(
+        None, description="an image with curl: an index also asks from two pods of it; empty: it creates nothing"
+    )
     late_after: Annotated[float, Field(gt=0, le=8760)] = Field(26, description="hours; an older proof is late")
     clusters: list[Member] = Field([], description="the clusters: name, eks and region or context, role_arn")
     by_tag: dict[str, str] = Field({}, description="further clusters: those with all of these tags, in `regions`")
@@ -97,6 +100,7 @@ class Round(BaseModel):
     bucket: str
     region: str
     clusters: list[Member]
+    callers_image: str | None = None
     time_stamp_url: str | None = Field(None, description="the authority of the control cluster's params")
     time_stamp_ca: str = Field("", description="its root certificates, as PEM")
 
@@ -119,7 +123,8 @@ class Round(BaseModel):
 
 def round_of(fleet: Fleet, name: str, clusters: list[Member], authority: Authority | None = None) -> Round:
     """Return a round of a fleet, whose bundles `authority` stamps with the time."""
-    about = fleet.model_dump(include={"bucket", "region"}) | {"fleet": fleet.name, "round": name, "clusters": clusters}
+    about = fleet.model_dump(include={"bucket", "region", "callers_image"})
+    about |= {"fleet": fleet.name, "round": name, "clusters": clusters}
     if authority:
         about |= {"time_stamp_url": authority.url, "time_stamp_ca": "".join(map(certificates.pem, authority.roots))}
     return Round(**about)

@@ -1,4 +1,7 @@
-"""One index of a fleet's Job: ask one cluster, and leave a signed bundle in S3. It changes nothing in the cluster."""
+"""One index of a fleet's Job: ask one cluster, and leave a signed bundle in S3.
+
+It changes nothing in the cluster. With `callers_image` it makes two pods there, and deletes them (lib.fleet.callers).
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,14 @@ from lib.aws import session as aws_session
 from lib.bundle import archive, seal
 from lib.errors import AwsError, BundleError, ClusterError, RunbookError
 from lib.files import PRIVATE, write_atomic
+from lib.fleet import callers
 from lib.fleet.model import Member, Round
 from lib.kubernetes.cluster import Cluster
 from lib.names import WATCH
 from lib.params import ROOT
 from lib.probes.reporting import results, tables
 from lib.probes.reporting.results import Result
+from lib.probes.targets import remote
 from lib.record import verdicts
 from lib.record.events import Record, now
 from lib.runner import environment
@@ -143,11 +148,20 @@ def params(one: Round, member: Member) -> dict:
     return {"fleet": one.fleet, "round": one.round, "cluster": member.model_dump(exclude={"role_arn"})}
 
 
-def ask(member: Member, folder: Path) -> Answers:
-    """Send the probes of lib.watch to a cluster, from outside, with this process's AWS identity."""
+def ask(one: Round, member: Member, folder: Path) -> Answers:
+    """Send the probes of lib.watch to a cluster, from outside, with this process's AWS identity.
+
+    If the round has `callers_image`, send the probes between workloads too.
+    """
     cluster, arn = connected(aws_session.session(member.region), member)
-    file, secrets = mesh(cluster, folder)
-    return Answers(watch.send(file), {"cluster_arn": arn, "endpoint": cluster.host}, secrets)
+    file, secrets, inside = mesh(cluster, folder)
+    found, facts = watch.send(file), {"cluster_arn": arn, "endpoint": cluster.host}
+    if one.callers_image:
+        more = callers.ask(cluster, one.callers_image, one.fleet, inside, remote.settings({}, file))
+        names = {each.id for each in more}
+        found = [*(each for each in found if each.id not in names), *more]
+        facts["callers_image"] = one.callers_image
+    return Answers(found, facts, secrets)
 
 
 def connected(session: boto3.Session, member: Member) -> tuple[Cluster, str]:
@@ -183,8 +197,12 @@ def assumed(session: boto3.Session, role: str, region: str, endpoint_url: str | 
     return boto3.Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], region)
 
 
-def mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str]]:
-    """Write the params of the probes of `make watch`, and the user of their token; return the file and the secrets."""
+def mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str], str]:
+    """Write the params of the probes of `make watch`, and the user of their token.
+
+    Returns:
+        The file, the secrets, and the workload's URL inside the cluster, "" if an earlier `make watch` left none.
+    """
     try:
         data = cluster.get("v1", "ConfigMap", "mesh", WATCH).get("data", {})
         user = cluster.get("v1", "Secret", "user", WATCH).get("data", {})
@@ -205,4 +223,4 @@ def mesh(cluster: Cluster, folder: Path) -> tuple[Path, frozenset[str]]:
         given["ca"] = str(ca)
     command = [sys.executable, "-m", "lib.watch", "user-token", "--user", str(folder / "user"), "--mesh", str(file)]
     write_atomic(file, yaml.safe_dump({**given, "token_command": shlex.join(command)}))
-    return file, frozenset({values["client-secret"], values["password"]})
+    return file, frozenset({values["client-secret"], values["password"]}), data.get("inside", "")

@@ -109,7 +109,26 @@ def reasons(cluster: Cluster, name: str, round: str) -> dict[str, str]:
     late = _condition(job, "Failed").get("reason") == "DeadlineExceeded"
     gone = "the Job's time was over" if late else "its pod is gone" if _ended(job) else "it has not been started"
     left = {member.name: str(number) for number, member in enumerate(one.clusters) if number not in done}
-    return {member: _reason(pods.get(number, [])) or gone for member, number in left.items()}
+    return {member: reason(pods.get(number, [])) or gone for member, number in left.items()}
+
+
+def reason(pods: Sequence[Mapping]) -> str:
+    """Return why the newest pod of an index ended, or what it waits for; "" without a pod."""
+    if not pods:
+        return ""
+    status = max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["status"]
+    if status.get("reason"):  # Evicted, DeadlineExceeded, NodeLost, …
+        return printable(f"{status['reason']}: {status.get('message', '')}".rstrip(": "), REASON)
+    for one in status.get("containerStatuses", []):
+        if ended := one["state"].get("terminated"):
+            last = (ended.get("message") or "").strip().splitlines()[-1:]
+            cause = "" if ended.get("reason") == "Error" else ended.get("reason", "")
+            words = filter(None, (cause, *last))
+            return printable(": ".join(words) or f"it ended with exit code {ended.get('exitCode')}", REASON)
+        if waits := one["state"].get("waiting"):
+            return printable(f"{waits.get('reason')}: {waits.get('message', '')}".rstrip(": "), REASON)
+    unmet = [one.get("message") for one in status.get("conditions", []) if one["status"] == "False"]
+    return printable(next(filter(None, unmet), "its pod still runs"), REASON)
 
 
 def numbers(text: str) -> set[int]:
@@ -128,25 +147,6 @@ def _use_endpoint(pod: dict, url: str) -> None:
     token["projected"]["sources"].append({"configMap": {"name": "kube-root-ca.crt"}})
     manifests.set_variable(container, "AWS_ENDPOINT_URL", value=url)
     manifests.set_variable(container, "AWS_CA_BUNDLE", value=f"{place}/ca.crt")
-
-
-def _reason(pods: Sequence[Mapping]) -> str:
-    """Return why the newest pod of an index ended, or what it waits for; "" without a pod."""
-    if not pods:
-        return ""
-    status = max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["status"]
-    if status.get("reason"):  # Evicted, DeadlineExceeded, NodeLost, …
-        return printable(f"{status['reason']}: {status.get('message', '')}".rstrip(": "), REASON)
-    for one in status.get("containerStatuses", []):
-        if ended := one["state"].get("terminated"):
-            last = (ended.get("message") or "").strip().splitlines()[-1:]
-            cause = "" if ended.get("reason") == "Error" else ended.get("reason", "")
-            words = filter(None, (cause, *last))
-            return printable(": ".join(words) or f"it ended with exit code {ended.get('exitCode')}", REASON)
-        if waits := one["state"].get("waiting"):
-            return printable(f"{waits.get('reason')}: {waits.get('message', '')}".rstrip(": "), REASON)
-    unmet = [one.get("message") for one in status.get("conditions", []) if one["status"] == "False"]
-    return printable(next(filter(None, unmet), "its pod still runs"), REASON)
 
 
 def _job(cluster: Cluster, name: str) -> dict | None:

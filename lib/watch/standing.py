@@ -43,6 +43,7 @@ def put(run: Run, image: str, schedule: str, hours: float) -> None:
     files = filter(None, (run.params.authority_file, run.params.given_authority_file))
     authority = "".join(file.read_text() for file in files if file.is_file())
     mesh = {"mesh.yml": yaml.safe_dump(_mesh(run, CA if authority else "")), "ca.pem": authority}
+    mesh["inside"] = f"http://httpbin.{run.params.namespace}:8000"  # for a fleet's callers
     namespace, *objects = manifests.load(MANIFEST, image=image, schedule=schedule, hours=f"{hours:g}")
     run.apply([namespace])
     run.put_secret("user", WATCH, **_user(run))

@@ -11,7 +11,7 @@ from sandbox.paths import LOGS
 GRANTED = re.compile(r'allowed by (?:Cluster)?RoleBinding "([^"]+)"')
 Right = tuple[str, str, str, str, str]  # the binding, the verb, the group, the resource, the object's name or ""
 NAMELESS = {"create", "list", "watch"}  # verbs whose calls RBAC does not limit to a name
-GENERATED = {"pods/log"}  # resources whose objects have generated names, which no rule can list
+GENERATED = {"pods", "pods/exec", "pods/log"}  # resources whose objects have generated names, which no rule can list
 
 
 def calls(cluster_name: str, user: str) -> list[dict]:

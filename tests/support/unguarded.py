@@ -1,4 +1,4 @@
-"""httpbin without its AuthorizationPolicy for a while: a hole that the probes must find."""
+"""Holes for a while, which the probes must find: httpbin without its AuthorizationPolicy, a mesh without STRICT."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,3 +24,17 @@ def unguarded(run: Run) -> Iterator[None]:
     finally:
         run.apply([{**policy, "metadata": metadata}])
         wait("the policy", user.status, lambda status: status == 403, streak=20, deadline=60, pause=0.1)
+
+
+@contextmanager
+def permissive(run: Run) -> Iterator[None]:
+    """Let the mesh take plain text, and wait until a pod without a sidecar gets in; at the end put STRICT back."""
+    (strict,) = run.load("peer-authentication.yaml")
+    outsider = callers.caller(run, "outsider", "httpbin")
+    run.apply([{**strict, "spec": {"mtls": {"mode": "PERMISSIVE"}}}])
+    try:
+        wait("the hole", outsider.status, bool, streak=10, deadline=60, pause=0.1)
+        yield
+    finally:
+        run.apply([strict])
+        wait("STRICT", outsider.status, lambda status: not status, streak=20, deadline=60, pause=0.1)

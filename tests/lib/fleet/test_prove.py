@@ -56,7 +56,7 @@ class Broken(Cluster):
 
 
 def test_an_index_takes_no_command_and_no_path_from_a_cluster(tmp_path):
-    mesh, secrets = prove.mesh(Watched(MESH | HOSTILE), tmp_path)
+    mesh, secrets, _ = prove.mesh(Watched(MESH | HOSTILE), tmp_path)
     written = yaml.safe_load(mesh.read_text())
     command = f"-m lib.watch user-token --user {tmp_path}/user --mesh {mesh}"
     assert written.pop("token_command").endswith(command)

@@ -65,7 +65,9 @@ def data(run, kind, name):
 
 def test_put_leaves_what_the_pods_and_a_fleet_read(run):
     standing.put(run, "image:1", "17 * * * *", 3)
-    mesh = yaml.safe_load(data(run, "ConfigMap", "mesh")["mesh.yml"])
+    kept = data(run, "ConfigMap", "mesh")
+    mesh = yaml.safe_load(kept["mesh.yml"])
+    assert kept["inside"] == "http://httpbin.foo:8000"
     assert (mesh["url"], mesh["host"]) == ("https://mesh.example/headers", "httpbin.example")
     assert (mesh["issuer"], mesh["audience"]) == ("https://login.example/realms/istio", "istio")
     assert (mesh["profile"], mesh["token_command"]) == ("figure-1", "python3 -m lib.watch user-token")
