@@ -70,9 +70,10 @@ ORDER = (
     "without the guards ztunnel sends straight on. https://github.com/istio/istio.io/pull/17520"
 )
 UNTRIED = (
-    "Not tried: ztunnel, which the sandbox does not have, and a waypoint that runs: istiod makes one there, but the "
-    "sandbox's Envoy lacks an extension that Istio's own has. What they enforce is read from istiod's source and "
-    "Istio's documentation. Try it on a cluster with ztunnel first."
+    "Not tried: ztunnel, which the sandbox does not have. What it enforces is read from istiod's source and Istio's "
+    "documentation. Tried there: one waypoint, an upstream Envoy, with a RequestAuthentication and an "
+    "AuthorizationPolicy of a Service, reached from a gateway by HBONE; and the guard, at a sidecar in place of "
+    "ztunnel. Try it on a cluster with ztunnel first."
 )
 COPY = (
     "Gateways stay Envoys, and {0} is in force at their pods too. This copy is for them: it replaces the old policy, "
