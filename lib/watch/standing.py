@@ -115,7 +115,7 @@ def _ended(run: Run) -> bool:
 
 
 def _mesh(run: Run, ca: str) -> dict:
-    """Return the params of the probes: httpbin as a user reaches it, in the policies of Figure 1."""
+    """Return the params of the probes: httpbin as a user reaches it, in the policies of Figure 2."""
     user = callers.caller(run, "user", "httpbin")
     return {
         "url": user.url,
@@ -123,7 +123,7 @@ def _mesh(run: Run, ca: str) -> dict:
         "ca": ca,
         "issuer": endpoints.issuer(run),
         "audience": run.params.client_id,
-        "profile": "figure-1",
+        "profile": "figure-2",
         "missing_token": run.params.missing_token,
         "token_command": "python3 -m lib.watch user-token",
     }

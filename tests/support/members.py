@@ -10,7 +10,7 @@ import yaml
 from lib.params import ROOT
 from tests.support.runbook import python
 
-FIRST, LAST = "01", "10"  # step 10 has Figure 1's policies, which the probes of the families A to D ask
+FIRST, LAST = "01", "10"  # step 10 has Figure 2's policies, which the probes of the families A to D ask
 STEPS = """
 import sys
 from lib.params import ROOT

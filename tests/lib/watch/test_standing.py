@@ -70,7 +70,7 @@ def test_put_leaves_what_the_pods_and_a_fleet_read(run):
     assert kept["inside"] == "http://httpbin.foo:8000"
     assert (mesh["url"], mesh["host"]) == ("https://mesh.example/headers", "httpbin.example")
     assert (mesh["issuer"], mesh["audience"]) == ("https://login.example/realms/istio", "istio")
-    assert (mesh["profile"], mesh["token_command"]) == ("figure-1", "python3 -m lib.watch user-token")
+    assert (mesh["profile"], mesh["token_command"]) == ("figure-2", "python3 -m lib.watch user-token")
     user = {key: base64.b64decode(value).decode() for key, value in data(run, "Secret", "user").items()}
     assert user == {"client": "istio", "client-secret": "the secret", "username": "alice", "password": "the password"}
     spec = run.cluster.get(*standing.CRON_JOB)["spec"]
