@@ -13,12 +13,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import worker_sandbox
 
 # What takes long and no test needs: jsonschema's grammars of IRIs (lib/bundle/__init__.py), moto's 500 machine images
 sys.modules.setdefault("rfc3987_syntax", None)
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+
+# A slow machine is no fault of what is tested
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 # The files that take longest, each in minutes, so that no worker is left alone with one at the end; others come later
 MINUTES = {

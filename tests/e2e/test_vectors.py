@@ -216,7 +216,7 @@ def mutated(token: str, act: str, part: int, place: float, character: str) -> st
     return ".".join(parts)
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(("RS256", "insert", 1, 0.5, "."))
 @example(("ES256", "replace", 2, 1.0, "A"))
 @given(mutations())
@@ -227,7 +227,7 @@ def test_no_mutation_of_a_signed_byte_passes(target, mutation):
         assert target.ask(token) in (400, 401, 403), how
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["RS256", "ES256"]), st.data())
 def test_no_two_mutations_pass_either(target, alg, data):
     """Two changes, in any two places: a swap, or one that would mend the other."""

@@ -187,7 +187,7 @@ CALLS = [Call(principal=caller, claims=claims, path=path, method=method, port="8
 
 
 @given(DRAWN)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_what_differs_at_ztunnel_is_reported_and_the_new_policies_are_never_weaker(drawn):
     for number, one in enumerate(drawn):
         one["metadata"]["name"] = f"p{number}"
@@ -225,7 +225,7 @@ WIDER = st.builds(lambda home, labels, action, found: policy(namespace=home, act
 
 
 @given(st.lists(WIDER, min_size=1, max_size=3), st.sampled_from(["foo", "edge"]))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_gateways_keep_their_policies_and_hide_none_of_other_pods(drawn, home):
     for number, one in enumerate(drawn):
         one["metadata"]["name"] = f"p{number}"

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.bundle import seal
@@ -39,7 +39,7 @@ EVENT = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.lists(EVENT, max_size=8), TEXT, TEXT, st.sets(st.sampled_from(["passed", "started", "verdict", "expected"])))
 def test_whatever_a_run_records_it_verifies(recorded, error, name, secrets):
     with tempfile.TemporaryDirectory() as scratch:

@@ -21,7 +21,7 @@ NEW = {**POD, "gateway.networking.k8s.io/gateway-name": "front"}
 OLD_ACCOUNT, NEW_ACCOUNT = "cluster.local/ns/edge/sa/gate", "cluster.local/ns/edge/sa/front-istio"
 HOSTS = ("a.example", "b.example", "*.example", "*")
 PATHS = ("/", "/api", "/api/", "/api/x", "/apis", "/admin", "/v1/users")
-SETTINGS = settings(deadline=None, max_examples=250, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=250, suppress_health_check=list(HealthCheck))
 
 
 def of(kind, name, namespace, spec, api):

@@ -8,7 +8,7 @@ import re
 from itertools import product
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from lib.errors import LegacyError
@@ -185,7 +185,7 @@ def reasons(request: Request) -> set[str]:
 
 
 @given(configurations() | guarded(), st.integers(0, 2**32), st.booleans())
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 def test_a_translation_lets_in_no_new_request_and_reports_each_new_refusal(policies, seed, manifests):
     labels_by_name = {"web": {"app": "web"}, "api": {"app": "api"}}
     known = Services.of([*SERVICES, *policies]) if manifests else Services(labels_by_name)

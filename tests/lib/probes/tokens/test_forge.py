@@ -43,7 +43,7 @@ PUBLISHED = [
     {**NOBODYS.public, "kid": "for encryption", "use": "enc", "alg": "RSA-OAEP"},
     OURS.public,
 ]
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 texts = some.text('ab"\\{}.\0\u00e9\u2028\U0001f511', max_size=8)
 values = some.one_of(some.none(), some.booleans(), some.integers(), texts, some.lists(texts, max_size=3))
 objects = some.dictionaries(texts, values, max_size=5)
@@ -123,7 +123,7 @@ def test_claims_are_changed_and_nothing_else(claims):
     assert not passes(changed)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(objects)
 def test_what_is_signed_passes_under_its_own_key_alone(claims):
     token = forge.signed(OURS, claims)
