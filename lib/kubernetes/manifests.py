@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lib.kubernetes.rest import Object
+if TYPE_CHECKING:
+    from lib.kubernetes.rest import Object
 
 DEFINITION = "CustomResourceDefinition"  # the kind
 # Definitions before their objects, namespaces before their content, admission webhooks last.
