@@ -6,7 +6,7 @@ from lib.errors import ClusterError
 from lib.probes.scenarios import ways_in
 from lib.probes.scenarios.requests import Context
 from lib.probes.tokens.kit import Missing
-from tests.support.little_cluster import Cluster
+from tests.support.little_cluster import Served
 from tests.support.loopback import heard, reset, served
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -19,7 +19,7 @@ def node(*addresses, name="n", ready=True):
     return {"kind": "Node", "metadata": {"name": name}, "status": {**status, "addresses": about}}
 
 
-class Nodes(Cluster):
+class Nodes(Served):
     """A cluster whose node ports are ports of loopback."""
 
     def __init__(self, address="127.0.0.1:9", refusal=None, *nodes):
@@ -35,12 +35,6 @@ class Nodes(Cluster):
         self.services.append(thing)
         ports = [{**one, "nodePort": int(self.port)} for one in thing["spec"]["ports"]]
         return super().apply({**thing, "spec": {**thing["spec"], "ports": ports}})
-
-    def get(self, api_version, kind, name, namespace=None):
-        return self.kept[kind, namespace, name]
-
-    def delete(self, api_version, kind, name, namespace=None):
-        return "deleted" if self.kept.pop((kind, namespace, name), None) else "absent"
 
 
 def asked(cluster, tokens=("", "good"), patience=0.3):
