@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -109,22 +110,21 @@ class Cluster:
     def apply_all(self, objects: Iterable[Object]) -> Iterator[tuple[Object, Action]]:
         """Apply objects in the order of their dependencies; yield each with its action (see `apply`).
 
-        One list reads the objects of a kind and namespace, before the first of them is applied. After new
-        definitions, it waits until the API server knows their kinds.
+        One list reads the objects of a kind and namespace. New definitions are waited for until their kinds are served.
         """
         held: dict[tuple, dict[str, Object]] = {}
-        defined: list[Object] = []
-        for obj in manifests.ordered(list(objects)):
-            api_version, kind, name, namespace = _key(obj)
-            where = api_version, kind, namespace
-            if kind != manifests.DEFINITION:
-                self._rest.wait_for_kinds(defined)
-            if where not in held:
-                held[where] = {found["metadata"]["name"]: found for found in self.items(*where)}
-            action = self._apply(obj, MANAGER, held[where].get(name))
-            defined += [obj] if kind == manifests.DEFINITION and action != "unchanged" else []
-            yield obj, action
-        self._rest.wait_for_kinds(defined)
+        for kind, group in groupby(manifests.ordered(list(objects)), lambda one: one["kind"]):
+            changed: list[Object] = []
+            for obj in group:
+                api_version, _, name, namespace = _key(obj)
+                where = api_version, kind, namespace
+                if where not in held:
+                    held[where] = {found["metadata"]["name"]: found for found in self.items(*where)}
+                action = self._apply(obj, MANAGER, held[where].get(name))
+                changed += [obj] if action != "unchanged" else []
+                yield obj, action
+            if kind == manifests.DEFINITION:
+                self._rest.wait_for_kinds(changed)
 
     def apply(self, obj: Object, manager: str = MANAGER) -> Action:
         """Create or update one object by server-side apply.

@@ -50,18 +50,16 @@ class Rest:
             raise NotFound(f'no matches for kind "{kind}" in version "{api_version}"', 404) from None
 
     def wait_for_kinds(self, definitions: list[Object]) -> None:
-        """Wait until the API server knows the kinds of new CustomResourceDefinitions; take these from the list.
+        """Wait until the API server knows the kinds of new CustomResourceDefinitions.
 
         The API server accepts a definition some time before it serves the objects. Source:
         https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
         """
-        while definitions:
-            spec = definitions[0]["spec"]
+        for spec in (one["spec"] for one in definitions):
             served = [f"{spec['group']}/{one['name']}" for one in spec["versions"] if one["served"]]
             kind = spec["names"]["kind"]
             known = lambda: [self.path(version, kind, None, None) for version in served]  # noqa: E731, B023
             wait(f"the API server to know the kind {kind}", known, lambda _: True, deadline=KNOWN)
-            del definitions[0]
 
     def call(
         self,
