@@ -10,14 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lib.kubernetes.cluster import Cluster
+from lib.kubernetes.rest import Object
 from lib.kubernetes.status import is_running
 from lib.polling import until
 
 GATEWAY, SIDECAR, APPLICATION, NOBODY = "gateway", "sidecar", "application", "nobody"
 PROXY = "istio-proxy"  # the container, of gateways too
 PATIENCE = 5  # seconds
-FLUSHED = 1.1  # seconds after a request: each Envoy keeps its lines back for one second
-QUIET = 1.4  # seconds without a new line, where one that is awaited may never come
+FLUSH = 1.0  # seconds that Envoy keeps a line back: istio/istio 1.31, pkg/envoy/proxy.go
+SLACK = 0.1  # seconds from Envoy's write of a line until kubelet has it
+QUIET = 0.4  # seconds without a new line, where one that is awaited may never come
 LOOK = 0.5  # seconds between two reads of the logs: each reads the logs of some twenty pods
 READERS = 8  # logs that are read at once
 
@@ -51,6 +53,7 @@ JSON_KEYS = {
     "downstream_remote_address": "client",
     "requested_server_name": "sni",
 }
+INTERVAL = re.compile(r'"fileFlushInterval": ?"([\d.]+)s"')
 OPERATOR = re.compile(r"%([A-Z_]+)(?:\(([^)]*)\))?(?::\d+)?%")
 
 
@@ -176,18 +179,26 @@ def raw_lines(cluster: Cluster, labels: str, namespace: str, since_seconds: int)
     return lines_of(cluster, running(cluster, labels, namespace), since_seconds)
 
 
-def running(cluster: Cluster, labels: str, namespace: str) -> list[tuple[str, str]]:
-    """Return name and namespace of each running pod with these labels."""
-    pods = cluster.items("v1", "Pod", namespace, labels)
-    return [(pod["metadata"]["name"], namespace) for pod in pods if is_running(pod)]
+def running(cluster: Cluster, labels: str, namespace: str) -> list[Object]:
+    """Return the running pods with these labels."""
+    return [pod for pod in cluster.items("v1", "Pod", namespace, labels) if is_running(pod)]
 
 
-def lines_of(cluster: Cluster, pods: Iterable[tuple[str, str]], since_seconds: int) -> list[str]:
+def flush(pod: Object) -> float:
+    """Return the seconds that a pod's proxy keeps a line back: `fileFlushInterval` when the pod was made, or FLUSH."""
+    containers = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    stated = [one.get("value", "") for each in containers if each["name"] == PROXY for one in each.get("env", [])
+              if one["name"] == "PROXY_CONFIG"]  # fmt: skip
+    found = INTERVAL.search("".join(stated))
+    return float(found[1]) if found else FLUSH
+
+
+def lines_of(cluster: Cluster, pods: Iterable[Object], since_seconds: int) -> list[str]:
     """Return the lines that the proxies of these pods wrote in the last seconds; reads several logs at once."""
 
-    def read_log(pod: tuple[str, str]) -> str:
-        name, namespace = pod
-        return cluster.logs(name, namespace, PROXY, since_seconds)
+    def read_log(pod: Object) -> str:
+        about = pod["metadata"]
+        return cluster.logs(about["name"], about["namespace"], PROXY, since_seconds)
 
     with ThreadPoolExecutor(READERS) as pool:
         return [line for log in pool.map(read_log, pods) for line in log.splitlines()]
@@ -196,25 +207,27 @@ def lines_of(cluster: Cluster, pods: Iterable[tuple[str, str]], since_seconds: i
 def wait_for(
     ask: Callable[[], dict[str, Trail]],
     wanted: Mapping[str, bool],
+    held: float,
     deadline: float = PATIENCE,
     quiet: float = QUIET,
+    slack: float = SLACK,
     clock: Callable[[], float] = time.monotonic,
-    pause: float = FLUSHED,
 ) -> dict[str, Trail]:
-    """Return `ask()` once each wanted label has the lines of all its proxies, or no new line came for `quiet` seconds.
+    """Return `ask()` once each wanted label has the lines of all its proxies, or no new line came for some time.
 
     After `deadline` seconds this returns the lines so far: a request that broke before a proxy read its headers leaves
-    no label. All requests have ended when this is called, so the first look comes FLUSHED seconds later.
+    no label. All requests have ended when this is called, so the first look comes when all lines are written.
 
     Args:
         ask: reads the logs.
         wanted: the labels, and whether the request came through a gateway.
+        held: seconds that a proxy keeps a line back.
         deadline: seconds.
-        quiet: seconds.
+        quiet: seconds, besides `held`, without a new line.
+        slack: seconds, besides `held`, until the first look.
         clock: returns seconds.
-        pause: seconds until the first look.
     """
-    last, since = None, clock()
+    last, since, pause = None, clock(), held + slack
     until(clock, lambda now: now >= since + pause, deadline=deadline, pause=pause)
 
     def settled(trails: dict[str, Trail]) -> bool:
@@ -223,7 +236,7 @@ def wait_for(
             last, since = trails, clock()
         if not wanted.keys() <= trails.keys():
             return False
-        return all(_whole(trails[one], wanted[one]) for one in wanted) or clock() - since >= quiet
+        return all(_whole(trails[one], wanted[one]) for one in wanted) or clock() - since >= held + quiet
 
     return until(ask, settled, deadline=deadline, pause=LOOK).value or {}
 

@@ -17,6 +17,7 @@ from IPython.display import Pretty
 from lib.errors import RunbookError
 from lib.istio import access_log, proxy
 from lib.kubernetes.cluster import Execute
+from lib.kubernetes.rest import Object
 from lib.parallel import at_once
 from lib.polling import until
 from lib.probes import challenge, model, workloads
@@ -219,10 +220,10 @@ def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
     """Return a reader of the gateways' and sidecars' logs since `began`, which waits for all requests' lines."""
     sidecars = {workloads.pod_selector(run, name) for name in names if name not in (fixtures.WORLD, "naked")}
 
-    def pods(selectors: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    def pods(selectors: Iterable[tuple[str, str]]) -> list[Object]:
         return [pod for labels, home in selectors for pod in access_log.running(run.cluster, labels, home)]
 
-    def hops(pods: Iterable[tuple[str, str]], name: str) -> dict[str, access_log.Hop]:
+    def hops(pods: Iterable[Object], name: str) -> dict[str, access_log.Hop]:
         since = int(time.monotonic() - began) + MARGIN
         return access_log.read(access_log.lines_of(run.cluster, pods, since), name)
 
@@ -232,7 +233,8 @@ def _logs(run: Run, names: Sequence[str], began: float) -> Logs:
         def both() -> dict[str, access_log.Trail]:
             return access_log.join(hops(at_gateways, access_log.GATEWAY), hops(at_sidecars, access_log.SIDECAR))
 
-        return access_log.wait_for(both, labels)
+        held = max(map(access_log.flush, [*at_gateways, *at_sidecars]), default=0.0)
+        return access_log.wait_for(both, labels, held)
 
     return read
 

@@ -1,12 +1,25 @@
 """Envoy's access log lines, and who answered."""
 
 import itertools
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from lib.istio.access_log import Hop, Trail, fetch, join, lines_of, mismatch, read, running, wait_for, who_answered
+from lib.istio.access_log import (
+    Hop,
+    Trail,
+    fetch,
+    flush,
+    join,
+    lines_of,
+    mismatch,
+    read,
+    running,
+    wait_for,
+    who_answered,
+)
 from lib.kubernetes.cluster import Cluster
 
 GATEWAY = (
@@ -105,7 +118,7 @@ class Response:
 PODS = "/api/v1/namespaces/istio-system/pods"
 PAGES = {
     "/api/v1": '{"resources": [{"name": "pods", "kind": "Pod", "namespaced": true}]}',
-    PODS: '{"items": [{"metadata": {"name": "one"}, "status": {"phase": "Running"}},'
+    PODS: '{"items": [{"metadata": {"name": "one", "namespace": "istio-system"}, "status": {"phase": "Running"}},'
     ' {"metadata": {"name": "two"}, "status": {"phase": "Failed"}}]}',
     f"{PODS}/one/log": f"ready\n{GATEWAY}\n",
 }
@@ -132,7 +145,28 @@ def waited(*pages, **options):
     """Ask for a and b, of users; a second goes by with each page, and the last one stays."""
     given, clock = list(pages), itertools.count()
     ask = lambda: given.pop(0) if len(given) > 1 else given[0]  # noqa: E731
-    return wait_for(ask, {"a": True, "b": True}, clock=lambda: next(clock), pause=0, **options)
+    return wait_for(ask, {"a": True, "b": True}, 0, slack=0, clock=lambda: next(clock), **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "env", "seconds"),
+    [
+        ("containers", [], 1.0),
+        ("containers", [{"name": "PROXY_CONFIG", "value": "{}\n"}], 1.0),
+        ("containers", [{"name": "PROXY_CONFIG", "value": '{"fileFlushInterval":"0.100s"}\n'}], 0.1),
+        ("initContainers", [{"name": "PROXY_CONFIG", "value": '{"concurrency":2,"fileFlushInterval":"3s"}\n'}], 3.0),
+    ],
+)
+def test_a_pod_says_how_long_its_proxy_keeps_a_line_back(kind, env, seconds):
+    proxy = {"name": "istio-proxy", "env": [{"name": "POD_NAME", "valueFrom": {}}, *env]}
+    assert flush({"spec": {"containers": [{"name": "application"}], kind: [proxy]}}) == seconds
+
+
+def test_the_first_look_at_the_logs_comes_when_all_proxies_have_written():
+    began, looks = time.monotonic(), []
+    ask = lambda: looks.append(time.monotonic() - began) or {"a": INSIDE}  # noqa: E731
+    wait_for(ask, {"a": False}, 0.2, slack=0.1)
+    assert len(looks) == 1 and looks[0] >= 0.3
 
 
 SENT, CAME = Trail(first_hop, None, "application"), Trail(first_hop, last_hop, "sidecar")
@@ -152,7 +186,7 @@ def test_the_other_proxys_line_of_a_label_that_is_there_is_waited_for(first):
 def test_a_request_from_inside_the_mesh_has_no_gateways_line():
     looks = []
     ask = lambda: looks.append(1) or {"a": INSIDE}  # noqa: E731
-    assert wait_for(ask, {"a": False}, pause=0) == {"a": INSIDE} and len(looks) == 1
+    assert wait_for(ask, {"a": False}, 0, slack=0) == {"a": INSIDE} and len(looks) == 1
 
 
 def test_where_a_proxys_line_never_comes_it_is_quiet_after_a_while():
