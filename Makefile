@@ -8,6 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept in __pycache__: wit
 
 SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
 # The tests' workers take a file at a time, in the tests' order (tests/conftest.py)
+TEST_MINUTES = 65
 WORKERS = -n auto --dist loadfile --no-loadscope-reorder
 # Only the local environment needs the sandbox
 SANDBOX = $(if $(filter dev,$(ENV)),up)
@@ -106,7 +107,8 @@ vectors: env ## public test vectors (Project Wycheproof, the RFCs) against Envoy
 conformance: env ## the Gateway API's own conformance suite, after make run, 5 minutes; SUITE=istio: Istio's security suites, after make run ONLY=01 [SUITE=remote_jwks] [TEST=HTTPRouteMatching]
 	@$(PYTHON) -m sandbox conformance $(if $(SUITE),--suite $(SUITE)) $(if $(TEST),--test '$(TEST)')
 
-test: test-fast test-browser ## everything: the fast tests, the pages in a browser, the runbook end to end on the sandbox
+test: export TESTS_END := $(shell expr $$(date +%s) + 60 \* $(TEST_MINUTES))
+test: test-fast test-browser ## everything: the fast tests, the pages in a browser, the runbook end to end on the sandbox [TEST_MINUTES=65]
 	@$(PYTHON) -m sandbox build
 	@$(PYTHON) -m pytest -q -m sandbox --reruns 1 --durations 20 $(WORKERS)
 

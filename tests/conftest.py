@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def pytest_collection_modifyitems(items):
     """What takes longest comes first, what ends the cluster last."""
     ends = lambda item: item.get_closest_marker("last") is not None  # noqa: E731
     items.sort(key=lambda item: (ends(item), -MINUTES.get(item.path.name, 0)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Leave out a test on the sandbox that would begin after the end of `make test`'s time: a slow machine has one."""
+    if item.get_closest_marker("sandbox") and time.time() > float(os.environ.get("TESTS_END", "inf")):
+        pytest.skip("left out: the time of `make test` was over. Give it more: make test TEST_MINUTES=180")
 
 
 def pytest_collection_finish():
