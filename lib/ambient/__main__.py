@@ -7,13 +7,13 @@ import sys
 
 from lib.ambient import findings
 from lib.errors import RunbookError
-from lib.istio import mesh
+from lib.istio import mesh, policies
 from lib.kubernetes.cluster import Cluster
 from lib.legacy import command
 
 UNSEEN = "careful: only what is in the input was judged. Without FILE, the command reads the whole cluster."
 KINDS = {
-    "security.istio.io/v1": ("RequestAuthentication", "AuthorizationPolicy", "PeerAuthentication"),
+    policies.API: policies.KINDS,
     "networking.istio.io/v1": ("VirtualService", "Sidecar", "DestinationRule"),
     "networking.istio.io/v1alpha3": ("EnvoyFilter",),
     "extensions.istio.io/v1alpha1": ("WasmPlugin", "TrafficExtension"),

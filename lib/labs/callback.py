@@ -13,6 +13,7 @@ from typing import Any
 
 from lib.crypto import certificates
 from lib.errors import RunbookError
+from lib.istio import policies
 from lib.keycloak import admin
 from lib.labs import changes
 from lib.labs.fault import Fault, nothing
@@ -201,8 +202,8 @@ def unknown_provider(lab: Lab) -> Iterator[None]:
     """Let the gateway ask an authorizer that the mesh does not have."""
     logged_in(lab)
     policy = {
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
+        "apiVersion": policies.API,
+        "kind": policies.RULES,
         "metadata": {"name": "ask-nobody", "namespace": LOGIN},
         "spec": {
             "selector": {"matchLabels": {"istio": "login-gateway"}},

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lib.errors import LegacyError
-from lib.legacy.write import API, Translated
+from lib.istio.policies import API, KINDS
+from lib.legacy.write import Translated
 
-KINDS = ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy")
 KEPT = "This object is of today's API already: it is kept as it is."
 MOVED = {  # an old field, in both spellings, and where its meaning belongs today
     "triggerRules": "paths and notPaths of an AuthorizationPolicy that denies requests without a principal",

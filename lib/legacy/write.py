@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-API = "security.istio.io/v1"
+from lib.istio.policies import API
+
 WIDTH = 100
 
 

@@ -11,6 +11,7 @@ from lib.aws.session import aws_errors
 from lib.errors import AwsError, RunbookError
 from lib.istio import installation, policies
 from lib.kubernetes.cluster import MANAGER
+from lib.kubernetes.manifests import DEFINITION
 from lib.names import HARDENED, ISTIO_INGRESS, KEYCLOAK_EDGE, LABS, LOGIN, PROBES, ROLES, STRANGERS, WATCH
 from lib.polling import until, wait
 from lib.run import Run
@@ -138,7 +139,7 @@ _CLUSTER_WIDE = [
     ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
     ("rbac.authorization.k8s.io/v1", "ClusterRole"),
-    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+    ("apiextensions.k8s.io/v1", DEFINITION),
 ]
 
 

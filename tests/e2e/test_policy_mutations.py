@@ -23,6 +23,7 @@ from lib.record.events import Record
 from lib.run import Run
 from lib.steps import endpoints, tokens
 from tests.support.runbook import ROOT, python
+from tests.support.unguarded import permit_plain_text
 
 pytestmark = pytest.mark.sandbox
 
@@ -54,11 +55,6 @@ def drop_the_audience(run: Run) -> None:
     (authentication,) = own(run, "request-authentication")
     del authentication["spec"]["jwtRules"][0]["audiences"]
     run.apply([authentication])
-
-
-def permit_plain_text(run: Run) -> None:
-    (peers,) = own(run, "peer-authentication")
-    run.apply([{**peers, "spec": {"mtls": {"mode": "PERMISSIVE"}}}])
 
 
 def allow_all(run: Run) -> None:

@@ -26,12 +26,18 @@ def unguarded(run: Run) -> Iterator[None]:
         wait("the policy", user.status, lambda status: status == 403, streak=20, deadline=60, pause=0.1)
 
 
+def permit_plain_text(run: Run) -> None:
+    """Let the mesh take plain text beside mutual TLS."""
+    (strict,) = run.load("peer-authentication.yaml")
+    run.apply([{**strict, "spec": {"mtls": {"mode": "PERMISSIVE"}}}])
+
+
 @contextmanager
 def permissive(run: Run) -> Iterator[None]:
     """Let the mesh take plain text, and wait until a pod without a sidecar gets in; at the end put STRICT back."""
     (strict,) = run.load("peer-authentication.yaml")
     outsider = callers.caller(run, "outsider", "httpbin")
-    run.apply([{**strict, "spec": {"mtls": {"mode": "PERMISSIVE"}}}])
+    permit_plain_text(run)
     try:
         wait("the hole", outsider.status, bool, streak=10, deadline=60, pause=0.1)
         yield
