@@ -36,10 +36,8 @@ from lib.watch import standing
 from sandbox.build.runbook_image import NAME as IMAGE
 from sandbox.build.runbook_image import SOURCE
 from sandbox.commands import image
-from sandbox.host.veth import Link
-from sandbox.paths import AWS_PORT
 from tests.e2e.test_image import NEVER
-from tests.support import members, rights
+from tests.support import members, pod_role, rights
 from tests.support.runbook import ROOT, kubectl, python
 from tests.support.unguarded import permissive, unguarded
 
@@ -50,7 +48,11 @@ FLEET, GONE, BUCKET = "here", "gone", "fleet-proofs"
 MEMBER = [*manifests.load(SOURCE / "fleet-member.yaml"), *manifests.load(SOURCE / "fleet-callers.yaml")]
 # The API server checks it without a line in its log
 UNLOGGED = ("runbook-fleet-callers/runbook-callers", "create", "", "pods/exec", "")
-AUDIENCE = "sts.amazonaws.com"
+RIGHTS = (  # docs/fleet.md has them
+    {"Action": "eks:DescribeCluster", "Resource": "*"},
+    {"Action": ["s3:PutObject", "s3:GetObject"], "Resource": f"arn:aws:s3:::{BUCKET}/proofs/*"},
+    {"Action": "s3:GetBucketObjectLockConfiguration", "Resource": f"arn:aws:s3:::{BUCKET}"},
+)
 
 
 def run_of(env: str) -> Run:
@@ -65,53 +67,29 @@ def fleet(first, tmp_path_factory):
     image.make(print)
     runs = {name: run_of(name) for name in ("dev", *MORE)}
     here = runs["dev"]
-    issuer = here.aws("eks").describe_cluster(name=here.params.cluster_name)["cluster"]["identity"]["oidc"]["issuer"]
-    iam, s3 = here.aws("iam"), here.aws("s3")
-    provider = iam.create_open_id_connect_provider(Url=issuer, ClientIDList=[AUDIENCE])["OpenIDConnectProviderArn"]
-    role = iam.create_role(RoleName="fleet", AssumeRolePolicyDocument=trust(provider))["Role"]["Arn"]
-    iam.put_role_policy(RoleName="fleet", PolicyName="fleet", PolicyDocument=policy(
-        {"Action": "eks:DescribeCluster", "Resource": "*"},
-        {"Action": ["s3:PutObject", "s3:GetObject"], "Resource": f"arn:aws:s3:::{BUCKET}/proofs/*"},
-        {"Action": "s3:GetBucketObjectLockConfiguration", "Resource": f"arn:aws:s3:::{BUCKET}"},
-    ))  # fmt: skip
-    s3.create_bucket(Bucket=BUCKET)
-    for run in runs.values():
-        standing.put(run, IMAGE, NEVER, 3)
-        run.apply(MEMBER)
-        about = {"clusterName": run.params.cluster_name, "principalArn": role, "kubernetesGroups": ["runbook-fleet"]}
-        run.aws("eks").create_access_entry(**about)
-    file = tmp_path_factory.mktemp("fleet") / "fleet.yml"
-    clusters = [{"name": name, "eks": run.params.cluster_name} for name, run in runs.items()]
-    clusters = [{**one, "region": here.params.region} for one in [*clusters, {"name": GONE, "eks": GONE}]]
-    about = {"name": FLEET, "control": "dev", "bucket": f"s3://{BUCKET}/proofs", "role_arn": role, "parallelism": 1}
-    about |= {"aws_endpoint_url": f"https://{Link(0).host}:{AWS_PORT}", "clusters": clusters, "retries": 0}
-    about |= {"callers_image": here.params.sleep_image}
-    file.write_text(yaml.safe_dump(about))
-    yield SimpleNamespace(runs=runs, file=file, role=role, s3=s3)
+    here.aws("s3").create_bucket(Bucket=BUCKET)
+    with pod_role.pod_role(here, "fleet", f"{SPACE}:fleet", *RIGHTS) as role:
+        for run in runs.values():
+            standing.put(run, IMAGE, NEVER, 3)
+            run.apply(MEMBER)
+            about = {"clusterName": run.params.cluster_name, "principalArn": role}
+            run.aws("eks").create_access_entry(**about, kubernetesGroups=["runbook-fleet"])
+        file = tmp_path_factory.mktemp("fleet") / "fleet.yml"
+        clusters = [{"name": name, "eks": run.params.cluster_name} for name, run in runs.items()]
+        clusters = [{**one, "region": here.params.region} for one in [*clusters, {"name": GONE, "eks": GONE}]]
+        about = {"name": FLEET, "control": "dev", "bucket": f"s3://{BUCKET}/proofs", "role_arn": role, "parallelism": 1}
+        about |= {"aws_endpoint_url": pod_role.ENDPOINT, "clusters": clusters, "retries": 0}
+        about |= {"callers_image": here.params.sleep_image}
+        file.write_text(yaml.safe_dump(about))
+        yield SimpleNamespace(runs=runs, file=file, role=role, s3=here.aws("s3"))
     shutil.rmtree(image.FOLDER)
     shutil.rmtree(ROOT / "outputs" / "fleet", ignore_errors=True)
     standing.take_away(here)
     for one in MEMBER:
         here.delete(one)
     here.aws("eks").delete_access_entry(clusterName=here.params.cluster_name, principalArn=role)
-    iam.delete_role_policy(RoleName="fleet", PolicyName="fleet")
-    iam.delete_role(RoleName="fleet")
-    iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider)
     for name in MORE:
         members.remove(name)
-
-
-def policy(*statements: dict) -> str:
-    allowed = [{"Effect": "Allow", **one} for one in statements]
-    return json.dumps({"Version": "2012-10-17", "Statement": allowed})
-
-
-def trust(provider: str) -> str:
-    """The trust policy of docs/fleet.md, for the pods of the fleet's service account."""
-    place = provider.partition("/")[2]
-    subject = {f"{place}:sub": f"system:serviceaccount:{SPACE}:fleet", f"{place}:aud": AUDIENCE}
-    action = {"Action": "sts:AssumeRoleWithWebIdentity", "Condition": {"StringEquals": subject}}
-    return policy({"Principal": {"Federated": provider}, **action})
 
 
 def words(command: str, fleet, round: str) -> list[str]:
@@ -228,7 +206,7 @@ def test_sts_takes_the_fleets_token_of_this_cluster_alone(fleet):
         except ClientError as error:
             return error.response["Error"]["Code"]
 
-    def token(env: str = "dev", account: str = "fleet", audience: str = AUDIENCE) -> str:
+    def token(env: str = "dev", account: str = "fleet", audience: str = pod_role.AUDIENCE) -> str:
         kubeconfig = str(params.load(env).kubeconfig)
         return kubectl(
             "--kubeconfig", kubeconfig, "-n", SPACE, "create", "token", account, f"--audience={audience}"

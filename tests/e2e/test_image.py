@@ -12,7 +12,7 @@ import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lib import params
-from lib.bundle import signing_key
+from lib.bundle import archive, signing_key, verify
 from lib.kubernetes import manifests
 from lib.names import WATCH as SPACE
 from lib.polling import wait
@@ -23,7 +23,7 @@ from lib.watch import prove, standing
 from sandbox.build import istioctl_image
 from sandbox.build.runbook_image import NAME, SOURCE
 from sandbox.commands import image
-from tests.support import rights
+from tests.support import pod_role, rights
 from tests.support.unguarded import unguarded
 
 pytestmark = pytest.mark.sandbox
@@ -35,6 +35,11 @@ STEP = os.environ.get("RUN_STEP", "02")  # of the notebooks that a pod runs; RUN
 # Params of EKS or of this machine
 EKS = ("cluster_name", "region", "kubernetes_version", "node_count", "istioctl", "gateway_api_crds")
 HOST = "httpbin.example"
+BUCKET = "pod-records"
+TO_S3 = (  # docs/image.md has these rights
+    {"Action": ["s3:PutObject", "s3:GetObject"], "Resource": f"arn:aws:s3:::{BUCKET}/runs/*"},
+    {"Action": "s3:GetBucketObjectLockConfiguration", "Resource": f"arn:aws:s3:::{BUCKET}"},
+)
 HOURS, NEVER = 3, "0 0 29 2 *"  # the age of a stale proof; a schedule whose day is far
 DEADLINE = 90  # seconds for a Job: both take about 10 on an idle machine
 
@@ -141,35 +146,51 @@ def calls(run, account: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def ran(run):
-    """The exit codes and the outputs of a run of notebooks in a pod, and of a pod that verifies the record."""
+    """The exit codes and the outputs of a run of notebooks in a pod, and of a pod that verifies the record; the signer.
+
+    The run also uploads its record to S3, with the role of its service account.
+    """
     stated = yaml.safe_load((params.ROOT / "params" / "dev.yml").read_text())
     own = {key: value for key, value in stated.items() if key not in EKS and not key.startswith("aws_")}
     own |= {"env": "existing", "cluster_source": "existing"}
     key = signing_key.new_pem()
-    public = signing_key.pem(load_pem_private_key(key.encode(), None).public_key())
+    signer = load_pem_private_key(key.encode(), None).public_key()
     objects = [
         {"kind": "ConfigMap", "metadata": {"name": "params"}, "data": {"existing.yml": yaml.safe_dump(own)}},
         {"kind": "Secret", "metadata": {"name": "run-signer"}, "stringData": {"signing-key.pem": key}},
-        {"kind": "ConfigMap", "metadata": {"name": "signer"}, "data": {"public.pem": public}},
+        {"kind": "ConfigMap", "metadata": {"name": "signer"}, "data": {"public.pem": signing_key.pem(signer)}},
     ]
     for one in objects:
         one |= {"apiVersion": "v1", "metadata": {**one["metadata"], "namespace": SPACE}}
     (job,) = [one for one in RUN if one["kind"] == "Job"]
-    job["spec"]["template"]["spec"]["containers"][0]["args"] += ["--only", STEP] if STEP else []
-    for _ in run.cluster.apply_all([*objects, *RUN]):
-        pass
-    results = [outcome(run, "run", 1200)]
-    for _ in run.cluster.apply_all(VERIFY):
-        pass
-    yield [*results, outcome(run, "verify")]
+    pod = job["spec"]["template"]["spec"]
+    pod["containers"][0]["args"] += [f"--to=s3://{BUCKET}/runs", *(["--only", STEP] if STEP else [])]
+    run.aws("s3").create_bucket(Bucket=BUCKET)
+    with pod_role.pod_role(run, "records", f"{SPACE}:run", *TO_S3) as role:
+        pod_role.add_identity(pod, role, run.params.region)
+        for _ in run.cluster.apply_all([*objects, *RUN]):
+            pass
+        results = [outcome(run, "run", 1200)]
+        for _ in run.cluster.apply_all(VERIFY):
+            pass
+        yield [*results, outcome(run, "verify"), signer]
     for one in RUN:
         if one["kind"] != "Namespace":
             run.delete(one)
 
 
 def test_a_pod_runs_notebooks_of_its_cluster_and_another_verifies_the_record(run, ran):
-    (code, text), (verified, said) = ran
+    (code, text), (verified, said), _ = ran
     assert (code, verified) == (0, 0) and "pass after" in text and "verifies" in said
+
+
+def test_the_pod_has_uploaded_its_record_and_the_signer_vouches_for_it(run, ran, tmp_path):
+    (_, text), _, signer = ran
+    (found,) = run.aws("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
+    assert f"s3://{BUCKET}/{found['Key']}, not locked" in text
+    run.aws("s3").download_file(BUCKET, found["Key"], str(tmp_path / "bundle.zip"))
+    folder = archive.unpack(tmp_path / "bundle.zip", tmp_path)
+    assert verify.verify(folder, [signer], alone=True).problems == []
 
 
 def test_no_call_of_a_run_is_refused_and_each_is_by_a_stated_right(run, ran):
