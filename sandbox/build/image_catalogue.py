@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from sandbox.build.oci_images import Image, files_layer
@@ -48,7 +49,7 @@ def images_of(parts: dict[str, Path], folder: Path) -> list[Image]:
     proxy = {
         "/usr/local/bin/pilot-agent": programs / "pilot-agent",
         "/usr/local/bin/envoy": parts["envoy"] / "envoy",
-        "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json": programs / "envoy_bootstrap.json",
+        "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json": _calm(programs / "envoy_bootstrap.json", folder),
     }
     return [
         Image(full["pause"], (program("pause", "pause"),), ("/usr/local/bin/pause",), "65535:65535"),
@@ -84,3 +85,16 @@ def images_of(parts: dict[str, Path], folder: Path) -> list[Image]:
             also=STANDS_IN["keycloak"],
         ),
     ]
+
+
+def _calm(bootstrap: Path, folder: Path) -> Path:
+    """Return a copy of Istio's bootstrap with watchdogs that look at Envoy's threads each 10 s, not each 0.2 s.
+
+    For its watchdogs each of some forty idle proxies wakes up 35 times a second. Source:
+    https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/bootstrap/v3/bootstrap.proto#config-bootstrap-v3-watchdogs
+    """
+    slow = {"miss_timeout": "10s", "megamiss_timeout": "20s"}
+    watchdogs = {"main_thread_watchdog": slow, "worker_watchdog": slow}
+    made = folder / "envoy_bootstrap.json"
+    made.write_text(bootstrap.read_text().replace("{", f'{{\n  "watchdogs": {json.dumps(watchdogs)},', 1))
+    return made

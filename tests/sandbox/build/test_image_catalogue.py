@@ -1,5 +1,8 @@
 """The catalogue: every image that it names is made, of layers that are there."""
 
+import json
+import tarfile
+
 from lib import params
 from sandbox.build import image_catalogue, login_images
 
@@ -27,6 +30,16 @@ def test_every_named_image_is_built(tmp_path):
     images = image_catalogue.images_of(built(tmp_path), tmp_path)
     assert sorted(image.name for image in images) == sorted(image_catalogue.names().values())
     assert all(path.is_file() for image in images for path in image.layers)
+
+
+def test_the_proxies_watchdogs_are_calm_and_the_rest_of_istios_bootstrap_is_as_it_was(tmp_path):
+    parts = built(tmp_path)
+    (parts["programs"] / "envoy_bootstrap.json").write_text('{\n  "node": {"id": "{{ .nodeID }}"}\n}')
+    images = {one.name.partition("/")[2].partition(":")[0]: one for one in image_catalogue.images_of(parts, tmp_path)}
+    with tarfile.open(images["istio/proxyv2"].layers[1]) as layer:
+        made = json.load(layer.extractfile("var/lib/istio/envoy/envoy_bootstrap_tmpl.json"))
+    assert made.pop("watchdogs")["worker_watchdog"]["miss_timeout"] == "10s"
+    assert made == {"node": {"id": "{{ .nodeID }}"}}
 
 
 def test_no_image_runs_as_root_unless_it_must(tmp_path):
