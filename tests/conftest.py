@@ -26,26 +26,30 @@ os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 
-# The files that take longest, each in minutes, so that no worker is left alone with one at the end; others come later
-MINUTES = {
-    "test_end_to_end.py": 12,
-    "test_why.py": 10,
-    "test_eks_params.py": 8,
-    "test_reconfigured_cluster.py": 8,
-    "test_login.py": 6,
-    "test_fleet.py": 5,
-    "test_labs.py": 5,
-    "test_policy_mutations.py": 4,
-    "test_jupyterlab.py": 3,
-    "test_encryption.py": 3,
-}
+# Which files come first: a slow machine may have no time for the last ones. The others are short, so they come last,
+# and no worker is left alone with a long one
+ORDER = (
+    "test_end_to_end.py",
+    "test_policy_mutations.py",
+    "test_login.py",
+    "test_roles.py",
+    "test_encryption.py",
+    "test_eks_params.py",
+    "test_why.py",
+    "test_reconfigured_cluster.py",
+    "test_fleet.py",
+    "test_gateway_api.py",
+    "test_labs.py",
+    "test_jupyterlab.py",
+)
 made: dict[str, dict[str, str]] = {}  # the environment of each worker's sandbox
 
 
 def pytest_collection_modifyitems(items):
-    """What takes longest comes first, what ends the cluster last."""
+    """The files are in the order of ORDER, and what ends the cluster comes last."""
+    places = {name: place for place, name in enumerate(ORDER)}
     ends = lambda item: item.get_closest_marker("last") is not None  # noqa: E731
-    items.sort(key=lambda item: (ends(item), -MINUTES.get(item.path.name, 0)))
+    items.sort(key=lambda item: (ends(item), places.get(item.path.name, len(ORDER))))
 
 
 @pytest.hookimpl(tryfirst=True)
