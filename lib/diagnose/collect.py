@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import time
@@ -276,7 +277,8 @@ def _rejected(cluster: Cluster, evidence: Evidence) -> str:
     pattern = re.compile(rf"ADS:[A-Z]+: ACK ERROR {re.escape(guard.pod)}\.{re.escape(guard.namespace)}-\d+ (.*)")
     with suppress(RunbookError):
         newest = authorization.newest_change(evidence)
-        seconds = jwks.SINCE if newest is None else min(jwks.SINCE, max(1, int(evidence.now - newest)))
+        since = math.ceil(time.time() - newest) if newest is not None else jwks.SINCE  # evidence.now is seconds old
+        seconds = min(jwks.SINCE, max(1, since))
         lines = jwks.istiod_log(cluster, seconds, evidence.mesh)
         found = [match[1] for line in lines if (match := pattern.search(line))]
         return found[-1][:300] if found else ""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lib.errors import RunbookError
 from lib.istio.routes import API, CLUSTER_DOMAIN
-from lib.kubernetes.cluster import Cluster
 from lib.names import ISTIO_SYSTEM
+
+if TYPE_CHECKING:
+    from lib.kubernetes.cluster import Cluster
 
 REVISION = "istio.io/rev"  # label of istiod's pods and of objects, annotation of injected pods
 DEFAULT = "default"  # the revision of an installation that names none
