@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -270,18 +269,15 @@ def _keys(cluster: Cluster, evidence: Evidence) -> jwks.Keys:
 
 
 def _rejected(cluster: Cluster, evidence: Evidence) -> str:
-    """Return why the guard's Envoy refused istiod's configuration since the newest policy, "" if it did not."""
+    """Return why the guard's Envoy refused what istiod sent it since the newest policy, "" if it did not."""
     guard = evidence.guard
     if not evidence.answer.status or not guard or not guard.proxied:
         return ""
-    pattern = re.compile(rf"ADS:[A-Z]+: ACK ERROR {re.escape(guard.pod)}\.{re.escape(guard.namespace)}-\d+ (.*)")
     with suppress(RunbookError):
         newest = authorization.newest_change(evidence)
         since = math.ceil(time.time() - newest) if newest is not None else jwks.SINCE  # evidence.now is seconds old
         seconds = min(jwks.SINCE, max(1, since))
-        lines = jwks.istiod_log(cluster, seconds, evidence.mesh)
-        found = [match[1] for line in lines if (match := pattern.search(line))]
-        return found[-1][:300] if found else ""
+        return proxy.refusal(jwks.istiod_log(cluster, seconds, evidence.mesh), guard.pod, guard.namespace)
     return ""
 
 
