@@ -7,8 +7,8 @@ export CONFIRM
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept in __pycache__: without them a kernel takes 4 s to import lib
 
 SERIES = $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY))
+TEST_MINUTES = 65 # after them `make test` begins no test on the sandbox
 # The tests' workers take a file at a time, in the tests' order (tests/conftest.py)
-TEST_MINUTES = 65
 WORKERS = -n auto --dist loadfile --no-loadscope-reorder
 # Only the local environment needs the sandbox
 SANDBOX = $(if $(filter dev,$(ENV)),up)

@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Leave out a test on the sandbox that would begin after the end of `make test`'s time: a slow machine has one."""
+    """Leave out a test on the sandbox that would begin when the time of `make test` is over, as on a slow machine."""
     if item.get_closest_marker("sandbox") and time.time() > float(os.environ.get("TESTS_END", "inf")):
         pytest.skip("left out: the time of `make test` was over. Give it more: make test TEST_MINUTES=180")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from lib.istio import proxy
 from lib.kubernetes.cluster import Cluster
 from lib.kubernetes.rest import Object
 from lib.kubernetes.status import is_running
@@ -186,10 +187,8 @@ def running(cluster: Cluster, labels: str, namespace: str) -> list[Object]:
 
 def flush(pod: Object) -> float:
     """Return the seconds that a pod's proxy keeps a line back: `fileFlushInterval` when the pod was made, or FLUSH."""
-    containers = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
-    stated = [one.get("value", "") for each in containers if each["name"] == PROXY for one in each.get("env", [])
-              if one["name"] == "PROXY_CONFIG"]  # fmt: skip
-    found = INTERVAL.search("".join(stated))
+    stated = {one["name"]: one.get("value", "") for one in (proxy.container(pod) or {}).get("env", [])}
+    found = INTERVAL.search(stated.get("PROXY_CONFIG", ""))
     return float(found[1]) if found else FLUSH
 
 

@@ -18,11 +18,15 @@ PLACEHOLDERS = ("vqS7RN4b34i3", "0xObjM0UvS_o")
 Key = dict[str, Any]  # a JSON Web Key (RFC 7517)
 
 
+def container(pod: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the container of a pod's proxy, None without one; since Istio 1.27 it is one of the init containers."""
+    every = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+    return next((one for one in every if one["name"] == "istio-proxy"), None)
+
+
 def has_proxy(pod: dict[str, Any]) -> bool:
-    """Return whether a pod has Istio's proxy; since Istio 1.27 it is one of the init containers."""
-    spec = pod["spec"]
-    containers = [*spec["containers"], *spec.get("initContainers", [])]
-    return any(container["name"] == "istio-proxy" for container in containers)
+    """Return whether a pod has Istio's proxy."""
+    return container(pod) is not None
 
 
 def is_gateway(pod: Mapping[str, Any]) -> bool:
