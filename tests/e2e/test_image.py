@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import os
 import re
 import shutil
@@ -162,13 +163,14 @@ def ran(run):
     ]
     for one in objects:
         one |= {"apiVersion": "v1", "metadata": {**one["metadata"], "namespace": SPACE}}
-    (job,) = [one for one in RUN if one["kind"] == "Job"]
+    things = copy.deepcopy(RUN)
+    (job,) = [one for one in things if one["kind"] == "Job"]
     pod = job["spec"]["template"]["spec"]
     pod["containers"][0]["args"] += [f"--to=s3://{BUCKET}/runs", *(["--only", STEP] if STEP else [])]
     run.aws("s3").create_bucket(Bucket=BUCKET)
     with pod_role.pod_role(run, "records", f"{SPACE}:run", *TO_S3) as role:
         pod_role.add_identity(pod, role, run.params.region)
-        for _ in run.cluster.apply_all([*objects, *RUN]):
+        for _ in run.cluster.apply_all([*objects, *things]):
             pass
         results = [outcome(run, "run", 1200)]
         for _ in run.cluster.apply_all(VERIFY):

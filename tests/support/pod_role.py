@@ -28,10 +28,12 @@ def pod_role(run: Run, name: str, subject: str, *allowed: dict) -> Iterator[str]
     trust = policy({"Principal": {"Federated": provider}, **action})
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=policy(*allowed))
-    yield role
-    iam.delete_role_policy(RoleName=name, PolicyName=name)
-    iam.delete_role(RoleName=name)
-    iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider)
+    try:
+        yield role
+    finally:
+        iam.delete_role_policy(RoleName=name, PolicyName=name)
+        iam.delete_role(RoleName=name)
+        iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider)
 
 
 def policy(*statements: dict) -> str:
