@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from threading import Lock
 from typing import Any
 from urllib.parse import quote
 
@@ -12,10 +11,10 @@ import requests
 
 from lib.ensured import Ensured
 from lib.errors import KeycloakError
+from lib.keycloak.administrator import Administrator
 from lib.keycloak.oidc import body, direct_session, password_token, refusal, send
 from lib.keycloak.representations import Representation, audience_mapper
 
-MARGIN = 10  # seconds before its expiry at which the administrator's token is renewed; it is valid for 60
 REQUIRED = object()  # for `call`: a 404 is an error
 
 
@@ -36,8 +35,7 @@ class Keycloak:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url, self.user, self.session = url.rstrip("/"), user, session or direct_session()
-        self._password, self._clock = password, clock
-        self._token, self._until, self._login = "", float("-inf"), Lock()  # Keycloak refuses one of two logins at once
+        self.administrator = Administrator(self.url, user, password, self.session, clock)
 
     def ensure_realm(self, realm: Representation) -> Ensured:
         """Create or update the realm `realm["realm"]`."""
@@ -207,7 +205,7 @@ class Keycloak:
         """
         token = ""
         for _ in range(2):
-            token = self._bearer(token)
+            token = self.administrator.bearer(token)
             answer = send(
                 self.session,
                 method,
@@ -223,15 +221,6 @@ class Keycloak:
         if answer.status_code >= 400:
             raise refusal(f"{method} /admin/realms{at}", answer)
         return body(answer) if answer.content else None
-
-    def _bearer(self, refused: str) -> str:
-        with self._login:
-            if self._token == refused or self._clock() >= self._until:
-                sent = self._clock()
-                endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
-                answer = password_token(endpoint, "admin-cli", "", self.user, self._password, "", session=self.session)
-                self._token, self._until = answer["access_token"], sent + answer["expires_in"] - MARGIN
-            return self._token
 
 
 def ensure(

@@ -130,6 +130,8 @@ def ensure_administrator(run: Run) -> None:
     """
     secret = run.read_secret(ADMIN, endpoints.KEYCLOAK)
     name, keycloak = secret["username"], endpoints.keycloak_admin(run)
+    if run.cluster.find("v1", "Secret", BOOTSTRAP, endpoints.KEYCLOAK):
+        keycloak.administrator.patience = 0  # this administrator may not be there yet, and nobody else logs in as them
     if not _may_administer(keycloak):
         first = _first_administrator(run)
         user = representations.user(name, firstName="Keycloak", lastName="Administrator")

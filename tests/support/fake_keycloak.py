@@ -15,6 +15,7 @@ class FakeKeycloak(ThreadingHTTPServer):
     """`writes` lists what changed something, `logins` counts the administrator's; `tokens` are the bearers taken.
 
     `sessions` are those of users by id: {realm, user, client, iat}; `codes` the authorization codes that may be used.
+    One administrator logs in at a time, for `login_seconds`.
     """
 
     def __init__(self):
@@ -22,6 +23,7 @@ class FakeKeycloak(ThreadingHTTPServer):
         self.realms, self.writes, self.logins, self.tokens = {}, [], 0, set()
         self.sessions, self.codes, self.made = {}, {}, 0
         self.issuer, self.administrators = "", {}
+        self.login_seconds, self.logging_in = 0.0, threading.Lock()
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -146,6 +148,10 @@ class FakeKeycloak(ThreadingHTTPServer):
             who = next((one for one in known if (one["username"], one.get("password")) == said), None)
             if known and not who:
                 return invalid("Invalid user credentials")
+            if not self.logging_in.acquire(blocking=False):  # as with brute force protection
+                return invalid("Invalid user credentials")
+            time.sleep(self.login_seconds)
+            self.logging_in.release()
             self.logins += 1
             self.administrators[f"admin-{self.logins}"] = who
             self.tokens.add(f"admin-{self.logins}")

@@ -71,6 +71,17 @@ def test_threads_that_need_a_token_at_once_log_in_once(server):
     assert server.logins == 1
 
 
+def test_programs_that_log_in_at_once_all_get_in(server):
+    server.login_seconds = 0.1
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda _: Keycloak(server.url, "admin", "secret").get("/istio"), range(4)))
+    assert got == [None] * 4 and server.logins == 4
+    hasty = Keycloak(server.url, "admin", "secret")
+    hasty.administrator.patience = 0
+    with server.logging_in, pytest.raises(KeycloakError, match="Check the password"):
+        hasty.get("/istio")
+
+
 def test_the_admins_token_is_renewed_before_its_end_and_after_a_401(server):
     now = [0.0]
     keycloak = Keycloak(server.url, "admin", "secret", clock=lambda: now[0])
