@@ -127,7 +127,7 @@ def read(cluster: Cluster, revision: str = "") -> Mesh:
     for own, namespace in places:
         name = "istio" if own == DEFAULT else f"istio-{own}"
         if found := cluster.find("v1", "ConfigMap", name, namespace):
-            config = yaml.safe_load(found["data"]["mesh"]) or {}
+            config = yaml.load(found["data"]["mesh"], yaml.CSafeLoader) or {}
             return of_config(
                 config,
                 own,

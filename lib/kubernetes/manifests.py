@@ -31,7 +31,7 @@ _LAST = {"MutatingWebhookConfiguration": 90, "ValidatingWebhookConfiguration": 9
 
 def load(path: Path, **values: str) -> list[Object]:
     """Return the objects of a YAML file, with `values` for its ${names}; an unknown name raises KeyError."""
-    return [obj for obj in yaml.safe_load_all(Template(path.read_text()).substitute(values)) if obj]
+    return [obj for obj in yaml.load_all(Template(path.read_text()).substitute(values), yaml.CSafeLoader) if obj]
 
 
 def ordered(objects: list[Object]) -> list[Object]:

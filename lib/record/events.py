@@ -37,7 +37,7 @@ class Record:
     ) -> None:
         self.path, self.clock = path, clock or now
         self.events: list[dict] = []
-        self.secrets: set[str] = set()
+        self.secrets: frozenset[str] = frozenset()  # frozen: `clean` remembers short texts by it
         self._secrets_fd, self._lock = secrets_fd, Lock()
 
     @classmethod
@@ -70,7 +70,7 @@ class Record:
         with self._lock:
             if not value or value in self.secrets:
                 return
-            self.secrets.add(value)
+            self.secrets |= {value}
             if self._secrets_fd is not None:
                 os.write(self._secrets_fd, json.dumps(value).encode() + b"\n")
 
@@ -129,8 +129,30 @@ def read(path: Path) -> list[dict]:
     """
     if not path.is_file():
         return []
-    lines = path.read_bytes().decode("utf-8", "replace").split("\n")
-    return [event for line in lines if (event := _event(line)) is not None]
+    return _events(path.read_bytes())
+
+
+class Followed:
+    """The events of a file that grows: each look reads only what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._position = path, 0
+        self._seen: list[dict] = []
+
+    def events(self) -> list[dict]:
+        """Return the events of all whole lines until now; none if the file is not there."""
+        if self._path.is_file():
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                whole = b"".join(file.read().rpartition(b"\n")[:2])
+            self._position += len(whole)
+            self._seen += _events(whole)
+        return self._seen
+
+
+def _events(lines: bytes) -> list[dict]:
+    found = map(_event, lines.decode("utf-8", "replace").split("\n"))
+    return [event for event in found if event is not None]
 
 
 def _event(line: str) -> dict | None:

@@ -14,7 +14,7 @@ from typing import Any
 from lib.redact import known, shapes, texts, values
 from lib.redact.views import Span, View, back, replaced, views
 
-REMEMBERED = 4096  # long texts that were found clean: `seal` cleans a file and then verifies it
+REMEMBERED = 4096  # long texts that were found clean: a cell is cleaned twice, and `seal` verifies what it cleaned
 ENCODED = 2  # encodings within encodings that are decoded
 SHORT = 200  # characters of a text whose clean form is remembered
 Find = Callable[[str], Iterator[tuple[str, Span]]]
@@ -44,6 +44,8 @@ def forbidden(text: str) -> str:
 
 
 def _clean(text: str, secrets: frozenset[str]) -> str:
+    if hash((text, secrets)) in _harmless:
+        return text
     ways, before = [*views(text)], text
     for find in _finders(secrets, ENCODED):
         if spans := [span for _, span in _found(ways, text, find)]:
@@ -52,7 +54,7 @@ def _clean(text: str, secrets: frozenset[str]) -> str:
     if text is before and len(text) > SHORT:
         if len(_harmless) >= REMEMBERED:
             _harmless.clear()
-        _harmless.add(hash(text))
+        _harmless.update((hash(text), hash((text, secrets))))
     return text
 
 

@@ -16,6 +16,8 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.log import logger
 
+from lib.files import write_atomic
+
 NAME = "runbook"
 READY = 120  # seconds that a kernel may take to start
 for one in (logger, logging.getLogger("asyncio")):  # after Ctrl-C, asyncio tells of nbclient's tasks that are left
@@ -34,7 +36,7 @@ def execute(
 
     Args:
         notebook: the notebook's path; papermill writes it into the copy, so it is relative.
-        output: the path of the executed copy, saved after each cell.
+        output: the path of the executed copy, saved before each cell of code and at the end.
         values: parameters by name; the notebook gets the parameters that it declares.
         kernel: the kernel, which ends with the notebook.
         scrub: redacts a cell's outputs in place, before they are saved.
@@ -89,25 +91,35 @@ class Engine(NBClientEngine):
         **_: Any,
     ) -> Any:
         """Execute the notebook of papermill's manager `nb_man`; papermill calls this by name."""
+        output, nb_man.output_path = nb_man.output_path, None  # papermill would save each cell twice, texts too
         client = _Client(
             nb_man,
             km=kernel,
             kernel_name=kernel_name,
             scrub=scrub,
+            save=lambda: write_atomic(Path(output), nbformat.v4.writes(nb_man.nb)),
             timeout=execution_timeout,
             startup_timeout=READY,
             shutdown_kernel="immediate",
             log=logger,
         )
-        return client.execute(cleanup_kc=True)
+        try:
+            return client.execute(cleanup_kc=True)
+        finally:
+            nb_man.output_path = output
 
 
 class _Client(PapermillNotebookClient):
-    def __init__(self, nb_man: Any, *, scrub: Callable[[dict], None], **options: Any) -> None:
+    def __init__(
+        self, nb_man: Any, *, scrub: Callable[[dict], None], save: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(nb_man, **options)
-        self._scrub = scrub
+        self._scrub, self._save = scrub, save
 
     def execute_cell(self, cell: Any, index: int, **options: Any) -> Any:
+        if cell.cell_type != "code":
+            return cell
+        self._save()
         try:
             return super().execute_cell(cell, index, **options)
         except CellExecutionError:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from lib.record.event_shape import FIELDS
-from lib.record.events import Record, SecretsPipe, now, read
+from lib.record.events import Followed, Record, SecretsPipe, now, read
 from tests.support.tiny import TOKEN
 
 
@@ -18,6 +18,19 @@ def test_each_event_is_a_line_at_once(tmp_path):
     assert lines == record.events == read(tmp_path / "01.jsonl")
     assert [line["event"] for line in lines] == ["step_started", "fact"]
     assert lines[1]["value"] == ["Envoy", "2026-01-01 00:00:00+00:00"]
+
+
+def test_a_file_that_grows_is_read_on_from_the_last_whole_line(tmp_path):
+    path = tmp_path / "01.jsonl"
+    followed, record = Followed(path), Record(path)
+    assert followed.events() == []
+    record.write("fact", key="a", value="ä")
+    with path.open("ab") as file:
+        file.write(b'{"event": "fact"')
+    assert followed.events() == record.events
+    with path.open("ab") as file:
+        file.write(b', "key": "b"}\n')
+    assert followed.events() == [*record.events, {"event": "fact", "key": "b"}] == read(path)
 
 
 def test_in_memory_only():
