@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the notebooks 00-15 in order and leave a record."""
+    """Run the notebooks 00-15, each as soon as the steps that it needs have passed, and leave a record."""
     from lib.runner import series
 
     return series.run(args.env, args.first, args.only, command=_command_line(), to=args.to)

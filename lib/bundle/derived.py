@@ -87,6 +87,7 @@ def complete(run: dict, events: Events) -> dict:
     """Return run.json without `run` and `previous`: what the runner knows, with all that follows from the events."""
     steps = [{**row, **count(events[row["step"]])} for row in run["steps"]]
     facts = [event for recorded in events.values() for event in recorded if event["event"] == "fact"]
+    facts.sort(key=lambda fact: fact["at"])  # steps run at once: the last fact need not be the last step's
     last = {fact["key"]: fact["value"] for fact in facts}
     whole = verdicts.worst(row["verdict"] for row in steps)
     if run.get("exit_code") == INTERRUPTED:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -57,8 +59,9 @@ def write_history(folder: Path, table: pd.DataFrame | None = None) -> Path:
 def picture(rows: list[dict]) -> str:
     """Return the newest runs as an SVG: a bar for each, its height the run's duration, a segment for each step.
 
-    `rows` are rows of `compare.runs` with two more columns: `parts`, the steps as (name, verdict, seconds), and `link`,
-    the run's page, "" if it has none.
+    `rows` are rows of `compare.runs` with two more columns: `parts`, the steps as (name, verdict, seconds, share), and
+    `link`, the run's page, "" if it has none. A share is the step's part of the run's seconds: steps that run at once
+    share their time.
     """
     newest = rows[-NEWEST:]
     top = max([float(row["seconds"] or 0) for row in newest] + [1.0])
@@ -88,8 +91,8 @@ def alt(rows: list[dict]) -> str:
 
 def _bar(number: int, row: dict, scale: float) -> dict:
     x, y, segments = LEFT + number * SLOT, HEAD + HEIGHT, []
-    for name, verdict, seconds in row["parts"]:
-        tall = round(seconds * scale, 2)
+    for name, verdict, seconds, share in row["parts"]:
+        tall = round(share * scale, 2)
         y = round(y - tall, 2)
         segments.append({"words": f"{name}: {seconds:.1f} s", "verdict": verdict, "y": y, "height": tall})
     words = f"{row['run']}: {WORDS[row['verdict']]}" + (f", {row['seconds']} s" if row["seconds"] != "" else "")
@@ -104,8 +107,21 @@ def _page_and_steps(folder: Path) -> dict:
     if run is None:
         return {"link": "", "parts": []}
     steps = [step for step in run["steps"] if step["verdict"] != "not run"]
-    parts = [(step["step"], step["verdict"], step["seconds"]) for step in steps]
+    each = zip(steps, shares(steps), strict=True)
+    parts = [(step["step"], step["verdict"], step["seconds"], share) for step, share in each]
     return {"link": _link(folder, folder.parent), "parts": parts}
+
+
+def shares(steps: list[dict]) -> list[float]:
+    """Return each step's share of the time in seconds: where several ran at once, each has an equal part."""
+    starts = [datetime.fromisoformat(step["started"]).timestamp() for step in steps]
+    spans = [(start, start + step["seconds"]) for start, step in zip(starts, steps, strict=True)]
+    parts = [0.0] * len(steps)
+    for begin, end in pairwise(sorted({time for span in spans for time in span})):
+        running = [place for place, span in enumerate(spans) if span[0] <= begin and end <= span[1]]
+        for place in running:
+            parts[place] += (end - begin) / len(running)
+    return parts
 
 
 def _side(letter: str, folder: Path, place: Path) -> dict:

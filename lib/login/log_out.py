@@ -31,7 +31,6 @@ from lib.run import Run
 from lib.steps import authority, endpoints, realm, tokens
 
 TLS = "deny-list-tls"  # Secret
-SKEW = 60  # seconds that Envoy grants an expired token (jwt_authn: kClockSkewInSecond)
 GOAL = 1.0  # seconds from the end in Keycloak to the refusal
 PATIENCE = 10  # seconds
 REQUESTS = 30  # whose median is the cost of a request
@@ -153,7 +152,7 @@ class LogOuts:
                 "Keycloak took, s": round(began - before_end, 2),
                 "deny-list: refused after, s": seconds,
                 "no list: the token then": alone,
-                "and at the latest refused after, s": round(claims["exp"] - time.time()) + SKEW,
+                "and at the latest refused after, s": round(claims["exp"] - time.time()) + tokens.SKEW,
                 "login proxy: its next refresh": renewed,
             }
         )

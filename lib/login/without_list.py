@@ -10,10 +10,11 @@ from functools import partial
 import pandas as pd
 
 from lib.login import application, log_out
-from lib.login.log_out import SKEW, LogOuts
+from lib.login.log_out import LogOuts
 from lib.parallel import at_once
 from lib.polling import until
 from lib.run import Run
+from lib.steps.tokens import SKEW
 
 LIFE = 20  # seconds that an access token lives meanwhile: longer than oauth2-proxy waits with a refresh
 MARGIN = 5  # seconds: Envoy counts whole ones, and each answer takes a moment

@@ -53,7 +53,7 @@ WORLDS = (*(name for name in COPIES if name != "canary"), TCP, *PORTS)
 APART = dict.fromkeys(("roles", "roles-opa", "roles-cel", "roles-decode", "roles-rule"), ROLES)
 MORE_HOSTS = {"allow-list": ["good.example"]}
 PROFILES = {FIGURE_2: "httpbin", FIGURE_1: "httpbin-figure-1", HARDENED: "httpbin-hardened"}
-NODE = "node"  # a caller with hostNetwork
+STRANGER, NODE = "stranger", "node"  # callers of step 11: in another namespace, and with hostNetwork
 SECOND_GATEWAY = "second-gateway"  # of the namespace STRANGERS
 
 
@@ -176,11 +176,16 @@ def _home(run: Run, name: str) -> str:
     return run.params.namespace if name in PROFILES else APART.get(name, NAMESPACE)
 
 
-def callers_inside(run: Run) -> dict[str, Execute]:
-    """Return the callers inside the cluster by name, each as a function that runs a command in its pod."""
+def callers_inside(run: Run, strangers: bool = True) -> dict[str, Execute]:
+    """Return the callers inside the cluster by name, each as a function that runs a command in its pod.
+
+    Those of step 11 are left out without `strangers`.
+    """
+    if not strangers:
+        return callers.executors(run)
     run.need("v1", "Namespace", STRANGERS, step="11-testing")
     stranger = run.cluster.execute("app=sleep", STRANGERS, "curl")
-    return callers.executors(run) | {"stranger": stranger, NODE: _from_the_node(run)}
+    return callers.executors(run) | {STRANGER: stranger, NODE: _from_the_node(run)}
 
 
 def _from_the_node(run: Run) -> Execute:

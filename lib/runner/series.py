@@ -1,14 +1,13 @@
-"""A headless run: the notebooks in order, each in a fresh kernel, and the bundle that they leave."""
+"""A headless run: the notebooks, each in a fresh kernel as soon as it may begin, and the bundle that they leave."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, chdir
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -18,19 +17,21 @@ from jupyter_client.manager import AsyncKernelManager
 from lib import errors
 from lib.bundle import archive, index_page, seal, signing_key, time_stamp, witness
 from lib.bundle.derived import INTERRUPTED
-from lib.errors import ParamsError, RunbookError
+from lib.errors import RunbookError
 from lib.files import require_folder, write_atomic
 from lib.params import ROOT, Params, load
 from lib.record import verdicts
 from lib.record.events import EVENTS, SECRETS, SecretsPipe, now, read
 from lib.redact import clean
 from lib.redact.cells import scrub_cell
-from lib.runner import environment
+from lib.runner import environment, order
 from lib.runner.kernel_pool import Kernels
 from lib.runner.lock import held, identities
 from lib.runner.terminal import Progress
 
 CELL_TIMEOUT = 1800  # seconds; a check has a shorter deadline
+AT_ONCE = 3  # steps; in docs/performance.md
+GRACE = 5  # seconds that an interrupted cell may take to end
 
 
 def run(
@@ -81,8 +82,8 @@ def run(
     loaded = load(env, folder=params)
     values, authority = loaded.model_dump(), time_stamp.authority(loaded)
     key = key or signing_key.ensure_key()
-    whole = steps or numbered(notebooks)
-    chosen = whole if steps else select(whole, first, only)
+    whole = steps or order.numbered(notebooks)
+    chosen = whole if steps else order.select(whole, first, only)
     started = now()
     who = environment.who()
     holder = {**who, "pid": os.getpid(), "since": started, "command": command}
@@ -100,28 +101,6 @@ def run(
         }
         series = _Series(folder, values, key, authority, Progress(len(chosen), out), cell_timeout, to)
         return series.run(whole, chosen, about)
-
-
-def numbered(notebooks: Path) -> list[Path]:
-    """Return the notebooks of the series in order. Notebooks from 90 on stand outside the series."""
-    return sorted(notebooks.glob("[0-8][0-9]-*.ipynb"))
-
-
-def select(steps: list[Path], first: str | None = None, only: str | None = None) -> list[Path]:
-    """Return the steps from `first` on, or the step `only`. A step is named 4, 04 or 04-its-name."""
-    if first and only:
-        raise ParamsError(f"Both a first step ({first}) and an only step ({only}) are given. Leave one out.")
-    if only:
-        return [steps[_position(steps, only)]]
-    return steps[_position(steps, first) :] if first else steps
-
-
-def _position(steps: list[Path], name: str) -> int:
-    names = [path.stem for path in steps]
-    for place, stem in enumerate(names):
-        if name in (stem, stem[:2], stem[:2].removeprefix("0")):
-            return place
-    raise ParamsError(f"There is no step {name}. Name one by its number: {', '.join(names)}.")
 
 
 def _short(path: Path) -> Path:
@@ -199,16 +178,40 @@ class _Series:
         return 0
 
     def _walk(self, chosen: list[Path], kernels: Kernels, finished: Callable[[str], None]) -> None:
-        """Run the steps until one is red; the kernel of the next step starts while a step runs."""
-        start = partial(self._start, kernels)
-        ahead = start(chosen[0])
-        for number, (notebook, following) in enumerate(zip(chosen, [*chosen[1:], None], strict=True), 1):
-            kernel, ahead = ahead, start(following) if following else ahead
-            row = self.rows[notebook.stem] = self._step(number, notebook, kernel)
-            self.progress.done(number, row, seal.count(read(self._events(notebook))))
+        """Run each step as soon as the steps that it needs have passed; after a red one, begin no other."""
+        needs, waiting, started = order.needs(chosen), list(chosen), {chosen[0]: self._start(kernels, chosen[0])}
+        running: dict[Future, Path] = {}
+
+        def ended(step: Future) -> None:
+            notebook = running.pop(step)
+            row = self.rows[notebook.stem] = step.result()
+            self.progress.done(chosen.index(notebook) + 1, row, seal.count(read(self._events(notebook))))
             finished(notebook.stem)
             if row["verdict"] != "pass":
-                return
+                waiting.clear()
+
+        with ThreadPoolExecutor(AT_ONCE) as pool, self.progress.live():
+            try:
+                while running or waiting:
+                    unfinished = {*waiting, *running.values()}
+                    ready = [one for one in waiting if not needs[one] & unfinished]
+                    for notebook in ready[: AT_ONCE - len(running)]:
+                        waiting.remove(notebook)
+                        kernel = started.pop(notebook, None) or self._start(kernels, notebook)
+                        step = pool.submit(self._step, chosen.index(notebook) + 1, notebook, kernel)
+                        running[step] = notebook
+                    if waiting and not started:  # the next step's kernel starts while the others run
+                        started[waiting[0]] = self._start(kernels, waiting[0])
+                    for step in wait(running, return_when=FIRST_COMPLETED).done:
+                        ended(step)
+            except KeyboardInterrupt:
+                self.interrupted = True
+                kernels.interrupt()
+                wait(running, GRACE)
+            finally:
+                kernels.end()  # else the pool would wait for their cells
+            for step in [*running]:
+                ended(step)
 
     def _start(self, kernels: Kernels, notebook: Path) -> AsyncKernelManager:
         return kernels.start({EVENTS: str(self._events(notebook).absolute())}, {SECRETS: self.secrets.writer})
@@ -226,12 +229,10 @@ class _Series:
         """Return the class and text of the exception that ended the notebook; both "" if none did."""
         try:
             output = self.folder / "notebooks" / notebook.name
-            return self._execute(_short(notebook), output, self.values, kernel, self._scrub, self.cell_timeout)
-        except KeyboardInterrupt:
-            self.interrupted = True
-            return "KeyboardInterrupt", "interrupted"
+            how = self._execute(_short(notebook), output, self.values, kernel, self._scrub, self.cell_timeout)
         except Exception as error:
-            return type(error).__name__, str(error)
+            how = type(error).__name__, str(error)
+        return ("KeyboardInterrupt", "interrupted") if self.interrupted and how[0] else how
 
     def _scrub(self, cell: dict) -> None:
         scrub_cell(cell, self.secrets.values())

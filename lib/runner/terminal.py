@@ -14,64 +14,77 @@ from lib.bundle.index_page import MARKS
 from lib.bundle.seal import count
 from lib.printable import printable
 from lib.record import verdicts
-from lib.record.events import read
+from lib.record.events import Followed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
+    from rich.text import Text
 
 LONG = 10_000  # characters of a line or of a value in a table
 LOOK = 0.5  # seconds between two looks at what a step has recorded
 
 
 class Progress:
-    """Prints to `out` the progress of a run with `total` steps; the line of the running step is live on a terminal."""
+    """Prints to `out` the progress of a run with `total` steps; the lines of running steps are live on a terminal."""
 
     def __init__(self, total: int, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._out, self._clock = total, out or sys.stdout, clock
         self._start = clock()
+        self._running: dict[int, tuple[str, Followed, float]] = {}  # by their numbers: name, events, start
+        self._console: Console | None = None  # above the live lines
 
     @contextmanager
-    def running(self, number: int, step: str, events: Path) -> Iterator[None]:
-        """Print the step's first red check at once; on a terminal, also show its seconds, checks and current wait."""
-        ended = threading.Event()
-        watcher = threading.Thread(target=self._watch_for_red, args=(step, events, ended), daemon=True)
-        watcher.start()
-        try:
-            with self._line(number, step, events):
-                yield
-        finally:
-            ended.set()
-            watcher.join()
-
-    def _watch_for_red(self, step: str, events: Path, ended: threading.Event) -> None:
-        while not ended.wait(LOOK):
-            red = next((event for event in read(events) if _is_red(event)), None)
-            if red:
-                name, actual = (red["name"], red["actual"]) if red["event"] == "check" else (red["request"], red["got"])
-                self.say(f"{MARKS[red['verdict']]} {step}: {name}: expected {red['expected']}, got {actual}")
-                return
-
-    @contextmanager
-    def _line(self, number: int, step: str, events: Path) -> Iterator[None]:
+    def live(self) -> Iterator[None]:
+        """On a terminal, show each running step's seconds, checks and current wait until the block ends."""
         if not self._out.isatty():
             yield
             return
         from rich.console import Console
         from rich.live import Live
+
+        console = Console(file=self._out)
+        with Live(get_renderable=self._lines, console=console, refresh_per_second=4, transient=True):
+            self._console = console
+            try:
+                yield
+            finally:
+                self._console = None
+
+    @contextmanager
+    def running(self, number: int, step: str, events: Path) -> Iterator[None]:
+        """Print the step's first red check at once, and give it a live line."""
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch_for_red, args=(step, events, ended), daemon=True)
+        watcher.start()
+        self._running[number] = step, Followed(events), self._clock()
+        try:
+            yield
+        finally:
+            del self._running[number]
+            ended.set()
+            watcher.join()
+
+    def _watch_for_red(self, step: str, events: Path, ended: threading.Event) -> None:
+        followed = Followed(events)
+        while not ended.wait(LOOK):
+            if red := next(filter(_is_red, followed.events()), None):
+                name, actual = (red["name"], red["actual"]) if red["event"] == "check" else (red["request"], red["got"])
+                self.say(f"{MARKS[red['verdict']]} {step}: {name}: expected {red['expected']}, got {actual}")
+                return
+
+    def _lines(self) -> Text:
         from rich.text import Text
 
-        start = self._clock()
+        return Text("\n".join(self._line(number, *about) for number, about in sorted(self._running.copy().items())))
 
-        def line() -> Text:
-            recorded = read(events)
-            counts, last = count(recorded), recorded[-1] if recorded else {}
-            seconds = self._clock() - start
-            checks = f"{counts['passed']} of {counts['checks']} checks"
-            waiting = f"  waiting for: {last['what']}" if last.get("event") == "waiting" else ""
-            return Text(f"{self._place(number)} {step:<20} … {checks}  {seconds:.0f} s{self._elapsed()}{waiting}")
-
-        with Live(get_renderable=line, console=Console(file=self._out), refresh_per_second=4, transient=True):
-            yield
+    def _line(self, number: int, step: str, followed: Followed, start: float) -> str:
+        recorded = followed.events()
+        counts, last = count(recorded), recorded[-1] if recorded else {}
+        checks = f"{counts['passed']} of {counts['checks']} checks"
+        waiting = f"  waiting for: {last['what']}" if last.get("event") == "waiting" else ""
+        seconds = self._clock() - start
+        return f"{self._place(number)} {step:<20} … {checks}  {seconds:.0f} s{self._elapsed()}{waiting}"
 
     def done(self, number: int, row: dict, counts: dict) -> None:
         """Print how a step ended: `row` is its row of run.json, `counts` are those of seal.count."""
@@ -82,7 +95,11 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line at once."""
-        print(printable(text, LONG), file=self._out, flush=True)
+        text = printable(text, LONG)
+        if self._console:
+            self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        else:
+            print(text, file=self._out, flush=True)
 
     def seconds(self) -> float:
         """Return the seconds since the run began."""

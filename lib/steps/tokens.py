@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pandas as pd
@@ -9,10 +10,13 @@ import pandas as pd
 from lib.crypto import jwt
 from lib.keycloak import oidc
 from lib.parallel import at_once
+from lib.polling import wait
 from lib.run import Run
 from lib.steps import endpoints
 
 STEP = "04-realm-and-client"  # makes clients and users
+SKEW = 60  # seconds that Envoy grants an expired token (jwt_authn: kClockSkewInSecond)
+MARGIN = 2  # seconds: this machine's clock and the pods' clocks may differ by so much
 EXPIRED = "token-expired"  # Secret: a token of the realm that has expired
 
 
@@ -46,6 +50,14 @@ def user_tokens(
     for name in ("access_token", "refresh_token", "id_token"):
         run.record.secret(answer.get(name))
     return answer
+
+
+def expired_token(run: Run) -> str:
+    """Return step 04's token that has expired, as soon as Envoy takes it for expired."""
+    token = run.read_secret(EXPIRED, endpoints.KEYCLOAK)["token"]
+    refused = jwt.claims(token)["exp"] + SKEW + MARGIN
+    wait("the expired token to be expired for a minute", lambda: time.time() > refused, deadline=SKEW + 2 * MARGIN)
+    return token
 
 
 def test_tokens(run: Run) -> dict[str, str | None]:

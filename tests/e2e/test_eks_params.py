@@ -12,7 +12,7 @@ import yaml
 
 from lib import names, params
 from lib.aws import session as aws_session
-from lib.runner import series
+from lib.runner import order
 from tests.support.runbook import ROOT, python, rows
 
 pytestmark = pytest.mark.sandbox
@@ -58,7 +58,7 @@ def test_a_step_before_its_time_names_the_one_to_run_and_makes_nothing(eks):
 def test_an_empty_account_becomes_green(eks):
     bundle = lib("run", eks)
     about = json.loads((bundle / "run.json").read_text())
-    assert about["verdict"] == "pass" and len(about["steps"]) == len(series.numbered(ROOT / "notebooks"))
+    assert about["verdict"] == "pass" and len(about["steps"]) == len(order.numbered(ROOT / "notebooks"))
     asked = [row for row in rows(bundle, "responses.csv") if row["figure"].startswith("figure") and not row["probe"]]
     got = {(row["figure"], row["caller"], row["token"]): int(row["got"]) for row in asked}
     assert got["figure-2", "sleep", "none"] == 403 and got["figure-1", "sleep", "none"] == 200

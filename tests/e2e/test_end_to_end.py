@@ -19,7 +19,7 @@ from lib.aws import session as aws_session
 from lib.errors import ClusterError
 from lib.kubernetes import cluster
 from lib.probes import model
-from lib.runner import series
+from lib.runner import order
 from tests.support import browser
 from tests.support.runbook import ROOT, kubectl, python, rows, run
 from tools import bench
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.sandbox
 
 
 def test_first_run_is_green_and_whole(first):
-    steps = {path.name for path in series.numbered(ROOT / "notebooks")}
+    steps = {path.name for path in order.numbered(ROOT / "notebooks")}
     assert {path.name for path in (first / "notebooks").glob("*.ipynb")} == steps and len(steps) == 16
     about = json.loads((first / "run.json").read_text())
     assert about["verdict"] == "pass" and about["exit_code"] == 0

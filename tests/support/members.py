@@ -14,8 +14,8 @@ FIRST, LAST = "01", "10"  # step 10 has Figure 2's policies, which the probes of
 STEPS = """
 import sys
 from lib.params import ROOT
-from lib.runner import series
-whole = series.numbered(ROOT / "notebooks")
+from lib.runner import order, series
+whole = order.numbered(ROOT / "notebooks")
 sys.exit(series.run(sys.argv[1], steps=[one for one in whole if sys.argv[2] <= one.stem[:2] <= sys.argv[3]]))
 """
 

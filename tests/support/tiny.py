@@ -36,12 +36,13 @@ def problems(folder, key=KEY):
     return verify(folder, [key.public_key()]).problems
 
 
-def write_notebook(path, *cells, parameters="env = 'none'"):
-    """Write a notebook of these code cells, with a title and a parameters cell."""
+def write_notebook(path, *cells, parameters="env = 'none'", needs=""):
+    """Write a notebook of these code cells, with a title, the steps it `needs`, and a parameters cell."""
     declaration = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     sources = [nbformat.v4.new_code_cell(cell) for cell in cells]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    title = nbformat.v4.new_markdown_cell(f"# Title of {path.stem}")
+    stated = f"\n\n**You need** {needs}. **You get** nothing." if needs else ""
+    title = nbformat.v4.new_markdown_cell(f"# Title of {path.stem}{stated}")
     notebook = nbformat.v4.new_notebook(cells=[title, declaration, *sources], metadata={"kernelspec": kernel})
     nbformat.write(notebook, path)
 

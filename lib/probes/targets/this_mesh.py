@@ -53,7 +53,8 @@ def ask(run: Run, *names: str, probes: Sequence[Probe] = (), known: Kit | None =
     """
     wanted = [probe for probe in probes or model.load() if probe.world in names or not probe.world]
     wanted = challenge.of_probes(wanted) if _challenged(run) else wanted
-    executors, began = workloads.callers_inside(run), time.monotonic()
+    strangers = any(probe.caller in (workloads.STRANGER, workloads.NODE) for probe in wanted)
+    executors, began = workloads.callers_inside(run, strangers), time.monotonic()
     jobs: list[Callable[[], Any]] = [
         lambda: [target(run, name, executors) for name in names],
         lambda: _with_tokens(known or kit(run), wanted),

@@ -190,11 +190,17 @@ def test_history_is_drawn_with_a_linked_bar_for_each_sealed_run(two):
 
 def test_the_height_of_a_bar_is_the_duration_of_its_run():
     row = {"run": "20260131T120000Z-a", "verdict": "pass", "seconds": 50.0, "link": "x"}
-    row["parts"] = [("01-a", "pass", 25.0)]
+    row["parts"] = [("01-a", "pass", 50.0, 25.0)]
     svg = ET.fromstring(history_pages.picture([row, {**row, "seconds": 100.0}]))
     found = [(one.get("class"), one.get("height")) for one in svg.iter() if one.get("class") in ("rest", "part pass")]
     heights = [(name, float(height)) for name, height in found]
     assert heights == [("rest", 120.0), ("part pass", 60.0), ("rest", 240.0), ("part pass", 60.0)]
+
+
+def test_steps_that_ran_at_once_share_their_time():
+    begun = {"01-a": ("00", 4.0), "02-b": ("04", 6.0), "03-c": ("06", 2.0)}
+    steps = [{"started": f"2026-01-31T12:00:{second}.000Z", "seconds": seconds} for second, seconds in begun.values()]
+    assert history_pages.shares(steps) == [4.0, 5.0, 1.0]
 
 
 def test_an_environment_without_runs_has_a_page_too(tmp_path):

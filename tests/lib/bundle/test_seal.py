@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 import nbformat
 import pytest
 
-from lib.bundle import seal
+from lib.bundle import derived, seal
 from lib.diagnose import bypasses
 from lib.record.check import Check
 from lib.record.events import Record
@@ -185,3 +185,12 @@ def test_junit_has_a_case_for_each_check_and_response(tmp_path, verdict, passed,
     checks = sealed(tmp_path, "fail")[0] / "junit.xml"
     assert [case.get("name") for case in ET.parse(checks).iter("testcase")] == ["ready", *["/ip, sleep, none"] * 2]
     assert [one.get("message") for one in ET.parse(checks).iter("failure")] == ["expected 403, got 200"]
+
+
+def test_the_last_fact_counts_whichever_step_recorded_it():
+    def fact(second, **value):
+        return {"at": f"2026-01-31T12:00:0{second}.000Z", "event": "fact", "key": "standing", "value": value}
+
+    events = {"01-a": [fact(1, parts=1), fact(3, parts=2)], "02-b": [fact(2, parts=1)]}
+    run = {**ABOUT, "steps": [step("01-a"), step("02-b")]}
+    assert derived.complete(run, events)["standing"] == {"parts": 2}

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from lib.bundle import archive, signing_key
 from lib.crypto import certificates
-from lib.errors import BundleError, Locked, ParamsError
+from lib.errors import BundleError, Locked
 from lib.params import ROOT, load
 from lib.polling import wait
 from lib.runner import lock, series
@@ -22,6 +21,7 @@ from tests.support.tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_
 SECRET = "hunter2hunter2"
 MAKE = f"secret, token = {SECRET[::-1]!r}[::-1], {TOKEN[::-1]!r}[::-1]\nrecord.secret(secret)"  # not in the source
 RED = "from lib.errors import RedCheck\nraise RedCheck('02-b: answer: expected 200, got 403.')"
+SLOW = "import time\ntime.sleep(3)"
 COMMAND = """
 import signal, sys
 from pathlib import Path
@@ -108,8 +108,27 @@ def test_a_red_step_ends_the_run_and_seals_it(tmp_path):
     assert problems(ran.folder) == []
 
 
+def meets(folder, own, other):
+    """The source of a cell that waits until the cell of the other step runs too."""
+    return (
+        f"from pathlib import Path\nfrom lib.polling import wait\nPath({str(folder / own)!r}).touch()\n"
+        f"wait('the other step', Path({str(folder / other)!r}).exists, deadline=60)"
+    )
+
+
+def test_steps_that_need_the_same_run_at_once_and_after_a_red_one_no_other_begins(tmp_path):
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check())
+    write_notebook(tmp_path / "02-b.ipynb", OPEN, meets(tmp_path, "b", "c"), check(False), RED, needs="step 01")
+    write_notebook(tmp_path / "03-c.ipynb", OPEN, meets(tmp_path, "c", "b"), SLOW, check(), needs="step 01")
+    write_notebook(tmp_path / "04-d.ipynb", OPEN, needs="step 03")
+    ran = Ran(tmp_path)
+    assert (ran.code, ran.verdicts) == (1, ["pass", "fail", "pass", "not run"])
+    ended = [line.split()[2] for line in ran.printed.splitlines() if line.startswith("[")]
+    assert ended == ["01-a", "02-b", "03-c"] and problems(ran.folder) == []
+
+
 def test_the_first_red_check_is_printed_while_the_step_goes_on(tmp_path):
-    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(), check(False), "import time\ntime.sleep(3)", RED)
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check(), check(False), SLOW, RED)
     lines = Ran(tmp_path).printed.splitlines()
     assert lines[0] == "✗ 01-a: answer: expected 200, got 403" and "01-a" in lines[1]
 
@@ -191,21 +210,23 @@ def test_what_is_no_notebook_is_an_error(tmp_path):
 
 
 def test_ctrl_c_seals_what_was_done(tmp_path):
-    begun = tmp_path / "begun"
-    cells = [OPEN, check(), f"{MAKE}\nprint(secret)", f"open({str(begun)!r}, 'w')\nimport time\ntime.sleep(99)"]
+    begun = [tmp_path / "a", tmp_path / "b"]
+    cells = [OPEN, check(), f"{MAKE}\nprint(secret)", f"{meets(tmp_path, 'a', 'b')}\nimport time\ntime.sleep(99)"]
     write_notebook(tmp_path / "01-a.ipynb", *cells)
-    write_notebook(tmp_path / "02-b.ipynb", "1")
+    write_notebook(tmp_path / "02-b.ipynb", f"{meets(tmp_path, 'b', 'a')}\nwhile True:\n    pass", needs="step 00")
+    write_notebook(tmp_path / "03-c.ipynb", "1")
     places(tmp_path)
     command = [sys.executable, "-c", COMMAND, str(tmp_path)]
     options = {"cwd": ROOT, "env": {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, **options) as process:
-        wait("the cell to begin", begun.exists, deadline=60)
+        wait("both cells to begin", lambda: all(one.exists() for one in begun), deadline=60)
         half = next(tmp_path.glob("outputs/*/*/notebooks/01-a.ipynb")).read_text()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
         printed, _ = process.communicate(timeout=30)
     assert printed.splitlines()[-1] == "130", printed
     ran = Ran.__new__(Ran).read(tmp_path)
-    assert ran.verdicts == ["error", "not run"] and ran.steps["01-a"]["error"] == "interrupted"
+    assert ran.verdicts == ["error", "error", "not run"]
+    assert ran.steps["01-a"]["error"] == ran.steps["02-b"]["error"] == "interrupted"
     assert ran.run["exit_code"] == 130 and ran.steps["01-a"]["passed"] == 1
     key = signing_key.ensure_key({"XDG_CONFIG_HOME": str(tmp_path / "config")})  # made on first use
     assert problems(ran.folder, key) == []
@@ -239,32 +260,3 @@ def test_two_runs_keep_off_one_cluster(tmp_path):
     with lock.held(identities, who, tmp_path), pytest.raises(Locked, match="alice@box"):
         series.run("tiny", **where)
     assert not where["outputs"].exists()
-
-
-STEPS = [Path(f"notebooks/{name}.ipynb") for name in ("00-start", "04-realm", "11-testing")]
-
-
-@pytest.mark.parametrize(
-    ("options", "names"),
-    [
-        ({}, ["00-start", "04-realm", "11-testing"]),
-        ({"first": "4"}, ["04-realm", "11-testing"]),
-        ({"first": "04"}, ["04-realm", "11-testing"]),
-        ({"only": "04-realm"}, ["04-realm"]),
-        ({"only": "0"}, ["00-start"]),
-        ({"only": "11"}, ["11-testing"]),
-    ],
-)
-def test_selection(options, names):
-    assert [path.stem for path in series.select(STEPS, **options)] == names
-
-
-@pytest.mark.parametrize("options", [{"first": "5"}, {"only": "1"}, {"only": "realm"}])
-def test_an_unknown_step_names_the_known(options):
-    with pytest.raises(ParamsError, match=r"no step \w+. Name one by its number: 00-start, 04-realm, 11-testing\.$"):
-        series.select(STEPS, **options)
-
-
-def test_first_and_only_do_not_go_together():
-    with pytest.raises(ParamsError, match="Both a first step \\(4\\) and an only step"):
-        series.select(STEPS, "4", "4")
