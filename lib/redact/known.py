@@ -8,7 +8,10 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-from lib.redact.shapes import MARK, TOKEN
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from lib.redact.shapes import MARK, TOKEN, decoded
 from lib.redact.views import Span, View, squeezed
 from lib.redact.words import Words
 
@@ -45,6 +48,8 @@ def _forms_of(secret: str) -> tuple[set[str], set[str], set[str]]:
     begun: set[str] = set()
     lines = [line.strip() for line in CERTIFICATE.sub("", secret).splitlines()] if "\n" in secret.strip() else []
     lines = [line for line in lines if len(line) >= SPLIT and not STRUCTURE.fullmatch(line)]
+    public = _public_half(secret)
+    lines = [line for line in lines if not public or (decoded(line) or b"-") not in public]
     for one in (secret, secret.strip(), *lines):
         if len(one) >= SHORTEST:
             plain |= {unicodedata.normalize(form, one) for form in ("NFC", "NFD", "NFKC")} | {one, *_encoded(one)}
@@ -52,6 +57,17 @@ def _forms_of(secret: str) -> tuple[set[str], set[str], set[str]]:
             split |= {bare} if len(bare) >= SPLIT else set()
             begun |= {one[: min(max(CUT, len(one) // 2), LONGEST)]} if len(one) >= 2 * CUT else set()
     return plain, split, begun
+
+
+def _public_half(secret: str) -> bytes:
+    """Return the public key of a private key in PEM, b"" of any other secret: the key's certificate holds it too."""
+    if "PRIVATE KEY-----" not in secret:
+        return b""
+    try:
+        key = serialization.load_pem_private_key(secret.encode(), None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return b""
+    return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def places(text: str, secrets: frozenset[str]) -> Iterator[tuple[str, Span]]:

@@ -46,6 +46,7 @@ def test_what_envoy_and_the_api_hold_is_kept_and_every_control_is_satisfied(firs
         assert "jwt_authn" in listeners or name == "10-ingressgateway"
         chain = x509.load_pem_x509_certificates((first / "mesh" / f"{name}.certificates.pem").read_bytes())
         assert len(chain) >= 3 and "PRIVATE" not in listeners
+    assert all(x509.load_pem_x509_certificates(file.read_bytes()) for file in first.glob("mesh/*.pem"))  # and the CA's
     (result,) = json.loads((first / "assessment-results.json").read_text())["assessment-results"]["results"]
     states = {one["target"]["target-id"]: one["target"]["status"]["state"] for one in result["findings"]}
     assert len(states) == 9 and set(states.values()) == {"satisfied"}

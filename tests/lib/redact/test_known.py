@@ -5,9 +5,13 @@ import html
 import json
 import time
 import unicodedata
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from markupsafe import escape
 
 from lib.redact import clean
@@ -55,6 +59,20 @@ def test_a_secret_of_several_lines_goes_line_by_line(text):
 @pytest.mark.parametrize("end", ["…", "...", "", '"'])
 def test_a_secret_that_was_cut_off_goes(end):
     assert clean(f"got Xk9-abcdefgh-ijkl{end}", {"Xk9-abcdefgh-ijklmnop-qrstuv"}) == f"got [redacted]{end}"
+
+
+@pytest.mark.parametrize("bytes_of_serial", [18, 19, 20])  # the public key begins at another place of a base64 group
+@pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)])
+@pytest.mark.parametrize("form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL])
+def test_the_certificate_of_a_known_key_stays_whole(key, form, bytes_of_serial):
+    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kc")])
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    stated = x509.CertificateBuilder(name, name, key.public_key(), 1 << (8 * bytes_of_serial - 2), now, now)
+    certificate = stated.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    assert clean(certificate, {pem}) == certificate
+    private = pem.splitlines()[-8:-2] if isinstance(key, rsa.RSAPrivateKey) else pem.splitlines()[1:3]
+    assert all(clean(f"see {line} there", {pem}) == "see [redacted] there" for line in private)
 
 
 def test_a_certificate_beside_a_key_stays():
