@@ -52,9 +52,7 @@ FAULTS = [
         changes.jwks_uri("https://kubernetes.default.svc.cluster.local/openid/v1/jwks"),
     ),
     Fault("Keycloak down", "keycloak-down", "401", token=kept, within=changes.keycloak_down),
-    Fault(
-        "expired", "expired", "401", token=lambda lab: lab.run.read_secret(tokens.EXPIRED, endpoints.KEYCLOAK)["token"]
-    ),
+    Fault("expired", "expired", "401", token=lambda lab: tokens.expired_token(lab.run)),
     Fault("not yet valid", "not-yet-valid", "401", token=lambda lab: lab.signed(nbf=int(time.time()) + 600)),
     Fault(
         "the issuer's clock is ahead",

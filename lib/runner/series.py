@@ -30,7 +30,7 @@ from lib.runner.lock import held, identities
 from lib.runner.terminal import Progress
 
 CELL_TIMEOUT = 1800  # seconds; a check has a shorter deadline
-AT_ONCE = 3  # steps; in docs/performance.md
+AT_ONCE = 3  # steps; docs/performance.md compares two, three and four
 GRACE = 5  # seconds that an interrupted cell may take to end
 
 

@@ -31,9 +31,9 @@ def issued_tokens(run: Run) -> Callable[[str], str]:
             "no role": lambda: tokens.user_token(run, user=realm.VISITOR),
             "no audience": lambda: tokens.user_token(run, "no-audience"),
             "no subject": lambda: tokens.user_token(run, "no-subject"),
-            "expired": lambda: run.read_secret(tokens.EXPIRED, endpoints.KEYCLOAK)["token"],
+            "expired": lambda: tokens.expired_token(run),
             "other realm": lambda: tokens.user_token(run, realm=realm.OTHER),
-            "master": lambda: _admin_token(run),
+            "master": lambda: endpoints.keycloak_admin(run).administrator.bearer(),
             "lightweight": lambda: tokens.user_token(run, realm.LIGHTWEIGHT),
         },
         run.record.secret,
@@ -79,11 +79,3 @@ def _service_token(run: Run) -> str:
     secret = tokens.client_secret(run, realm.SERVICE)
     endpoint = oidc.discovery(endpoints.issuer(run))["token_endpoint"]
     return oidc.client_token(endpoint, realm.SERVICE, secret)["access_token"]
-
-
-def _admin_token(run: Run) -> str:
-    """Ask from inside, since the master realm is not public. admin-cli is a public client, without a secret."""
-    login, session = endpoints.keycloak_secret(run, endpoints.ADMIN), endpoints.keycloak_session(run)
-    endpoint = f"{endpoints.inside_url(run)}/realms/master/protocol/openid-connect/token"
-    tokens = oidc.password_token(endpoint, "admin-cli", "", login["username"], login["password"], session=session)
-    return tokens["access_token"]
