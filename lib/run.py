@@ -25,6 +25,7 @@ from lib.record.events import Record
 from lib.render import fenced
 
 if TYPE_CHECKING:
+    import boto3
     import pandas as pd  # imported where a table is made: commands without tables start sooner
 
 MANIFESTS = ROOT / "notebooks" / "manifests"
@@ -71,7 +72,11 @@ class Run:
             return kubernetes_cluster.Cluster.existing(self.params.kube_context)
         if not self.params.kubeconfig.exists():
             raise MissingStep("expected the kubeconfig of step 01, found none; run 01-cluster first.")
-        return kubernetes_cluster.Cluster.from_kubeconfig(self.params.kubeconfig)
+        from lib.aws import kubeconfig
+
+        # The kubeconfig's own command would import this library once more
+        bearer = kubeconfig.bearer(self._session, self.params.cluster_name, self.params.aws_endpoint_url)
+        return kubernetes_cluster.Cluster.of_token(*kubeconfig.cluster_of(self.params.kubeconfig), bearer)
 
     def forget_cluster(self) -> None:
         """Read the kubeconfig again at the next use of `cluster`."""
@@ -82,9 +87,14 @@ class Run:
         """Return what makes boto3's client of a service for the environment's AWS endpoint, once for each service."""
         from lib.aws import session as aws_session
 
-        params = self.params  # one session for all clients: each session reads AWS's descriptions for itself
-        session = aws_session.session(params.region, params.aws_profile, params.aws_credentials_file)
-        return cache(lambda service: aws_session.client(session, service, params.aws_endpoint_url))
+        return cache(lambda service: aws_session.client(self._session, service, self.params.aws_endpoint_url))
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        """One for all clients, so that credentials are looked for once."""
+        from lib.aws import session as aws_session
+
+        return aws_session.session(self.params.region, self.params.aws_profile, self.params.aws_credentials_file)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -256,8 +266,8 @@ class Run:
         """Return the checks so far."""
         import pandas as pd
 
-        rows = [check.row() for check in self.checks if check.verdict != verdicts.SKIPPED]
-        rows = [{"": verdicts.MARKS[row["verdict"]], **row} for row in rows]
+        shown = [check for check in self.checks if check.verdict != verdicts.SKIPPED]
+        rows = [{"": verdicts.MARKS[check.verdict], **check.row()} for check in shown]
         return pd.DataFrame(rows, columns=["", "name", "expected", "actual", "seconds", "tries", "reason"])
 
     def fact(self, key: str, value: object) -> None:
@@ -266,8 +276,6 @@ class Run:
 
     def finish(self) -> pd.DataFrame:
         """Close the step: return its checks; raise RedCheck, after everything is written, if a check is red."""
-        from IPython.display import Markdown, display
-
         self._read_back()
         red = [check for check in self.checks if check.red]
         seconds = round(time.monotonic() - self._began, 2)
@@ -275,9 +283,9 @@ class Run:
         self.record.write("step_finished", verdict=verdict, seconds=seconds)
         table = self.table()
         if red:
-            display(table)
+            _show(table)
             raise RedCheck(f"{self.step}: {failure(self.checks)}.")
-        display(Markdown(f"**{passed(self.checks)}** in {seconds:.1f} s; {actions(self.changes)}."))
+        _show(f"**{passed(self.checks)}** in {seconds:.1f} s; {actions(self.changes)}.")
         return table
 
     def _read_back(self) -> None:
@@ -286,7 +294,7 @@ class Run:
             self.record.evidence(f"objects/{self.step}.yaml", text)
 
 
-def _show(text: str) -> None:
+def _show(what: str | pd.DataFrame) -> None:
     from IPython.display import Markdown, display
 
-    display(Markdown(text))
+    display(Markdown(what) if isinstance(what, str) else what)

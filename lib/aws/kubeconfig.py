@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def token(session: boto3.Session, cluster_name: str, endpoint_url: str | None = 
     return "k8s-aws-v1." + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
 
 
+def bearer(session: boto3.Session, cluster_name: str, endpoint_url: str | None = None) -> Callable[[], str]:
+    """Return what returns a token of the cluster: the same one for LIFETIME, then a new one. Arguments as `token`'s."""
+    kept, ends = "", datetime.min.replace(tzinfo=UTC)
+
+    def current() -> str:
+        nonlocal kept, ends
+        if ends <= (now := datetime.now(UTC)):
+            kept = token(session, cluster_name, endpoint_url)
+            ends = now + LIFETIME
+        return kept
+
+    return current
+
+
 def print_exec_credential(
     cluster_name: str,
     region: str,
@@ -50,6 +65,12 @@ def print_exec_credential(
     ends = (datetime.now(UTC) + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
     status = {"expirationTimestamp": ends, "token": bearer}
     print(json.dumps({"kind": "ExecCredential", "apiVersion": API, "spec": {}, "status": status}))
+
+
+def cluster_of(path: Path) -> tuple[str, str]:
+    """Return the address of the API server and its authority (PEM in base64) in a kubeconfig of `write_kubeconfig`."""
+    cluster = yaml.safe_load(path.read_text())["clusters"][0]["cluster"]
+    return cluster["server"], cluster["certificate-authority-data"]
 
 
 def write_kubeconfig(

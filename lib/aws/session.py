@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader, create_loader
 
 from lib.errors import AwsError
 
@@ -75,7 +77,15 @@ def session(region: str, profile: str | None = None, credentials_file: str | Non
         core.set_config_variable("credentials_file", str(path))
         profile = profile or "default"
     with aws_errors():
-        return boto3.Session(botocore_session=core, region_name=region, profile_name=profile)
+        made = boto3.Session(botocore_session=core, region_name=region, profile_name=profile)
+        core.register_component("data_loader", descriptions(core.get_config_variable("data_path")))
+    return made
+
+
+@cache
+def descriptions(folders: str | None = None) -> Loader:
+    """Return the reader of AWS's descriptions of its services, which all sessions share: EC2's take 0.2 s to read."""
+    return create_loader(folders)
 
 
 def client(session: boto3.Session, service: Any, endpoint_url: str | None = None, **config: Any) -> Any:

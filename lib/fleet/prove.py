@@ -185,8 +185,8 @@ def connected(session: boto3.Session, member: Member) -> tuple[Cluster, str]:
         ) from None
     if about["status"] not in USABLE:
         raise ClusterError(f"The EKS cluster {member.eks} is {about['status']}. Wait until it is ACTIVE.")
-    token = kubeconfig.token(session, member.eks)
-    return Cluster.of_token(about["endpoint"], about["certificateAuthority"]["data"], token), about["arn"]
+    bearer = kubeconfig.bearer(session, member.eks)
+    return Cluster.of_token(about["endpoint"], about["certificateAuthority"]["data"], bearer), about["arn"]
 
 
 def assumed(session: boto3.Session, role: str, region: str, endpoint_url: str | None = None) -> boto3.Session:

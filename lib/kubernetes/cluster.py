@@ -30,7 +30,6 @@ MANAGER = "istio-keycloak-runbook"  # the field manager of the fields that the r
 Execute = Callable[[list[str], str], tuple[str, int]]  # runs argv with this stdin in a pod: (output, exit code)
 GONE = 120  # seconds that the deletion of an object may take
 APPLY = {"Content-Type": "application/apply-patch+yaml"}  # makes a PATCH a server-side apply
-
 Tell = Callable[[float, Any], None]  # gets the seconds so far and the last value of a wait
 
 
@@ -80,13 +79,17 @@ class Cluster:
         return cls(client.ApiClient(settings))
 
     @classmethod
-    def of_token(cls, endpoint: str, authority_b64: str, token: str) -> Cluster:
-        """Return the cluster at an address, whose certificate the authority (PEM in base64) signed, for a token."""
-        one = {"name": "it", "context": {"cluster": "it", "user": "it"}}
-        place = {"name": "it", "cluster": {"server": endpoint, "certificate-authority-data": authority_b64}}
-        user = {"name": "it", "user": {"token": token}}
-        settings = {"contexts": [one], "current-context": "it", "clusters": [place], "users": [user]}
-        return cls(config.new_client_from_config_dict(settings))
+    def of_token(cls, endpoint: str, authority_b64: str, token: Callable[[], str]) -> Cluster:
+        """Return the cluster at an address, whose certificate the authority (PEM in base64) signed.
+
+        Each request asks `token` for its bearer token.
+        """
+        place = {"server": endpoint, "certificate-authority-data": authority_b64}
+        parts = {"cluster": place, "user": {"token": token()}, "context": {"cluster": "it", "user": "it"}}
+        settings = {f"{part}s": [{"name": "it", part: value}] for part, value in parts.items()}
+        made = cls(config.new_client_from_config_dict({**settings, "current-context": "it"}))
+        made.api.configuration.refresh_api_key_hook = lambda it: it.api_key.update(BearerToken=f"Bearer {token()}")
+        return made
 
     @property
     def host(self) -> str:
@@ -223,8 +226,8 @@ class Cluster:
 
     def pod(self, labels: str, namespace: str) -> dict:
         """Return a running pod with these labels; raise ClusterError if there is none."""
-        pods = self.items("v1", "Pod", namespace, labels)
-        pods = [pod for pod in pods if is_running(pod) and not is_terminating(pod)]
+        found = self.items("v1", "Pod", namespace, labels)
+        pods = [pod for pod in found if is_running(pod) and not is_terminating(pod)]
         if not pods:
             raise ClusterError(f"No running pod {labels} in namespace {namespace}. Run the step that creates it.")
         return pods[0]
@@ -243,8 +246,7 @@ class Cluster:
             if stdin:
                 connection.write_stdin(stdin)
             connection.run_forever(timeout=60)
-            out = connection.read_stdout(timeout=0) or ""
-            return out, connection.returncode
+            return connection.read_stdout(timeout=0) or "", connection.returncode
 
         return run
 
@@ -258,29 +260,27 @@ class Cluster:
         """Return the log of a pod's container of the last `since_seconds`."""
         path = f"{self._rest.path('v1', 'Pod', namespace, name)}/log"
         query = [("container", container), ("sinceSeconds", str(since_seconds))]
-        return self._rest.call("GET", path, query=query, headers={"Accept": "*/*"}).decode(errors="replace")
+        return self._rest.call("GET", path, query, headers={"Accept": "*/*"}).decode(errors="replace")
 
     def connect(self, labels: str, namespace: str, port: int) -> socket.socket:
         """Return a socket to a port of a running pod with these labels, through the API server (port-forward)."""
-        name = self.pod(labels, namespace)["metadata"]["name"]
-        path = f"{self._rest.path('v1', 'Pod', namespace, name)}/portforward"
-        url, headers = self._rest.websocket(path, [("ports", str(port))])
+        path = self._rest.path("v1", "Pod", namespace, self.pod(labels, namespace)["metadata"]["name"])
+        url, headers = self._rest.websocket(f"{path}/portforward", [("ports", str(port))])
         return ws_client.portforward_call(self.api.configuration, "GET", url, headers=headers).socket(port)
 
     def _find_after_deletion(self, found: Object, *key: Any) -> Object | None:
         """Return the object `found`; if it is being deleted, wait until it is gone, and return its successor."""
         if not is_terminating(found):
             return found
-        find = lambda: self.find(*key)  # noqa: E731
 
         def remains() -> str:
-            metadata = (find() or {}).get("metadata", {})
+            metadata = (self.find(*key) or {}).get("metadata", {})
             same = metadata.get("uid") == found["metadata"]["uid"]
             return f"still there, with finalizers {metadata.get('finalizers', [])}" if same else ""
 
         what = f"{key[1]} {key[2]}, which is being deleted, to be gone"
         wait(what, remains, lambda text: not text, deadline=GONE, fix="find the controller that keeps its finalizer")
-        return find()
+        return self.find(*key)
 
     def _patch(self, obj: Object, manager: str, query: Query | None = None) -> bytes:
         api_version, kind, name, namespace = _key(obj)

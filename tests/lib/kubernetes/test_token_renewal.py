@@ -1,11 +1,14 @@
 """EKS takes a token for 15 minutes; a step may be longer: the client asks for another before its token's end."""
 
+import base64
 import json
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import boto3
 import pytest
 import yaml
 from kubernetes import client
@@ -121,3 +124,22 @@ def test_a_kubeconfig_of_aws_eks_update_kubeconfig_is_taken_as_it_is(tmp_path, a
     path.write_text(yaml.safe_dump(written))
     assert Cluster.from_kubeconfig(path, "my-cluster").ready()
     assert shown == ["Bearer k8s-aws-v1.of-the-cli"] and json.loads(said.read_text()) == asked
+
+
+def test_a_runs_own_token_is_asked_for_by_each_request_and_client(api):
+    server, shown = api
+    tokens = iter("abcdef")
+    found = Cluster.of_token(server, base64.b64encode(b"no authority").decode(), lambda: next(tokens))
+    found.ready()
+    own = client.ApiClient(found.api.configuration)
+    own.call_api(*own.param_serialize("GET", "/readyz", auth_settings=["BearerToken"]))
+    assert shown == ["Bearer b", "Bearer c"]
+
+
+def test_it_is_made_anew_before_its_end(monkeypatch):
+    monkeypatch.setattr(kubeconfig, "LIFETIME", timedelta(seconds=0.3))
+    bearer = kubeconfig.bearer(boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-west-1"), "c")
+    first = bearer()
+    assert bearer() == first
+    time.sleep(1.1)  # a token is signed for a second
+    assert bearer() != first
