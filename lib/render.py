@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 
 def rendered(template: str, **values: object) -> str:
     """Return a template of lib/templates filled with values, escaped; a name that has no value is an error."""
-    return _environment().get_template(template).render(**values)
+    return compiled(template).render(**values)
+
+
+def compiled(template: str) -> Template:
+    """Return a template of lib/templates, compiled once in a process."""
+    return _environment().get_template(template)
 
 
 def source(template: str) -> str:

@@ -37,6 +37,7 @@ PRELOAD = [
     "lib.planning.preflight",
     "lib.probes.targets.this_mesh",
     "pandas.io.formats.style",
+    "lib.runner.warm",  # the last one: the collector of garbage leaves alone all that is loaded by then
 ]
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # numpy's threads would not survive a fork
 PREFIX = "kernels-"  # of the folder of a run's sockets and temporary files

@@ -22,6 +22,7 @@ SECRET = "hunter2hunter2"
 MAKE = f"secret, token = {SECRET[::-1]!r}[::-1], {TOKEN[::-1]!r}[::-1]\nrecord.secret(secret)"  # not in the source
 RED = "from lib.errors import RedCheck\nraise RedCheck('02-b: answer: expected 200, got 403.')"
 SLOW = "import time\ntime.sleep(3)"
+WARM = "import gc\nfrom lib import render\ngc.get_freeze_count() > 100_000, list(render._environment().cache)[0][1]"
 COMMAND = """
 import signal, sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def green(tmp_path_factory):
     declared = "env = 'none'\nrealm = 'none'\nother = 1"
     first = ["before = dir()\n'lib' in before, env, realm, other", OPEN, MAKE, CHANGE, check(), "print(secret, token)"]
     write_notebook(folder / "01-a.ipynb", *first, parameters=declared)
-    write_notebook(folder / "02-b.ipynb", "'before' in globals()", OPEN, check())
+    write_notebook(folder / "02-b.ipynb", "'before' in globals()", WARM, OPEN, check())
     write_notebook(folder / "99-clean-up.ipynb", "1 / 0")
     return Ran(folder)
 
@@ -87,6 +88,10 @@ def test_it_prints_a_line_for_each_step(green):
 def test_each_notebook_has_a_kernel_of_its_own_and_the_parameters_it_declares(green):
     assert "(False, 'tiny', 'istio', 1)" in outputs(green.cells["01-a"])
     assert "False" in outputs(green.cells["02-b"])
+
+
+def test_what_each_kernel_would_do_again_is_done_before_it_is_forked(green):
+    assert "(True, 'overview.svg.j2')" in outputs(green.cells["02-b"])
 
 
 def test_no_secret_is_left(green):
