@@ -39,15 +39,14 @@ def write(folder: Path) -> None:
     gateway = gateway_tls.gateway(run)
     root = authority.trusted_certificates(run)
     istio = [*run.load("istio-namespace.yaml"), *istiod.objects(run, root)]
-    _, kind = istiod.DEFINITIONS
-    definitions = [one for one in istio if one["kind"] == kind]
+    definitions = [one for one in istio if one["kind"] == manifests.DEFINITION]
     if gateway_api and values.gateway_api_crds:
         definitions += istiod.definitions(Path(values.gateway_api_crds).expanduser())
     policy, password = end_user_policy.objects(run), oidc.generate_password()
     bootstrap = {"username": "admin", "password": password}
     written = {
         "definitions.yaml": definitions,
-        "istio.yaml": [*[one for one in istio if one["kind"] != kind], *(gateway if gateway_api else [])],
+        "istio.yaml": [one for one in istio if one not in definitions] + (gateway if gateway_api else []),
         "keycloak.yaml": [
             *run.load("keycloak-namespace.yaml"),
             *keycloak.gateway_objects(run),
