@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from lib.errors import IstioError
 from lib.istio import proxy
+from lib.kubernetes import manifests
 from lib.kubernetes.cluster import Cluster, Execute
 
 SECRET = "Secret"  # a kind that is never kept
@@ -29,7 +31,8 @@ Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 def live(cluster: Cluster, keys: Iterable[tuple[str, str, str | None, str]]) -> str:
     """Return objects as the API has them now, as YAML documents; Secrets and what is gone are left out.
 
-    `keys` are (apiVersion, kind, namespace, name). managedFields are left out too.
+    `keys` are (apiVersion, kind, namespace, name). managedFields are left out too, and the schemas of a definition are
+    kept as their SHA-256: Istio's have 2.3 MB, most of a record.
     """
     wanted = [key for key in keys if key[1] != SECRET]
     lists = {where: cluster.items(*where) for where in dict.fromkeys(key[:3] for key in wanted)}
@@ -88,4 +91,12 @@ def _names(one: x509.Certificate) -> str:
 
 def _plain(obj: dict) -> dict:
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
-    return {**obj, "metadata": metadata}
+    plain = {**obj, "metadata": metadata}
+    if obj["kind"] == manifests.DEFINITION:
+        versions = [{**one, "schema": f"sha256:{_digest(one.get('schema'))}"} for one in obj["spec"]["versions"]]
+        plain["spec"] = {**obj["spec"], "versions": versions}
+    return plain
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -55,6 +55,20 @@ def test_objects_are_kept_as_the_api_has_them_but_never_a_secret():
     assert kept == {**thing, "metadata": {"name": "httpbin", "namespace": "foo", "uid": "1"}}
 
 
+def test_the_schema_of_a_definition_is_kept_as_its_digest_which_changes_with_it():
+    def kept(schema):
+        version = {"name": "v1", "served": True, "schema": schema}
+        spec = {"group": "security.istio.io", "versions": [version]}
+        thing = {"apiVersion": "v1", "kind": "CustomResourceDefinition", "metadata": {"name": "it"}, "spec": spec}
+        (found,) = yaml.safe_load_all(evidence.live(Cluster(thing), [("v1", "CustomResourceDefinition", None, "it")]))
+        (now,) = found["spec"].pop("versions")
+        assert found["spec"] == {"group": "security.istio.io"} and now | {"schema": schema} == version
+        return now["schema"]
+
+    first, second, third = kept({"a": 1, "b": 2}), kept({"b": 2, "a": 1}), kept({"a": 1})
+    assert first == second != third and first.startswith("sha256:")
+
+
 def test_only_the_listeners_that_enforce_are_kept():
     ours = {"name": "virtualInbound", "active_state": {"listener": {"filters": ["jwt_authn"]}}}
     other = {"name": "virtualOutbound", "active_state": {"listener": {}}}
