@@ -33,7 +33,7 @@ LOGIN = (
     "--password-store=basic",
     f"--window-size={SIZE[0]},{SIZE[1]}",
 )
-PATIENCE = 30  # seconds that one page may take
+PATIENCE = 60  # seconds that one page may take: beside another sandbox on two cores, 30 were not enough
 
 
 def missing() -> str:

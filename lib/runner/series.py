@@ -30,7 +30,7 @@ from lib.runner.lock import held, identities
 from lib.runner.terminal import Progress
 
 CELL_TIMEOUT = 1800  # seconds; a check has a shorter deadline
-AT_ONCE = 3  # steps; docs/performance.md compares two, three and four
+AT_ONCE = 2  # steps; docs/performance.md tells what three and four do
 GRACE = 5  # seconds that an interrupted cell may take to end
 
 
