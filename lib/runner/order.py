@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from lib.errors import ParamsError
 
 NEEDED = re.compile(r"\*\*You need\*\*(.*?)\*\*You get\*\*", re.DOTALL)  # a notebook's second cell
 STEP = re.compile(r"\b\d\d\b")
+AT_ONCE = "RUNBOOK_AT_ONCE"  # environment: how many steps may run at once; docs/performance.md compares some
 
 
 def numbered(notebooks: Path) -> list[Path]:
@@ -23,6 +25,14 @@ def select(steps: list[Path], first: str | None = None, only: str | None = None)
     if only:
         return [steps[_position(steps, only)]]
     return steps[_position(steps, first) :] if first else steps
+
+
+def at_once() -> int:
+    """Return how many steps may run at once, by default 2; raise ParamsError if AT_ONCE is no number from 1 to 9."""
+    given = os.environ.get(AT_ONCE, "2")
+    if not re.fullmatch("[1-9]", given):
+        raise ParamsError(f"expected a number from 1 to 9 in {AT_ONCE}, got {given!r}; correct or unset it.")
+    return int(given)
 
 
 def needs(steps: list[Path]) -> dict[Path, set[Path]]:

@@ -30,7 +30,6 @@ from lib.runner.lock import held, identities
 from lib.runner.terminal import Progress
 
 CELL_TIMEOUT = 1800  # seconds; a check has a shorter deadline
-AT_ONCE = 2  # steps; docs/performance.md tells what three and four do
 GRACE = 5  # seconds that an interrupted cell may take to end
 
 
@@ -71,7 +70,7 @@ def run(
         The exit code. 0: every check passed; 1: a check failed; 2: an error; 130: interrupted.
 
     Raises:
-        ParamsError: the params or the names of steps are wrong. Nothing was created.
+        ParamsError: the params, the names of steps or RUNBOOK_AT_ONCE are wrong. Nothing was created.
         Locked: another run uses this cluster. Nothing was created.
         BundleError: the signing key or the time-stamping authority's root is not readable, or `to` is no S3 address.
             Nothing was created.
@@ -79,6 +78,7 @@ def run(
     """
     if to:
         archive.bucket_and_key(to, "bundle.zip")  # raises
+    order.at_once()  # raises
     loaded = load(env, folder=params)
     values, authority = loaded.model_dump(), time_stamp.authority(loaded)
     key = key or signing_key.ensure_key()
@@ -181,6 +181,7 @@ class _Series:
         """Run each step as soon as the steps that it needs have passed; after a red one, begin no other."""
         needs, waiting, started = order.needs(chosen), list(chosen), {chosen[0]: self._start(kernels, chosen[0])}
         running: dict[Future, Path] = {}
+        at_once = order.at_once()
 
         def ended(step: Future) -> None:
             notebook = running.pop(step)
@@ -190,12 +191,12 @@ class _Series:
             if row["verdict"] != "pass":
                 waiting.clear()
 
-        with ThreadPoolExecutor(AT_ONCE) as pool, self.progress.live():
+        with ThreadPoolExecutor(at_once) as pool, self.progress.live():
             try:
                 while running or waiting:
                     unfinished = {*waiting, *running.values()}
                     ready = [one for one in waiting if not needs[one] & unfinished]
-                    for notebook in ready[: AT_ONCE - len(running)]:
+                    for notebook in ready[: at_once - len(running)]:
                         waiting.remove(notebook)
                         kernel = started.pop(notebook, None) or self._start(kernels, notebook)
                         step = pool.submit(self._step, chosen.index(notebook) + 1, notebook, kernel)

@@ -32,8 +32,8 @@ def kubectl(*words: str, check: bool = True) -> str:
     return done.stdout
 
 
-def run(*words: str) -> tuple[int, Path]:
-    done = python("-m", "lib", "run", "--env", "dev", *words)
+def run(*words: str, **more: str) -> tuple[int, Path]:
+    done = python("-m", "lib", "run", "--env", "dev", *words, **more)
     return done.returncode, ROOT / re.search(r"(outputs/dev/\S+)/index.html", done.stdout).group(1)
 
 

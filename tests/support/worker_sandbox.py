@@ -42,6 +42,7 @@ def make(worker: str) -> dict[str, str]:
         "EKS_SANDBOX_PORT": str(AWS_PORT + PORTS_APART * number),
         "EKS_SANDBOX_LINKS": str(list(network.subnets(LINKS_EACH))[number % 4]),
         "XDG_STATE_HOME": str(folder / "state"),  # the locks of clusters, by their names
+        "RUNBOOK_AT_ONCE": "1",  # the workers fill the cores; one test runs more steps at once
     }
     remove(worker, environment)
     (folder / "home").mkdir(parents=True)

@@ -27,6 +27,17 @@ def test_selection(options, names):
     assert [path.stem for path in order.select(STEPS, **options)] == names
 
 
+def test_how_many_steps_run_at_once_is_said_by_the_environment(monkeypatch):
+    monkeypatch.delenv(order.AT_ONCE, raising=False)
+    assert order.at_once() == 2
+    monkeypatch.setenv(order.AT_ONCE, "1")
+    assert order.at_once() == 1
+    for wrong in ("0", "many", ""):
+        monkeypatch.setenv(order.AT_ONCE, wrong)
+        with pytest.raises(ParamsError, match="expected a number from 1 to 9 in RUNBOOK_AT_ONCE, got"):
+            order.at_once()
+
+
 @pytest.mark.parametrize("options", [{"first": "5"}, {"only": "1"}, {"only": "realm"}])
 def test_an_unknown_step_names_the_known(options):
     with pytest.raises(ParamsError, match=r"no step \w+. Name one by its number: 00-start, 04-realm, 11-testing\.$"):

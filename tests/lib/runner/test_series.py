@@ -14,7 +14,7 @@ from lib.crypto import certificates
 from lib.errors import BundleError, Locked
 from lib.params import ROOT, load
 from lib.polling import wait
-from lib.runner import lock, series
+from lib.runner import lock, order, series
 from tests.support import moto_s3, time_stamps
 from tests.support.tiny import CHANGE, KEY, OPEN, TOKEN, check, problems, write_notebook, write_params
 
@@ -130,6 +130,15 @@ def test_steps_that_need_the_same_run_at_once_and_after_a_red_one_no_other_begin
     assert (ran.code, ran.verdicts) == (1, ["pass", "fail", "pass", "not run"])
     ended = [line.split()[2] for line in ran.printed.splitlines() if line.startswith("[")]
     assert ended == ["01-a", "02-b", "03-c"] and problems(ran.folder) == []
+
+
+def test_on_a_busy_machine_they_can_run_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.setenv(order.AT_ONCE, "1")
+    mark = f"from pathlib import Path\nmark = Path({str(tmp_path / 'mark')!r})\n"
+    write_notebook(tmp_path / "01-a.ipynb", OPEN, check())
+    write_notebook(tmp_path / "02-b.ipynb", OPEN, SLOW, f"{mark}mark.touch()", check(), needs="step 01")
+    write_notebook(tmp_path / "03-c.ipynb", f"{mark}assert mark.exists()", OPEN, check(), needs="step 01")
+    assert Ran(tmp_path).verdicts == ["pass"] * 3
 
 
 def test_the_first_red_check_is_printed_while_the_step_goes_on(tmp_path):
