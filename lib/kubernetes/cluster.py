@@ -204,21 +204,20 @@ class Cluster:
     def wait_rolled_out(
         self, kind: str, name: str, namespace: str, deadline: float, tell: Tell | None = None
     ) -> Object:
-        """Wait until all pods of a Deployment or StatefulSet have its current template and are ready."""
+        """Wait until all pods of a Deployment or StatefulSet have its current template and are ready; return it so."""
         fix = f"see kubectl -n {namespace} describe pods"
+        found: list[Object] = []
 
         def missing() -> str:
-            return missing_pods(self.get("apps/v1", kind, name, namespace))
+            found[:] = [self.get("apps/v1", kind, name, namespace)]
+            return missing_pods(found[0])
 
         wait(f"{kind} {namespace}/{name} ready", missing, lambda text: not text, deadline=deadline, fix=fix, tell=tell)
-        return self.get("apps/v1", kind, name, namespace)
+        return found[0]
 
     def wait_address(self, name: str, namespace: str, deadline: float, tell: Tell | None = None) -> str:
         """Wait until a Service of type LoadBalancer has an address; return the host name (AWS) or IP."""
-
-        def address() -> str:
-            return public_address(self.get("v1", "Service", name, namespace))
-
+        address = lambda: public_address(self.get("v1", "Service", name, namespace))  # noqa: E731
         fix = "the cluster needs a controller that gives addresses to Services of type LoadBalancer"
         return wait(f"an address of Service {namespace}/{name}", address, deadline=deadline, fix=fix, tell=tell)
 

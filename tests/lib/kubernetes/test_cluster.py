@@ -103,3 +103,17 @@ def test_an_object_of_a_new_kind_waits_until_the_api_server_knows_the_kind():
     assert [action for _, action in Cluster(api).apply_all([way, definition])] == ["created", "created"]
     assert said[-1] == ("PATCH", "/apis/g/v1/ways/a")
     assert [path for _, path in said].count("/apis/g/v1") == 3
+
+
+def test_what_was_waited_for_is_returned_as_it_was_ready():
+    """On a busy node a readiness probe times out, and a pod that was ready is not, a moment later."""
+    counts = {"observedGeneration": 1, "updatedReplicas": 1, "replicas": 1}
+    metadata = {"name": "httpbin", "namespace": "foo", "generation": 1}
+    shown = [
+        {"metadata": metadata, "spec": {"replicas": 1}, "status": {**counts, "readyReplicas": n}} for n in (0, 1, 0)
+    ]
+    api, looks = Api(None, None), iter(shown)
+    deployments = {"resources": [{"name": "deployments", "namespaced": True, "kind": "Deployment"}]}
+    api.call_api = lambda method, path, **_: Response(deployments if path == "/apis/apps/v1" else next(looks))
+    found = Cluster(api).wait_rolled_out("Deployment", "httpbin", "foo", deadline=5)
+    assert found["status"]["readyReplicas"] == 1
