@@ -204,7 +204,7 @@ class Cluster:
     def wait_rolled_out(
         self, kind: str, name: str, namespace: str, deadline: float, tell: Tell | None = None
     ) -> Object:
-        """Wait until all pods of a Deployment or StatefulSet have its current template and are ready; return it so."""
+        """Wait until a workload's pods have its current template and are ready; return the workload as read then."""
         fix = f"see kubectl -n {namespace} describe pods"
         found: list[Object] = []
 

@@ -15,6 +15,7 @@ from selenium.webdriver.chrome.service import Service
 
 from lib.login.chromium import QUIET
 
+AUDIT = 400  # seconds that axe may take for a page: the largest took more than 120 beside another cluster
 SHOTS = Path(os.environ.get("SCREENSHOTS") or Path(__file__).parents[2] / "outputs" / "screenshots")
 PHONE, DESK = (390, 844), (1280, 900)
 
@@ -35,7 +36,8 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
     try:
         driver.set_page_load_timeout(60)
-        driver.set_script_timeout(180)
+        driver.set_script_timeout(AUDIT)
+        driver.command_executor.client_config.timeout = AUDIT  # selenium's own wait for the driver: else 120 s
         yield driver
     finally:
         driver.quit()
