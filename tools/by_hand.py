@@ -46,7 +46,7 @@ def write(folder: Path) -> None:
     bootstrap = {"username": "admin", "password": password}
     written = {
         "definitions.yaml": definitions,
-        "istio.yaml": [one for one in istio if one not in definitions] + (gateway if gateway_api else []),
+        "istio.yaml": [one for one in istio if one["kind"] != manifests.DEFINITION] + (gateway if gateway_api else []),
         "keycloak.yaml": [
             *run.load("keycloak-namespace.yaml"),
             *keycloak.gateway_objects(run),

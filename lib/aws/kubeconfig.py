@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from lib.aws import session as aws_session
 from lib.files import PRIVATE, write_atomic
+from lib.recent import Recent
 
 LIFETIME = timedelta(minutes=14)  # of a token: EKS accepts it for 15 minutes from its date
 API = "client.authentication.k8s.io/v1"
@@ -39,18 +41,15 @@ def token(session: boto3.Session, cluster_name: str, endpoint_url: str | None = 
     return "k8s-aws-v1." + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
 
 
-def bearer(session: boto3.Session, cluster_name: str, endpoint_url: str | None = None) -> Callable[[], str]:
+def bearer(
+    session: boto3.Session,
+    cluster_name: str,
+    endpoint_url: str | None = None,
+    clock: Callable[[], float] = time.time,  # it goes on while a laptop sleeps, as the token's life does
+) -> Callable[[], str]:
     """Return what returns a token of the cluster: the same one for LIFETIME, then a new one. Arguments as `token`'s."""
-    kept, ends = "", datetime.min.replace(tzinfo=UTC)
-
-    def current() -> str:
-        nonlocal kept, ends
-        if ends <= (now := datetime.now(UTC)):
-            kept = token(session, cluster_name, endpoint_url)
-            ends = now + LIFETIME
-        return kept
-
-    return current
+    kept = Recent(LIFETIME.total_seconds(), clock)
+    return lambda: kept.get(cluster_name, lambda: token(session, cluster_name, endpoint_url))
 
 
 def print_exec_credential(

@@ -83,8 +83,11 @@ def session(region: str, profile: str | None = None, credentials_file: str | Non
 
 
 @cache
-def descriptions(folders: str | None = None) -> Loader:
-    """Return the reader of AWS's descriptions of its services, which all sessions share: EC2's take 0.2 s to read."""
+def descriptions(folders: str | None) -> Loader:
+    """Return the reader of AWS's descriptions of its services, which all sessions share: EC2's take 0.2 s to read.
+
+    `folders` are botocore's `data_path`: further folders of descriptions, by default none.
+    """
     return create_loader(folders)
 
 

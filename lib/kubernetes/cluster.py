@@ -225,8 +225,8 @@ class Cluster:
 
     def pod(self, labels: str, namespace: str) -> dict:
         """Return a running pod with these labels; raise ClusterError if there is none."""
-        found = self.items("v1", "Pod", namespace, labels)
-        pods = [pod for pod in found if is_running(pod) and not is_terminating(pod)]
+        pods = self.items("v1", "Pod", namespace, labels)
+        pods = [pod for pod in pods if is_running(pod) and not is_terminating(pod)]
         if not pods:
             raise ClusterError(f"No running pod {labels} in namespace {namespace}. Run the step that creates it.")
         return pods[0]
@@ -259,12 +259,13 @@ class Cluster:
         """Return the log of a pod's container of the last `since_seconds`."""
         path = f"{self._rest.path('v1', 'Pod', namespace, name)}/log"
         query = [("container", container), ("sinceSeconds", str(since_seconds))]
-        return self._rest.call("GET", path, query, headers={"Accept": "*/*"}).decode(errors="replace")
+        return self._rest.call("GET", path, query=query, headers={"Accept": "*/*"}).decode(errors="replace")
 
     def connect(self, labels: str, namespace: str, port: int) -> socket.socket:
         """Return a socket to a port of a running pod with these labels, through the API server (port-forward)."""
-        path = self._rest.path("v1", "Pod", namespace, self.pod(labels, namespace)["metadata"]["name"])
-        url, headers = self._rest.websocket(f"{path}/portforward", [("ports", str(port))])
+        name = self.pod(labels, namespace)["metadata"]["name"]
+        path = f"{self._rest.path('v1', 'Pod', namespace, name)}/portforward"
+        url, headers = self._rest.websocket(path, [("ports", str(port))])
         return ws_client.portforward_call(self.api.configuration, "GET", url, headers=headers).socket(port)
 
     def _find_after_deletion(self, found: Object, *key: Any) -> Object | None:

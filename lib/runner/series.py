@@ -78,7 +78,7 @@ def run(
     """
     if to:
         archive.bucket_and_key(to, "bundle.zip")  # raises
-    order.at_once()  # raises
+    at_once = order.at_once()
     loaded = load(env, folder=params)
     values, authority = loaded.model_dump(), time_stamp.authority(loaded)
     key = key or signing_key.ensure_key()
@@ -99,7 +99,7 @@ def run(
             **origin,
             "params": values,
         }
-        series = _Series(folder, values, key, authority, Progress(len(chosen), out), cell_timeout, to)
+        series = _Series(folder, values, key, authority, Progress(len(chosen), out), cell_timeout, to, at_once)
         return series.run(whole, chosen, about)
 
 
@@ -120,9 +120,10 @@ class _Series:
         progress: Progress,
         cell_timeout: int,
         to: str,
+        at_once: int,
     ) -> None:
         self.folder, self.values, self.key, self.authority = folder, values, key, authority
-        self.progress, self.cell_timeout, self.to = progress, cell_timeout, to
+        self.progress, self.cell_timeout, self.to, self.at_once = progress, cell_timeout, to, at_once
         self.secrets = SecretsPipe()
         self.rows: dict[str, dict] = {}
         self.interrupted = False
@@ -181,7 +182,6 @@ class _Series:
         """Run each step as soon as the steps that it needs have passed; after a red one, begin no other."""
         needs, waiting, started = order.needs(chosen), list(chosen), {chosen[0]: self._start(kernels, chosen[0])}
         running: dict[Future, Path] = {}
-        at_once = order.at_once()
 
         def ended(step: Future) -> None:
             notebook = running.pop(step)
@@ -191,12 +191,12 @@ class _Series:
             if row["verdict"] != "pass":
                 waiting.clear()
 
-        with ThreadPoolExecutor(at_once) as pool, self.progress.live():
+        with ThreadPoolExecutor(self.at_once) as pool, self.progress.live():
             try:
                 while running or waiting:
                     unfinished = {*waiting, *running.values()}
                     ready = [one for one in waiting if not needs[one] & unfinished]
-                    for notebook in ready[: at_once - len(running)]:
+                    for notebook in ready[: self.at_once - len(running)]:
                         waiting.remove(notebook)
                         kernel = started.pop(notebook, None) or self._start(kernels, notebook)
                         step = pool.submit(self._step, chosen.index(notebook) + 1, notebook, kernel)

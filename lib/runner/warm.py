@@ -8,10 +8,11 @@ from lib.aws import session
 from lib.render import compiled
 
 compiled("overview.svg.j2")  # each step draws the cluster
+known = session.descriptions(None)
 for name in ("endpoints", "partitions"):
-    session.descriptions().load_data(name)
-for part in ("service-2", "endpoint-rule-set-1"):  # each step asks STS for its token
-    session.descriptions().load_service_model("sts", part)
+    known.load_data(name)
+for part in ("service-2", "endpoint-rule-set-1"):  # each step signs its token as a request to STS
+    known.load_service_model("sts", part)
 
 # The collector of garbage writes to each object that it looks at, and in a fork that copies the object's page.
 # Source: https://docs.python.org/3/library/gc.html#gc.freeze

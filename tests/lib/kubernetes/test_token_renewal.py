@@ -136,10 +136,13 @@ def test_a_runs_own_token_is_asked_for_by_each_request_and_client(api):
     assert shown == ["Bearer b", "Bearer c"]
 
 
-def test_it_is_made_anew_before_its_end(monkeypatch):
-    monkeypatch.setattr(kubeconfig, "LIFETIME", timedelta(seconds=0.3))
-    bearer = kubeconfig.bearer(boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-west-1"), "c")
+def test_it_is_made_anew_before_its_end():
+    seconds = [0.0]
+    session = boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-west-1")
+    bearer = kubeconfig.bearer(session, "c", clock=lambda: seconds[0])
     first = bearer()
+    seconds[0] = 13 * 60
     assert bearer() == first
+    seconds[0] = 14 * 60
     time.sleep(1.1)  # a token is signed for a second
     assert bearer() != first

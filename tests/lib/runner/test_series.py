@@ -23,6 +23,7 @@ MAKE = f"secret, token = {SECRET[::-1]!r}[::-1], {TOKEN[::-1]!r}[::-1]\nrecord.s
 RED = "from lib.errors import RedCheck\nraise RedCheck('02-b: answer: expected 200, got 403.')"
 SLOW = "import time\ntime.sleep(3)"
 WARM = "import gc\nfrom lib import render\ngc.get_freeze_count() > 100_000, list(render._environment().cache)[0][1]"
+READ = "from lib.aws import session\nsession.session('eu-west-1')._session.get_component('data_loader')._cache.keys()"
 COMMAND = """
 import signal, sys
 from pathlib import Path
@@ -63,7 +64,7 @@ def green(tmp_path_factory):
     declared = "env = 'none'\nrealm = 'none'\nother = 1"
     first = ["before = dir()\n'lib' in before, env, realm, other", OPEN, MAKE, CHANGE, check(), "print(secret, token)"]
     write_notebook(folder / "01-a.ipynb", *first, parameters=declared)
-    write_notebook(folder / "02-b.ipynb", "'before' in globals()", WARM, OPEN, check())
+    write_notebook(folder / "02-b.ipynb", "'before' in globals()", WARM, READ, OPEN, check())
     write_notebook(folder / "99-clean-up.ipynb", "1 / 0")
     return Ran(folder)
 
@@ -92,6 +93,7 @@ def test_each_notebook_has_a_kernel_of_its_own_and_the_parameters_it_declares(gr
 
 def test_what_each_kernel_would_do_again_is_done_before_it_is_forked(green):
     assert "(True, 'overview.svg.j2')" in outputs(green.cells["02-b"])
+    assert "('load_service_model', 'sts', 'service-2')" in outputs(green.cells["02-b"])
 
 
 def test_no_secret_is_left(green):
